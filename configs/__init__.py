@@ -1,0 +1,1 @@
+"""What a run is: typed run configs, named presets and the ``vla`` command."""

@@ -1,0 +1,1 @@
+"""Simulated worlds: scenes, robots, controllers, tasks, experts and physics backends."""

@@ -1,0 +1,1 @@
+"""Acting and imitation: the policy API, processors, datasets, training, evaluation, serving."""

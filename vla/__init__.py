@@ -1,0 +1,1 @@
+"""Networks: vision-language backbones, action heads and what joins them. Tensors in, tensors out."""

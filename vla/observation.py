@@ -1,0 +1,43 @@
+"""What a network sees and what it is asked to produce."""
+
+from dataclasses import dataclass, fields, replace
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Observation:
+    """A batch of network inputs, already tokenised and normalised; axes: b batch, t time, v view.
+
+    ``images`` RGB in [0, 1]; ``view_mask`` False where a view is missing. ``state`` is normalised.
+    ``depth`` is metres along the optical axis (0 = no reading); ``intrinsics`` are in pixels of
+    ``images``; ``T_world_cam`` is metres, OpenCV camera frame. The last time index is the present.
+    """
+
+    images: Float[Tensor, "b t v 3 h w"]
+    view_mask: Bool[Tensor, "b t v"]
+    text: Int[Tensor, "b n"]
+    text_mask: Bool[Tensor, "b n"]
+    state: Float[Tensor, "b d"]
+    depth: Float[Tensor, "b t v h w"] | None = None
+    intrinsics: Float[Tensor, "b t v 3 3"] | None = None
+    T_world_cam: Float[Tensor, "b t v 4 4"] | None = None
+
+    def to(self, device: torch.device | str) -> "Observation":
+        """The same batch on ``device``."""
+        moved = {f.name: value.to(device) for f in fields(self) if (value := getattr(self, f.name)) is not None}
+        return replace(self, **moved)
+
+    @property
+    def batch_size(self) -> int:
+        return self.images.shape[0]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ActionChunk:
+    """Normalised actions of the next h control steps; ``valid`` is False past the episode's end."""
+
+    actions: Float[Tensor, "b h a"]
+    valid: Bool[Tensor, "b h"]
