@@ -1,0 +1,54 @@
+"""What a backbone hands to a head: every layer's hidden states, and what each token stands for."""
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+
+class TokenRole(IntEnum):
+    """What a token of the backbone's sequence stands for."""
+
+    IMAGE = 0
+    KEYPOINT = 1
+    TEXT = 2
+    STATE = 3
+    QUERY = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenLayout:
+    """Where each of the n tokens comes from; the same for every sample of a batch.
+
+    ``role`` holds ``TokenRole`` values; ``view`` is the camera index and ``cell`` the (row, column)
+    in that view's patch grid, both −1 where they do not apply.
+    """
+
+    role: Int[Tensor, " n"]
+    view: Int[Tensor, " n"]
+    cell: Int[Tensor, "n 2"]
+
+    def where(self, *roles: TokenRole) -> Int[Tensor, " m"]:
+        """Positions of the tokens with any of ``roles``, in sequence order."""
+        match = sum((self.role == role for role in roles), start=self.role < 0)
+        return match.nonzero(as_tuple=True)[0]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Features:
+    """Hidden states of all l layers; index 0 is the first layer's output, −1 the last's.
+
+    ``mask`` is True for real tokens. ``state`` is the normalised proprioception itself, for heads
+    that want it beside the state token.
+    """
+
+    hidden: Float[Tensor, "l b n d"]
+    mask: Bool[Tensor, "b n"]
+    layout: TokenLayout
+    state: Float[Tensor, "b s"]
+
+    def select(self, *roles: TokenRole) -> tuple[Float[Tensor, "l b m d"], Bool[Tensor, "b m"]]:
+        """Hidden states and mask of the tokens with any of ``roles``."""
+        index = self.layout.where(*roles)
+        return self.hidden[:, :, index], self.mask[:, index]
