@@ -1,0 +1,66 @@
+# make quickstart   demonstrate, train, evaluate and report, from a bare checkout
+# make test         lint, types, import contracts, tests
+# make check        the same without the tests
+# make install      the virtual environment alone
+#
+# TORCH_INDEX=URL   a package index for PyTorch's own build, e.g. https://download.pytorch.org/whl/cpu
+# EXTRAS=test,peft  what to install beside the core
+# PYTHON=…  VENV=…  interpreter (3.11 or newer) and folder of the virtual environment
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.PHONY: quickstart test check install clean
+
+PYTHON ?= python3.11
+VENV ?= .venv
+EXTRAS ?= test
+TORCH_INDEX ?=
+TEST_WORKERS ?= 2
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
+
+quickstart: install
+	$(BIN)/vla quickstart
+
+test: check
+	$(BIN)/python -m pytest -n $(TEST_WORKERS) -m "not slow"
+
+check: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+
+install: $(VENV)/installed.stamp
+
+$(VENV)/created.stamp:
+	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) not found: install Python 3.11, or name another with make PYTHON=…" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$(PYTHON) is older than 3.11: name another with make PYTHON=…" >&2; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "$(PYTHON) cannot make virtual environments; on Debian, as root: apt-get install -y python3-venv" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+# Rendering needs EGL or OSMesa from the system; everything else comes from package indexes.
+$(VENV)/graphics.stamp: $(VENV)/created.stamp
+	@if ! $(PYTHON) -I envs/graphics.py >/dev/null 2>&1; then \
+	  packages="libegl1 libegl-mesa0 libgl1-mesa-dri libosmesa6"; \
+	  as_root=""; [ "$$(id -u)" = 0 ] || as_root="$$(command -v sudo || true)"; \
+	  if ! command -v apt-get >/dev/null || { [ "$$(id -u)" != 0 ] && [ -z "$$as_root" ]; }; then \
+	    echo "OpenGL libraries are missing and cannot be installed from here; as root: apt-get install -y $$packages" >&2; exit 1; \
+	  fi; \
+	  echo "Installing OpenGL libraries: $$packages"; \
+	  $$as_root apt-get update -q; \
+	  $$as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $$packages; \
+	  $(PYTHON) -I envs/graphics.py; \
+	fi
+	@touch $@
+
+$(VENV)/installed.stamp: $(VENV)/created.stamp $(VENV)/graphics.stamp pyproject.toml constraints.txt
+	$(if $(TORCH_INDEX),$(PIP) --index-url $(TORCH_INDEX) torch)
+	$(PIP) -e '.[$(EXTRAS)]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .import_linter_cache
+	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
