@@ -37,13 +37,18 @@ def extrinsics_key(camera: str) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Dimension:
-    """One number of a state or action vector: its name, unit, frame and range."""
+    """One number of a state or action vector: its name, unit, frame and range.
+
+    ``relative`` marks an action that is a change per control step, so that 0 means "stay";
+    for any other action, staying means repeating the last command.
+    """
 
     name: str
     unit: str
     low: float
     high: float
     frame: str = "world"
+    relative: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

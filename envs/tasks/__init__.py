@@ -1,0 +1,15 @@
+"""All tasks by name."""
+
+from envs.tasks.base import Task
+from envs.tasks.pick import Pick
+from envs.tasks.place import Place
+from envs.tasks.reach import Reach
+
+TASKS: dict[str, type[Task]] = {task.name: task for task in (Reach, Pick, Place)}
+
+
+def make_task(name: str) -> Task:
+    """The task of that name; ``ValueError`` lists the names there are."""
+    if name not in TASKS:
+        raise ValueError(f"unknown task {name!r}; expected one of {', '.join(TASKS)}")
+    return TASKS[name]()

@@ -1,0 +1,57 @@
+"""What a task needs to know of a robot arm with a parallel gripper."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import mujoco
+
+from envs.control import DeltaPoseConfig
+from envs.specs import Dimension
+
+_FOLDER = Path(__file__).parent
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArmSpec:
+    """An arm described by an MJCF file; names are those of the file, lengths metres, angles radians.
+
+    ``joints`` are the hinges from base to wrist, ``fingers`` the two slides; actuators follow the same order and end
+    with the gripper. ``home_rad`` is the posture at episode start, ``opening_m`` the widest gap between the fingers.
+    """
+
+    name: str
+    mjcf: str
+    joints: tuple[str, ...]
+    fingers: tuple[str, str]
+    tool_site: str
+    cameras: tuple[str, ...]
+    home_rad: tuple[float, ...]
+    opening_m: float
+    control_rate_hz: float = 20.0
+    control: DeltaPoseConfig = field(default_factory=DeltaPoseConfig)
+
+    @property
+    def prefix(self) -> str:
+        """Prepended to every name of the file when the arm is put into a scene."""
+        return f"{self.name}/"
+
+    def attach_to(self, scene: mujoco.MjSpec) -> None:
+        """Bolt the arm's base to the world's origin."""
+        robot = mujoco.MjSpec.from_file(str(_FOLDER / self.mjcf))
+        scene.attach(robot, frame=scene.worldbody.add_frame(), prefix=self.prefix)
+
+    def state_dimensions(self) -> tuple[Dimension, ...]:
+        """Tool position (m) and quaternion (wxyz), finger gap (m), joint angles (rad)."""
+        position = tuple(Dimension(name=f"tool_{axis}", unit="m", low=-1.5, high=1.5) for axis in "xyz")
+        quat = tuple(Dimension(name=f"tool_q{part}", unit="1", low=-1.0, high=1.0) for part in "wxyz")
+        gap = Dimension(name="gripper_gap", unit="m", low=0.0, high=self.opening_m, frame="gripper")
+        angles = tuple(Dimension(name=name, unit="rad", low=-6.3, high=6.3, frame="joint") for name in self.joints)
+        return (*position, *quat, gap, *angles)
+
+    def action_dimensions(self) -> tuple[Dimension, ...]:
+        """Pose difference per control step in the world frame, then the gripper command."""
+        reach, turn = self.control.max_translation_m, self.control.max_rotation_rad
+        position = tuple(Dimension(name=f"d{axis}", unit="m", low=-reach, high=reach) for axis in "xyz")
+        rotation = tuple(Dimension(name=f"r{axis}", unit="rad", low=-turn, high=turn) for axis in "xyz")
+        gripper = Dimension(name="gripper", unit="0 open … 1 closed", low=0.0, high=1.0, frame="gripper")
+        return (*position, *rotation, gripper)
