@@ -11,7 +11,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from envs.kinematics import SerialChain
-from envs.rotations import matrix_from_rotvec
 
 
 @dataclass(frozen=True, kw_only=True)

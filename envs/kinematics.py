@@ -41,7 +41,9 @@ class SerialChain:
                 offsets.append(current)
                 current = torch.eye(4, dtype=torch.float64)
         if len(offsets) != len(wanted):
-            raise ValueError(f"expected joints {list(joints)} between the world and site {site!r}, found {len(offsets)}")
+            raise ValueError(
+                f"expected joints {list(joints)} between the world and site {site!r}, found {len(offsets)}"
+            )
         offsets.append(current @ _frame(model.site_pos[site_id], model.site_quat[site_id]))
         stacked = torch.stack(offsets).to(device=device, dtype=torch.float32)
         self._rotation_offsets = stacked[:, :3, :3]

@@ -114,9 +114,7 @@ class TaskEnv:
         """The simulator's own state, which no policy may see."""
         return self._scene.sense(self._world)
 
-    def reset(
-        self, seeds: Int[Tensor, " n"] | list[int], mask: Bool[Tensor, " n"] | None = None
-    ) -> dict[str, Any]:
+    def reset(self, seeds: Int[Tensor, " n"] | list[int], mask: Bool[Tensor, " n"] | None = None) -> dict[str, Any]:
         """Start an episode in every world of ``mask`` (all when None); world i's is drawn from ``seeds[i]``."""
         seeds = torch.as_tensor(seeds, dtype=torch.long)
         if seeds.shape != (self.num_envs,):
@@ -183,8 +181,9 @@ class TaskEnv:
         if self._layout is None:
             raise RuntimeError("call reset before stepping")
         if not bool(actions.isfinite().all()):
-            raise ValueError(f"actions of worlds {(~actions.isfinite()).flatten(1).any(1).nonzero()[:, 0].tolist()} "
-                             "are not finite")
+            raise ValueError(
+                f"actions of worlds {(~actions.isfinite()).flatten(1).any(1).nonzero()[:, 0].tolist()} are not finite"
+            )
 
     def _judge(self, sensed: Sensed, active: Bool[Tensor, " n"]) -> Float[Tensor, " n"]:
         """Update the flags of the active worlds and return their reward."""

@@ -11,10 +11,10 @@ GRASPED_GAP_M = 2 * CUBE_HALF_M + 0.004
 
 
 def move_to(
-    sensed: Sensed, goal: Float[Tensor, "n 3"], gripper: Float[Tensor, " n"], speed_m: float = 0.035
+    sensed: Sensed, goal: Float[Tensor, "n 3"], gripper: Float[Tensor, " n"], speed_m: float = 0.03
 ) -> Float[Tensor, "n 7"]:
     """Go straight for ``goal`` (m) at up to ``speed_m`` per step, slowing down near it; no rotation."""
-    error = 0.6 * (goal - sensed.tool_position)
+    error = 0.5 * (goal - sensed.tool_position)
     distance = error.norm(dim=-1, keepdim=True).clamp_min(1e-9)
     delta = error * (speed_m / distance).clamp(max=1.0)
     return torch.cat((delta, torch.zeros_like(delta), gripper[:, None]), -1)
