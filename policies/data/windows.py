@@ -1,0 +1,177 @@
+"""Training samples from a demonstration store: what was seen at a frame and the actions that followed."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int, Shaped, UInt8
+from torch import Tensor
+
+from envs.specs import ACTION_KEY, STATE_KEY, depth_key, extrinsics_key, image_key, intrinsics_key
+from policies.data.dataset import DemonstrationDataset
+
+CameraKey = Callable[[str], str]
+"""From a camera's name to the key of one of its fields; one of the functions of ``envs.specs``."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WindowBatch:
+    """A batch of samples, raw as recorded; axes: b batch, t time (the last is the present), v view.
+
+    ``images`` are RGB 0…255, views in the order of ``WindowConfig.cameras``. ``actions`` are those of
+    the present step and the ``h − 1`` after it; past the episode's end the last one is repeated and
+    ``valid`` is False. ``text`` indexes ``Windows.instructions``. ``depth`` is metres; ``intrinsics``
+    pixels; ``T_world_cam`` metres, OpenCV camera frame.
+    """
+
+    images: UInt8[Tensor, "b t v h w 3"]
+    state: Float[Tensor, "b d"]
+    actions: Float[Tensor, "b h a"]
+    valid: Bool[Tensor, "b h"]
+    text: Int[Tensor, " b"]
+    depth: Float[Tensor, "b t v h w"] | None = None
+    intrinsics: Float[Tensor, "b t v 3 3"] | None = None
+    T_world_cam: Float[Tensor, "b t v 4 4"] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class WindowConfig:
+    """What a sample holds.
+
+    ``horizon`` actions; the present and the ``n_obs_steps − 1`` frames before it, the episode's first
+    frame standing in for those before its start; ``cameras`` in this order (empty: all of the
+    embodiment's), which must have one image size. ``cache`` says where pictures are read from:
+    decoded once into memory, from disk as needed, or ``auto``: memory where they fit
+    ``memory_budget_bytes``.
+    """
+
+    horizon: int = 8
+    n_obs_steps: int = 1
+    cameras: tuple[str, ...] = ()
+    depth: bool = False
+    geometry: bool = False
+    cache: Literal["auto", "memory", "disk"] = "auto"
+    memory_budget_bytes: int = 4 * 1024**3
+
+    def build(self, dataset: DemonstrationDataset) -> "Windows":
+        return Windows(dataset, self)
+
+
+class Windows:
+    """Samples of a data set, one per frame; vectors lie in memory, pictures as the config says."""
+
+    def __init__(self, dataset: DemonstrationDataset, config: WindowConfig) -> None:
+        """Raises ``ValueError`` for an empty data set or a config that it cannot serve."""
+        self.dataset = dataset
+        self.config = config
+        self.cameras = config.cameras or dataset.embodiment.camera_names
+        _validate(dataset, config, self.cameras)
+        self.instructions = tuple(dict.fromkeys(record.instruction for record in dataset.records))
+        text_index = {text: index for index, text in enumerate(self.instructions)}
+        self._text = np.array([text_index[record.instruction] for record in dataset.records])
+        self._states = dataset.load(STATE_KEY)
+        self._actions = dataset.load(ACTION_KEY)
+        kept = (intrinsics_key, extrinsics_key) if config.geometry else ()
+        kept += self._picture_keys() if self.in_memory else ()
+        self._kept: dict[CameraKey, Tensor] = {key: self._load_views(key) for key in kept}
+
+    def __len__(self) -> int:
+        return self.dataset.num_frames
+
+    @property
+    def picture_bytes(self) -> int:
+        """Size of all pictures that samples may need, decoded."""
+        keys = [key(camera) for key in self._picture_keys() for camera in self.cameras]
+        return len(self) * sum(self.dataset.field(key).frame_bytes for key in keys)
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether pictures are kept decoded in memory."""
+        fits = self.picture_bytes <= self.config.memory_budget_bytes
+        return self.config.cache == "memory" or (self.config.cache == "auto" and fits)
+
+    def batch(self, seed: int, step: int, batch_size: int) -> WindowBatch:
+        """The batch of training step ``step``, a pure function of the arguments and the data."""
+        return self.sample(batch_indices(seed, step, batch_size, len(self)))
+
+    def sample(self, frames: Int[np.ndarray, " b"]) -> WindowBatch:
+        """The samples at these frames, in this order; ``IndexError`` outside the data set."""
+        if len(frames) and not (frames.min() >= 0 and frames.max() < len(self)):
+            raise IndexError(f"frames must lie in 0…{len(self) - 1}, got {frames.min()}…{frames.max()}")
+        episode = self.dataset.episode_of(frames)
+        ends = self.dataset.end_frames
+        first, last = np.where(episode > 0, ends[episode - 1], 0), ends[episode] - 1
+        ahead = frames[:, None] + np.arange(self.config.horizon)
+        seen = frames[:, None] + np.arange(1 - self.config.n_obs_steps, 1)
+        seen = np.maximum(seen, first[:, None])
+        return WindowBatch(
+            images=self._views(image_key, seen),
+            state=torch.from_numpy(self._states[frames]),
+            actions=torch.from_numpy(self._actions[np.minimum(ahead, last[:, None])]),
+            valid=torch.from_numpy(ahead <= last[:, None]),
+            text=torch.from_numpy(self._text[episode]),
+            depth=self._views(depth_key, seen) if self.config.depth else None,
+            intrinsics=self._views(intrinsics_key, seen) if self.config.geometry else None,
+            T_world_cam=self._views(extrinsics_key, seen) if self.config.geometry else None,
+        )
+
+    def _picture_keys(self) -> tuple[CameraKey, ...]:
+        return (image_key, depth_key) if self.config.depth else (image_key,)
+
+    def _load_views(self, key: CameraKey) -> Shaped[Tensor, "n v ..."]:
+        """A per-camera field at every frame, the views side by side."""
+        spec = self.dataset.field(key(self.cameras[0]))
+        views = np.empty((len(self), len(self.cameras), *spec.shape), spec.dtype)
+        for index, camera in enumerate(self.cameras):
+            self.dataset.load(key(camera), out=views[:, index])
+        return torch.from_numpy(views)
+
+    def _views(self, key: CameraKey, frames: Int[np.ndarray, "b t"]) -> Shaped[Tensor, "b t v ..."]:
+        """A per-camera field at these frames, from memory or disk."""
+        if key in self._kept:
+            return self._kept[key][torch.from_numpy(frames)]
+        views = [torch.from_numpy(self.dataset.read(key(camera), frames.reshape(-1))) for camera in self.cameras]
+        return torch.stack(views, dim=1).unflatten(0, frames.shape)
+
+
+def batch_indices(seed: int, step: int, batch_size: int, num_frames: int) -> Int[np.ndarray, " b"]:
+    """Frames of training step ``step``: a pure function, so that a resumed run needs only its step.
+
+    Steps walk through one random permutation of all frames per epoch; a batch may end one epoch and
+    begin the next, so that every epoch visits each frame exactly once.
+    """
+    if num_frames < 1 or batch_size < 1 or step < 0:
+        raise ValueError(f"expected frames and batch ≥ 1 and step ≥ 0, got {num_frames}, {batch_size}, {step}")
+    position, end = step * batch_size, (step + 1) * batch_size
+    parts = []
+    while position < end:
+        epoch, offset = divmod(position, num_frames)
+        take = min(end - position, num_frames - offset)
+        parts.append(_permutation(seed, epoch, num_frames)[offset : offset + take])
+        position += take
+    return np.concatenate(parts)
+
+
+@lru_cache(maxsize=2)
+def _permutation(seed: int, epoch: int, num_frames: int) -> Int[np.ndarray, " n"]:
+    return np.random.default_rng((seed, epoch)).permutation(num_frames)
+
+
+def _validate(dataset: DemonstrationDataset, config: WindowConfig, cameras: tuple[str, ...]) -> None:
+    if dataset.num_frames == 0:
+        raise ValueError(f"{dataset.path} has no episodes to sample")
+    if config.horizon < 1 or config.n_obs_steps < 1:
+        raise ValueError(f"horizon and n_obs_steps must be ≥ 1, got {config.horizon} and {config.n_obs_steps}")
+    sizes = {}
+    for name in cameras:
+        camera = dataset.embodiment.camera(name)
+        sizes[name] = (camera.height_px, camera.width_px)
+        if config.depth and not camera.depth:
+            raise ValueError(f"depth was asked for, but camera {name!r} of {dataset.path} has none")
+    if len(set(sizes.values())) != 1:
+        raise ValueError(f"cameras sampled together must have one image size (height, width), got {sizes}")
+    if config.geometry and not dataset.header.geometry:
+        raise ValueError(f"camera geometry was asked for, but {dataset.path} was recorded without it")
