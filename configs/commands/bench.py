@@ -1,0 +1,45 @@
+"""Run a benchmark of the checkout, benchmarks/NAME.py, and print its table."""
+
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from configs.cli import unknown_choice
+from configs.machine import CHECKOUT
+
+BENCHMARKS = CHECKOUT / "benchmarks"
+NOT_BENCHMARKS = ("report", "__init__", "conftest")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """``name`` is the benchmark; ``json`` also writes its figures, with machine, versions and seeds, to a file.
+
+    ``options`` are handed to the benchmark as they are (after ``--``).
+    """
+
+    name: Annotated[str, tyro.conf.Positional]
+    json: Path | None = None
+    options: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
+
+
+def available(folder: Path = BENCHMARKS) -> list[str]:
+    """Names of the benchmarks in the checkout; none where the package is installed without it."""
+    return sorted(path.stem for path in folder.glob("*.py") if path.stem not in NOT_BENCHMARKS)
+
+
+def run(config: Config) -> int:
+    """The benchmark's own exit status; ``ValueError`` lists the names there are."""
+    names = available()
+    if not names:
+        raise FileNotFoundError(f"no benchmarks at {BENCHMARKS}: vla bench runs from a checkout of the project")
+    if config.name not in names:
+        raise ValueError(unknown_choice("benchmark", config.name, names))
+    command = [sys.executable, str(BENCHMARKS / f"{config.name}.py"), *config.options]
+    if config.json is not None:
+        command += ["--json", str(config.json)]
+    return subprocess.run(command, check=False).returncode

@@ -1,0 +1,42 @@
+"""Say what works on this machine, what does not, and how to mend it."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from configs.run_directory import OUTPUTS
+
+STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """``json`` prints the findings for programs; ``render_timeout_s`` is how long a picture may take."""
+
+    json: bool = False
+    render_timeout_s: float = 60.0
+    outputs: Path = OUTPUTS
+
+
+def run(config: Config) -> int:
+    """Print every finding; 1 if something essential fails, else 0."""
+    from configs.doctor import diagnose
+
+    findings = diagnose(config.outputs, config.render_timeout_s)
+    healthy = all(finding.level != "fail" for finding in findings)
+    if config.json:
+        print(json.dumps({"healthy": healthy, "findings": [asdict(finding) for finding in findings]}, indent=2))
+        return 0 if healthy else 1
+
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("", "what", "found", "to mend or add"):
+        table.add_column(column, overflow="fold")
+    for finding in findings:
+        level = Text(finding.level, style=STYLES[finding.level])
+        table.add_row(level, finding.name, Text(finding.found), Text(finding.mend))
+    Console().print(table)
+    return 0 if healthy else 1

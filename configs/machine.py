@@ -1,0 +1,79 @@
+"""What machine and which versions a result was obtained with."""
+
+import os
+import platform
+import re
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+"""The folder above the packages: a checkout's root, or site-packages."""
+
+RECORDED_PACKAGES = ("vla-stack", "torch", "mujoco", "numpy", "transformers", "zarr", "gymnasium", "websockets", "tyro")
+
+
+def describe_run() -> dict[str, str | int | float]:
+    """Machine, interpreter, versions and source revision, flat and JSON-ready."""
+    return {**machine(), **{f"{name} version": version for name, version in versions(RECORDED_PACKAGES).items()}}
+
+
+def machine() -> dict[str, str | int | float]:
+    """Processor, cores this process may use, memory in GiB, system, Python and source revision."""
+    description: dict[str, str | int | float] = {
+        "processor": processor_name(),
+        "cores": usable_cores(),
+        "memory_gib": round(memory_bytes() / 2**30, 1),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+    }
+    revision = source_revision()
+    return {**description, "revision": revision} if revision else description
+
+
+def versions(names: tuple[str, ...] | list[str]) -> dict[str, str]:
+    """Installed versions of the distributions in ``names`` that are installed."""
+    found = {}
+    for name in names:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def processor_name() -> str:
+    """The processor's model name where the system tells, else its architecture."""
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        match = re.search(r"^model name\s*:\s*(.+)$", info.read_text(), re.MULTILINE)
+        if match:
+            return match.group(1)
+    return platform.processor() or platform.machine()
+
+
+def usable_cores() -> int:
+    """Cores this process may run on."""
+    if sys.platform.startswith("linux"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def memory_bytes() -> int:
+    """Physical memory of the machine in bytes; 0 where the system does not tell."""
+    if "SC_PHYS_PAGES" not in os.sysconf_names:
+        return 0
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def source_revision() -> str | None:
+    """Short commit of the checkout, with ``+`` if tracked files differ from it; None outside a checkout."""
+    if not (CHECKOUT / ".git").exists():
+        return None
+    command = ["git", "-C", str(CHECKOUT), "describe", "--always", "--dirty=+", "--abbrev=10", "--exclude=*"]
+    try:
+        result = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return result.stdout.strip() or None

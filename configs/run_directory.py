@@ -1,0 +1,74 @@
+"""Where a run leaves what it made: ``outputs/<verb>/<date>/<time>_<name>/`` with its resolved config.
+
+``config.json`` holds the whole config, so that ``vla <verb> --config …/config.json`` runs the same again.
+"""
+
+import json
+import os
+import re
+from datetime import datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+from configs.machine import describe_run
+from configs.serialization import from_json, to_json
+
+T = TypeVar("T")
+CONFIG_FILE = "config.json"
+MACHINE_FILE = "machine.json"
+OUTPUTS = Path("outputs")
+
+
+def create_run_directory(verb: str, name: str, config: Any, outputs: Path = OUTPUTS) -> Path:
+    """Make a new, empty run directory and save ``config`` and the machine's description in it.
+
+    Two runs that start in the same second get different directories. ``name`` is reduced to letters,
+    digits, dots, underscores and hyphens.
+    """
+    now = datetime.now()
+    slug = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.") or verb
+    day = outputs / verb / now.strftime("%Y-%m-%d")
+    day.mkdir(parents=True, exist_ok=True)
+    stem = f"{now.strftime('%H-%M-%S')}_{slug}"
+    for attempt in range(1000):
+        directory = day / (stem if attempt == 0 else f"{stem}-{attempt}")
+        try:
+            directory.mkdir()
+        except FileExistsError:
+            continue
+        save_config(config, directory / CONFIG_FILE)
+        write_json(describe_run(), directory / MACHINE_FILE)
+        return directory
+    raise FileExistsError(f"no free run directory for {day / stem}")
+
+
+def save_config(config: Any, path: Path) -> None:
+    """Write the resolved config as JSON, atomically."""
+    write_json(to_json(config), path)
+
+
+def load_config(expected: type[T], path: Path) -> T:
+    """Read a config back from a ``config.json`` or from the run directory that holds one.
+
+    ``FileNotFoundError`` if there is none; ``ValueError`` names the field that does not fit ``expected``.
+    """
+    file = path / CONFIG_FILE if path.is_dir() else path
+    if not file.is_file():
+        raise FileNotFoundError(f"no run config at {file}; give a run directory or its {CONFIG_FILE}")
+    try:
+        data = json.loads(file.read_text())
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{file} is not JSON: {error}") from error
+    return from_json(expected, data, where=str(file))
+
+
+def write_json(data: Any, path: Path) -> None:
+    """Write ``data`` so that a reader sees the old file or the new one, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{os.getpid()}.writing")
+    with aside.open("w") as file:
+        json.dump(data, file, indent=2)
+        file.write("\n")
+        file.flush()
+        os.fsync(file.fileno())
+    aside.replace(path)

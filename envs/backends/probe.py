@@ -1,0 +1,47 @@
+"""Draws a small scene off screen and prints how fast, as JSON: ``python -m envs.backends.probe``.
+
+A broken OpenGL driver may hang or abort; whoever asks runs this as a process of its own, with a time limit.
+"""
+
+import json
+import time
+
+import mujoco
+import numpy as np
+
+from envs.backends.gl import Renderer, make_gl_context
+from envs.world import FAST
+
+SIZE_PX = 84
+FRAMES = 300
+SCENE = """
+<mujoco>
+  <worldbody>
+    <light pos="0 0 2"/>
+    <camera name="front" pos="1 0 1" xyaxes="0 1 0 -0.7 0 0.7"/>
+    <geom type="plane" size="1 1 0.1" rgba="0.4 0.4 0.4 1"/>
+    <geom type="box" pos="0 0 0.1" size="0.1 0.1 0.1" rgba="0.9 0.1 0.1 1"/>
+  </worldbody>
+</mujoco>
+"""
+
+
+def measure() -> dict[str, str | int | float]:
+    """Backend, renderer's name and frames per second; ``RuntimeError`` if the picture comes out blank."""
+    backend = type(make_gl_context(SIZE_PX, SIZE_PX)).__module__.removeprefix("mujoco.")
+    model = mujoco.MjModel.from_xml_string(SCENE)
+    renderer = Renderer(model, ("front",), SIZE_PX, SIZE_PX, FAST)
+    rgb, poses = np.zeros((1, SIZE_PX, SIZE_PX, 3), np.uint8), np.zeros((1, 4, 4))
+    renderer.draw(model, np.zeros(model.nq), rgb, None, poses)
+    if np.ptp(rgb.astype(int)) < 50:
+        raise RuntimeError("OpenGL made a context but drew a blank picture")
+    began = time.perf_counter()
+    for _ in range(FRAMES):
+        renderer.draw(model, np.zeros(model.nq), rgb, None, poses)
+    frames_per_s = FRAMES / (time.perf_counter() - began)
+    renderer.close()
+    return {"backend": backend, "size_px": SIZE_PX, "frames_per_s": round(frames_per_s)}
+
+
+if __name__ == "__main__":
+    print(json.dumps(measure()))
