@@ -1,0 +1,121 @@
+"""Where things are: heatmaps, their expected position, and the 3-D point behind it."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+def pixel_grid(height: int, width: int, like: Tensor) -> Float[Tensor, "h w 2"]:
+    """(x, y) of every cell's centre, x right and y down; the image's edges are at −1 and 1."""
+    x = (2 * torch.arange(width, device=like.device, dtype=like.dtype) + 1) / width - 1
+    y = (2 * torch.arange(height, device=like.device, dtype=like.dtype) + 1) / height - 1
+    return torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1)
+
+
+def spatial_softmax(logits: Float[Tensor, "m k h w"]) -> Float[Tensor, "m k h w"]:
+    """Each map as a probability over its own cells."""
+    return logits.flatten(2).softmax(dim=-1).view_as(logits)
+
+
+def expected_position(heatmaps: Float[Tensor, "m k h w"]) -> Float[Tensor, "m k 2"]:
+    """Mean (x, y) under each heatmap (soft-argmax), in [−1, 1]."""
+    grid = pixel_grid(heatmaps.shape[-2], heatmaps.shape[-1], heatmaps)
+    return heatmaps.flatten(2) @ grid.flatten(0, 1)
+
+
+def spread(heatmaps: Float[Tensor, "m k h w"], position: Float[Tensor, "m k 2"]) -> Float[Tensor, "m k 1"]:
+    """Standard deviation of each heatmap about its ``position``: 0 for a peak, about 0.8 when flat."""
+    grid = pixel_grid(heatmaps.shape[-2], heatmaps.shape[-1], heatmaps)
+    mean_square = heatmaps.flatten(2) @ grid.square().sum(-1).flatten()[:, None]
+    return (mean_square - position.square().sum(-1, keepdim=True)).clamp(min=1e-6).sqrt()
+
+
+def expected_depth(
+    heatmaps: Float[Tensor, "m k h w"], depth_m: Float[Tensor, "m hd wd"]
+) -> tuple[Float[Tensor, "m k 1"], Float[Tensor, "m k 1"]]:
+    """Mean depth under each heatmap over the pixels with a reading (depth > 0), and the share of them.
+
+    The depth image must be a whole multiple of the heatmap in size. Where no pixel under a heatmap
+    has a reading, depth and share are 0.
+    """
+    size = heatmaps.shape[-2:]
+    valid = (depth_m > 0).to(heatmaps.dtype)
+    depth_sum = nn.functional.adaptive_avg_pool2d(depth_m * valid, size).flatten(1)
+    share = nn.functional.adaptive_avg_pool2d(valid, size).flatten(1)
+    flat = heatmaps.flatten(2)
+    total, weight = flat @ depth_sum[..., None], flat @ share[..., None]
+    return total / weight.clamp(min=1e-6), weight
+
+
+def unproject(
+    pixel: Float[Tensor, "m k 2"],
+    depth_m: Float[Tensor, "m k 1"],
+    intrinsics: Float[Tensor, "m 3 3"],
+    T_world_cam: Float[Tensor, "m 4 4"],
+) -> Float[Tensor, "m k 3"]:
+    """World points in metres, P = T_world_cam · depth · K⁻¹ [u, v, 1]ᵀ, in the OpenCV camera frame.
+
+    ``pixel`` is (u, v) with (0, 0) at the outer corner of the top left pixel, so that a centred camera
+    has its principal point at half the image size; ``depth_m`` runs along the optical axis.
+    """
+    homogeneous = torch.cat([pixel, torch.ones_like(depth_m)], dim=-1)
+    point_cam = torch.linalg.solve(intrinsics, homogeneous.mT).mT * depth_m
+    return point_cam @ T_world_cam[:, :3, :3].mT + T_world_cam[:, None, :3, 3]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DepthViews:
+    """Depth images in metres (0 = no reading) and, where known, the cameras that took them."""
+
+    depth_m: Float[Tensor, "m h w"]
+    intrinsics: Float[Tensor, "m 3 3"] | None = None
+    T_world_cam: Float[Tensor, "m 4 4"] | None = None
+
+
+class KeypointEncoder(nn.Module):
+    """Feature maps to keypoint tokens.
+
+    A 1×1 convolution gives ``keypoints`` heatmaps. Each token is a linear map of its heatmap's expected
+    position, its spread, and the features under it; with ``use_depth`` also of its expected depth, the share of
+    pixels with a reading, and the world point in metres (0 without calibration or reading).
+    """
+
+    def __init__(self, channels: int, keypoints: int, width: int, *, use_depth: bool) -> None:
+        super().__init__()
+        self.use_depth = use_depth
+        self.heatmap = nn.Conv2d(channels, keypoints, 1)
+        self.log_sharpness = nn.Parameter(torch.zeros(keypoints, 1, 1))
+        self.position = nn.Linear(8 if use_depth else 3, width)
+        self.content = nn.Linear(channels, width)
+
+    def heatmaps(self, maps: Float[Tensor, "m c h w"]) -> Float[Tensor, "m k h w"]:
+        """Where each keypoint is, as a probability over cells."""
+        return spatial_softmax(self.heatmap(maps) * self.log_sharpness.exp())
+
+    def forward(self, maps: Float[Tensor, "m c h w"], views: DepthViews | None = None) -> Float[Tensor, "m k d"]:
+        heatmaps = self.heatmaps(maps)
+        with torch.autocast(maps.device.type, enabled=False):  # coordinates need all of float32's digits
+            heatmaps = heatmaps.float()
+            position = expected_position(heatmaps)
+            numbers = [position, spread(heatmaps, position)]
+            if self.use_depth:
+                assert views is not None
+                numbers.append(_depth_numbers(heatmaps, position, views))
+            where = self.position(torch.cat(numbers, dim=-1))
+        what = heatmaps.flatten(2).to(maps.dtype) @ maps.flatten(2).mT
+        return where + self.content(what)
+
+
+def _depth_numbers(
+    heatmaps: Float[Tensor, "m k h w"], position: Float[Tensor, "m k 2"], views: DepthViews
+) -> Float[Tensor, "m k 5"]:
+    """Expected depth, share of pixels with a reading, and world point of each keypoint."""
+    depth_m, share = expected_depth(heatmaps, views.depth_m)
+    point_world = position.new_zeros(*position.shape[:2], 3)
+    if views.intrinsics is not None and views.T_world_cam is not None:
+        height, width = views.depth_m.shape[-2:]
+        pixel = (position + 1) / 2 * position.new_tensor([width, height])
+        point_world = unproject(pixel, depth_m, views.intrinsics, views.T_world_cam) * (share > 0)
+    return torch.cat([depth_m, share, point_world], dim=-1)

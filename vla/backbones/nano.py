@@ -1,0 +1,208 @@
+"""``nano``: a small vision-language network, trained from scratch, whose tokens say *where* things are.
+
+Images go through convolutions that the instruction modulates. They yield patch tokens on a coarse grid
+and keypoint tokens: heatmaps reduced to their expected position, so that "the red cube" becomes a
+coordinate. A prefix-LM transformer mixes them with the text and the state; learned queries come last.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from vla.backbone import Backbone
+from vla.backbones.film import FiLMEncoder
+from vla.backbones.keypoints import DepthViews, KeypointEncoder
+from vla.backbones.text import TextEncoder
+from vla.backbones.tokenizer import NanoTokenizer
+from vla.backbones.transformer import Block
+from vla.features import Features, TokenLayout, TokenRole
+from vla.observation import Observation
+
+
+@dataclass(frozen=True, kw_only=True)
+class NanoConfig:
+    """Sizes of :class:`Nano`.
+
+    ``channels`` is the width of the image encoder and ``keypoints`` the number of heatmaps per view;
+    ``patch_px`` is the side of the square that one patch token covers, a multiple of 4. ``frames`` is
+    the most images per view that an observation may hold. With ``use_depth`` the network also needs depth
+    images, and each keypoint token carries its point in the world where cameras are calibrated.
+    """
+
+    width: int = 128
+    depth: int = 3
+    heads: int = 4
+    n_queries: int = 8
+    channels: int = 48
+    blocks: int = 2
+    keypoints: int = 8
+    patch_px: int = 16
+    max_text_tokens: int = 24
+    frames: int = 1
+    use_depth: bool = False
+
+    def build(self, *, state_dim: int, views: int, image_size_px: tuple[int, int]) -> "Nano":
+        """The network with fresh weights for these inputs; ``image_size_px`` is (height, width)."""
+        return Nano(self, state_dim=state_dim, views=views, image_size_px=image_size_px)
+
+
+class Prefix(NamedTuple):
+    """One kind of token before the queries: embeddings and which of them are real."""
+
+    tokens: Float[Tensor, "b n d"]
+    mask: Bool[Tensor, "b n"]
+
+
+class Nano(Backbone):
+    """Sequence: patches (time, view, row, column), keypoints (time, view, index), text, state, queries.
+
+    The prefix attends to itself in both directions; queries attend to everything. Raises
+    ``ValueError`` for an observation whose shapes do not fit.
+    """
+
+    def __init__(self, config: NanoConfig, *, state_dim: int, views: int, image_size_px: tuple[int, int]) -> None:
+        super().__init__()
+        if config.patch_px % FiLMEncoder.stride or any(side % config.patch_px for side in image_size_px):
+            raise ValueError(
+                f"patch_px must be a multiple of {FiLMEncoder.stride} that divides the image size, "
+                f"got {config.patch_px} for images of {image_size_px} px"
+            )
+        self.config = config
+        self.width, self.depth, self.n_queries = config.width, config.depth, config.n_queries
+        self.image_size_px = image_size_px
+        self.views, self.state_dim = views, state_dim
+        self.grid = (image_size_px[0] // config.patch_px, image_size_px[1] // config.patch_px)
+        self._tokenizer = NanoTokenizer(config.max_text_tokens)
+
+        width, cells = config.width, config.patch_px // FiLMEncoder.stride
+        self.text_encoder = TextEncoder(self._tokenizer.vocabulary_size, config.max_text_tokens, width)
+        self.image_encoder = FiLMEncoder(4 if config.use_depth else 3, config.channels, config.blocks, width)
+        self.patch_encoder = nn.Conv2d(config.channels, width, cells, stride=cells)
+        self.keypoint_encoder = KeypointEncoder(config.channels, config.keypoints, width, use_depth=config.use_depth)
+        self.state_encoder = nn.Sequential(nn.Linear(state_dim, width), nn.GELU(), nn.Linear(width, width))
+        self.camera_embedding = _embedding(views, width)
+        self.view_embedding = _embedding(views, width)
+        self.time_embedding = _embedding(config.frames, width)
+        self.cell_embedding = _embedding(self.grid[0] * self.grid[1], width)
+        self.keypoint_embedding = _embedding(config.keypoints, width)
+        self.role_embedding = _embedding(len(TokenRole), width)
+        self.queries = _embedding(config.n_queries, width)
+        self.blocks = nn.ModuleList(Block(width, config.heads) for _ in range(config.depth))
+
+    def tokenize(self, texts: Sequence[str]) -> tuple[Int[Tensor, "b n"], Bool[Tensor, "b n"]]:
+        return self._tokenizer.encode(texts)
+
+    def forward(self, observation: Observation) -> Features:
+        self._check(observation)
+        text, pooled = self.text_encoder(observation.text, observation.text_mask)
+        patches, keypoints = self._encode_images(observation, pooled)
+        state = self.state_encoder(observation.state)[:, None]
+        queries = self.queries.expand(len(state), -1, -1)
+        always = observation.text_mask.new_ones(len(state), 1)
+        parts = {
+            TokenRole.IMAGE: patches,
+            TokenRole.KEYPOINT: keypoints,
+            TokenRole.TEXT: Prefix(text, observation.text_mask),
+            TokenRole.STATE: Prefix(state, always),
+            TokenRole.QUERY: Prefix(queries, always.expand(-1, self.n_queries)),
+        }
+        x = torch.cat([part.tokens + self.role_embedding[role] for role, part in parts.items()], dim=1)
+        mask = torch.cat([part.mask for part in parts.values()], dim=1)
+        bias = prefix_bias(mask, self.n_queries, x.dtype)
+        hidden = []
+        for block in self.blocks:
+            x = block(x, bias)
+            hidden.append(x)
+        layout = self._layout(frames=observation.images.shape[1], text_tokens=text.shape[1])
+        return Features(hidden=torch.stack(hidden), mask=mask, layout=layout, state=observation.state)
+
+    def _encode_images(self, observation: Observation, text: Float[Tensor, "b d"]) -> tuple[Prefix, Prefix]:
+        """Patch and keypoint tokens of all frames and views; missing views are blanked and masked."""
+        b, t, v = observation.view_mask.shape
+        view_mask = observation.view_mask
+        images = observation.images.masked_fill(~view_mask[..., None, None, None], 0.0)
+        depth_views = self._depth_views(observation)
+        if depth_views is not None:
+            images = torch.cat([images, depth_views.depth_m.view(b, t, v, 1, *self.image_size_px)], dim=3)
+        condition = (text[:, None, None] + self.camera_embedding).expand(b, t, v, -1)
+        maps = self.image_encoder(images.flatten(0, 2), condition.flatten(0, 2))
+
+        place = self.view_embedding + self.time_embedding[-t:, None]  # (t, v, d)
+        patches = self.patch_encoder(maps).flatten(2).mT + self.cell_embedding
+        keypoints = self.keypoint_encoder(maps, depth_views) + self.keypoint_embedding
+
+        def gather(tokens: Float[Tensor, "m n d"]) -> Prefix:
+            tokens = tokens.unflatten(0, (b, t, v)) + place[:, :, None]
+            return Prefix(tokens.flatten(1, 3), view_mask[..., None].expand(*tokens.shape[:-1]).flatten(1))
+
+        return gather(patches), gather(keypoints)
+
+    def _depth_views(self, observation: Observation) -> DepthViews | None:
+        """Depth and calibration of all frames and views, flattened; None when the network uses no depth."""
+        if not self.config.use_depth or observation.depth is None:
+            return None
+        view_mask = observation.view_mask.flatten()
+        depth_m = observation.depth.flatten(0, 2).masked_fill(~view_mask[:, None, None], 0.0)
+        if observation.intrinsics is None or observation.T_world_cam is None:
+            return DepthViews(depth_m=depth_m)
+        identity = torch.eye(4, dtype=depth_m.dtype, device=depth_m.device)
+        present = view_mask[:, None, None]
+        intrinsics = torch.where(present, observation.intrinsics.flatten(0, 2), identity[:3, :3])
+        T_world_cam = torch.where(present, observation.T_world_cam.flatten(0, 2), identity)
+        return DepthViews(depth_m=depth_m, intrinsics=intrinsics, T_world_cam=T_world_cam)
+
+    def _layout(self, *, frames: int, text_tokens: int) -> TokenLayout:
+        """Role, view and patch cell of every token, in the order in which ``forward`` joins them."""
+        rows, columns = self.grid
+        device = self.queries.device
+        cells = torch.cartesian_prod(torch.arange(rows, device=device), torch.arange(columns, device=device))
+        views = torch.arange(self.views, device=device)
+        counts = {
+            TokenRole.IMAGE: frames * self.views * len(cells),
+            TokenRole.KEYPOINT: frames * self.views * self.config.keypoints,
+            TokenRole.TEXT: text_tokens,
+            TokenRole.STATE: 1,
+            TokenRole.QUERY: self.n_queries,
+        }
+        role = torch.cat([torch.full((n,), int(kind), device=device) for kind, n in counts.items()])
+        view, cell = torch.full_like(role, -1), torch.full((len(role), 2), -1, device=device)
+        view[role == TokenRole.IMAGE] = views.repeat_interleave(len(cells)).repeat(frames)
+        view[role == TokenRole.KEYPOINT] = views.repeat_interleave(self.config.keypoints).repeat(frames)
+        cell[role == TokenRole.IMAGE] = cells.repeat(frames * self.views, 1)
+        return TokenLayout(role=role, view=view, cell=cell)
+
+    def _check(self, observation: Observation) -> None:
+        """Raise ``ValueError`` that says which shape was expected and which came."""
+        b, t = observation.images.shape[:2]
+        image = (b, t, self.views, 3, *self.image_size_px)
+        expected = {"images": image, "view_mask": image[:3], "state": (b, self.state_dim)}
+        if self.config.use_depth:
+            if observation.depth is None:
+                raise ValueError("expected depth images, because the network was built with use_depth; got none")
+            expected["depth"] = (*image[:3], *self.image_size_px)
+        for name, shape in expected.items():
+            given = tuple(getattr(observation, name).shape)
+            if given != shape:
+                raise ValueError(f"expected {name} of shape {shape}, got {given}")
+        if not 1 <= t <= self.config.frames:
+            raise ValueError(f"expected 1…{self.config.frames} frames per view, got {t}")
+        if observation.text.shape[1] > self.config.max_text_tokens:
+            raise ValueError(
+                f"expected at most {self.config.max_text_tokens} text tokens, got {observation.text.shape[1]}"
+            )
+
+
+def prefix_bias(mask: Bool[Tensor, "b n"], n_queries: int, dtype: torch.dtype) -> Float[Tensor, "b 1 n n"]:
+    """Attention bias of a prefix-LM: −inf on padding, and from the prefix to the last ``n_queries`` tokens."""
+    n = mask.shape[1]
+    allowed = mask[:, None, None, :].repeat(1, 1, n, 1)
+    allowed[:, :, : n - n_queries, n - n_queries :] = False
+    return torch.zeros(allowed.shape, dtype=dtype, device=mask.device).masked_fill(~allowed, float("-inf"))
+
+
+def _embedding(count: int, width: int) -> nn.Parameter:
+    return nn.Parameter(0.02 * torch.randn(count, width))

@@ -1,0 +1,33 @@
+"""The text part of ``nano``: tokens in context, and the vector that modulates the image encoder."""
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+
+class TextEncoder(nn.Module):
+    """Embeds tokens, mixes neighbours, and pools them into one vector.
+
+    Two residual convolutions of five tokens give each word its context ("the *red* cube" against
+    "into the *red* bin"), so that the pooled vector knows which object the instruction is about.
+    """
+
+    def __init__(self, vocabulary_size: int, max_tokens: int, width: int, pools: int = 4) -> None:
+        super().__init__()
+        self.token = nn.Embedding(vocabulary_size, width)
+        self.position = nn.Parameter(0.02 * torch.randn(max_tokens, width))
+        self.context = nn.ModuleList(nn.Conv1d(width, width, 5, padding=2) for _ in range(2))
+        self.pool_score = nn.Linear(width, pools)
+        self.pool_out = nn.Sequential(nn.Linear(pools * width, width), nn.GELU(), nn.Linear(width, width))
+
+    def forward(
+        self, ids: Int[Tensor, "b n"], mask: Bool[Tensor, "b n"]
+    ) -> tuple[Float[Tensor, "b n d"], Float[Tensor, "b d"]]:
+        """Token embeddings and pooled vector; padding has no influence on either."""
+        real = mask[..., None]
+        x = self.token(ids) + self.position[: ids.shape[1]]
+        for conv in self.context:
+            x = x + nn.functional.gelu(conv((x * real).mT).mT)
+        score = self.pool_score(x).masked_fill(~real, torch.finfo(x.dtype).min)
+        pooled = torch.einsum("bnp,bnd->bpd", score.softmax(dim=1), x)
+        return x, self.pool_out(pooled.flatten(1))

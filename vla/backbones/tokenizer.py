@@ -1,0 +1,103 @@
+"""The byte-level BPE tokenizer of ``nano``: 512 entries, shipped with the package.
+
+``python -m vla.backbones.tokenizer`` trains it again from the sentences below and rewrites
+``nano_tokenizer.json``; the result is the same every time. Any text tokenises, because every byte has
+an entry; words of table-top instructions are one entry each.
+"""
+
+from collections.abc import Iterator, Sequence
+from itertools import product
+from pathlib import Path
+
+import torch
+from jaxtyping import Bool, Int
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from torch import Tensor
+
+TOKENIZER_PATH = Path(__file__).with_name("nano_tokenizer.json")
+VOCABULARY_SIZE = 512
+PAD, START = "<pad>", "<s>"
+
+COLOURS = "red green blue yellow orange purple pink cyan white black grey brown magenta".split()
+SHAPES = "cube block ball cylinder box mug bowl plate object can".split()
+PLACES = "bin tray drawer shelf target zone pad table box basket".split()
+PICK_VERBS = "pick up,lift,grasp,grab,raise,take,hold,get".split(",")
+TOUCH_VERBS = "reach,touch,go to,move to,tap,push,poke,point at,press,approach".split(",")
+PLACE_VERBS = "put,place,drop,set,move,bring,carry,stack,insert,lay".split(",")
+PREPOSITIONS = "into,in,inside,on,onto,on top of,next to,behind,left of,right of,in front of,under,near".split(",")
+DEVICES = "open the,close the,pull the,push the,slide the,turn on the,turn off the,press the,rotate the".split(",")
+DEVICE_NAMES = "drawer door button handle switch knob lid lever cabinet window tap".split()
+PHRASES = (
+    "please {}",
+    "can you {}?",
+    "now {}, then stop.",
+    "{} with the gripper",
+    "robot, {} from the table",
+    "could you {} and let go",
+    "use your hand to {}",
+    "{} without touching the other one",
+)
+NUMBERS = "zero one two three four five six seven eight nine ten first second third last left right middle".split()
+
+
+class NanoTokenizer:
+    """Lower-cases, splits into byte-level BPE entries, starts with ``<s>`` and cuts after ``max_tokens``.
+
+    Raises ``FileNotFoundError`` when ``path`` is missing.
+    """
+
+    def __init__(self, max_tokens: int, path: Path = TOKENIZER_PATH) -> None:
+        if not path.is_file():
+            raise FileNotFoundError(f"expected a tokenizer file at {path}")
+        self._tokenizer = Tokenizer.from_file(str(path))
+        self._tokenizer.enable_truncation(max_tokens)
+        self._tokenizer.enable_padding(pad_id=self._tokenizer.token_to_id(PAD), pad_token=PAD)
+
+    @property
+    def vocabulary_size(self) -> int:
+        return self._tokenizer.get_vocab_size()
+
+    def encode(self, texts: Sequence[str]) -> tuple[Int[Tensor, "b n"], Bool[Tensor, "b n"]]:
+        """Token ids and mask (True = real token), padded to the longest of ``texts``."""
+        if isinstance(texts, str) or not texts:
+            raise ValueError(f"expected a non-empty list of texts, got {texts!r}")
+        encodings = self._tokenizer.encode_batch(list(texts))
+        ids = torch.tensor([encoding.ids for encoding in encodings])
+        mask = torch.tensor([encoding.attention_mask for encoding in encodings], dtype=torch.bool)
+        return ids, mask
+
+
+def instruction_sentences() -> Iterator[str]:
+    """Table-top instructions from which the vocabulary is learned, in a fixed order."""
+    for index, (verb, colour, shape) in enumerate(product(PICK_VERBS + TOUCH_VERBS, COLOURS, SHAPES)):
+        sentence = f"{verb} the {colour} {shape}"
+        yield sentence
+        yield PHRASES[index % len(PHRASES)].format(sentence)
+    for index, (verb, preposition, place, colour) in enumerate(product(PLACE_VERBS, PREPOSITIONS, PLACES, COLOURS)):
+        shape, other = SHAPES[index % len(SHAPES)], COLOURS[(index // 3) % len(COLOURS)]
+        yield f"{verb} the {colour} {shape} {preposition} the {other} {place}"
+    yield from (f"{verb} {colour} {device}" for verb, colour, device in product(DEVICES, COLOURS, DEVICE_NAMES))
+    yield from (f"{number} {shape} of {other}" for number, shape, other in product(NUMBERS, SHAPES, NUMBERS))
+
+
+def train_tokenizer() -> Tokenizer:
+    """Learn the vocabulary from :func:`instruction_sentences`."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCABULARY_SIZE,
+        special_tokens=[PAD, START],
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(instruction_sentences(), trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{START} $A", special_tokens=[(START, tokenizer.token_to_id(START))]
+    )
+    return tokenizer
+
+
+if __name__ == "__main__":
+    train_tokenizer().save(str(TOKENIZER_PATH))

@@ -1,0 +1,57 @@
+"""Weights on disk: safetensors, written atomically, read with every tensor checked."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+
+class CheckpointError(ValueError):
+    """A checkpoint is missing, damaged, or of another network."""
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Replace ``path`` by ``data``: written aside, flushed to disk, then renamed, so it is never half there."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    with aside.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    aside.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def write_weights(path: Path, weights: Mapping[str, Tensor]) -> None:
+    """Store named tensors at ``path``, atomically."""
+    write_atomically(path, safetensors.torch.save({name: x.detach().cpu().contiguous() for name, x in weights.items()}))
+
+
+def read_weights(path: Path, expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors at ``path``, with the names, shapes and types of ``expected``.
+
+    Raises ``CheckpointError`` that names the file and the first tensor that does not fit.
+    """
+    try:
+        weights = safetensors.torch.load(path.read_bytes())
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"expected a safetensors file at {path}: {error}") from error
+    if missing := sorted(expected.keys() - weights.keys()):
+        raise CheckpointError(f"{path} lacks {len(missing)} tensors, among them {missing[0]}")
+    if unknown := sorted(weights.keys() - expected.keys()):
+        raise CheckpointError(f"{path} has {len(unknown)} tensors that the network lacks, among them {unknown[0]}")
+    for name, tensor in expected.items():
+        if _form(weights[name]) != _form(tensor):
+            raise CheckpointError(f"{path}: expected {name} as {_form(tensor)}, got {_form(weights[name])}")
+    return weights
+
+
+def _form(tensor: Tensor) -> tuple[torch.dtype, tuple[int, ...]]:
+    return tensor.dtype, tuple(tensor.shape)
