@@ -1,0 +1,139 @@
+"""How a policy is served: address, token, limits. Everything is checked before the policy is warmed up."""
+
+import errno
+import ipaddress
+import os
+import socket
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+
+from policies.serving.actions import OnViolation
+
+TOKEN_VARIABLE = "VLA_SERVE_TOKEN"
+_MIN_TOKEN_LENGTH = 16
+_POSITIVE = (
+    "max_message_bytes",
+    "max_connections",
+    "handshake_timeout_s",
+    "idle_timeout_s",
+    "inference_timeout_s",
+    "ping_interval_s",
+    "log_interval_s",
+)
+
+
+class ServeError(RuntimeError):
+    """The server cannot start as configured; the text says what to change."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServeConfig:
+    """Settings of :class:`~policies.serving.server.PolicyServer`.
+
+    ``port`` 0 takes any free one. Clients must present the token of ``token_file`` or of the
+    environment variable ``VLA_SERVE_TOKEN``, if there is one; an address that other machines can
+    reach is refused without. Times are seconds. ``ping_interval_s`` is that of the keepalive, which
+    goes on while the policy thinks.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+    token_file: Path | None = None
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    on_violation: OnViolation = "clamp"
+    max_message_bytes: int = 32 * 1024 * 1024
+    max_connections: int = 16
+    handshake_timeout_s: float = 10.0
+    idle_timeout_s: float = 1800.0
+    inference_timeout_s: float = 120.0
+    ping_interval_s: float = 20.0
+    log_interval_s: float = 60.0
+
+    def check(self) -> None:
+        """:class:`ServeError` naming the first setting that cannot work."""
+        for name in _POSITIVE:
+            value = getattr(self, name)
+            if not value > 0:
+                raise ServeError(f"{name} must be positive, got {value}")
+        if not 0 <= self.port <= 65535:
+            raise ServeError(f"port must lie in 0 … 65535 (0: any free port), got {self.port}")
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ServeError("TLS needs both tls_cert and tls_key")
+
+
+def read_token(token_file: Path | None) -> str | None:
+    """The token in ``token_file``, else in ``VLA_SERVE_TOKEN``, else None; too short or odd ones are refused."""
+    if token_file is not None:
+        try:
+            source, token = str(token_file), token_file.read_text(encoding="utf-8").strip()
+        except OSError as error:
+            raise ServeError(f"cannot read the token file {token_file}: {error}") from error
+    elif TOKEN_VARIABLE in os.environ:
+        source, token = TOKEN_VARIABLE, os.environ[TOKEN_VARIABLE].strip()
+    else:
+        return None
+    if len(token) < _MIN_TOKEN_LENGTH or not token.isascii() or not token.isprintable() or " " in token:
+        raise ServeError(
+            f"the token in {source} must be at least {_MIN_TOKEN_LENGTH} ASCII characters without spaces; "
+            'make one with: python -c "import secrets; print(secrets.token_urlsafe(32))"'
+        )
+    return token
+
+
+def is_loopback(host: str) -> bool:
+    """Whether every address of ``host`` can be reached from this machine only; an empty host cannot be."""
+    if not host:
+        return False
+    return all(ipaddress.ip_address(str(info[4][0]).split("%")[0]).is_loopback for info in _addresses(host, 0))
+
+
+def bind(config: ServeConfig, token: str | None) -> socket.socket:
+    """A socket bound to the configured address but not listening yet, so that clients wait for the warm-up.
+
+    :class:`ServeError` when the port is taken, the host unknown, or others could reach it without a token.
+    """
+    if token is None and not is_loopback(config.host):
+        raise ServeError(
+            f"{config.host or '(all addresses)'} can be reached from other machines, so a token is required: "
+            f"set {TOKEN_VARIABLE} or token_file, or serve on 127.0.0.1"
+        )
+    family, _, _, _, address = _addresses(config.host, config.port)[0]
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind(address)
+    except OSError as error:
+        sock.close()
+        raise bind_failure(config, error) from error
+    return sock
+
+
+def bind_failure(config: ServeConfig, error: OSError) -> ServeError:
+    """The error to show for a port that cannot be bound or listened on."""
+    if error.errno == errno.EADDRINUSE:
+        return ServeError(
+            f"port {config.port} on {config.host} is in use by another program; "
+            "choose another with --port (0 takes any free one)"
+        )
+    return ServeError(f"cannot serve on {config.host} port {config.port}: {error}")
+
+
+def tls_context(config: ServeConfig) -> ssl.SSLContext | None:
+    """The server's TLS settings, or None without a certificate."""
+    if config.tls_cert is None or config.tls_key is None:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_cert_chain(config.tls_cert, config.tls_key)
+    except OSError as error:
+        raise ServeError(f"cannot load {config.tls_cert} with {config.tls_key}: {error}") from error
+    return context
+
+
+def _addresses(host: str, port: int) -> list[tuple]:
+    try:
+        return socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except (OSError, UnicodeError) as error:
+        raise ServeError(f"host {host!r} is unknown: {error}") from error

@@ -1,0 +1,88 @@
+"""A policy in its own thread, so that the network side never waits for it."""
+
+import asyncio
+import time
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from policies.policy import Policy
+from policies.serving.batching import batch_of_one
+from policies.serving.keys import ObservationError, observation_fields
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inference:
+    """One chunk ``(h, a)`` and where its milliseconds went: waiting, in all work, in the policy alone."""
+
+    actions: np.ndarray
+    queue_ms: float
+    infer_ms: float
+    policy_ms: float
+
+
+class InferenceThread:
+    """Runs ``policy.predict_chunk`` for one observation at a time, first come, first served.
+
+    Only the stateless ``predict_chunk`` is used, so that connections cannot disturb each other.
+    """
+
+    def __init__(self, policy: Policy) -> None:
+        self._policy = policy
+        self._optional = {field.key for field in observation_fields(policy.embodiment) if not field.required}
+        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="policy")
+        self._abandoned: Future[Inference] | None = None
+        self._awaited: set[asyncio.Future[Inference]] = set()
+
+    @property
+    def stuck(self) -> bool:
+        """Whether an inference that nobody waits for any more still occupies the thread."""
+        return self._abandoned is not None and not self._abandoned.done()
+
+    async def run(self, observation: Mapping[str, Any], timeout_s: float) -> Inference:
+        """Infer in the thread; ``TimeoutError`` after ``timeout_s`` of waiting and work together.
+
+        A policy that has begun cannot be interrupted: after a timeout it still occupies the thread.
+        """
+        work = self._executor.submit(self._infer, observation, time.perf_counter())
+        answer = asyncio.wrap_future(work)
+        self._awaited.add(answer)
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await answer
+        finally:
+            self._awaited.discard(answer)
+            if work.running():
+                self._abandoned = work
+
+    def close(self) -> None:
+        """Drop waiting work (its callers are cancelled) and let the thread end."""
+        self._executor.shutdown(wait=False, cancel_futures=True)
+        for answer in tuple(self._awaited):
+            answer.cancel()
+
+    def _infer(self, observation: Mapping[str, Any], asked_s: float) -> Inference:
+        begun_s = time.perf_counter()
+        batch = batch_of_one(observation)
+        model_s = time.perf_counter()
+        try:
+            with torch.inference_mode():
+                chunk = self._policy.predict_chunk(batch)
+        except KeyError as error:
+            key = error.args[0] if error.args else None
+            if key in self._optional and key not in observation:
+                raise ObservationError(f"this policy needs {key} as well") from error
+            raise
+        done_s = time.perf_counter()
+        actions = chunk[0].float().cpu().numpy()
+        end_s = time.perf_counter()
+        return Inference(
+            actions=actions,
+            queue_ms=1e3 * (begun_s - asked_s),
+            infer_ms=1e3 * (end_s - begun_s),
+            policy_ms=1e3 * (done_s - model_s),
+        )

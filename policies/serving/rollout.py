@@ -1,0 +1,118 @@
+"""Drive one simulated robot through a policy server at the robot's real control rate."""
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from envs.specs import VectorEnv
+from policies.serving.batching import world_of
+from policies.serving.client import PolicyClient, ServerRefusalError, check_embodiment
+from policies.serving.control import ActionStream, WatchdogError
+from policies.serving.metrics import percentiles
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpisodeReport:
+    """One episode through a server. ``success`` only if it was not ``stopped`` (the watchdog's reason, or None).
+
+    ``late_steps`` missed the end of their control period, ``held_steps`` stood still because the
+    server was late. Latencies are p50/p95/p99 over the requests, ms.
+    """
+
+    task: str
+    seed: int
+    success: bool
+    steps: int
+    reward: float
+    requests: int
+    late_steps: int
+    held_steps: int
+    stopped: str | None
+    round_trip_ms: dict[str, float]
+    policy_ms: dict[str, float]
+
+
+def run_episode(
+    env: VectorEnv,
+    client: PolicyClient,
+    seed: int,
+    replan_interval: int | None = None,
+    realtime: bool = True,
+    watchdog_s: float = 0.5,
+) -> EpisodeReport:
+    """One episode of ``env`` (a single world) with actions from ``client``'s server.
+
+    In real time, every step takes at least one control period, and an answer that is later than
+    its period makes the robot hold. Otherwise the simulation waits for the server (at most
+    ``watchdog_s``). A silent, lost or refusing server ends the episode with ``stopped`` set.
+    """
+    if env.num_envs != 1:
+        raise ValueError(f"run_episode drives a single world, got an environment of {env.num_envs}")
+    check_embodiment(env.embodiment, client.embodiment)
+    stream = ActionStream(client, replan_interval, watchdog_s)
+    pace = _Pace(1.0 / env.embodiment.control_rate_hz, realtime)
+    observation = env.reset([seed])
+    reward, held, steps, success, stopped = 0.0, 0, 0, False, None
+    pace.start()
+    while steps < env.max_episode_steps:
+        timeout_s = pace.left_s() if realtime else watchdog_s
+        try:
+            command = stream.step(_first_world(stream, observation), timeout_s)
+        except (WatchdogError, ServerRefusalError) as reason:
+            stopped = str(reason)
+            break
+        held += command.held
+        transition = env.step(torch.from_numpy(command.action.copy())[None].to(env.device))
+        observation = transition.observation
+        reward += float(transition.reward[0])
+        steps += 1
+        success = bool(transition.success[0])
+        if bool(transition.terminated[0]) or bool(transition.truncated[0]):
+            break
+        pace.wait()
+    return EpisodeReport(
+        task=env.task_name,
+        seed=seed,
+        success=success,
+        steps=steps,
+        reward=reward,
+        requests=len(stream.timings),
+        late_steps=pace.late,
+        held_steps=held,
+        stopped=stopped,
+        round_trip_ms=percentiles([timing.round_trip_ms for timing in stream.timings]),
+        policy_ms=percentiles([timing.policy_ms for timing in stream.timings]),
+    )
+
+
+def _first_world(stream: ActionStream, observation: dict[str, Any]) -> dict[str, Any] | None:
+    return world_of(observation, 0) if stream.needs_observation else None
+
+
+class _Pace:
+    """Keeps a loop at one turn per period; a late turn shifts the schedule instead of being caught up."""
+
+    def __init__(self, period_s: float, realtime: bool) -> None:
+        self.late = 0
+        self._period_s = period_s
+        self._realtime = realtime
+        self._due_s = 0.0
+
+    def start(self) -> None:
+        self._due_s = time.monotonic() + self._period_s
+
+    def left_s(self) -> float:
+        """Seconds until this turn is due to end, at least 0."""
+        return max(self._due_s - time.monotonic(), 0.0)
+
+    def wait(self) -> None:
+        """Sleep until this turn's end; count it if that has passed."""
+        now_s = time.monotonic()
+        if self._realtime and now_s < self._due_s:
+            time.sleep(self._due_s - now_s)
+        elif self._realtime:
+            self.late += 1
+            self._due_s = now_s
+        self._due_s += self._period_s

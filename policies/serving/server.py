@@ -1,0 +1,225 @@
+"""A WebSocket policy server that the unmodified ``openpi-client`` can talk to.
+
+Connect → the server sends its metadata (binary msgpack). Then, in lock step, the client sends an
+observation map (keys of ``policies.serving.keys``) and receives ``actions`` float32 ``(h, a)`` with
+timing maps, or a text frame with an error. A new connection is a new episode, and so is an
+observation with ``reset`` true. ``GET /healthz`` says that the server is up, ``/readyz`` that it
+takes requests, ``/metrics`` (with the token, if there is one) gives latency percentiles as JSON.
+"""
+
+import asyncio
+import hmac
+import json
+import logging
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http import HTTPStatus
+from typing import Any
+
+from websockets.asyncio.server import Server, ServerConnection, serve
+from websockets.datastructures import Headers
+from websockets.http11 import Request, Response
+
+from policies.policy import Policy
+from policies.serving.actions import ActionGuard
+from policies.serving.codec import encode
+from policies.serving.config import ServeConfig, bind, bind_failure, is_loopback, read_token, tls_context
+from policies.serving.inference import InferenceThread
+from policies.serving.keys import ObservationAdapter
+from policies.serving.metrics import LatencyMetrics
+from policies.serving.session import Session
+
+log = logging.getLogger(__name__)
+
+PROTOCOL = "openpi"
+PROTOCOL_VERSION = 1
+_TRY_AGAIN_LATER = 1013
+
+
+class PolicyServer:
+    """Serves one policy to several clients; see the module's docstring for the protocol.
+
+    The constructor binds the port (without listening), so that a taken port or a missing token is
+    reported before any long work. ``port`` is the bound one. :class:`ServeError` says what is wrong.
+    """
+
+    def __init__(self, policy: Policy, config: ServeConfig | None = None) -> None:
+        self.config = config or ServeConfig()
+        self.config.check()
+        self.policy = policy
+        self.adapter = ObservationAdapter(policy.embodiment)
+        self.metrics = LatencyMetrics()
+        self._token = read_token(self.config.token_file)
+        self._tls = tls_context(self.config)
+        self._socket: socket.socket = bind(self.config, self._token)
+        self.port: int = self._socket.getsockname()[1]
+        self._thread = InferenceThread(policy)
+        self._hello = encode(self.metadata())
+        self._connections = 0
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stopping: asyncio.Event | None = None
+
+    def metadata(self) -> dict[str, Any]:
+        """The hello: what robot this policy drives and by which conventions, so that clients can assert it."""
+        embodiment = self.policy.embodiment
+        return {
+            "protocol": PROTOCOL,
+            "protocol_version": PROTOCOL_VERSION,
+            "server": "vla-stack",
+            "embodiment": embodiment.to_dict(),
+            "control_rate_hz": embodiment.control_rate_hz,
+            "horizon": self.policy.horizon,
+            "replan_interval": self.policy.replan_interval,
+            "observation": self.adapter.describe(),
+            "conventions": {
+                "images": "uint8 RGB, height x width x 3, unbatched",
+                "depth": "metres along the optical axis, 0 = no reading",
+                "camera_frame": "OpenCV: x right, y down, z forward",
+                "quaternion": "wxyz",
+                "gripper": "0 open, 1 closed",
+                "actions": "one row per control step; names, units, frames and bounds in embodiment.action",
+            },
+        }
+
+    async def serve_forever(self, started: threading.Event | None = None) -> None:
+        """Warm the policy up, open the port (then set ``started``), and serve until :meth:`stop` or cancellation."""
+        self._loop, self._stopping = asyncio.get_running_loop(), asyncio.Event()
+        try:
+            await self._warm_up()
+            server = await self._listen()
+            try:
+                self._announce()
+                if started is not None:
+                    started.set()
+                await self._log_until_stopped()
+            finally:
+                server.close()
+                self._thread.close()
+                await server.wait_closed()
+        finally:
+            self._thread.close()
+            self._socket.close()
+            log.info("server closed: %s", json.dumps(self.metrics.summary()))
+
+    def stop(self) -> None:
+        """End :meth:`serve_forever` from any thread; connections are closed with code 1001."""
+        if self._loop is not None and self._stopping is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._stopping.set)
+
+    async def _warm_up(self) -> None:
+        """One inference on a blank observation, so that compilation does not meet the first client."""
+        guard = ActionGuard(self.policy.embodiment, self.policy.horizon, "clamp")
+        result = await self._thread.run(self.adapter.example(), self.config.inference_timeout_s)
+        guard.check(result.actions)
+        log.info("warm-up inference took %.1f ms", result.infer_ms)
+
+    async def _listen(self) -> Server:
+        config = self.config
+        try:
+            return await serve(
+                self._serve_connection,
+                sock=self._socket,
+                ssl=self._tls,
+                process_request=self._process_request,
+                origins=[None],  # no browser: a web page must not reach a robot through the loopback address
+                compression=None,
+                max_size=config.max_message_bytes,
+                max_queue=1,
+                open_timeout=config.handshake_timeout_s,
+                ping_interval=config.ping_interval_s,
+                ping_timeout=config.ping_interval_s,
+                logger=logging.getLogger(f"{__name__}.websockets"),
+            )
+        except OSError as error:
+            raise bind_failure(config, error) from error
+
+    def _announce(self) -> None:
+        log.info("serving %s on %s port %d", self.policy.embodiment.name, self.config.host, self.port)
+        if self._tls is None and not is_loopback(self.config.host):
+            log.warning("no TLS: the token and all observations cross the network in clear text")
+
+    async def _log_until_stopped(self) -> None:
+        assert self._stopping is not None
+        logged = 0
+        while not self._stopping.is_set():
+            try:
+                async with asyncio.timeout(self.config.log_interval_s):
+                    await self._stopping.wait()
+            except TimeoutError:
+                if self.metrics.requests > logged:
+                    logged = self.metrics.requests
+                    log.info("latency: %s", json.dumps(self.metrics.summary()))
+
+    def _process_request(self, connection: ServerConnection, request: Request) -> Response | None:
+        """Answer plain HTTP and refuse the upgrade (401, 404, 503) before a WebSocket exists."""
+        path = request.path.split("?")[0]
+        if path == "/healthz":
+            return _respond(HTTPStatus.OK, "OK\n")
+        if path == "/readyz" and self._thread.stuck:
+            return _respond(HTTPStatus.SERVICE_UNAVAILABLE, "an inference that timed out still occupies the policy\n")
+        if path == "/readyz":
+            return _respond(HTTPStatus.OK, "OK\n")
+        if not self._authorised(request.headers):
+            return _respond(HTTPStatus.UNAUTHORIZED, "a valid 'Authorization: Api-Key <token>' header is required\n")
+        if path == "/metrics":
+            return _respond(HTTPStatus.OK, json.dumps(self.metrics.summary()) + "\n", "application/json")
+        if path != "/":
+            return _respond(HTTPStatus.NOT_FOUND, "the policy answers at /\n")
+        if self._connections >= self.config.max_connections:
+            return _respond(
+                HTTPStatus.SERVICE_UNAVAILABLE, f"all {self.config.max_connections} connections are taken\n"
+            )
+        return None
+
+    def _authorised(self, headers: Headers) -> bool:
+        if self._token is None:
+            return True
+        given = headers.get_all("Authorization")
+        expected = f"Api-Key {self._token}".encode()
+        return len(given) == 1 and hmac.compare_digest(given[0].encode("utf-8", "surrogateescape"), expected)
+
+    async def _serve_connection(self, connection: ServerConnection) -> None:
+        if self._connections >= self.config.max_connections:
+            await connection.close(_TRY_AGAIN_LATER, "all connections are taken")
+            return
+        self._connections += 1
+        try:
+            guard = ActionGuard(self.policy.embodiment, self.policy.horizon, self.config.on_violation)
+            session = Session(connection, self._thread, self.adapter, guard, self.metrics, self.config)
+            await session.run(self._hello)
+        finally:
+            self._connections -= 1
+
+
+@contextmanager
+def running(server: PolicyServer) -> Iterator[int]:
+    """Serve in a thread of this process and yield the port; errors before the port opens are raised here."""
+    started, failure = threading.Event(), []
+
+    def run() -> None:
+        try:
+            asyncio.run(server.serve_forever(started))
+        except BaseException as error:
+            failure.append(error)
+        finally:
+            started.set()
+
+    thread = threading.Thread(target=run, name="policy-server", daemon=True)
+    thread.start()
+    started.wait()
+    try:
+        if not failure:
+            yield server.port
+    finally:
+        server.stop()
+        thread.join(timeout=10.0)
+    if failure:
+        raise failure[0]
+
+
+def _respond(status: HTTPStatus, body: str, content_type: str = "text/plain; charset=utf-8") -> Response:
+    data = body.encode()
+    headers = Headers({"Content-Type": content_type, "Content-Length": str(len(data)), "Connection": "close"})
+    return Response(status.value, status.phrase, headers, data)
