@@ -12,7 +12,7 @@ import numpy as np
 from envs.world import RenderProfile
 
 
-class RenderingUnavailable(RuntimeError):
+class RenderingUnavailableError(RuntimeError):
     """No OpenGL context can be made on this machine."""
 
 
@@ -30,7 +30,7 @@ def make_gl_context(width_px: int, height_px: int) -> Any:
             return context
         except (ImportError, AttributeError, RuntimeError, OSError) as error:
             failures.append(f"{name}: {error}")
-    raise RenderingUnavailable(
+    raise RenderingUnavailableError(
         "cannot render: no OpenGL context. On Debian or Ubuntu: apt-get install libegl1 libegl-mesa0 libgl1-mesa-dri "
         f"libosmesa6. Tried {'; '.join(failures)}"
     )
