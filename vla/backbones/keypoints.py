@@ -94,7 +94,10 @@ class KeypointEncoder(nn.Module):
         """Where each keypoint is, as a probability over cells."""
         return spatial_softmax(self.heatmap(maps) * self.log_sharpness.exp())
 
-    def forward(self, maps: Float[Tensor, "m c h w"], views: DepthViews | None = None) -> Float[Tensor, "m k d"]:
+    def forward(
+        self, maps: Float[Tensor, "m c h w"], views: DepthViews | None = None
+    ) -> tuple[Float[Tensor, "m k d"], Float[Tensor, "m k 2"]]:
+        """Keypoint tokens, and their positions (x, y) in [−1, 1]."""
         heatmaps = self.heatmaps(maps)
         with torch.autocast(maps.device.type, enabled=False):  # coordinates need all of float32's digits
             heatmaps = heatmaps.float()
@@ -105,7 +108,7 @@ class KeypointEncoder(nn.Module):
                 numbers.append(_depth_numbers(heatmaps, position, views))
             where = self.position(torch.cat(numbers, dim=-1))
         what = heatmaps.flatten(2).to(maps.dtype) @ maps.flatten(2).mT
-        return where + self.content(what)
+        return where + self.content(what), position
 
 
 def _depth_numbers(

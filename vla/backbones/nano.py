@@ -91,6 +91,7 @@ class Nano(Backbone):
         self.keypoint_embedding = _embedding(config.keypoints, width)
         self.role_embedding = _embedding(len(TokenRole), width)
         self.queries = _embedding(config.n_queries, width)
+        self.query_position = nn.Linear(views * config.keypoints * 2, config.n_queries * width)
         self.blocks = nn.ModuleList(Block(width, config.heads) for _ in range(config.depth))
 
     def tokenize(self, texts: Sequence[str]) -> tuple[Int[Tensor, "b n"], Bool[Tensor, "b n"]]:
@@ -99,9 +100,9 @@ class Nano(Backbone):
     def forward(self, observation: Observation) -> Features:
         self._check(observation)
         text, pooled = self.text_encoder(observation.text, observation.text_mask)
-        patches, keypoints = self._encode_images(observation, pooled)
+        patches, keypoints, positions = self._encode_images(observation, pooled)
         state = self.state_encoder(observation.state)[:, None]
-        queries = self.queries.expand(len(state), -1, -1)
+        queries = self.queries + self.query_position(positions).unflatten(-1, (self.n_queries, -1))
         always = observation.text_mask.new_ones(len(state), 1)
         parts = {
             TokenRole.IMAGE: patches,
@@ -120,8 +121,13 @@ class Nano(Backbone):
         layout = self._layout(frames=observation.images.shape[1], text_tokens=text.shape[1])
         return Features(hidden=torch.stack(hidden), mask=mask, layout=layout, state=observation.state)
 
-    def _encode_images(self, observation: Observation, text: Float[Tensor, "b d"]) -> tuple[Prefix, Prefix]:
-        """Patch and keypoint tokens of all frames and views; missing views are blanked and masked."""
+    def _encode_images(
+        self, observation: Observation, text: Float[Tensor, "b d"]
+    ) -> tuple[Prefix, Prefix, Float[Tensor, "b p"]]:
+        """Patch and keypoint tokens of all frames and views, and the present keypoints' positions in one vector.
+
+        Missing views are blanked and masked, their positions 0.
+        """
         b, t, v = observation.view_mask.shape
         view_mask = observation.view_mask
         images = observation.images.masked_fill(~view_mask[..., None, None, None], 0.0)
@@ -133,13 +139,15 @@ class Nano(Backbone):
 
         place = self.view_embedding + self.time_embedding[-t:, None]  # (t, v, d)
         patches = self.patch_encoder(maps).flatten(2).mT + self.cell_embedding
-        keypoints = self.keypoint_encoder(maps, depth_views) + self.keypoint_embedding
+        keypoints, positions = self.keypoint_encoder(maps, depth_views)
+        keypoints = keypoints + self.keypoint_embedding
+        present = positions.unflatten(0, (b, t, v))[:, -1] * view_mask[:, -1, :, None, None]
 
         def gather(tokens: Float[Tensor, "m n d"]) -> Prefix:
             tokens = tokens.unflatten(0, (b, t, v)) + place[:, :, None]
             return Prefix(tokens.flatten(1, 3), view_mask[..., None].expand(*tokens.shape[:-1]).flatten(1))
 
-        return gather(patches), gather(keypoints)
+        return gather(patches), gather(keypoints), present.flatten(1)
 
     def _depth_views(self, observation: Observation) -> DepthViews | None:
         """Depth and calibration of all frames and views, flattened; None when the network uses no depth."""

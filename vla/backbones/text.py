@@ -18,7 +18,9 @@ class TextEncoder(nn.Module):
         self.position = nn.Parameter(0.02 * torch.randn(max_tokens, width))
         self.context = nn.ModuleList(nn.Conv1d(width, width, 5, padding=2) for _ in range(2))
         self.pool_score = nn.Linear(width, pools)
-        self.pool_out = nn.Sequential(nn.Linear(pools * width, width), nn.GELU(), nn.Linear(width, width))
+        self.pool_out = nn.Sequential(
+            nn.Linear(pools * width, width), nn.GELU(), nn.Linear(width, width), nn.LayerNorm(width)
+        )
 
     def forward(
         self, ids: Int[Tensor, "b n"], mask: Bool[Tensor, "b n"]
