@@ -190,8 +190,9 @@ def open_arrays(path: Path, header: StoreHeader, rows: int, *, writable: bool) -
     for spec in header.fields:
         folder = path / spec.key
         try:
-            array = zarr.open_array(folder, mode="r+" if writable else "r", config={"write_empty_chunks": True})
-        except (ValueError, KeyError, OSError) as error:
+            with zarr.config.set({"array.write_empty_chunks": True}):
+                array = zarr.open_array(folder, mode="r+" if writable else "r")
+        except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
             raise DatasetError(f"field {spec.key}: {folder / 'zarr.json'} is missing or corrupt: {error}") from error
         expected = (str(spec.dtype), spec.shape, (chunk_rows(spec), *spec.shape))
         got = (str(array.dtype), tuple(array.shape[1:]), tuple(array.chunks))

@@ -1,0 +1,136 @@
+"""Windows against a sample-by-sample reference, and the order in which batches visit the frames."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from synthetic_demonstrations import make_embodiment, make_episode
+
+from policies.data.dataset import DemonstrationDataset
+from policies.data.windows import WindowConfig, batch_indices
+from policies.data.writer import DemonstrationWriter
+
+torch.set_num_threads(1)
+EMBODIMENT = make_embodiment()
+LENGTHS = (3, 70, 1, 20)
+EPISODES = [make_episode(index, EMBODIMENT, length, geometry=True) for index, length in enumerate(LENGTHS)]
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    path = tmp_path_factory.mktemp("windows") / "store"
+    with DemonstrationWriter.create(path, EMBODIMENT, geometry=True) as writer:
+        for episode in EPISODES:
+            writer.append(episode)
+    return DemonstrationDataset(path)
+
+
+def reference_sample(frame, config, cameras):
+    """One sample, step by step from the episodes themselves."""
+    index = 0
+    while frame >= len(EPISODES[index]):
+        frame -= len(EPISODES[index])
+        index += 1
+    episode = EPISODES[index]
+    past = [max(frame - back, 0) for back in range(config.n_obs_steps - 1, -1, -1)]
+    actions, valid = [], []
+    for ahead in range(config.horizon):
+        valid.append(frame + ahead < len(episode))
+        actions.append(episode.actions[frame + ahead if valid[-1] else -1])
+    return {
+        "images": np.stack([[episode.images[name][t] for name in cameras] for t in past]),
+        "depth": np.stack([[episode.depth[name][t] for name in cameras] for t in past]),
+        "intrinsics": np.stack([[episode.cameras[name].intrinsics[t] for name in cameras] for t in past]),
+        "T_world_cam": np.stack([[episode.cameras[name].T_world_cam[t] for name in cameras] for t in past]),
+        "state": episode.state[frame],
+        "actions": np.stack(actions),
+        "valid": np.array(valid),
+        "instruction": episode.instruction,
+    }
+
+
+@pytest.mark.parametrize("cache", ["memory", "disk"])
+@pytest.mark.parametrize(
+    ("cameras", "horizon", "n_obs_steps"), [((), 8, 1), (("wrist", "front"), 1, 3), (("wrist",), 25, 2)]
+)
+def test_every_window_equals_the_reference(dataset, cache, cameras, horizon, n_obs_steps):
+    config = WindowConfig(
+        horizon=horizon, n_obs_steps=n_obs_steps, cameras=cameras, depth=True, geometry=True, cache=cache
+    )
+    windows = config.build(dataset)
+    frames = np.random.default_rng(0).permutation(len(windows))
+    assert len(frames) == sum(LENGTHS)
+    batch = windows.sample(frames)
+    assert batch.images.dtype == torch.uint8 and batch.valid.dtype == torch.bool
+    for row, frame in enumerate(frames):
+        expected = reference_sample(frame, config, cameras or ("front", "wrist"))
+        assert windows.instructions[batch.text[row]] == expected.pop("instruction")
+        for name, value in expected.items():
+            np.testing.assert_array_equal(getattr(batch, name)[row].numpy(), value, err_msg=f"{name} of frame {frame}")
+
+
+def test_only_what_is_asked_for(dataset):
+    batch = WindowConfig().build(dataset).sample(np.array([0]))
+    assert batch.depth is None and batch.intrinsics is None and batch.T_world_cam is None
+
+
+def test_auto_cache_keeps_to_the_budget(dataset):
+    frames = sum(LENGTHS)
+    need = frames * 2 * 12 * 12 * (3 + 4)
+    assert WindowConfig(depth=True, memory_budget_bytes=need).build(dataset).in_memory
+    assert not WindowConfig(depth=True, memory_budget_bytes=need - 1).build(dataset).in_memory
+    assert WindowConfig(memory_budget_bytes=need - 1).build(dataset).in_memory
+
+
+def test_batches_are_samples_at_the_batch_indices(dataset):
+    windows = WindowConfig().build(dataset)
+    batch, again = windows.batch(3, 7, 16), windows.sample(batch_indices(3, 7, 16, len(windows)))
+    for name in ("images", "state", "actions", "valid", "text"):
+        torch.testing.assert_close(getattr(batch, name), getattr(again, name), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(("batch_size", "num_frames"), [(8, 40), (7, 40), (64, 10), (1, 3)])
+def test_batch_indices_visit_every_frame_once_per_epoch(batch_size, num_frames):
+    epochs = 3
+    steps = -(-epochs * num_frames // batch_size)
+    order = np.concatenate([batch_indices(5, step, batch_size, num_frames) for step in range(steps)])
+    passes = order[: epochs * num_frames].reshape(epochs, num_frames)
+    for one in passes:
+        np.testing.assert_array_equal(np.sort(one), np.arange(num_frames))
+    if num_frames > 3:
+        assert (passes[0] != passes[1]).any()
+
+
+def test_batch_indices_depend_on_seed_and_step_alone():
+    later = batch_indices(1, 9, 16, 50)
+    for step in range(9):
+        batch_indices(2, step, 16, 50)
+    np.testing.assert_array_equal(batch_indices(1, 9, 16, 50), later)
+    assert (batch_indices(2, 9, 16, 50) != later).any()
+    later[:] = -1  # what a caller does to its batch must not reach the next one
+    assert (batch_indices(1, 9, 16, 50) >= 0).all()
+
+
+def test_refusals(dataset, tmp_path):
+    with pytest.raises(KeyError, match="no camera 'top'"):
+        WindowConfig(cameras=("top",)).build(dataset)
+    with pytest.raises(ValueError, match="horizon and n_obs_steps"):
+        WindowConfig(horizon=0).build(dataset)
+    with pytest.raises(IndexError, match=f"frames must lie in 0…{sum(LENGTHS) - 1}"):
+        WindowConfig().build(dataset).sample(np.array([-1]))
+    with pytest.raises(ValueError, match="≥ 1"):
+        batch_indices(0, 0, 0, 10)
+    front, wrist = make_embodiment(depth=False).cameras
+    uneven = dataclasses.replace(EMBODIMENT, cameras=(front, dataclasses.replace(wrist, width_px=10)))
+    with DemonstrationWriter.create(tmp_path / "uneven", uneven) as writer:
+        with pytest.raises(ValueError, match="no episodes"):
+            WindowConfig().build(DemonstrationDataset(tmp_path / "uneven"))
+        writer.append(make_episode(0, uneven))
+    stored = DemonstrationDataset(tmp_path / "uneven")
+    with pytest.raises(ValueError, match="one image size"):
+        WindowConfig().build(stored)
+    with pytest.raises(ValueError, match=r"'wrist' of .* has none"):
+        WindowConfig(cameras=("wrist",), depth=True).build(stored)
+    with pytest.raises(ValueError, match="recorded without it"):
+        WindowConfig(cameras=("wrist",), geometry=True).build(stored)
