@@ -1,0 +1,69 @@
+"""What acts in an evaluation: a checkpoint, a policy server, or the simulator's scripted expert."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from configs.environments import EnvConfig, Split, make_env, seen_as
+
+if TYPE_CHECKING:
+    from envs.vector import TaskEnv
+    from policies.policy import Policy
+
+EXPERT = "expert"
+SERVER_SCHEMES = ("ws://", "wss://")
+
+
+def load_policy(
+    source: str | Path, *, device: str = "cpu", threads: int = 0, replan_interval: int | None = None
+) -> "Policy":
+    """The policy of a run's folder, of one of its checkpoints, or behind a server's ``ws://`` address.
+
+    ``replan_interval`` replaces the policy's own. ``CheckpointError`` (a ``ValueError``) says what is wrong with a
+    folder, ``ServerUnavailable`` that nobody answers.
+    """
+    if str(source).startswith(SERVER_SCHEMES):
+        from policies.remote import RemotePolicy
+        from policies.serving.client import ClientConfig, PolicyClient
+
+        return RemotePolicy([PolicyClient(ClientConfig(url=str(source)))], replan_interval)
+
+    import torch
+
+    from policies.vla_policy import VLAPolicy
+
+    if threads:
+        torch.set_num_threads(threads)
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise ValueError(f"device {device!r} was asked for, but this machine has no CUDA device that torch can use")
+    return VLAPolicy.load(source, device, replan_interval)
+
+
+class Actor:
+    """Makes the environment and the policy that belong together, task by task.
+
+    A checkpoint or a server serves every task and decides what the cameras must look like; the expert is made
+    anew for each environment, from which it reads the simulator.
+    """
+
+    def __init__(
+        self,
+        source: str | Path,
+        env: EnvConfig,
+        *,
+        device: str = "cpu",
+        threads: int = 0,
+        replan_interval: int | None = None,
+    ) -> None:
+        self.is_expert = str(source) == EXPERT
+        self._policy: Policy | None = None
+        self._env = env
+        if not self.is_expert:
+            self._policy = load_policy(source, device=device, threads=threads, replan_interval=replan_interval)
+            self._env = seen_as(self._policy.embodiment, env)
+
+    def enter(self, task: str, num_envs: int, split: Split) -> "tuple[TaskEnv, Policy]":
+        """Worlds of ``task`` and what acts in them; the caller closes the environment."""
+        from policies.expert import ExpertPolicy
+
+        env = make_env(task, num_envs, split=split, config=self._env)
+        return env, self._policy or ExpertPolicy(env)

@@ -1,0 +1,78 @@
+"""Drive a simulated robot through a policy server, at the robot's real control rate."""
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+
+from configs.environments import EVALUATION_SEEDS, EnvConfig, Split, check_tasks, episode_seeds, make_env, seen_as
+from configs.machine import describe_run
+from configs.run_directory import write_json
+from configs.serialization import to_json
+from policies.serving.client import ClientConfig
+
+if TYPE_CHECKING:
+    from policies.serving.rollout import EpisodeReport
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Which task, how many episodes, and where the server is."""
+
+    task: Annotated[str, tyro.conf.Positional]
+    """reach, pick or place."""
+    episodes: int = 5
+    """How many episodes, one after the other."""
+    first_seed: int = 0
+    """Which of the evaluation seeds to begin with."""
+    split: Split = "held_out"
+    """Phrasings of the instructions: those of the demonstrations or held-out ones."""
+    realtime: bool = True
+    """Keep the control rate, and hold still when the server is late; otherwise wait for the server."""
+    replan_interval: int | None = None
+    """Actions to execute before asking again; the server's own choice by default."""
+    watchdog_s: float = 0.5
+    """How long the server may be silent before the robot stops."""
+    json: Path | None = None
+    """Also write the episodes to this file."""
+    env: EnvConfig = field(default_factory=EnvConfig)
+    """The simulated world; its cameras are those that the server's policy expects."""
+    client: Annotated[ClientConfig, tyro.conf.arg(name="")] = field(default_factory=ClientConfig)
+
+
+def run(config: Config) -> int:
+    """Print one line per episode and the success rate; 1 if the watchdog stopped any of them."""
+    from policies.intervals import wilson
+    from policies.serving.client import PolicyClient
+    from policies.serving.rollout import run_episode
+
+    check_tasks([config.task])
+    seeds = episode_seeds(EVALUATION_SEEDS, config.first_seed, config.episodes)
+    reports = []
+    with PolicyClient(config.client) as client:
+        env = make_env(config.task, 1, split=config.split, config=seen_as(client.embodiment, config.env))
+        try:
+            for seed in seeds:
+                reports.append(
+                    run_episode(env, client, seed, config.replan_interval, config.realtime, config.watchdog_s)
+                )
+                print(_line(reports[-1]))
+                if reports[-1].stopped:
+                    break
+        finally:
+            env.close()
+    success = wilson(sum(report.success for report in reports), len(reports))
+    print(f"{config.task}: success {success.value:.0%} [{success.lo:.0%}, {success.hi:.0%}] in {len(reports)} episodes")
+    if config.json is not None:
+        episodes = [asdict(report) for report in reports]
+        write_json({"config": to_json(config), "machine": describe_run(), "episodes": episodes}, config.json)
+    return 1 if any(report.stopped for report in reports) else 0
+
+
+def _line(report: "EpisodeReport") -> str:
+    """One episode in words."""
+    outcome = report.stopped or ("success" if report.success else "failure")
+    round_trip = ", ".join(f"{name} {value:.1f}" for name, value in report.round_trip_ms.items())
+    late = f"{report.late_steps} late, {report.held_steps} held"
+    return f"seed {report.seed}: {outcome}, {report.steps} steps, {late}; round trip ms: {round_trip}"

@@ -1,0 +1,40 @@
+"""Answer observations with actions over a WebSocket, in the protocol of the openpi client."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from policies.serving.config import ServeConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Which checkpoint to serve, and how."""
+
+    checkpoint: Annotated[Path, tyro.conf.Positional]
+    """A training run's folder, or one checkpoint in it."""
+    device: str = "cpu"
+    """Where the network runs, such as cpu or cuda."""
+    threads: int = 0
+    """Threads for the network on the CPU; 0 leaves torch's choice."""
+    server: Annotated[ServeConfig, tyro.conf.arg(name="")] = field(default_factory=ServeConfig)
+
+
+def run(config: Config) -> int:
+    """Serve until interrupted; everything that can be refused is refused before the model is loaded."""
+    import asyncio
+    import logging
+
+    from configs.acting import load_policy
+    from policies.serving.server import PolicyServer
+
+    config.server.check()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S")
+    policy = load_policy(config.checkpoint, device=config.device, threads=config.threads)
+    try:
+        asyncio.run(PolicyServer(policy, config.server).serve_forever())
+    except KeyboardInterrupt:
+        logging.info("stopped")
+    return 0

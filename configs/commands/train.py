@@ -1,0 +1,124 @@
+"""Train a policy from demonstrations; the preset comes first, such as: vla train nano-bridge --data FOLDER.
+
+vla train --resume RUN_DIR goes on with a run that was stopped.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from configs.run_directory import OUTPUTS, create_run_directory
+from policies.imitation.config import TrainConfig
+from vla.backbones.nano import NanoConfig
+from vla.heads.bridge import BridgeConfig
+from vla.heads.mlp import MLPConfig
+
+if TYPE_CHECKING:
+    from policies.imitation.trainer import TrainSummary
+    from vla.model import VLAConfig
+
+REPORT_FILE = "report.html"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """What to train, on which demonstrations, and how long."""
+
+    name: str = "nano-bridge"
+    """Goes into the run directory's name."""
+    data: tuple[Path, ...] = ()
+    """Folders of demonstrations of one robot; all their episodes are used."""
+    cameras: tuple[str, ...] = ()
+    """Views in the network's order; all of the robot's cameras by default."""
+    image_size_px: int | None = None
+    """Side of the square images that the network sees; by default the recorded size."""
+    horizon: int = 8
+    """Actions per chunk."""
+    backbone: NanoConfig = field(default_factory=NanoConfig)
+    head: BridgeConfig | MLPConfig = field(default_factory=BridgeConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    outputs: Path = OUTPUTS
+    """Folder that holds the runs."""
+
+
+def presets() -> dict[str, tuple[str, Config]]:
+    """Complete configs to choose from, each with a line about it."""
+    from configs.presets import PRESETS
+
+    return {name: ((make.__doc__ or "").strip(), make()) for name, make in PRESETS.items()}
+
+
+def run(config: Config) -> int:
+    """Train in a new run directory."""
+    vla_config = network_config(config)
+    run_dir = create_run_directory("train", config.name, config, config.outputs)
+    return _train(config, vla_config, run_dir, resume=False)
+
+
+def resume(config: Config, run_dir: Path) -> int:
+    """Go on in ``run_dir`` from its newest whole checkpoint."""
+    return _train(config, network_config(config), run_dir, resume=True)
+
+
+def network_config(config: Config) -> "VLAConfig":
+    """The network for the robot that recorded the data; ``ValueError`` if the two do not fit."""
+    from policies.data.dataset import DemonstrationDataset
+    from vla.model import VLAConfig
+
+    if not config.data:
+        raise ValueError("name at least one folder of demonstrations: --data FOLDER (vla collect makes them)")
+    embodiment = DemonstrationDataset(config.data[0]).embodiment
+    cameras = config.cameras or embodiment.camera_names
+    recorded = {(embodiment.camera(name).height_px, embodiment.camera(name).width_px) for name in cameras}
+    if config.image_size_px is None and len(recorded) != 1:
+        raise ValueError(f"the cameras {list(cameras)} have sizes {sorted(recorded)}; choose one with --image-size-px")
+    side = config.image_size_px
+    return VLAConfig(
+        backbone=config.backbone,
+        head=config.head,
+        cameras=tuple(cameras),
+        image_size_px=(side, side) if side else next(iter(recorded)),
+        state_dim=embodiment.state_dim,
+        action_dim=embodiment.action_dim,
+        horizon=config.horizon,
+    )
+
+
+def _train(config: Config, vla_config: "VLAConfig", run_dir: Path, *, resume: bool) -> int:
+    from policies.imitation.trainer import train
+
+    print(f"run: {run_dir}")
+    summary = train(run_dir, config.train, vla_config, config.data, resume=resume)
+    write_training_report(config, summary, run_dir)
+    print(
+        f"{summary.steps} steps, loss {summary.loss:.4f}, {summary.parameters / 1e6:.2f} M parameters, "
+        f"{summary.episodes} episodes, {summary.steps_per_s:.1f} steps/s\n"
+        f"checkpoint: {summary.checkpoint}\nreport: {run_dir / REPORT_FILE}"
+    )
+    return 0
+
+
+def write_training_report(config: Config, summary: "TrainSummary", run_dir: Path) -> None:
+    """Learning curves, numbers and settings as ``report.html`` in the run directory."""
+    from configs.machine import describe_run
+    from configs.report.document import CurvesSection, FactsSection, SettingsSection, read_curves, write_report
+    from configs.serialization import to_json
+
+    facts = {
+        "steps": summary.steps,
+        "resumed from step": summary.resumed_from,
+        "last loss": f"{summary.loss:.5f}",
+        "parameters": f"{summary.parameters:,}",
+        "demonstrations": f"{summary.episodes} episodes, {summary.frames} frames",
+        "wall time": f"{summary.wall_s:.0f} s",
+        "speed": f"{summary.steps_per_s:.1f} steps/s",
+        "seed": config.train.seed,
+        "checkpoint": summary.checkpoint,
+    }
+    sections = [
+        CurvesSection(charts=read_curves(run_dir)),
+        FactsSection(title="The run", facts=facts),
+        FactsSection(title="Machine and versions", facts=describe_run()),
+        SettingsSection(config=to_json(config)),
+    ]
+    write_report(run_dir / REPORT_FILE, f"Training of {config.name}", sections)

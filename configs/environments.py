@@ -1,0 +1,79 @@
+"""Environments as runs describe them: the one place where settings become simulated worlds."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
+
+from envs.specs import EmbodimentSpec
+
+if TYPE_CHECKING:
+    from envs.vector import TaskEnv
+
+Split = Literal["train", "held_out"]
+
+TRAINING_SEEDS = range(0, 1_000_000)
+EVALUATION_SEEDS = range(1_000_000, 2_000_000)
+"""Demonstrations and evaluations draw their episodes from ranges that share no seed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnvConfig:
+    """What the worlds of a run have in common."""
+
+    image_size_px: int = 64
+    """Side of the square camera images."""
+    depth: bool = False
+    """Whether cameras also give depth images."""
+    profile: Literal["fast", "quality"] = "fast"
+    """Render profile: fast has no shadows and no multisampling."""
+    threads: int = 0
+    """Threads for physics and rendering; 0 takes every core this process may use."""
+
+    def __post_init__(self) -> None:
+        if self.image_size_px < 16:
+            raise ValueError(f"image_size_px must be at least 16, got {self.image_size_px}")
+        if self.threads < 0:
+            raise ValueError(f"threads must not be negative, got {self.threads}")
+
+
+def make_env(task: str, num_envs: int, *, split: Split = "train", config: EnvConfig | None = None) -> "TaskEnv":
+    """``num_envs`` worlds of ``task``; ``split`` chooses the phrasings. ``ValueError`` names the tasks there are."""
+    from envs.vector import TaskEnv
+    from envs.world import FAST, QUALITY
+
+    config = config or EnvConfig()
+    return TaskEnv(
+        task,
+        num_envs,
+        image_size_px=(config.image_size_px, config.image_size_px),
+        depth=config.depth,
+        split=split,
+        profile={"fast": FAST, "quality": QUALITY}[config.profile],
+        threads=config.threads or None,
+    )
+
+
+def seen_as(embodiment: EmbodimentSpec, config: EnvConfig) -> EnvConfig:
+    """``config`` with the image size and depth that a policy of ``embodiment`` expects; ``ValueError`` if none fits."""
+    shapes = {(camera.height_px, camera.width_px, camera.depth) for camera in embodiment.cameras}
+    if len(shapes) != 1 or len({side for height, width, _ in shapes for side in (height, width)}) != 1:
+        raise ValueError(f"simulated cameras are square and alike; {embodiment.name} has {sorted(shapes)}")
+    ((side, _, depth),) = shapes
+    return replace(config, image_size_px=side, depth=depth)
+
+
+def check_tasks(names: Sequence[str]) -> None:
+    """``ValueError`` for the first unknown name, before any long work, or if there are none."""
+    from envs.tasks import make_task
+
+    if not names:
+        raise ValueError("name at least one task")
+    for name in names:
+        make_task(name)
+
+
+def episode_seeds(seeds: range, first: int, count: int) -> list[int]:
+    """``count`` seeds of a range, from its ``first``-th on; ``ValueError`` if the range does not hold them."""
+    if count < 1 or first < 0 or first + count > len(seeds):
+        raise ValueError(f"expected 1…{len(seeds)} seeds within the range, got {count} from the {first}-th on")
+    return list(seeds[first : first + count])

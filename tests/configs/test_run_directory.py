@@ -1,0 +1,41 @@
+import json
+from dataclasses import dataclass
+
+import pytest
+
+from configs.run_directory import CONFIG_FILE, MACHINE_FILE, create_run_directory, load_config, write_json
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    steps: int = 3
+
+
+def test_a_run_directory_holds_the_config_and_the_machine(tmp_path):
+    run = create_run_directory("train", "nano bridge/../x", Settings(steps=7), outputs=tmp_path)
+    verb, day, name = run.relative_to(tmp_path).parts
+    assert verb == "train" and len(day) == 10
+    assert name.endswith("_nano-bridge-..-x")
+    assert load_config(Settings, run) == load_config(Settings, run / CONFIG_FILE) == Settings(steps=7)
+    assert json.loads((run / MACHINE_FILE).read_text())["cores"] >= 1
+
+
+def test_runs_of_the_same_second_do_not_share_a_directory(tmp_path):
+    runs = {create_run_directory("eval", "same", Settings(), outputs=tmp_path) for _ in range(5)}
+    assert len(runs) == 5
+
+
+def test_a_missing_or_broken_config_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no run config at"):
+        load_config(Settings, tmp_path)
+    (tmp_path / CONFIG_FILE).write_text('{"steps": 3')
+    with pytest.raises(ValueError, match=f"{CONFIG_FILE} is not JSON"):
+        load_config(Settings, tmp_path)
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path):
+    path = tmp_path / "summary.json"
+    write_json({"a": 1}, path)
+    with pytest.raises(TypeError):
+        write_json({"a": object()}, path)
+    assert json.loads(path.read_text()) == {"a": 1}
