@@ -1,0 +1,200 @@
+"""Recording demonstrations: one episode per seed, so that a killed recording goes on where it was."""
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from torch import Tensor
+
+from envs.specs import ACTION_KEY, TASK_KEY, EmbodimentSpec, VectorEnv
+from policies.data.dataset import DemonstrationDataset
+from policies.data.durable import write_text_atomically
+from policies.data.episode import Episode
+from policies.data.layout import DatasetError
+from policies.data.writer import DemonstrationWriter
+from policies.policy import Policy
+
+FAILED_FILE = "failed_seeds.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExecutionNoise:
+    """Disturbs what is executed, not what is recorded (DART, arXiv 1703.09327), so that recoveries are shown.
+
+    Gaussian with ``std`` in half-ranges of each action dimension, drawn anew every ``hold_steps`` with
+    ``probability``, else none; dimensions named in ``exempt`` stay clean. It depends on the episode's seed and
+    step alone. DART fits its covariance to a learner's errors; here it is fixed.
+    """
+
+    std: float = 0.0
+    hold_steps: int = 4
+    probability: float = 0.5
+    exempt: tuple[str, ...] = ("gripper",)
+
+    def __post_init__(self) -> None:
+        if self.std < 0 or self.hold_steps < 1 or not 0 <= self.probability <= 1:
+            raise ValueError(
+                "expected std ≥ 0, hold_steps ≥ 1 and a probability in 0…1, "
+                f"got {self.std}, {self.hold_steps} and {self.probability}"
+            )
+
+    def at(self, embodiment: EmbodimentSpec, seed: int, step: int) -> Float[np.ndarray, " a"]:
+        """What is added to the action of control step ``step`` in the episode of ``seed``, in its units."""
+        draw = np.random.default_rng((seed, step // self.hold_steps))
+        half_range = np.array([0 if dim.name in self.exempt else (dim.high - dim.low) / 2 for dim in embodiment.action])
+        disturbed = draw.random() < self.probability
+        return (disturbed * self.std * half_range * draw.standard_normal(len(half_range))).astype(np.float32)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CollectSummary:
+    """What a recording came to; ``skipped`` seeds had been tried before."""
+
+    recorded: int
+    failed: int
+    skipped: int
+    frames: int
+    wall_s: float
+
+
+def collect(
+    env: VectorEnv,
+    policy: Policy,
+    path: Path,
+    seeds: Sequence[int],
+    *,
+    noise: ExecutionNoise = ExecutionNoise(),
+    keep_failures: bool = False,
+    settings: Mapping[str, Any] | None = None,
+    show_progress: bool = True,
+) -> CollectSummary:
+    """Record one episode of ``policy`` per seed into the store at ``path``, ``env.num_envs`` at a time.
+
+    Episodes lie in the order of the seeds, whatever the number of worlds; failures are left out unless
+    ``keep_failures``, and noted beside the store. A store that exists is added to: seeds that were tried are
+    skipped. It must have been recorded on this embodiment with these ``settings`` (JSON-ready) and this noise.
+    """
+    began = time.perf_counter()
+    noted = {**(settings or {}), "execution_noise": json.loads(json.dumps(asdict(noise)))}
+    recorded = failures = frames = 0
+    with _writer(env, path, seeds, noted) as writer, _progress(show_progress) as progress:
+        keys = [spec.key for spec in writer.header.fields]
+        failed = _failed_seeds(path)
+        tried = failed.get(env.task_name, set()) | _recorded_seeds(path, env.task_name)
+        pending = [seed for seed in dict.fromkeys(int(seed) for seed in seeds) if seed not in tried]
+        bar = progress.add_task(f"collect {env.task_name}", total=len(pending), note="")
+        for start in range(0, len(pending), env.num_envs):
+            wave = pending[start : start + env.num_envs]
+            for episode in _record_wave(env, policy, wave, noise, keys):
+                if episode.success or keep_failures:
+                    writer.append(episode)
+                    recorded += 1
+                    frames += len(episode)
+                else:
+                    failures += 1
+                    _note_failure(path, failed, env.task_name, episode.seed)
+            progress.update(bar, advance=len(wave), note=f"{recorded} recorded, {failures} failed")
+    return CollectSummary(
+        recorded=recorded,
+        failed=failures,
+        skipped=len(set(seeds)) - len(pending),
+        frames=frames,
+        wall_s=time.perf_counter() - began,
+    )
+
+
+def _record_wave(
+    env: VectorEnv, policy: Policy, seeds: list[int], noise: ExecutionNoise, keys: list[str]
+) -> list[Episode]:
+    """One episode per seed with the fields ``keys``; worlds beyond the seeds repeat the first and are dropped."""
+    padded = seeds + seeds[:1] * (env.num_envs - len(seeds))
+    observation = env.reset(padded)
+    policy.reset()
+    instructions = list(observation[TASK_KEY])
+    low, high = (torch.tensor(x, device=env.device) for x in (env.embodiment.action_low, env.embodiment.action_high))
+    lengths = torch.zeros(env.num_envs, dtype=torch.long, device=env.device)
+    success = torch.zeros(env.num_envs, dtype=torch.bool, device=env.device)
+    done, steps = success.clone(), []
+    for step in range(env.max_episode_steps):
+        action = policy.act(observation).to(env.device)
+        steps.append({key: {**observation, ACTION_KEY: action}[key].clone() for key in keys})
+        if noise.std:
+            drawn = np.stack([noise.at(env.embodiment, seed, step) for seed in padded])
+            action = (action + torch.from_numpy(drawn).to(env.device)).clamp(low, high)
+        transition = env.step(action)
+        lengths += ~done
+        success |= transition.success & ~done
+        done |= transition.terminated | transition.truncated
+        observation = transition.observation
+        if bool(done.all()):
+            break
+    return [
+        Episode.from_fields(
+            {key: _film(steps, key, world, int(lengths[world])) for key in keys},
+            env.embodiment.camera_names,
+            instruction=instructions[world],
+            task=env.task_name,
+            success=bool(success[world]),
+            seed=seed,
+        )
+        for world, seed in enumerate(seeds)
+    ]
+
+
+def _film(steps: list[dict[str, Tensor]], key: str, world: int, length: int) -> np.ndarray:
+    return torch.stack([step[key][world] for step in steps[:length]]).cpu().numpy()
+
+
+def _writer(env: VectorEnv, path: Path, seeds: Sequence[int], settings: dict[str, Any]) -> DemonstrationWriter:
+    """The store to add to, made where there is none; geometry is recorded where depth is, which needs it."""
+    if not len(seeds):
+        raise ValueError("a recording needs at least one seed")
+    if not path.exists():
+        geometry = any(camera.depth for camera in env.embodiment.cameras)
+        return DemonstrationWriter.create(path, env.embodiment, settings=settings, geometry=geometry)
+    writer = DemonstrationWriter.open(path)
+    for name, there, here in (
+        ("embodiment", writer.header.embodiment, env.embodiment),
+        ("settings", dict(writer.header.settings), settings),
+    ):
+        if there != here:
+            writer.close()
+            raise DatasetError(f"{path} was recorded with another {name}: {there} there, {here} now")
+    return writer
+
+
+def _recorded_seeds(path: Path, task: str) -> set[int]:
+    return {record.seed for record in DemonstrationDataset(path).records if record.task == task}
+
+
+def _failed_seeds(path: Path) -> dict[str, set[int]]:
+    """Seeds whose episodes failed and were left out, by task."""
+    file = path / FAILED_FILE
+    if not file.exists():
+        return {}
+    return {task: set(seeds) for task, seeds in json.loads(file.read_text(encoding="utf-8")).items()}
+
+
+def _note_failure(path: Path, failed: dict[str, set[int]], task: str, seed: int) -> None:
+    failed.setdefault(task, set()).add(seed)
+    content = {name: sorted(seeds) for name, seeds in sorted(failed.items())}
+    write_text_atomically(path / FAILED_FILE, json.dumps(content))
+
+
+def _progress(show: bool) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[note]}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        disable=not show,
+    )

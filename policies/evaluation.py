@@ -1,0 +1,243 @@
+"""How well a policy does: one episode per seed, with records, intervals and a look at some of them."""
+
+import json
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from torch import Tensor
+
+from envs.specs import TASK_KEY, VectorEnv, image_key
+from policies.intervals import Interval, wilson
+from policies.policy import Policy
+
+Instructions = Literal["given", "shuffled"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpisodeResult:
+    """What became of one episode. ``instruction`` is what the policy read, ``goal`` what was judged."""
+
+    task: str
+    seed: int
+    instruction: str
+    goal: str
+    success: bool
+    steps: int
+    reward: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpisodeVideo:
+    """One frame per decision of the policy, the first and the last picture included."""
+
+    episode: EpisodeResult
+    frames: UInt8[np.ndarray, "t h w 3"]
+    seconds_per_frame: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationResult:
+    """One task's episodes. ``latency_s`` has one entry per call of the policy, for a whole wave of worlds."""
+
+    task: str
+    instructions: Instructions
+    horizon: int
+    replan_interval: int
+    num_envs: int
+    wall_s: float
+    episodes: tuple[EpisodeResult, ...]
+    latency_s: tuple[float, ...]
+    videos: tuple[EpisodeVideo, ...] = field(default=(), repr=False)
+
+    @property
+    def success(self) -> Interval:
+        """Success rate with Wilson's 95 % interval."""
+        return wilson(sum(self.outcomes), len(self.episodes))
+
+    @property
+    def outcomes(self) -> tuple[bool, ...]:
+        """Success of each episode in the order of the seeds; pairs with another policy's on the same seeds."""
+        return tuple(episode.success for episode in self.episodes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready summary and records, without the pictures."""
+        latency_ms = 1e3 * np.asarray(self.latency_s)
+        return {
+            "task": self.task,
+            "instructions": self.instructions,
+            "success": asdict(self.success),
+            "episodes": len(self.episodes),
+            "mean_steps": float(np.mean([episode.steps for episode in self.episodes])),
+            "mean_reward": float(np.mean([episode.reward for episode in self.episodes])),
+            "horizon": self.horizon,
+            "replan_interval": self.replan_interval,
+            "num_envs": self.num_envs,
+            "chunk_latency_ms": {
+                "mean": float(latency_ms.mean()),
+                **{f"p{q}": float(np.percentile(latency_ms, q)) for q in (50, 95)},
+            },
+            "wall_s": self.wall_s,
+            "records": [asdict(episode) for episode in self.episodes],
+        }
+
+    def save(self, path: Path) -> None:
+        """Write :meth:`to_dict` as JSON."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(self.to_dict(), indent=2) + "\n")
+
+
+def evaluate(
+    env: VectorEnv,
+    policy: Policy,
+    seeds: Sequence[int],
+    *,
+    instructions: Instructions = "given",
+    record_videos: int = 0,
+    camera: str | None = None,
+    show_progress: bool = True,
+) -> EvaluationResult:
+    """Run ``policy`` for one episode per seed, ``env.num_envs`` at a time.
+
+    ``shuffled`` hands every episode the instruction of the next episode of its wave, while success is still
+    judged by its own goal: a policy that heeds language falls to chance. The first ``record_videos`` episodes
+    are filmed by ``camera`` (by default the embodiment's first).
+    """
+    waves = [list(seeds[start : start + env.num_envs]) for start in range(0, len(seeds), env.num_envs)]
+    _check_request(env, policy, waves, instructions)
+    camera = env.embodiment.camera(camera).name if camera else env.embodiment.camera_names[0]
+
+    began = time.perf_counter()
+    episodes: list[EpisodeResult] = []
+    videos: list[EpisodeVideo] = []
+    latency_s: list[float] = []
+    with _progress(show_progress) as progress:
+        bar = progress.add_task(f"{env.task_name} ({instructions})", total=len(seeds), success="")
+        for wave in waves:
+            filmed = min(len(wave), max(0, record_videos - len(videos)))
+            records, films = _run_wave(env, policy, wave, instructions, filmed, camera, latency_s)
+            episodes += records
+            videos += films
+            rate = sum(episode.success for episode in episodes) / len(episodes)
+            progress.update(bar, completed=len(episodes), success=f"success {rate:.0%}")
+    return EvaluationResult(
+        task=env.task_name,
+        instructions=instructions,
+        horizon=policy.horizon,
+        replan_interval=policy.replan_interval,
+        num_envs=env.num_envs,
+        wall_s=time.perf_counter() - began,
+        episodes=tuple(episodes),
+        latency_s=tuple(latency_s),
+        videos=tuple(videos),
+    )
+
+
+def _run_wave(
+    env: VectorEnv,
+    policy: Policy,
+    seeds: list[int],
+    instructions: Instructions,
+    filmed: int,
+    camera: str,
+    latency_s: list[float],
+) -> tuple[list[EpisodeResult], list[EpisodeVideo]]:
+    """One episode per seed. Worlds without a seed of their own repeat the first and are left out of the records."""
+    observation = env.reset(seeds + seeds[:1] * (env.num_envs - len(seeds)))
+    policy.reset()
+    goals = list(observation[TASK_KEY])
+    texts = _rolled(goals, len(seeds)) if instructions == "shuffled" else goals
+
+    reward = torch.zeros(env.num_envs, device=env.device)
+    steps = torch.zeros(env.num_envs, dtype=torch.long, device=env.device)
+    success = torch.zeros(env.num_envs, dtype=torch.bool, device=env.device)
+    done = success.clone()
+    films = [[_frame(observation, camera, world)] for world in range(filmed)]
+    for _ in range(math.ceil(env.max_episode_steps / policy.replan_interval)):
+        chunk, seconds = _timed_chunk(policy, {**observation, TASK_KEY: texts})
+        latency_s.append(seconds)
+        transition = env.step_chunk(chunk[:, : policy.replan_interval].to(env.device))
+        reward += torch.where(done, 0, transition.reward)
+        steps += torch.where(done, 0, transition.steps)
+        success |= transition.success & ~done
+        observation = transition.observation
+        for world in range(filmed):
+            if not done[world]:
+                films[world].append(_frame(observation, camera, world))
+        done |= transition.terminated | transition.truncated
+        if bool(done.all()):
+            break
+
+    records = [
+        EpisodeResult(
+            task=env.task_name,
+            seed=int(seed),
+            instruction=texts[world],
+            goal=goals[world],
+            success=bool(success[world]),
+            steps=int(steps[world]),
+            reward=float(reward[world]),
+        )
+        for world, seed in enumerate(seeds)
+    ]
+    seconds_per_frame = policy.replan_interval / env.embodiment.control_rate_hz
+    return records, [
+        EpisodeVideo(episode=records[world], frames=np.stack(frames), seconds_per_frame=seconds_per_frame)
+        for world, frames in enumerate(films)
+    ]
+
+
+def _timed_chunk(policy: Policy, observation: dict[str, Any]) -> tuple[Float[Tensor, "n h a"], float]:
+    began = time.perf_counter()
+    chunk = policy.predict_chunk(observation)
+    if chunk.is_cuda:
+        torch.cuda.synchronize(chunk.device)
+    return chunk, time.perf_counter() - began
+
+
+def _rolled(goals: list[str], n: int) -> list[str]:
+    """The first ``n`` instructions moved on by one world; worlds beyond them keep theirs."""
+    return [*goals[1:n], goals[0], *goals[n:]]
+
+
+def _frame(observation: dict[str, Any], camera: str, world: int) -> UInt8[np.ndarray, "h w 3"]:
+    return observation[image_key(camera)][world].cpu().numpy().copy()
+
+
+def _check_request(env: VectorEnv, policy: Policy, waves: list[list[int]], instructions: str) -> None:
+    if not waves:
+        raise ValueError("an evaluation needs at least one seed")
+    if instructions not in ("given", "shuffled"):
+        raise ValueError(f"instructions must be 'given' or 'shuffled', got {instructions!r}")
+    lonely = [wave[0] for wave in waves if len(wave) == 1]
+    if instructions == "shuffled" and lonely:
+        raise ValueError(
+            f"shuffled instructions need at least two episodes in every wave of {env.num_envs} worlds, "
+            f"but seed {lonely[0]} would run alone; change the number of seeds or of worlds"
+        )
+    ours, theirs = policy.embodiment, env.embodiment
+    if (ours.action_dim, ours.state_dim) != (theirs.action_dim, theirs.state_dim):
+        raise ValueError(
+            f"the policy is for {ours.name} (state {ours.state_dim}, action {ours.action_dim}), "
+            f"the environment is {theirs.name} (state {theirs.state_dim}, action {theirs.action_dim})"
+        )
+
+
+def _progress(show: bool) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[success]}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        disable=not show,
+        transient=False,
+    )

@@ -1,0 +1,100 @@
+"""Image augmentation, batched on the images' own device.
+
+What is drawn depends on ``(seed, step)`` alone, and the drawing is apart from the applying, so that a
+resumed run sees the pictures of an undisturbed one and a batch cut into pieces those of a whole one.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int, Shaped
+from torch import Tensor
+
+from policies.imitation.seeding import Draw, generator
+
+LUMA = (0.299, 0.587, 0.114)
+"""Weights of red, green and blue in perceived brightness (ITU-R BT.601)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugmentConfig:
+    """How far images are disturbed; every amount 0 leaves them as they are.
+
+    ``shift_fraction`` of the image's side is the largest shift along either axis, with edge padding
+    (arXiv 2004.13649). ``brightness``, ``contrast`` and ``saturation`` are the largest relative changes.
+    ``channel_gain`` is the largest relative change of one colour channel: like a lamp's tint, small
+    enough that no colour takes another's name. There is no hue rotation, since instructions name colours.
+    """
+
+    shift_fraction: float = 0.05
+    brightness: float = 0.2
+    contrast: float = 0.2
+    saturation: float = 0.2
+    channel_gain: float = 0.05
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.shift_fraction < 0.5:
+            raise ValueError(f"shift_fraction must lie in [0, 0.5), got {self.shift_fraction}")
+        for name in ("brightness", "contrast", "saturation", "channel_gain"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} must lie in [0, 1), got {getattr(self, name)}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Disturbance:
+    """What was drawn for each of ``n`` images: shift as (rows, columns) fractions, and factors around 1."""
+
+    shift: Float[Tensor, "n 2"]
+    brightness: Float[Tensor, " n"]
+    contrast: Float[Tensor, " n"]
+    saturation: Float[Tensor, " n"]
+    channel_gain: Float[Tensor, "n 3"]
+
+    @classmethod
+    def draw(cls, config: AugmentConfig, n: int, seed: int, step: int) -> "Disturbance":
+        """Draw for ``n`` images on the CPU, as a function of ``(seed, step)`` alone."""
+        source = generator(seed, step, Draw.AUGMENT)
+
+        def around(centre: float, amount: float, *shape: int) -> Tensor:
+            return centre + amount * (2 * torch.rand(*shape, generator=source) - 1)
+
+        return cls(
+            shift=around(0, config.shift_fraction, n, 2),
+            brightness=around(1, config.brightness, n),
+            contrast=around(1, config.contrast, n),
+            saturation=around(1, config.saturation, n),
+            channel_gain=around(1, config.channel_gain, n, 3),
+        )
+
+    def apply(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 h w"]:
+        """Disturb RGB images in [0, 1]: shift, then brightness and tint, contrast, saturation, then clip."""
+        device, (height, width) = images.device, images.shape[-2:]
+        offset_px = (self.shift.to(device) * torch.tensor([height, width], device=device)).round().long()
+        images = shift_with_edge_padding(images, offset_px)
+
+        gain = self.brightness[:, None] * self.channel_gain
+        images = images * gain.to(device)[:, :, None, None]
+        grey = _luma(images)
+        images = _blend(images, grey.mean(dim=(2, 3), keepdim=True), self.contrast)
+        return _blend(images, _luma(images), self.saturation).clamp(0, 1)
+
+
+def shift_with_edge_padding(
+    images: Shaped[Tensor, "n c h w"], offset_px: Int[Tensor, "n 2"]
+) -> Shaped[Tensor, "n c h w"]:
+    """Move each image's content by its own (rows, columns); what comes in repeats the nearest edge pixel."""
+    n, _, height, width = images.shape
+    rows = (torch.arange(height, device=images.device) - offset_px[:, :1]).clamp(0, height - 1)
+    columns = (torch.arange(width, device=images.device) - offset_px[:, 1:]).clamp(0, width - 1)
+    world = torch.arange(n, device=images.device)[:, None, None]
+    return images.permute(0, 2, 3, 1)[world, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+
+
+def _luma(images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 1 h w"]:
+    weight = torch.tensor(LUMA, device=images.device, dtype=images.dtype)
+    return (images * weight[:, None, None]).sum(dim=1, keepdim=True)
+
+
+def _blend(images: Tensor, anchor: Tensor, factor: Float[Tensor, " n"]) -> Tensor:
+    """Stretch (factor > 1) or shrink (factor < 1) the distance of ``images`` from ``anchor``."""
+    return anchor + (images - anchor) * factor.to(images.device)[:, None, None, None]

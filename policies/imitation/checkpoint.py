@@ -1,0 +1,154 @@
+"""Checkpoints that are either whole or not there.
+
+``checkpoints/000500/`` holds ``policy/`` (what ``VLAPolicy.load`` takes: averaged weights, processors,
+embodiment), ``training_state/`` (``tensors.safetensors`` and ``progress.json``: all that a resumed run
+needs) and ``manifest.json`` (size and SHA-256 of every file). The relative link ``checkpoints/last``
+points at the newest. Nothing is pickled.
+"""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from policies.data.durable import fsync_path
+from vla.checkpoint import CheckpointError
+
+MANIFEST = "manifest.json"
+POLICY = "policy"
+LAST = "last"
+_STATE = "training_state"
+_TENSORS, _PROGRESS = f"{_STATE}/tensors.safetensors", f"{_STATE}/progress.json"
+_WRITING, _REMOVING = ".writing-", ".removing-"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingState:
+    """All that a resumed run needs beside its config.
+
+    ``step`` counts the optimiser steps done; ``tensors`` are weights, optimiser moments and averages by
+    name; ``progress`` is JSON-ready.
+    """
+
+    step: int
+    tensors: dict[str, Tensor]
+    progress: dict[str, Any]
+
+
+def save_checkpoint(root: Path, state: TrainingState, write_policy: Callable[[Path], None], keep_last: int) -> Path:
+    """Write ``root/<step>`` aside, make it durable, rename it into place, and prune all but ``keep_last``.
+
+    ``write_policy`` is called with the (existing, empty) folder that the policy is to be written to.
+    """
+    final, aside = root / f"{state.step:06d}", root / f"{_WRITING}{state.step:06d}"
+    _remove(aside)
+    (aside / POLICY).mkdir(parents=True)
+    (aside / _STATE).mkdir()
+    write_policy(aside / POLICY)
+    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in state.tensors.items()}, aside / _TENSORS)
+    (aside / _PROGRESS).write_text(json.dumps({"step": state.step, **state.progress}, indent=2) + "\n")
+    files = sorted(path for path in aside.rglob("*") if path.is_file())
+    manifest = {path.relative_to(aside).as_posix(): _fingerprint(path) for path in files}
+    (aside / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
+
+    for path in (*aside.rglob("*"), aside):
+        fsync_path(path)
+    _remove(final)
+    aside.rename(final)
+    fsync_path(root)
+    _point_last_at(final)
+    _prune(root, keep_last)
+    return final
+
+
+def load_training_state(checkpoint: Path) -> TrainingState:
+    """Read back what :func:`save_checkpoint` wrote, after :func:`verify_checkpoint`."""
+    verify_checkpoint(checkpoint)
+    progress = json.loads((checkpoint / _PROGRESS).read_text())
+    return TrainingState(step=progress.pop("step"), tensors=load_file(checkpoint / _TENSORS), progress=progress)
+
+
+def verify_checkpoint(checkpoint: Path) -> None:
+    """Raise :class:`CheckpointError` that names the first file that is missing, cut short or altered."""
+    try:
+        manifest: Mapping[str, Mapping[str, Any]] = json.loads((checkpoint / MANIFEST).read_text())
+    except FileNotFoundError:
+        raise CheckpointError(f"{checkpoint} is no complete checkpoint: it has no {MANIFEST}") from None
+    except (ValueError, OSError) as error:
+        raise CheckpointError(f"{checkpoint / MANIFEST} cannot be read: {error}") from error
+    for name, expected in manifest.items():
+        path = checkpoint / name
+        if not path.is_file():
+            raise CheckpointError(f"{checkpoint} is incomplete: {name} is missing")
+        if path.stat().st_size != expected["bytes"]:
+            raise CheckpointError(
+                f"{path} is corrupt: it has {path.stat().st_size} bytes, {expected['bytes']} were written"
+            )
+        if _fingerprint(path) != expected:
+            raise CheckpointError(f"{path} is corrupt: its content differs from what was written")
+
+
+def checkpoints(root: Path) -> list[Path]:
+    """The checkpoints under ``root``, oldest first; what a killed run left half-written is not among them."""
+    if not root.is_dir():
+        return []
+    return sorted((path for path in root.iterdir() if path.name.isdigit()), key=lambda path: int(path.name))
+
+
+def load_newest(root: Path) -> tuple[TrainingState | None, list[str]]:
+    """The newest whole checkpoint's state, and one line for every newer one that had to be skipped.
+
+    ``None`` where no checkpoint was ever finished; :class:`CheckpointError` where there are some and
+    none is whole.
+    """
+    skipped: list[str] = []
+    for checkpoint in reversed(checkpoints(root)):
+        try:
+            return load_training_state(checkpoint), skipped
+        except CheckpointError as error:
+            skipped.append(str(error))
+    if skipped:
+        raise CheckpointError("none of the checkpoints can be used:\n  " + "\n  ".join(skipped))
+    return None, skipped
+
+
+def clear_leftovers(root: Path) -> None:
+    """Remove what a killed run left half-written or half-removed."""
+    for path in list(root.glob(f"{_WRITING}*")) + list(root.glob(f"{_REMOVING}*")):
+        _remove(path)
+
+
+def _point_last_at(checkpoint: Path) -> None:
+    aside = checkpoint.with_name(f"{_WRITING}{LAST}")
+    aside.unlink(missing_ok=True)
+    aside.symlink_to(checkpoint.name, target_is_directory=True)
+    aside.replace(checkpoint.with_name(LAST))
+    fsync_path(checkpoint.parent)
+
+
+def _prune(root: Path, keep_last: int) -> None:
+    for old in checkpoints(root)[:-keep_last]:
+        _remove(old)
+
+
+def _remove(path: Path) -> None:
+    """Remove a folder, file or link; a folder is renamed first, so that it is never seen half-removed."""
+    if path.is_symlink() or path.is_file():
+        path.unlink()
+    elif path.is_dir():
+        doomed = path if path.name.startswith((_WRITING, _REMOVING)) else path.with_name(_REMOVING + path.name)
+        if doomed != path:
+            path.rename(doomed)
+        shutil.rmtree(doomed)
+
+
+def _fingerprint(path: Path) -> dict[str, Any]:
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return {"bytes": path.stat().st_size, "sha256": digest}

@@ -1,0 +1,58 @@
+"""The settings of one imitation run."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from policies.imitation.augment import AugmentConfig
+from policies.processors import NormalizationMode
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """How a VLA is trained from demonstrations. Length is in optimiser steps.
+
+    ``batch_size`` is the batch of one optimiser step; ``accumulate`` cuts it into that many pieces, which
+    changes the memory needed and not the gradient. ``precision`` ``bf16`` is autocast on CUDA and is
+    refused elsewhere. ``threads`` is torch's intra-op thread count on the CPU, 0 leaves it as it is.
+    Each of ``save_every`` steps leaves a checkpoint, of which the newest ``keep_last`` stay.
+    """
+
+    steps: int = 2000
+    batch_size: int = 64
+    accumulate: int = 1
+    lr: float = 1e-3
+    min_lr_ratio: float = 0.05
+    warmup_steps: int = 100
+    weight_decay: float = 1e-4
+    betas: tuple[float, float] = (0.9, 0.95)
+    grad_clip: float = 1.0
+    ema_decay: float = 0.999
+    precision: Literal["fp32", "bf16"] = "fp32"
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    state_normalization: NormalizationMode = NormalizationMode.MEAN_STD
+    action_normalization: NormalizationMode = NormalizationMode.MIN_MAX
+    seed: int = 0
+    log_every: int = 20
+    save_every: int = 500
+    keep_last: int = 2
+    device: str = "cpu"
+    threads: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "accumulate", "log_every", "save_every", "keep_last"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.batch_size % self.accumulate:
+            raise ValueError(f"batch_size {self.batch_size} does not divide into accumulate={self.accumulate} pieces")
+        if not 0 <= self.ema_decay < 1:
+            raise ValueError(f"ema_decay must lie in [0, 1), got {self.ema_decay}")
+        if self.lr <= 0 or self.grad_clip <= 0:
+            raise ValueError(f"lr and grad_clip must be positive, got {self.lr} and {self.grad_clip}")
+        if not 0 <= self.warmup_steps <= self.steps:
+            raise ValueError(f"warmup_steps must lie in 0…{self.steps} (the steps), got {self.warmup_steps}")
+        if self.precision == "bf16" and not self.device.startswith("cuda"):
+            raise ValueError(f"precision bf16 needs a CUDA device, got device {self.device!r}; use fp32 there")
+
+
+FREE_TO_CHANGE = frozenset({"log_every", "save_every", "keep_last", "device", "threads"})
+"""Fields that a resumed run may set anew, for they do not change what is learned."""

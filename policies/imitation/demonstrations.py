@@ -1,0 +1,81 @@
+"""The demonstrations of one run: the windows of one or more stores, as if they were one."""
+
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from envs.specs import ACTION_KEY, STATE_KEY
+from policies.data.dataset import DemonstrationDataset
+from policies.data.statistics import DatasetStatistics, FieldStatistics
+from policies.data.windows import WindowBatch, WindowConfig, batch_indices
+
+
+class Demonstrations:
+    """Windows of several stores (say, one per task) of one embodiment, joined end to end.
+
+    Every frame of every store is equally likely. Raises ``ValueError`` for stores of different robots, and
+    ``DatasetError`` for one that is damaged.
+    """
+
+    def __init__(self, paths: Sequence[Path], config: WindowConfig) -> None:
+        if not paths:
+            raise ValueError("expected at least one demonstration store, got none")
+        self.datasets = [DemonstrationDataset(path) for path in paths]
+        self.embodiment = self.datasets[0].embodiment
+        for dataset in self.datasets[1:]:
+            if dataset.embodiment != self.embodiment:
+                raise ValueError(
+                    f"stores of one run must share one embodiment, but {dataset.path} was recorded on "
+                    f"{dataset.embodiment} and {self.datasets[0].path} on {self.embodiment}"
+                )
+        self._windows = [config.build(dataset) for dataset in self.datasets]
+        self._ends = np.cumsum([len(windows) for windows in self._windows])
+        self.instructions = tuple(text for windows in self._windows for text in windows.instructions)
+        self._first_text = np.cumsum([0, *(len(windows.instructions) for windows in self._windows[:-1])])
+
+    def __len__(self) -> int:
+        return int(self._ends[-1])
+
+    @property
+    def num_episodes(self) -> int:
+        return sum(len(dataset) for dataset in self.datasets)
+
+    def statistics(self) -> DatasetStatistics:
+        """Statistics over all frames of all stores; the stores' own where there is but one."""
+        if len(self.datasets) == 1:
+            return self.datasets[0].statistics()
+        values = {key: np.concatenate([d.load(key) for d in self.datasets]) for key in (STATE_KEY, ACTION_KEY)}
+        return DatasetStatistics(
+            episodes=self.num_episodes,
+            frames=len(self),
+            state=FieldStatistics.of(values[STATE_KEY]),
+            action=FieldStatistics.of(values[ACTION_KEY]),
+        )
+
+    def batch(self, seed: int, step: int, batch_size: int) -> WindowBatch:
+        """The batch of optimiser step ``step``: a pure function of the arguments and the stores."""
+        frames = batch_indices(seed, step, batch_size, len(self))
+        owner = np.searchsorted(self._ends, frames, side="right")
+        parts, places = [], []
+        for index, windows in enumerate(self._windows):
+            place = np.flatnonzero(owner == index)
+            if len(place):
+                part = windows.sample(frames[place] - (self._ends[index] - len(windows)))
+                parts.append((part, int(self._first_text[index])))
+                places.append(place)
+        order = torch.from_numpy(np.argsort(np.concatenate(places)))
+        columns = {
+            name: torch.cat([_column(part, name, first_text) for part, first_text in parts])[order]
+            for name in (f.name for f in fields(WindowBatch))
+            if getattr(parts[0][0], name) is not None
+        }
+        return WindowBatch(**columns)
+
+
+def _column(part: WindowBatch, name: str, first_text: int) -> Tensor:
+    column = getattr(part, name)
+    return column + first_text if name == "text" else column

@@ -1,0 +1,81 @@
+"""What a run writes down as it learns: ``metrics.jsonl`` and TensorBoard events."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch.utils.tensorboard import SummaryWriter
+
+METRICS_FILE = "metrics.jsonl"
+
+
+class RunningMean:
+    """Mean of each metric since the last report; its state is JSON-ready, so that a checkpoint can hold it."""
+
+    def __init__(self, state: Mapping[str, Any] | None = None) -> None:
+        self._sums: dict[str, float] = dict(state["sums"]) if state else {}
+        self._count: int = state["count"] if state else 0
+
+    def add(self, values: Mapping[str, float]) -> None:
+        for name, value in values.items():
+            self._sums[name] = self._sums.get(name, 0.0) + value
+        self._count += 1
+
+    def take(self) -> dict[str, float]:
+        """The means; starts anew."""
+        means = {name: total / self._count for name, total in self._sums.items()}
+        self._sums, self._count = {}, 0
+        return means
+
+    def state(self) -> dict[str, Any]:
+        return {"sums": dict(self._sums), "count": self._count}
+
+
+class MetricsLog:
+    """Appends one JSON object per report to ``metrics.jsonl``, and the same numbers to TensorBoard.
+
+    Opened at ``step`` it drops what was reported after that step, so that the file of a resumed run
+    equals that of an undisturbed one. Times and rates differ between the two, so they go to TensorBoard alone.
+    """
+
+    def __init__(self, run_dir: Path, step: int) -> None:
+        path = run_dir / METRICS_FILE
+        kept = [] if step == 0 else _lines_up_to(path, step)
+        aside = path.with_suffix(".writing")
+        aside.write_text("".join(kept))
+        aside.replace(path)
+        self._file = path.open("a")
+        self._events = SummaryWriter(str(run_dir / "tensorboard"), purge_step=step + 1)
+
+    def report(self, step: int, values: Mapping[str, float], timings: Mapping[str, float]) -> None:
+        """Write down the values of 1-based ``step``."""
+        self._file.write(json.dumps({"step": step, **values}) + "\n")
+        self._file.flush()
+        for name, value in {**values, **timings}.items():
+            self._events.add_scalar(f"train/{name}", value, step)
+
+    def sync(self) -> None:
+        """Make all reports durable; call before a checkpoint that builds on them."""
+        os.fsync(self._file.fileno())
+        self._events.flush()
+
+    def close(self) -> None:
+        self._file.close()
+        self._events.close()
+
+
+def read_metrics(run_dir: Path) -> list[dict[str, float]]:
+    """All reports of a run, oldest first; a last line that was cut short is left out."""
+    path = run_dir / METRICS_FILE
+    if not path.exists():
+        return []
+    lines = path.read_text().splitlines(keepends=True)
+    return [json.loads(line) for line in lines if line.endswith("\n")]
+
+
+def _lines_up_to(path: Path, step: int) -> list[str]:
+    lines = path.read_text().splitlines(keepends=True)
+    whole = (line for line in lines if line.endswith("\n"))
+    return [line for line in whole if json.loads(line)["step"] <= step]

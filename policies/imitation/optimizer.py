@@ -1,0 +1,83 @@
+"""The optimiser, its learning-rate schedule and the running average of the weights."""
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from policies.imitation.config import TrainConfig
+
+
+def build_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
+    """AdamW (arXiv 1711.05101) over the parameters that learn; norms, biases and embeddings do not decay."""
+    decayed, plain = [], []
+    for name, parameter in sorted(learnable(model).items()):
+        (decayed if _decays(model, name, parameter) else plain).append(parameter)
+    groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": plain, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas)
+
+
+def learnable(model: nn.Module) -> dict[str, nn.Parameter]:
+    """The parameters with a gradient, by name; a shared one appears once."""
+    return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+
+def _decays(model: nn.Module, name: str, parameter: Tensor) -> bool:
+    """Only weights that multiply activations decay: matrices and kernels outside of embedding tables."""
+    owner = model.get_submodule(name.rpartition(".")[0])
+    return name.endswith("weight") and parameter.ndim >= 2 and not isinstance(owner, nn.Embedding)
+
+
+def learning_rate(step: int, config: TrainConfig) -> float:
+    """The rate of optimiser step ``step`` (0-based): linear warm-up, then half a cosine.
+
+    Rises from lr / warmup_steps to lr, then falls to ``lr · min_lr_ratio`` at the last step
+    (cosine of arXiv 1608.03983, eq. 5, with one period).
+    """
+    if step < config.warmup_steps:
+        return config.lr * (step + 1) / config.warmup_steps
+    span = max(1, config.steps - 1 - config.warmup_steps)
+    progress = min(1.0, (step - config.warmup_steps) / span)
+    ratio = config.min_lr_ratio + (1 - config.min_lr_ratio) * 0.5 * (1 + math.cos(math.pi * progress))
+    return config.lr * ratio
+
+
+class WeightAverage:
+    """Exponential moving average of the weights that learn, kept in float32.
+
+    After 0-based step s: average ← d·average + (1 − d)·weight with d = min(decay, (1 + s) / (10 + s)), so that
+    the initial weights are soon forgotten.
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self.values = {name: p.detach().float().clone() for name, p in learnable(model).items()}
+
+    def decay_at(self, step: int) -> float:
+        return min(self.decay, (1 + step) / (10 + step))
+
+    @torch.no_grad()
+    def update(self, model: nn.Module, step: int) -> None:
+        """Take in the weights after optimiser step ``step``."""
+        weights = learnable(model)
+        current = [weights[name].float() for name in self.values]
+        torch._foreach_lerp_(list(self.values.values()), current, 1 - self.decay_at(step))
+
+    @contextmanager
+    def applied_to(self, model: nn.Module) -> Iterator[None]:
+        """Within the block ``model`` holds the averages; afterwards its own weights again, bit by bit."""
+        weights = learnable(model)
+        own = {name: weights[name].detach().clone() for name in self.values}
+        _overwrite(weights, self.values)
+        try:
+            yield
+        finally:
+            _overwrite(weights, own)
+
+
+@torch.no_grad()
+def _overwrite(weights: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> None:
+    for name, value in values.items():
+        weights[name].copy_(value)

@@ -1,0 +1,46 @@
+"""From what cameras, robots and people give to what a network takes; training and acting share it."""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Bool, Float, Int, UInt8
+from torch import Tensor
+from torch.nn import functional
+
+from vla.backbone import Backbone
+
+
+def network_images(
+    images: UInt8[Tensor, "*batch h w 3"], size_px: tuple[int, int]
+) -> Float[Tensor, "*batch 3 height width"]:
+    """RGB 0…255 of any size to [0, 1], channels first, at ``size_px`` (height, width).
+
+    Resized on the images' device, bilinearly with antialiasing, and only where the size differs.
+    """
+    *batch, height, width, channels = images.shape
+    pixels = images.reshape(-1, height, width, channels).permute(0, 3, 1, 2).float() / 255
+    if (height, width) != size_px:
+        pixels = functional.interpolate(pixels, size=size_px, mode="bilinear", antialias=True)
+    return pixels.reshape(*batch, channels, *size_px)
+
+
+class InstructionTokens:
+    """Tokenises instructions, and remembers the last few batches of them: a policy reads the same ones all along."""
+
+    capacity = 32
+
+    def __init__(self, backbone: Backbone) -> None:
+        self._backbone = backbone
+        self._known: dict[tuple[str, ...], tuple[Int[Tensor, "b n"], Bool[Tensor, "b n"]]] = {}
+
+    def __call__(
+        self, texts: Sequence[str], device: torch.device | str
+    ) -> tuple[Int[Tensor, "b n"], Bool[Tensor, "b n"]]:
+        """Ids and mask (True = real token) on ``device``."""
+        key = tuple(texts)
+        if key not in self._known:
+            if len(self._known) >= self.capacity:
+                self._known.pop(next(iter(self._known)))
+            self._known[key] = self._backbone.tokenize(key)
+        ids, mask = self._known[key]
+        return ids.to(device), mask.to(device)

@@ -1,0 +1,150 @@
+"""A VLA as a policy: raw observations of a robot in, actions in the robot's units out."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from envs.specs import STATE_KEY, TASK_KEY, EmbodimentSpec, image_key
+from policies.data.durable import write_text_atomically
+from policies.network_input import InstructionTokens, network_images
+from policies.policy import Policy
+from policies.processors import Normalization
+from vla.checkpoint import CheckpointError
+from vla.model import VLA
+from vla.observation import Observation
+
+POLICY_FILE = "policy.json"
+FORMAT_VERSION = 1
+
+
+class VLAPolicy(Policy):
+    """A network with what it needs to act: normalisers, embodiment, cameras in the order of its views.
+
+    Its directory holds the network's ``config.json`` and ``model.safetensors``, and ``policy.json`` for the
+    rest. Images may have any size; they are resized on the network's device.
+    """
+
+    def __init__(
+        self, vla: VLA, normalization: Normalization, embodiment: EmbodimentSpec, replan_interval: int | None = None
+    ) -> None:
+        """``replan_interval`` is by default the whole horizon. ``ValueError`` where network and robot do not fit."""
+        horizon = vla.config.horizon
+        super().__init__(embodiment, horizon, horizon if replan_interval is None else replan_interval)
+        check_fit(vla, embodiment)
+        self.vla = vla.eval()
+        self.normalization = normalization
+        self.device = next(vla.parameters()).device
+        self._tokens = InstructionTokens(vla.backbone)
+        self._low = torch.tensor(embodiment.action_low, device=self.device)
+        self._high = torch.tensor(embodiment.action_high, device=self.device)
+
+    def predict_chunk(self, observation: Mapping[str, Any]) -> Float[Tensor, "n h a"]:
+        """Actions within the embodiment's bounds; ``ValueError`` for an observation that does not fit."""
+        with torch.inference_mode():
+            actions = self.vla.act(self._network_observation(observation))
+            actions = self.normalization.action.unnormalize(actions.float())
+            actions = torch.clamp(actions, self._low, self._high)
+        return actions.clone()
+
+    def save(self, directory: Path | str) -> None:
+        """Write the policy; :meth:`load` is the inverse."""
+        directory = Path(directory)
+        self.vla.save(directory)
+        content = {
+            "format_version": FORMAT_VERSION,
+            "embodiment": self.embodiment.to_dict(),
+            "normalization": self.normalization.to_dict(),
+            "replan_interval": self.replan_interval,
+        }
+        write_text_atomically(directory / POLICY_FILE, json.dumps(content, indent=2) + "\n")
+
+    @classmethod
+    def load(
+        cls, directory: Path | str, device: torch.device | str = "cpu", replan_interval: int | None = None
+    ) -> "VLAPolicy":
+        """The policy in ``directory``; a checkpoint or a run's directory stands for the policy inside.
+
+        ``replan_interval`` replaces the saved one. ``CheckpointError`` where files are missing or damaged.
+        """
+        directory = find_policy(Path(directory))
+        path = directory / POLICY_FILE
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            if content["format_version"] != FORMAT_VERSION:
+                raise CheckpointError(
+                    f"{path} has format {content['format_version']}, this version reads {FORMAT_VERSION}"
+                )
+            embodiment = EmbodimentSpec.from_dict(content["embodiment"])
+            normalization = Normalization.from_dict(content["normalization"])
+            interval = int(content["replan_interval"])
+        except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
+            raise CheckpointError(f"{path} is damaged: {error!r}") from error
+        interval = interval if replan_interval is None else replan_interval
+        return cls(VLA.load(directory, device), normalization, embodiment, interval)
+
+    def _network_observation(self, observation: Mapping[str, Any]) -> Observation:
+        state = self._state(observation)
+        images = torch.stack([self._image(observation, camera, len(state)) for camera in self.vla.config.cameras], 1)
+        texts = observation.get(TASK_KEY)
+        if not isinstance(texts, list | tuple) or len(texts) != len(state):
+            raise ValueError(f"{TASK_KEY}: expected a list of {len(state)} instructions, got {texts!r}")
+        text, text_mask = self._tokens(texts, self.device)
+        return Observation(
+            images=images[:, None],
+            view_mask=torch.ones(len(state), 1, images.shape[1], dtype=torch.bool, device=self.device),
+            text=text,
+            text_mask=text_mask,
+            state=self.normalization.state.normalize(state),
+        )
+
+    def _state(self, observation: Mapping[str, Any]) -> Float[Tensor, "n d"]:
+        state = observation.get(STATE_KEY)
+        expected = ("n", self.embodiment.state_dim)
+        if not isinstance(state, Tensor) or state.ndim != 2 or state.shape[1] != expected[1]:
+            raise ValueError(f"{STATE_KEY}: expected a tensor of shape {expected}, got {_describe(state)}")
+        broken = (~state.isfinite()).any(dim=0).nonzero()[:, 0].tolist()
+        if broken:
+            raise ValueError(f"{STATE_KEY} is not finite in {[self.embodiment.state[i].name for i in broken]}")
+        return state.to(self.device, torch.float32)
+
+    def _image(self, observation: Mapping[str, Any], camera: str, n: int) -> Float[Tensor, "n 3 h w"]:
+        key = image_key(camera)
+        image: UInt8[Tensor, "n h w 3"] | None = observation.get(key)
+        if image is None:
+            given = sorted(k for k in observation if k.startswith(image_key("")))
+            raise ValueError(f"this policy sees through camera {camera!r}: expected {key!r}, got the images {given}")
+        if image.dtype != torch.uint8 or image.ndim != 4 or image.shape[0] != n or image.shape[3] != 3:
+            raise ValueError(f"{key}: expected uint8 of shape ({n}, h, w, 3), got {_describe(image)}")
+        return network_images(image.to(self.device), self.vla.config.image_size_px)
+
+
+def check_fit(vla: VLA, embodiment: EmbodimentSpec) -> None:
+    """``ValueError`` unless the network was built for the embodiment's state, action and cameras."""
+    config = vla.config
+    for name, ours, theirs in (
+        ("state", config.state_dim, embodiment.state_dim),
+        ("action", config.action_dim, embodiment.action_dim),
+    ):
+        if ours != theirs:
+            raise ValueError(f"the network has {ours} {name} dimensions, {embodiment.name} has {theirs}")
+    missing = sorted(set(config.cameras) - set(embodiment.camera_names))
+    if missing:
+        raise ValueError(f"{embodiment.name} has no cameras {missing}; its cameras are {list(embodiment.camera_names)}")
+
+
+def find_policy(path: Path) -> Path:
+    """The policy's directory in a policy, checkpoint or run directory; ``CheckpointError`` where there is none."""
+    candidates = (path, path / "policy", path / "last" / "policy", path / "checkpoints" / "last" / "policy")
+    for candidate in candidates:
+        if (candidate / POLICY_FILE).is_file():
+            return candidate
+    raise CheckpointError(f"no {POLICY_FILE} in any of {[str(candidate) for candidate in candidates]}")
+
+
+def _describe(value: Any) -> str:
+    return f"{value.dtype} of shape {tuple(value.shape)}" if isinstance(value, Tensor) else repr(type(value).__name__)

@@ -1,0 +1,150 @@
+"""Recording: what is stored is what was seen and meant, in the seeds' order, whatever kills it."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from point_mass import PointMassEnv
+
+from envs.specs import image_key
+from policies.collect import ExecutionNoise, collect
+from policies.data.dataset import DemonstrationDataset
+from policies.data.layout import DatasetError
+from policies.expert import ExpertPolicy
+
+
+def record(path, seeds, num_envs=4, env=None, **options):
+    env = env or PointMassEnv(num_envs)
+    return collect(env, ExpertPolicy(env), path, seeds, show_progress=False, **options)
+
+
+def content(path):
+    dataset = DemonstrationDataset(path)
+    episodes = [dataset.episode(index) for index in range(len(dataset))]
+    return [(e.seed, e.instruction, e.success, *(a.tobytes() for a in e.fields().values())) for e in episodes]
+
+
+def test_an_episode_holds_what_single_stepping_shows(tmp_path):
+    assert record(tmp_path / "store", [5, 3, 8]).recorded == 3
+    episode = DemonstrationDataset(tmp_path / "store").episode(1)
+    env = PointMassEnv(1)
+    observation = env.reset([3])
+    for frame in range(len(episode)):
+        action = env.expert_action()
+        assert np.array_equal(episode.images["front"][frame], observation[image_key("front")][0])
+        assert np.array_equal(episode.actions[frame], action[0])
+        transition = env.step(action)
+        observation = transition.observation
+    assert bool(transition.terminated) and episode.success and episode.instruction == observation["task"][0]
+
+
+@pytest.mark.parametrize("noise", [ExecutionNoise(), ExecutionNoise(std=0.5)])
+def test_the_store_does_not_depend_on_the_number_of_worlds(tmp_path, noise):
+    seeds = [9, 2, 7, 4, 1]
+    for worlds in (1, 3, 8):
+        record(tmp_path / str(worlds), seeds, worlds, noise=noise)
+    assert content(tmp_path / "1") == content(tmp_path / "3") == content(tmp_path / "8")
+    assert [row[0] for row in content(tmp_path / "1")] == seeds
+
+
+def test_noise_disturbs_the_execution_and_not_the_record(tmp_path):
+    noise = ExecutionNoise(std=0.8, probability=1.0)
+    record(tmp_path / "clean", [1, 2])
+    record(tmp_path / "noisy", [1, 2], noise=noise)
+    clean, noisy = (DemonstrationDataset(tmp_path / name).episode(0) for name in ("clean", "noisy"))
+    assert np.array_equal(clean.actions[0], noisy.actions[0])
+    assert not np.array_equal(clean.state[1], noisy.state[1])
+    env = PointMassEnv(1)
+    env.reset([1])
+    for frame in range(len(noisy)):
+        assert np.array_equal(noisy.actions[frame], env.expert_action()[0])
+        executed = env.expert_action().numpy() + noise.at(env.embodiment, 1, frame)
+        env.step(env.position.new_tensor(executed))
+
+
+def test_noise_is_held_exempts_and_has_the_asked_size():
+    from dataclasses import replace
+
+    spec = PointMassEnv(1).embodiment
+    spec = replace(spec, action=(replace(spec.action[0], low=-4.0, high=4.0), replace(spec.action[1], name="gripper")))
+    noise = ExecutionNoise(std=0.25, hold_steps=3, probability=1.0)
+    draws = np.stack([noise.at(spec, seed, step) for seed in range(300) for step in (0, 1, 2, 3)])
+    assert np.array_equal(draws[0::4], draws[2::4]) and not np.array_equal(draws[0::4], draws[3::4])
+    assert np.all(draws[:, 1] == 0) and draws[:, 0].std() == pytest.approx(1.0, rel=0.1)
+    half = ExecutionNoise(std=1.0, probability=0.5)
+    assert np.mean([half.at(spec, seed, 0)[0] != 0 for seed in range(400)]) == pytest.approx(0.5, abs=0.08)
+    with pytest.raises(ValueError, match="hold_steps"):
+        ExecutionNoise(hold_steps=0)
+
+
+def test_failures_are_counted_left_out_and_not_tried_again(tmp_path):
+    path = tmp_path / "store"
+    short = {"env": PointMassEnv(2, max_episode_steps=4)}
+    first = record(path, range(12), **short)
+    assert first.failed > 0 and first.recorded > 0 and first.failed + first.recorded == 12
+    assert all(row[2] for row in content(path))
+    again = record(path, range(14), **short)
+    assert again.skipped == 12 and again.recorded + again.failed == 2
+    kept = record(tmp_path / "all", range(12), keep_failures=True, **short)
+    assert kept.recorded == 12 and sum(not row[2] for row in content(tmp_path / "all")) == first.failed
+
+
+def test_a_store_of_other_settings_is_refused(tmp_path):
+    record(tmp_path / "store", [1], settings={"profile": "fast"})
+    with pytest.raises(DatasetError, match="another settings"):
+        record(tmp_path / "store", [2], settings={"profile": "full"})
+    with pytest.raises(DatasetError, match="another embodiment"):
+        record(tmp_path / "store", [2], env=PointMassEnv(2, size_px=32), settings={"profile": "fast"})
+    with pytest.raises(ValueError, match="at least one seed"):
+        record(tmp_path / "other", [])
+    assert not (tmp_path / "other").exists()
+
+
+RECORD = """
+import sys, time
+from pathlib import Path
+from point_mass import PointMassEnv
+from policies.collect import collect
+from policies.expert import ExpertPolicy
+env = PointMassEnv(2)
+print("ready", flush=True)
+collect(env, ExpertPolicy(env), Path(sys.argv[1]), range(16), show_progress=False)
+print("done", flush=True)
+"""
+
+
+def kill_recordings(tmp_path, kills, seed):
+    """Kill a recording ``kills`` times, then let it end; compare with one never killed."""
+    path, rng = tmp_path / "killed", random.Random(seed)
+    record(tmp_path / "whole", range(16), 2)
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    command = [sys.executable, "-c", RECORD, str(path)]
+    landed, before = 0, []
+    for _ in range(kills):
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, text=True)
+        assert process.stdout is not None and process.stdout.readline() == "ready\n"
+        time.sleep(rng.uniform(0, 0.25))
+        process.send_signal(signal.SIGKILL)
+        landed += "done" not in process.communicate()[0]
+        after = content(path) if path.exists() else []
+        assert after[: len(before)] == before
+        before = after
+    assert landed > 0
+    subprocess.run(command, check=True, env=environment, stdout=subprocess.DEVNULL)
+    assert content(path) == content(tmp_path / "whole")
+    DemonstrationDataset(path).verify()
+
+
+def test_a_recording_killed_at_random_moments_loses_nothing_that_was_stored(tmp_path):
+    kill_recordings(tmp_path, kills=3, seed=0)
+
+
+@pytest.mark.slow
+def test_a_recording_killed_20_times_loses_nothing_that_was_stored(tmp_path):
+    kill_recordings(tmp_path, kills=20, seed=1)

@@ -1,0 +1,131 @@
+"""Evaluation: episodes are the seeds' own, whatever the waves; language is swapped, judgement is not."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from point_mass import COLOURS, SPEED_M, PointMassEnv
+
+from envs.specs import STATE_KEY, TASK_KEY, image_key
+from policies.evaluation import evaluate
+from policies.expert import ExpertPolicy
+from policies.policy import Policy
+
+
+class Reader(Policy):
+    """Obeys the instruction it reads: finds the named colour in the picture, walks ``horizon`` steps towards it."""
+
+    def __init__(self, embodiment, horizon=4, replan_interval=4):
+        super().__init__(embodiment, horizon, replan_interval)
+        self.seen = []
+
+    def predict_chunk(self, observation):
+        self.seen.append(list(observation[TASK_KEY]))
+        targets = torch.stack(
+            [self._find(i, t) for i, t in zip(observation[image_key("front")], observation[TASK_KEY], strict=True)]
+        )
+        to_go = targets - observation[STATE_KEY]
+        action = (to_go / (self.horizon * SPEED_M)).clamp(-1, 1)
+        return action[:, None].repeat(1, self.horizon, 1)
+
+    def _find(self, image, text):
+        colour = next(c for name, c in COLOURS.items() if name in text)
+        rows, columns = (image == torch.tensor(colour, dtype=torch.uint8)).all(-1).nonzero(as_tuple=True)
+        size = image.shape[0]
+        return torch.stack([rows.float().mean(), columns.float().mean()]).add(0.5).div(size).mul(2).sub(1)
+
+
+def run(num_envs, seeds, **options):
+    env = PointMassEnv(num_envs, size_px=32)
+    return evaluate(env, Reader(env.embodiment), seeds, show_progress=False, **options)
+
+
+def test_records_do_not_depend_on_the_number_of_worlds():
+    seeds = list(range(100, 111))
+    results = [run(n, seeds).episodes for n in (1, 4, 11)]
+    assert results[0] == results[1] == results[2]
+    assert [episode.seed for episode in results[0]] == seeds
+    assert all(episode.success and episode.reward == 1 for episode in results[0])
+
+
+def test_success_falls_when_instructions_are_shuffled():
+    seeds = list(range(40))
+    given, shuffled = run(8, seeds), run(8, seeds, instructions="shuffled")
+    assert given.success.value == 1.0
+    for episode in shuffled.episodes:
+        assert episode.success == (episode.instruction == episode.goal)
+    assert sorted(e.instruction for e in shuffled.episodes) == sorted(e.goal for e in given.episodes)
+    assert [e.goal for e in shuffled.episodes] == [e.goal for e in given.episodes]
+    assert 0 < shuffled.success.value < 0.7
+
+
+def test_the_policy_reads_the_swapped_text_at_every_decision():
+    env = PointMassEnv(3, size_px=32)
+    policy = Reader(env.embodiment)
+    evaluate(env, policy, [0, 1, 2], instructions="shuffled", show_progress=False)
+    goals = env.reset([0, 1, 2])[TASK_KEY]
+    assert all(texts == [goals[1], goals[2], goals[0]] for texts in policy.seen)
+
+
+def test_a_lone_world_cannot_be_shuffled():
+    with pytest.raises(ValueError, match="seed 8 would run alone"):
+        run(4, range(9), instructions="shuffled")
+    with pytest.raises(ValueError, match="at least one seed"):
+        run(4, [])
+    with pytest.raises(ValueError, match="'given' or 'shuffled'"):
+        run(4, [1, 2], instructions="swapped")
+
+
+def test_the_expert_solves_all_and_steps_match_single_stepping():
+    env = PointMassEnv(4)
+    result = evaluate(env, ExpertPolicy(env), range(6), show_progress=False)
+    assert result.success.value == 1 and result.replan_interval == result.horizon == 1
+    for episode in result.episodes:
+        single = PointMassEnv(1)
+        single.reset([episode.seed])
+        steps = 1
+        while not bool(single.step(single.expert_action()).terminated):
+            steps += 1
+        assert episode.steps == steps
+
+
+def test_an_idle_policy_fails_within_the_step_limit():
+    class Idle(Reader):
+        def predict_chunk(self, observation):
+            return torch.zeros(len(observation[STATE_KEY]), self.horizon, 2)
+
+    env = PointMassEnv(2, max_episode_steps=10)
+    result = evaluate(env, Idle(env.embodiment), [0, 1, 2], show_progress=False)
+    assert [episode.steps for episode in result.episodes] == [10, 10, 10]
+    assert not any(result.outcomes) and len(result.latency_s) == 2 * 3
+
+
+def test_videos_show_the_first_episodes_from_start_to_end():
+    result = run(2, [5, 6, 7], record_videos=3)
+    assert [video.episode.seed for video in result.videos] == [5, 6, 7]
+    start = PointMassEnv(1, size_px=32).reset([7])[image_key("front")][0].numpy()
+    assert np.array_equal(result.videos[2].frames[0], start)
+    for video in result.videos:
+        assert video.frames.dtype == np.uint8
+        assert len(video.frames) == 1 + -(-video.episode.steps // 4)
+    with pytest.raises(KeyError, match="front"):
+        run(2, [5, 6], record_videos=1, camera="rear")
+
+
+def test_the_json_holds_summary_and_records(tmp_path):
+    result = run(3, range(6))
+    result.save(tmp_path / "deep" / "result.json")
+    data = json.loads((tmp_path / "deep" / "result.json").read_text())
+    assert data["success"]["value"] == 1.0 and data["success"]["lo"] == pytest.approx(0.6097, abs=1e-4)
+    assert data["records"][3]["seed"] == 3 and data["chunk_latency_ms"]["p95"] > 0
+    assert (data["horizon"], data["replan_interval"], data["num_envs"]) == (4, 4, 3)
+
+
+def test_a_policy_of_another_robot_is_refused():
+    from dataclasses import replace
+
+    env = PointMassEnv(2)
+    other = replace(env.embodiment, name="arm", action=env.embodiment.action * 3)
+    with pytest.raises(ValueError, match="the policy is for arm"):
+        evaluate(env, Reader(other), [0, 1], show_progress=False)
