@@ -115,7 +115,10 @@ class DemonstrationDataset:
         """Statistics of state and action over all frames, kept beside the data until episodes are added."""
         file = self.path / STATISTICS_FILE
         if file.exists():
-            cached = DatasetStatistics.from_dict(json.loads(file.read_text(encoding="utf-8")))
+            try:
+                cached = DatasetStatistics.from_dict(json.loads(file.read_text(encoding="utf-8")))
+            except (ValueError, KeyError, TypeError) as error:
+                raise DatasetError(f"{file} is corrupt; delete it to have it computed anew: {error!r}") from error
             if cached.episodes == len(self):
                 return cached
         if not self.records:

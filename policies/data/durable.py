@@ -16,9 +16,10 @@ def fsync_path(path: Path) -> None:
 def write_text_atomically(path: Path, text: str) -> None:
     """Write ``text`` aside, then rename it to ``path``: readers see the old file or the whole new one.
 
-    The file written aside is ``path`` with ``.tmp`` appended; a kill may leave it behind.
+    The file written aside is ``path`` with the process id and ``.tmp`` appended, so that two processes
+    may write the same file; a kill may leave it behind.
     """
-    aside = path.with_name(path.name + ".tmp")
+    aside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     with aside.open("w", encoding="utf-8") as file:
         file.write(text)
         file.flush()

@@ -131,10 +131,12 @@ class Windows:
 
     def _views(self, key: CameraKey, frames: Int[np.ndarray, "b t"]) -> Shaped[Tensor, "b t v ..."]:
         """A per-camera field at these frames, from memory or disk."""
-        if key in self._kept:
-            return self._kept[key][torch.from_numpy(frames)]
-        views = [torch.from_numpy(self.dataset.read(key(camera), frames.reshape(-1))) for camera in self.cameras]
-        return torch.stack(views, dim=1).unflatten(0, frames.shape)
+        flat = frames.reshape(-1)
+        if key in self._kept:  # index_select copies whole frames; indexing goes element by element
+            views = self._kept[key].index_select(0, torch.from_numpy(flat))
+        else:
+            views = torch.stack([torch.from_numpy(self.dataset.read(key(camera), flat)) for camera in self.cameras], 1)
+        return views.unflatten(0, frames.shape)
 
 
 def batch_indices(seed: int, step: int, batch_size: int, num_frames: int) -> Int[np.ndarray, " b"]:

@@ -38,9 +38,10 @@ def kill_again_and_again(path, times):
         reported = record_and_kill(path, moments.uniform(0.0, 0.4))
         dataset = DemonstrationDataset(path)
         assert len(dataset) in (reported, reported + 1)  # a commit may be killed before it is reported
-        dataset.verify()
-        for index in range(len(dataset)):
-            assert_same_episode(dataset.episode(index), make_episode(index, embodiment))
+        for newest in range(len(dataset))[-1:]:
+            assert_same_episode(dataset.episode(newest), make_episode(newest, embodiment))
+    for index in range(len(dataset)):
+        assert_same_episode(dataset.episode(index), make_episode(index, embodiment))
     with DemonstrationWriter.open(path) as writer:
         index = writer.append(make_episode(len(writer), embodiment))
     assert_same_episode(DemonstrationDataset(path).episode(index), make_episode(index, embodiment))

@@ -54,6 +54,9 @@ def test_cached_until_the_data_grow(tmp_path):
         assert (path / STATISTICS_FILE).stat().st_mtime_ns == stamp
         writer.append(make_episode(1, EMBODIMENT))
     assert DemonstrationDataset(path).statistics().episodes == 2
+    (path / STATISTICS_FILE).write_text('{"episodes": 2')
+    with pytest.raises(DatasetError, match=r"statistics\.json is corrupt; delete it"):
+        DemonstrationDataset(path).statistics()
 
 
 def test_bad_input():

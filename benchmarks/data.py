@@ -1,0 +1,156 @@
+"""Speed and size of the demonstration store: appending, opening, loading, sampling windows.
+
+Pictures are drawn, not rendered: a still checkered table with one disc that moves, seen by two
+cameras, with noise of ±1 grey level in the ``noisy`` row, as from a real camera. The figures
+that a simulator's own pictures give are printed by ``vla dataset info``.
+"""
+
+import argparse
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from report import print_table, write_json
+
+from envs.specs import CameraSpec, Dimension, EmbodimentSpec
+from policies.data.dataset import DemonstrationDataset
+from policies.data.episode import Episode
+from policies.data.windows import WindowConfig
+from policies.data.writer import DemonstrationWriter
+
+FRAMES = 60
+BATCH = 64
+HORIZON = 8
+SEED = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """One row of the table."""
+
+    name: str
+    size_px: int
+    depth: bool = False
+    noisy: bool = False
+
+
+CASES = (
+    Case(name="2 × RGB 64 px", size_px=64),
+    Case(name="2 × RGB-D 64 px", size_px=64, depth=True),
+    Case(name="2 × RGB 64 px, noisy", size_px=64, noisy=True),
+    Case(name="2 × RGB 128 px", size_px=128),
+)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--episodes", type=int, default=100, help=f"episodes of {FRAMES} frames per store")
+    parser.add_argument("--json", type=Path, help="also write the figures, with machine and versions, to this file")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        rows = [measure(case, Path(folder) / str(index), options.episodes) for index, case in enumerate(CASES)]
+    print_table(rows)
+    if options.json:
+        write_json(options.json, "data", {"rows": rows}, seeds=[SEED])
+
+
+def measure(case: Case, path: Path, episodes: int) -> dict[str, str | float]:
+    """Record a store of this case, read it back in every way; one row of figures."""
+    embodiment = make_embodiment(case)
+    recorded = [make_episode(case, embodiment, index) for index in range(8)]
+    with DemonstrationWriter.create(path, embodiment) as writer:
+        append_s = seconds(lambda: [writer.append(recorded[index % 8]) for index in range(episodes)])
+    open_s = seconds(lambda: DemonstrationDataset(path))
+    dataset = DemonstrationDataset(path)
+    info = dataset.info()
+    memory = WindowConfig(horizon=HORIZON, depth=case.depth, cache="memory")
+    load_s = seconds(lambda: memory.build(dataset))
+    return {
+        "case": case.name,
+        "episodes appended per s": round(episodes / append_s, 1),
+        "bytes per frame": round(info["stored_bytes"] / info["frames"]),
+        "decoded bytes per frame": round(info["decoded_bytes"] / info["frames"]),
+        "open s": round(open_s, 3),
+        "load MB/s": round(info["decoded_bytes"] / load_s / 1e6),
+        "batches/s memory": round(batches_per_s(dataset, memory, steps=200), 1),
+        "batches/s disk": round(
+            batches_per_s(dataset, WindowConfig(horizon=HORIZON, depth=case.depth, cache="disk"), steps=10), 1
+        ),
+    }
+
+
+def batches_per_s(dataset: DemonstrationDataset, config: WindowConfig, steps: int) -> float:
+    """Batches of ``BATCH`` windows per second."""
+    windows = config.build(dataset)
+    windows.batch(SEED, 0, BATCH)
+    return steps / seconds(lambda: [windows.batch(SEED, step, BATCH) for step in range(1, steps + 1)])
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """Wall time of one call."""
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def make_embodiment(case: Case) -> EmbodimentSpec:
+    """An arm with 8 state and 7 action numbers and two cameras."""
+    return EmbodimentSpec(
+        name="benchmark",
+        control_rate_hz=10.0,
+        state=tuple(Dimension(name=f"s{i}", unit="m", low=-1.0, high=1.0) for i in range(8)),
+        action=tuple(Dimension(name=f"a{i}", unit="m", low=-1.0, high=1.0) for i in range(7)),
+        cameras=tuple(
+            CameraSpec(name=name, height_px=case.size_px, width_px=case.size_px, depth=case.depth)
+            for name in ("front", "wrist")
+        ),
+    )
+
+
+def make_episode(case: Case, embodiment: EmbodimentSpec, index: int) -> Episode:
+    """An episode in which the disc starts elsewhere for every index."""
+    rng = np.random.default_rng((SEED, index))
+    images, depth = {}, {}
+    for camera in embodiment.cameras:
+        disc = draw_disc(rng, case.size_px)
+        images[camera.name] = np.where(disc[..., None], np.uint8([220, 40, 40]), draw_table(case.size_px))
+        if case.noisy:
+            images[camera.name] += rng.integers(0, 3, images[camera.name].shape, dtype=np.uint8)
+        if camera.depth:
+            slope = np.linspace(1.2, 0.6, case.size_px, dtype=np.float32)[:, None]
+            depth[camera.name] = np.where(disc, slope - 0.05, slope).astype(np.float32)
+    return Episode(
+        images=images,
+        depth=depth,
+        state=rng.normal(size=(FRAMES, 8)).astype(np.float32),
+        actions=rng.normal(size=(FRAMES, 7)).astype(np.float32),
+        instruction="pick up the red disc",
+        task="pick",
+        success=True,
+        seed=index,
+    )
+
+
+def draw_table(size_px: int) -> np.ndarray:
+    """A checkered table, lit from one side: uint8 ``(h, w, 3)``."""
+    rows, columns = np.mgrid[:size_px, :size_px]
+    checker = ((rows * 8 // size_px + columns * 8 // size_px) % 2) * 40
+    shade = 80 + 60 * rows / size_px + 20 * np.sin(columns / size_px * 3)
+    return np.stack([checker + shade, checker + shade * 0.9, checker + shade * 1.1], axis=-1).astype(np.uint8)
+
+
+def draw_disc(rng: np.random.Generator, size_px: int) -> np.ndarray:
+    """Where a disc that crosses the picture is seen: bool ``(t, h, w)``."""
+    start, end = rng.uniform(0.2, 0.8, (2, 2)) * size_px
+    centre = start + np.linspace(0, 1, FRAMES)[:, None] * (end - start)
+    rows, columns = np.mgrid[:size_px, :size_px]
+    return np.hypot(rows - centre[:, :1, None], columns - centre[:, 1:, None]) < size_px / 10
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    main()
