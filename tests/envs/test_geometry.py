@@ -1,0 +1,101 @@
+"""Rotations, kinematics and random draws against MuJoCo and against their definitions."""
+
+import mujoco
+import numpy as np
+import pytest
+import torch
+
+from envs.kinematics import SerialChain
+from envs.random import EpisodeRandom
+from envs.robots.panda import PANDA
+from envs.rotations import matrix_from_quat, matrix_from_rotvec, quat_from_matrix, quat_from_yaw, rotvec_from_matrix
+from envs.scenes.tabletop import Tabletop
+
+
+def _random_quats(n: int) -> torch.Tensor:
+    quats = torch.randn(n, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    return quats / quats.norm(dim=-1, keepdim=True)
+
+
+def test_matrix_from_quat_equals_mujoco():
+    quats = _random_quats(50)
+    expected = np.zeros((50, 9))
+    for row, quat in zip(expected, quats.numpy(), strict=True):
+        mujoco.mju_quat2Mat(row, quat)
+    np.testing.assert_allclose(matrix_from_quat(quats).flatten(1).numpy(), expected, atol=1e-12)
+
+
+def test_quat_from_matrix_inverts_up_to_sign():
+    # Half turns about each axis are the cases where the naive formula divides by zero.
+    half_turns = torch.eye(4, dtype=torch.float64)[1:]
+    quats = torch.cat((_random_quats(200), half_turns))
+    back = quat_from_matrix(matrix_from_quat(quats))
+    assert torch.allclose((back * quats).sum(-1).abs(), torch.ones(203, dtype=torch.float64), atol=1e-9)
+    assert bool((back[:, 0] >= 0).all())
+
+
+@pytest.mark.parametrize("angle_rad", [0.0, 1e-6, 0.3, 3.0])
+def test_rotation_vectors_round_trip_and_equal_mujoco(angle_rad):
+    axis = torch.tensor([0.6, -0.8, 0.0], dtype=torch.float64)
+    matrix = matrix_from_rotvec(axis * angle_rad)
+    quat, expected = np.zeros(4), np.zeros(9)
+    mujoco.mju_axisAngle2Quat(quat, axis.numpy(), angle_rad)
+    mujoco.mju_quat2Mat(expected, quat)
+    np.testing.assert_allclose(matrix.flatten().numpy(), expected, atol=1e-12)
+    assert torch.allclose(rotvec_from_matrix(matrix), axis * angle_rad, atol=1e-6)
+
+
+def test_yaw_turns_x_towards_y():
+    matrix = matrix_from_quat(quat_from_yaw(torch.tensor(torch.pi / 2)))
+    assert torch.allclose(matrix[:, 0], torch.tensor([0.0, 1.0, 0.0]), atol=1e-6)
+
+
+def test_chain_pose_and_jacobian_equal_mujoco():
+    model = Tabletop(PANDA, num_cubes=1, num_bins=0).model
+    data = mujoco.MjData(model)
+    joints = [PANDA.prefix + joint for joint in PANDA.joints]
+    chain = SerialChain(model, joints, PANDA.prefix + PANDA.tool_site, "cpu")
+    angles = torch.rand(20, 7, generator=torch.Generator().manual_seed(1)) * 4 - 2
+    pose = chain.pose_and_jacobian(angles)
+    site = model.site(PANDA.prefix + PANDA.tool_site).id
+    columns = [model.joint(joint).dofadr[0] for joint in joints]
+    for i, row in enumerate(angles.numpy()):
+        data.qpos[[model.joint(joint).qposadr[0] for joint in joints]] = row
+        mujoco.mj_kinematics(model, data)
+        mujoco.mj_comPos(model, data)
+        linear, angular = np.zeros((3, model.nv)), np.zeros((3, model.nv))
+        mujoco.mj_jacSite(model, data, linear, angular, site)
+        np.testing.assert_allclose(pose.position[i].numpy(), data.site_xpos[site], atol=2e-6)
+        np.testing.assert_allclose(pose.rotation[i].numpy().ravel(), data.site_xmat[site], atol=2e-6)
+        expected = np.concatenate((linear, angular))[:, columns]
+        np.testing.assert_allclose(pose.jacobian[i].numpy(), expected, atol=4e-6)
+
+
+def test_chain_refuses_joints_that_are_not_on_the_way():
+    model = Tabletop(PANDA, num_cubes=1, num_bins=0).model
+    with pytest.raises(ValueError, match="expected joints"):
+        SerialChain(model, ["cube0"], PANDA.prefix + PANDA.tool_site, "cpu")
+
+
+def test_draws_depend_on_seed_and_name_alone():
+    together = EpisodeRandom(torch.tensor([5, 6, 7]))
+    alone = EpisodeRandom(torch.tensor([6]))
+    assert torch.equal(together.uniform("x", 4)[1], alone.uniform("x", 4)[0])
+    assert not torch.equal(alone.uniform("x", 4), alone.uniform("y", 4))
+    assert torch.equal(alone.uniform("x", 8)[:, :4], alone.uniform("x", 4))
+
+
+def test_draws_are_uniform_and_uncorrelated():
+    draws = EpisodeRandom(torch.arange(20_000)).uniform("x", 3)
+    assert bool(((draws >= 0) & (draws < 1)).all())
+    # Mean of 20,000 uniforms has a standard error of 0.002; correlations of 0.007.
+    assert torch.allclose(draws.mean(0), torch.full((3,), 0.5), atol=0.01)
+    assert torch.allclose(draws.var(0), torch.full((3,), 1 / 12), atol=0.003)
+    assert bool((torch.corrcoef(draws.T) - torch.eye(3)).abs().max() < 0.035)
+    deciles = torch.histc(draws[:, 0], bins=10, min=0, max=1) / 20_000
+    assert torch.allclose(deciles, torch.full((10,), 0.1), atol=0.012)
+
+
+def test_permutations_hold_every_index_once():
+    order = EpisodeRandom(torch.arange(100)).permutation("p", 6)
+    assert torch.equal(order.sort(dim=1).values, torch.arange(6).expand(100, 6))

@@ -1,0 +1,62 @@
+"""The gymnasium face passes gymnasium's own checker and keeps its autoreset promise."""
+
+import warnings
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+from gymnasium.utils.env_checker import check_env
+from gymnasium.vector import AutoresetMode
+
+import envs.gym  # noqa: F401  registers the tasks
+from envs.specs import STATE_KEY, TASK_KEY, image_key
+from envs.tasks import TASKS
+from envs.vector import TaskEnv
+
+
+@pytest.mark.parametrize("name", sorted(TASKS))
+def test_check_env(name):
+    env = gymnasium.make(f"vla/{name.capitalize()}-v0", render_mode="rgb_array", image_size_px=(32, 32), depth=True)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*Box observation space m.* value is.*infinity.*")
+        check_env(env.unwrapped, skip_render_check=False)
+    env.close()
+
+
+def test_vector_env_matches_the_core_and_resets_on_the_next_step():
+    vector = gymnasium.make_vec("vla/Reach-v0", num_envs=2, image_size_px=(32, 32), max_episode_steps=2)
+    core = TaskEnv("reach", 2, image_size_px=(32, 32))
+    assert vector.metadata["autoreset_mode"] is AutoresetMode.NEXT_STEP
+    observation, _ = vector.reset(seed=5)
+    assert vector.observation_space.contains(observation)
+    expected = core.reset([5, 6])
+    np.testing.assert_array_equal(observation[image_key("front")], expected[image_key("front")].numpy())
+    still = np.zeros((2, 7), np.float32)
+    vector.step(still)
+    _, _, terminated, truncated, _ = vector.step(still)
+    assert truncated.all() and not terminated.any()
+    observation, reward, terminated, truncated, _ = vector.step(still + 0.04)
+    expected = core.reset([7, 8])
+    assert not truncated.any() and not terminated.any() and not reward.any()
+    np.testing.assert_array_equal(observation[STATE_KEY], expected[STATE_KEY].numpy())
+    assert list(observation[TASK_KEY]) == expected[TASK_KEY]
+    vector.close()
+    core.close()
+
+
+def test_single_env_equals_the_core():
+    single = gymnasium.make("vla/Pick-v0", image_size_px=(32, 32))
+    core = TaskEnv("pick", 1, image_size_px=(32, 32))
+    observation, info = single.reset(seed=3)
+    expected = core.reset([3])
+    assert info["seed"] == 3 and observation[TASK_KEY] == expected[TASK_KEY][0]
+    action = core.expert_action()
+    observation, *_ = single.step(action[0].numpy())
+    stepped = core.step(action).observation
+    assert torch.equal(torch.from_numpy(observation[STATE_KEY]), stepped[STATE_KEY][0])
+    np.testing.assert_array_equal(observation[image_key("wrist")], stepped[image_key("wrist")][0].numpy())
+    with pytest.raises(ValueError, match="takes no options"):
+        single.reset(options={"x": 1})
+    single.close()
+    core.close()
