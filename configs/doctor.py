@@ -95,7 +95,9 @@ def check_machine() -> list[Finding]:
 def check_versions(constraints: Path) -> list[Finding]:
     """Installed packages against the versions that were tested together; outside a checkout there is no list."""
     if not constraints.is_file():
-        return [Finding(name="versions", level="ok", found="not a checkout, so there are no tested pins to compare with")]
+        return [
+            Finding(name="versions", level="ok", found="not a checkout, so there are no tested pins to compare with")
+        ]
     pins = dict(re.findall(r"^([A-Za-z0-9_.-]+)==(\S+)", constraints.read_text(), re.MULTILINE))
     required = _required_packages()
     installed = versions(list(pins))
@@ -118,7 +120,13 @@ def check_rendering(timeout_s: float) -> list[Finding]:
     mend = f"as root: {INSTALL_COMMAND}"
     try:
         result = subprocess.run(
-            command, cwd=CHECKOUT, capture_output=True, text=True, timeout=timeout_s, check=False, stdin=subprocess.DEVNULL
+            command,
+            cwd=CHECKOUT,
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
+            stdin=subprocess.DEVNULL,
         )
     except subprocess.TimeoutExpired:
         found = f"no picture within {timeout_s:g} s: the OpenGL driver hangs"
@@ -182,7 +190,9 @@ def check_outputs(outputs: Path) -> list[Finding]:
         return [Finding(name="outputs", level="fail", found=f"cannot write in {folder}: {error.strerror}", mend=mend)]
     free_gib = shutil.disk_usage(folder).free / 2**30
     mend = "free some space" if free_gib < MIN_DISK_GIB else ""
-    return [Finding(name="outputs", level="warn" if mend else "ok", found=f"{free_gib:.0f} GiB free in {folder}", mend=mend)]
+    return [
+        Finding(name="outputs", level="warn" if mend else "ok", found=f"{free_gib:.0f} GiB free in {folder}", mend=mend)
+    ]
 
 
 def _required_packages() -> set[str]:

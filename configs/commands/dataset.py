@@ -59,5 +59,7 @@ def _print_tables(about: dict[str, Any]) -> None:
 
     fields = Table("field", "dtype", "shape", "stored", box=None, pad_edge=False, header_style="bold")
     for name, field in about["fields"].items():
-        fields.add_row(name, field["dtype"], "×".join(map(str, field["shape"])), f"{field['stored_bytes'] / 2**20:.1f} MiB")
+        fields.add_row(
+            name, field["dtype"], "×".join(map(str, field["shape"])), f"{field['stored_bytes'] / 2**20:.1f} MiB"
+        )
     console.print("", fields)

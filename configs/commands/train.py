@@ -52,12 +52,14 @@ def run(config: Config) -> int:
     """Train in a new run directory."""
     vla_config = network_config(config)
     run_dir = create_run_directory("train", config.name, config, config.outputs)
-    return _train(config, vla_config, run_dir, resume=False)
+    train_in(config, vla_config, run_dir, resume=False)
+    return 0
 
 
 def resume(config: Config, run_dir: Path) -> int:
     """Go on in ``run_dir`` from its newest whole checkpoint."""
-    return _train(config, network_config(config), run_dir, resume=True)
+    train_in(config, network_config(config), run_dir, resume=True)
+    return 0
 
 
 def network_config(config: Config) -> "VLAConfig":
@@ -84,7 +86,8 @@ def network_config(config: Config) -> "VLAConfig":
     )
 
 
-def _train(config: Config, vla_config: "VLAConfig", run_dir: Path, *, resume: bool) -> int:
+def train_in(config: Config, vla_config: "VLAConfig", run_dir: Path, *, resume: bool) -> "TrainSummary":
+    """Train in ``run_dir``, write its report, and say what came of it."""
     from policies.imitation.trainer import train
 
     print(f"run: {run_dir}")
@@ -95,7 +98,7 @@ def _train(config: Config, vla_config: "VLAConfig", run_dir: Path, *, resume: bo
         f"{summary.episodes} episodes, {summary.steps_per_s:.1f} steps/s\n"
         f"checkpoint: {summary.checkpoint}\nreport: {run_dir / REPORT_FILE}"
     )
-    return 0
+    return summary
 
 
 def write_training_report(config: Config, summary: "TrainSummary", run_dir: Path) -> None:

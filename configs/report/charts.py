@@ -51,7 +51,8 @@ def success_chart(bars: Sequence[SuccessBar]) -> str:
         y += 12
     grid = [_grid_line(LABEL_PX + PLOT_PX * share, 4, y - 8) for share in (0, 0.25, 0.5, 0.75, 1)]
     ticks = [
-        _text(LABEL_PX + PLOT_PX * share, y + 6, f"{share:.0%}", "tick", anchor="middle") for share in (0, 0.25, 0.5, 0.75, 1)
+        _text(LABEL_PX + PLOT_PX * share, y + 6, f"{share:.0%}", "tick", anchor="middle")
+        for share in (0, 0.25, 0.5, 0.75, 1)
     ]
     return _svg(LABEL_PX + PLOT_PX + 76, y + 16, [*grid, *parts, *ticks], "Success rate per task with 95 % intervals")
 
@@ -61,7 +62,7 @@ def _success_bar(bar: SuccessBar, colour: int, y: float) -> str:
     lo, hi = start + PLOT_PX * bar.lo, start + PLOT_PX * bar.hi
     tooltip = f"{bar.task}, {bar.condition}: {bar.value:.1%} [{bar.lo:.1%}, {bar.hi:.1%}], {bar.episodes} episodes"
     return (
-        f'<g><title>{escape(tooltip)}</title>{_text(start - 8, middle, bar.condition, "label", anchor="end")}'
+        f"<g><title>{escape(tooltip)}</title>{_text(start - 8, middle, bar.condition, 'label', anchor='end')}"
         f'<rect class="fill{colour % 5}" x="{start}" y="{y:.1f}" width="{PLOT_PX * bar.value:.1f}" height="{BAR_PX}" rx="2"/>'
         f'<path class="whisker" d="M{lo:.1f} {middle:.1f}H{hi:.1f}M{lo:.1f} {y + 3:.1f}v{BAR_PX - 6}'
         f'M{hi:.1f} {y + 3:.1f}v{BAR_PX - 6}"/>'

@@ -66,7 +66,9 @@ def test_versions_are_compared_with_the_pins(tmp_path):
     pins = tmp_path / "constraints.txt"
     pins.write_text("# tested\nnumpy==0.0.1\n")
     finding = next(f for f in doctor.check_versions(pins) if f.name == "numpy")
-    assert finding.level == "warn" and "tested with 0.0.1" in finding.found and finding.mend == "pip install numpy==0.0.1"
+    assert (
+        finding.level == "warn" and "tested with 0.0.1" in finding.found and finding.mend == "pip install numpy==0.0.1"
+    )
     assert doctor.check_versions(tmp_path / "none.txt")[0].level == "ok"
 
 

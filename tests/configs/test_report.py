@@ -58,7 +58,9 @@ def page(tmp_path):
     path = tmp_path / "deep" / "report.html"
     curve = Curve(name="loss", steps=(1, 2, 3), values=(3.0, float("nan"), 1.0))
     sections = [
-        SuccessSection(bars=(SuccessBar(task="pick", condition="policy", value=0.94, lo=0.838, hi=0.979, episodes=50),)),
+        SuccessSection(
+            bars=(SuccessBar(task="pick", condition="policy", value=0.94, lo=0.838, hi=0.979, episodes=50),)
+        ),
         CurvesSection(charts={"loss": [curve], "empty <metric>": []}),
         VideosSection(videos=(video(), video(success=False, instruction='<script>alert("x")</script>'))),
         FactsSection(title="Machine & versions", facts={"cores": 2, "<b>": "a & b"}),
@@ -104,7 +106,9 @@ def test_long_curves_keep_their_mean_in_few_points():
     assert len(heights) == 1
 
 
-@pytest.mark.parametrize(("low", "high"), [(0.0, 1.0), (-3.2, 17.9), (1e-5, 2e-5), (5.0, 5.0), (0.0, 0.0), (1000, 1001)])
+@pytest.mark.parametrize(
+    ("low", "high"), [(0.0, 1.0), (-3.2, 17.9), (1e-5, 2e-5), (5.0, 5.0), (0.0, 0.0), (1000, 1001)]
+)
 def test_ticks_enclose_the_range(low, high):
     ticks = nice_ticks(low, high, 5)
     assert 2 <= len(ticks) <= 9

@@ -1,0 +1,240 @@
+"""The whole loop: demonstrate, train, evaluate on unseen episodes, answer on a server, and report."""
+
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from configs.acting import EXPERT, Actor
+from configs.commands import collect, train
+from configs.commands import eval as evaluation
+from configs.environments import EVALUATION_SEEDS, TRAINING_SEEDS, EnvConfig, check_tasks, episode_seeds
+from configs.presets import nano_bridge
+from configs.run_directory import OUTPUTS, create_run_directory, write_json
+from policies.collect import ExecutionNoise
+
+if TYPE_CHECKING:
+    from policies.evaluation import EvaluationResult
+    from policies.serving.rollout import EpisodeReport
+
+SUMMARY_FILE = "summary.json"
+REPORT_FILE = "report.html"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """How much to demonstrate, train and evaluate."""
+
+    tasks: tuple[str, ...] = ("reach", "pick", "place")
+    """Tasks that one policy learns together."""
+    demonstrations: int = 300
+    """Expert episodes per task."""
+    episodes: int = 50
+    """Evaluation episodes per task, on seeds and phrasings that no demonstration has."""
+    videos: int = 6
+    """Episodes per task to show in the report."""
+    num_envs: int = 25
+    """Worlds stepped at once; it changes the speed and no result."""
+    env: EnvConfig = field(default_factory=EnvConfig)
+    """The simulated worlds."""
+    noise: ExecutionNoise = field(default_factory=ExecutionNoise)
+    """Disturbance of the demonstrations' execution."""
+    training: train.Config = field(default_factory=nano_bridge)
+    """The network and its training; the data are those demonstrated here."""
+    outputs: Path = OUTPUTS
+    """Folder that holds the runs."""
+
+
+class Stopwatch:
+    """Seconds that each named phase took, and all of them since the watch was made."""
+
+    def __init__(self) -> None:
+        self._began = time.perf_counter()
+        self.phases_s: dict[str, float] = {}
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Time what happens inside."""
+        print(f"\n── {name}")
+        began = time.perf_counter()
+        yield
+        self.phases_s[name] = round(time.perf_counter() - began, 1)
+
+    @property
+    def wall_s(self) -> float:
+        return round(time.perf_counter() - self._began, 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What the policy and the expert did, task by task, and how the policy answered on a server."""
+
+    given: "list[EvaluationResult]"
+    shuffled: "list[EvaluationResult]"
+    expert: "list[EvaluationResult]"
+    served: "EpisodeReport"
+
+
+def run(config: Config) -> int:
+    """Run every phase; leaves its files in a new run directory and ``outputs/quickstart/{summary.json, report.html}``."""
+    check_tasks(config.tasks)
+    watch = Stopwatch()
+    run_dir = create_run_directory("quickstart", "-".join(config.tasks), config, config.outputs)
+    with watch.phase("demonstrate"):
+        _demonstrate(config, run_dir / "data")
+    training = replace(config.training, data=(run_dir / "data",))
+    with watch.phase("train"):
+        (run_dir / "train").mkdir()
+        train.train_in(training, train.network_config(training), run_dir / "train", resume=False)
+    with watch.phase("evaluate"):
+        given, shuffled, expert = _evaluate(config, run_dir / "train")
+    with watch.phase("serve"):
+        served = _serve_once(config, run_dir / "train")
+    outcome = Outcome(given=given, shuffled=shuffled, expert=expert, served=served)
+    summary = _summary(config, outcome, watch)
+    write_json(summary, run_dir / SUMMARY_FILE)
+    _report(training, outcome, watch, run_dir)
+    latest = _publish(run_dir)
+    _print_table(summary)
+    print(f"\nreport: {latest.parent / REPORT_FILE}\nserve:  vla serve {latest / 'train'}")
+    return 0
+
+
+def _demonstrate(config: Config, path: Path) -> None:
+    recording = collect.Config(tasks=config.tasks, num_envs=config.num_envs, noise=config.noise, env=config.env)
+    collect.collect_tasks(recording, path, episode_seeds(TRAINING_SEEDS, 0, config.demonstrations))
+
+
+def _evaluate(
+    config: Config, policy: Path
+) -> "tuple[list[EvaluationResult], list[EvaluationResult], list[EvaluationResult]]":
+    """The policy with the given and with shuffled instructions, and the expert, on the same seeds."""
+    seeds = episode_seeds(EVALUATION_SEEDS, 0, config.episodes)
+    settings = evaluation.Config(
+        policy=str(policy), tasks=config.tasks, num_envs=config.num_envs, videos=config.videos, instructions="both"
+    )
+    actor = Actor(policy, config.env, device=config.training.train.device, threads=config.training.train.threads)
+    results = evaluation.evaluate_tasks(actor, settings, seeds)
+    by_expert = replace(settings, policy=EXPERT, instructions="given", videos=0)
+    expert = evaluation.evaluate_tasks(Actor(EXPERT, config.env), by_expert, seeds)
+    given = [result for result in results if result.instructions == "given"]
+    shuffled = [result for result in results if result.instructions == "shuffled"]
+    return given, shuffled, expert
+
+
+def _serve_once(config: Config, policy: Path) -> "EpisodeReport":
+    """One episode of the last task through a policy server on a free port of this machine."""
+    from policies.serving.client import ClientConfig, PolicyClient
+    from policies.serving.config import ServeConfig
+    from policies.serving.rollout import run_episode
+    from policies.serving.server import PolicyServer, running
+
+    actor = Actor(policy, config.env, device=config.training.train.device)
+    env, served = actor.enter(config.tasks[-1], 1, "held_out")
+    try:
+        with (
+            running(PolicyServer(served, ServeConfig(port=0))) as port,
+            PolicyClient(ClientConfig(url=f"ws://127.0.0.1:{port}"), expected=env.embodiment) as client,
+        ):
+            report = run_episode(env, client, EVALUATION_SEEDS[config.episodes], realtime=False, watchdog_s=30.0)
+    finally:
+        env.close()
+    print(
+        f"{report.task} through ws://127.0.0.1:{port}: {'success' if report.success else 'failure'}, {report.steps} steps"
+    )
+    return report
+
+
+def _summary(config: Config, outcome: Outcome, watch: Stopwatch) -> dict[str, Any]:
+    """What ``summary.json`` holds."""
+    from configs.machine import describe_run
+
+    tasks = {}
+    for given, shuffled, expert in zip(outcome.given, outcome.shuffled, outcome.expert, strict=True):
+        tasks[given.task] = {
+            "success": given.success.value,
+            "lo": given.success.lo,
+            "hi": given.success.hi,
+            "episodes": len(given.episodes),
+            "expert_success": expert.success.value,
+            "shuffled_success": shuffled.success.value,
+        }
+    return {
+        "wall_s": watch.wall_s,
+        "mean_success": sum(task["success"] for task in tasks.values()) / len(tasks),
+        "tasks": tasks,
+        "phases_s": watch.phases_s,
+        "server": {"success": outcome.served.success, "round_trip_ms": outcome.served.round_trip_ms},
+        "seeds": {
+            "training": config.training.train.seed,
+            "demonstrations": [TRAINING_SEEDS[0], TRAINING_SEEDS[config.demonstrations - 1]],
+            "evaluation": [EVALUATION_SEEDS[0], EVALUATION_SEEDS[config.episodes - 1]],
+        },
+        "machine": describe_run(),
+    }
+
+
+def _report(training: train.Config, outcome: Outcome, watch: Stopwatch, run_dir: Path) -> None:
+    from configs.machine import describe_run
+    from configs.report.document import (
+        CurvesSection,
+        FactsSection,
+        SettingsSection,
+        SuccessSection,
+        VideosSection,
+        read_curves,
+        write_report,
+    )
+    from configs.report.results import success_bar, videos_of
+    from configs.serialization import to_json
+
+    labels = ("instruction given", "instruction shuffled", "scripted expert")
+    bars = [
+        success_bar(result, label)
+        for row in zip(outcome.given, outcome.shuffled, outcome.expert, strict=True)
+        for result, label in zip(row, labels, strict=True)
+    ]
+    episodes = len(outcome.given[0].episodes)
+    sections = [
+        SuccessSection(
+            bars=tuple(bars),
+            note=f"{episodes} episodes per task on seeds and phrasings that no demonstration has. A shuffled "
+            "instruction is another episode's: success by chance alone shows that the policy heeds language.",
+        ),
+        CurvesSection(charts=read_curves(run_dir / "train")),
+        VideosSection(videos=tuple(video for result in outcome.given for video in videos_of(result))),
+        FactsSection(title="Time", facts={name: f"{seconds:.0f} s" for name, seconds in watch.phases_s.items()}),
+        FactsSection(title="Machine and versions", facts=describe_run()),
+        SettingsSection(config=to_json(training)),
+    ]
+    write_report(run_dir / REPORT_FILE, "Quickstart", sections, lead="One policy for every task, from demonstrations.")
+
+
+def _publish(run_dir: Path) -> Path:
+    """Copy summary and report to ``outputs/quickstart`` and point ``latest`` at the run; returns that link."""
+    home = run_dir.parent.parent
+    for name in (SUMMARY_FILE, REPORT_FILE):
+        shutil.copyfile(run_dir / name, home / f".{name}.writing")
+        (home / f".{name}.writing").replace(home / name)
+    aside = home / ".latest.writing"
+    aside.unlink(missing_ok=True)
+    os.symlink(run_dir.relative_to(home), aside)
+    return aside.replace(home / "latest")
+
+
+def _print_table(summary: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    columns = ("task", "success", "95 % interval", "shuffled", "expert", "episodes")
+    table = Table(*columns, box=None, header_style="bold")
+    for name, task in summary["tasks"].items():
+        interval = f"{task['lo']:.1%} … {task['hi']:.1%}"
+        rates = [f"{task[key]:.1%}" for key in ("shuffled_success", "expert_success")]
+        table.add_row(name, f"{task['success']:.1%}", interval, *rates, str(task["episodes"]))
+    Console().print("", table)
+    print(f"mean success {summary['mean_success']:.1%}; {summary['wall_s']:.0f} s in all")
