@@ -1,7 +1,7 @@
 """A VLA: backbone and head, built from one frozen config, saved to and loaded from a directory."""
 
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +28,20 @@ CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
 class VLAConfig:
     """Everything that fixes a network's shape. ``cameras`` names the views in order; images are (height, width) px."""
 
-    backbone: BackboneConfig = NanoConfig()
-    head: HeadConfig = BridgeConfig()
+    backbone: BackboneConfig = field(default_factory=NanoConfig)
+    head: HeadConfig = field(default_factory=BridgeConfig)
     cameras: tuple[str, ...]
     image_size_px: tuple[int, int]
     state_dim: int
     action_dim: int
     horizon: int
+
+    def __post_init__(self) -> None:
+        sizes = (self.state_dim, self.action_dim, self.horizon, *self.image_size_px)
+        if min(sizes) < 1 or len(self.image_size_px) != 2:
+            raise ValueError(f"expected positive state_dim, action_dim, horizon and image (height, width), got {sizes}")
+        if not self.cameras or len(set(self.cameras)) < len(self.cameras):
+            raise ValueError(f"expected at least one camera and no name twice, got {self.cameras}")
 
     def build(self) -> "VLA":
         """The network with fresh weights from torch's random state."""
@@ -48,12 +55,13 @@ class VLAConfig:
     def from_dict(cls, data: dict[str, Any]) -> "VLAConfig":
         """Raises ``ValueError`` for unknown types, and for fields that are unknown or missing."""
         _expect_fields("a VLA config", cls, data)
-        sizes = {name: tuple(data[name]) for name in ("cameras", "image_size_px")}
-        parts = {
+        values = data | {
             "backbone": _untag("backbone", data["backbone"], BACKBONES),
             "head": _untag("head", data["head"], HEADS),
+            "cameras": tuple(data["cameras"]),
+            "image_size_px": tuple(data["image_size_px"]),
         }
-        return cls(**data | sizes | parts)
+        return cls(**values)
 
 
 class VLA(nn.Module):
@@ -128,3 +136,7 @@ def _expect_fields(what: str, kind: type, data: Any) -> None:
     if not isinstance(data, dict) or set(data) != expected:
         given = sorted(data) if isinstance(data, dict) else data
         raise ValueError(f"expected {what} with fields {sorted(expected)}, got {given}")
+    for field_ in fields(kind):
+        value = data[field_.name]
+        if field_.type in (int, bool) and type(value) is not field_.type:
+            raise ValueError(f"expected {field_.name} of {what} as {field_.type.__name__}, got {value!r}")

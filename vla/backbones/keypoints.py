@@ -40,7 +40,7 @@ def expected_depth(
     The depth image must be a whole multiple of the heatmap in size. Where no pixel under a heatmap
     has a reading, depth and share are 0.
     """
-    size = heatmaps.shape[-2:]
+    size = (heatmaps.shape[-2], heatmaps.shape[-1])
     valid = (depth_m > 0).to(heatmaps.dtype)
     depth_sum = nn.functional.adaptive_avg_pool2d(depth_m * valid, size).flatten(1)
     share = nn.functional.adaptive_avg_pool2d(valid, size).flatten(1)

@@ -18,15 +18,25 @@ TOKENIZER_PATH = Path(__file__).with_name("nano_tokenizer.json")
 VOCABULARY_SIZE = 512
 PAD, START = "<pad>", "<s>"
 
-COLOURS = "red green blue yellow orange purple pink cyan white black grey brown magenta".split()
-SHAPES = "cube block ball cylinder box mug bowl plate object can".split()
-PLACES = "bin tray drawer shelf target zone pad table box basket".split()
-PICK_VERBS = "pick up,lift,grasp,grab,raise,take,hold,get".split(",")
-TOUCH_VERBS = "reach,touch,go to,move to,tap,push,poke,point at,press,approach".split(",")
-PLACE_VERBS = "put,place,drop,set,move,bring,carry,stack,insert,lay".split(",")
-PREPOSITIONS = "into,in,inside,on,onto,on top of,next to,behind,left of,right of,in front of,under,near".split(",")
-DEVICES = "open the,close the,pull the,push the,slide the,turn on the,turn off the,press the,rotate the".split(",")
-DEVICE_NAMES = "drawer door button handle switch knob lid lever cabinet window tap".split()
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.split(", "))
+
+
+COLOURS = _words("red, green, blue, yellow, orange, purple, pink, cyan, white, black, grey, brown, magenta")
+SHAPES = _words("cube, block, ball, cylinder, box, mug, bowl, plate, object, can")
+PLACES = _words("bin, tray, drawer, shelf, target, zone, pad, table, box, basket")
+PICK_VERBS = _words("pick up, lift, grasp, grab, raise, take, hold, get")
+TOUCH_VERBS = _words("reach, touch, go to, move to, tap, push, poke, point at, press, approach")
+PLACE_VERBS = _words("put, place, drop, set, move, bring, carry, stack, insert, lay")
+PREPOSITIONS = _words(
+    "into, in, inside, on, onto, on top of, next to, behind, left of, right of, in front of, under, near"
+)
+DEVICES = _words("open the, close the, pull the, push the, slide the, turn on the, turn off the, press the, rotate the")
+DEVICE_NAMES = _words("drawer, door, button, handle, switch, knob, lid, lever, cabinet, window, tap")
+NUMBERS = _words(
+    "zero, one, two, three, four, five, six, seven, eight, nine, ten, first, second, third, last, left, right, middle"
+)
 PHRASES = (
     "please {}",
     "can you {}?",
@@ -37,7 +47,6 @@ PHRASES = (
     "use your hand to {}",
     "{} without touching the other one",
 )
-NUMBERS = "zero one two three four five six seven eight nine ten first second third last left right middle".split()
 
 
 class NanoTokenizer:

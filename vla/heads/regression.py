@@ -9,8 +9,8 @@ from vla.observation import ActionChunk
 def masked_l1(predicted: Float[Tensor, "b h a"], target: ActionChunk) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
     """Mean |predicted − target| over valid steps and all action numbers, and the values to log.
 
-    ``l1_first`` is the error of the first step alone. Padding may hold anything, NaN included. Raises ``ValueError`` when the
-    target's shape is another.
+    ``l1_first`` is the error of the first step alone. Padding may hold anything, NaN included. Raises
+    ``ValueError`` when the target's shape is another.
     """
     if target.actions.shape != predicted.shape:
         raise ValueError(

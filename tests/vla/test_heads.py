@@ -1,0 +1,174 @@
+"""Both heads against the head contract, and the bridge head against its equation."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from vla_inputs import ACTION_DIM, HORIZON, STATE_DIM, random_observation, random_target, tiny_nano
+
+from vla.features import TokenRole
+from vla.heads.bridge import BridgeConfig, BridgeLayer
+from vla.heads.mlp import MLPConfig
+
+
+class HeadContract:
+    """What every head promises; subclasses give ``config``."""
+
+    config = None
+
+    def make(self):
+        backbone = tiny_nano()
+        head = self.config.build(backbone=backbone, state_dim=STATE_DIM, horizon=HORIZON, action_dim=ACTION_DIM)
+        return backbone, head
+
+    def test_a_chunk_has_the_promised_shape(self):
+        backbone, head = self.make()
+        actions = head.act(backbone(random_observation(backbone)))
+        assert actions.shape == (2, head.horizon, head.action_dim) == (2, HORIZON, ACTION_DIM)
+        assert actions.isfinite().all()
+
+    def test_loss_is_the_mean_error_over_valid_steps(self):
+        backbone, head = self.make()
+        features, target = backbone(random_observation(backbone)), random_target(2)
+        target.valid[0, 2:] = False
+        loss, metrics = head.loss(features, target)
+        error = (head.act(features) - target.actions).abs()
+        expected = torch.cat([error[0, :2], error[1]]).mean()
+        torch.testing.assert_close(loss, expected)
+        torch.testing.assert_close(metrics["l1"], expected.detach())
+        torch.testing.assert_close(metrics["l1_first"], error[:, 0].mean().detach())
+        assert not any(value.requires_grad for value in metrics.values())
+
+    def test_what_padding_holds_does_not_matter(self):
+        backbone, head = self.make()
+        features, target = backbone(random_observation(backbone)), random_target(2)
+        target.valid[:, -1] = False
+        other = replace(target, actions=target.actions.masked_fill(~target.valid[..., None], float("nan")))
+        (first, _), (second, _) = head.loss(features, target), head.loss(features, other)
+        assert first.equal(second)
+        second.backward()
+        assert all(p.grad.isfinite().all() for p in head.parameters() if p.grad is not None)
+
+    def test_no_valid_step_at_all_gives_zero(self):
+        backbone, head = self.make()
+        target = random_target(2)
+        target.valid[:] = False
+        loss, _ = head.loss(backbone(random_observation(backbone)), target)
+        assert loss == 0
+
+    def test_a_target_of_another_shape_is_refused(self):
+        backbone, head = self.make()
+        with pytest.raises(ValueError, match=r"expected target actions of shape \(2, 4, 3\), got \(2, 5, 3\)"):
+            head.loss(backbone(random_observation(backbone)), random_target(2, horizon=HORIZON + 1))
+
+    def test_gradient_reaches_every_parameter(self):
+        backbone, head = self.make()
+        self.open_gates(head)
+        loss, _ = head.loss(backbone(random_observation(backbone)), random_target(2))
+        loss.backward()
+        dead = [
+            name
+            for module in (backbone, head)
+            for name, p in module.named_parameters()
+            if p.grad is None or p.grad.abs().max() == 0
+        ]
+        assert dead == []
+
+    def test_state_and_instruction_change_the_action(self):
+        backbone, head = self.make()
+        observation = random_observation(backbone)
+        actions = head.act(backbone(observation))
+        moved = head.act(backbone(replace(observation, state=observation.state + 1)))
+        retold = head.act(
+            backbone(replace(observation, text=observation.text.flip(0), text_mask=observation.text_mask.flip(0)))
+        )
+        assert (actions - moved).abs().max() > 1e-4
+        assert (actions - retold).abs().max() > 1e-4
+
+    def open_gates(self, head):
+        """Set what starts closed to something open."""
+
+
+class TestMLPHead(HeadContract):
+    config = MLPConfig(width=16)
+
+
+class TestBridgeHead(HeadContract):
+    config = BridgeConfig(heads=2)
+
+    def open_gates(self, head):
+        for layer in head.layers:
+            torch.nn.init.constant_(layer.gate, 0.5)
+
+    def test_there_is_one_layer_per_backbone_layer(self):
+        backbone, head = self.make()
+        assert len(head.layers) == backbone.depth
+
+    def test_raw_tokens_have_no_influence_until_a_gate_opens(self):
+        backbone, head = self.make()
+        features = backbone(random_observation(backbone))
+        hidden = features.hidden.clone()
+        raw = features.layout.where(TokenRole.IMAGE, TokenRole.KEYPOINT)
+        hidden[:, :, raw] += torch.randn_like(hidden[:, :, raw])
+        disturbed = replace(features, hidden=hidden)
+        assert head.act(features).equal(head.act(disturbed))
+        self.open_gates(head)
+        assert (head.act(features) - head.act(disturbed)).abs().max() > 1e-4
+
+    def test_a_closed_gate_receives_gradient(self):
+        backbone, head = self.make()
+        loss, _ = head.loss(backbone(random_observation(backbone)), random_target(2))
+        loss.backward()
+        assert all(layer.gate == 0 and layer.gate.grad.abs() > 0 for layer in head.layers)
+
+    def test_each_layer_reads_the_backbone_layer_of_its_depth(self):
+        backbone, head = self.make()
+        self.open_gates(head)
+        features = backbone(random_observation(backbone))
+        seen = []
+        for layer in head.layers:
+            layer.register_forward_pre_hook(lambda _, args: seen.append(args[1]))
+        head.act(features)
+        raw, _ = features.select(TokenRole.IMAGE, TokenRole.KEYPOINT)
+        assert len(seen) == len(raw) and all(a.equal(b) for a, b in zip(seen, raw, strict=True))
+
+    def test_masked_raw_tokens_have_no_influence(self):
+        backbone, head = self.make()
+        self.open_gates(head)
+        features = backbone(random_observation(backbone))
+        features.mask[:, features.layout.view == 1] = False
+        hidden = features.hidden.clone()
+        hidden[:, :, features.layout.view == 1] += 1.0
+        torch.testing.assert_close(head.act(features), head.act(replace(features, hidden=hidden)))
+
+
+@pytest.mark.parametrize("gate", [0.0, 0.7])
+def test_a_layer_computes_equation_1(gate):
+    """Against the equation written out with plain softmaxes, one head at a time."""
+    b, h, m, q, d = 2, 3, 6, 4, 8
+    layer = BridgeLayer(d, heads=2)
+    torch.nn.init.constant_(layer.gate, gate)
+    x, raw, queries, proprio = (torch.randn(b, n, d) for n in (h, m, q, 1))
+
+    def attention(query, key_value):
+        key, value = key_value.chunk(2, dim=-1)
+        parts = [slice(0, d // 2), slice(d // 2, d)]
+        weights = [(query[..., p] @ key[..., p].mT / math.sqrt(d // 2)).softmax(-1) for p in parts]
+        return torch.cat([w @ value[..., p] for w, p in zip(weights, parts, strict=True)], dim=-1)
+
+    y = layer.norm(x)
+    to_raw, to_queries, to_self = layer.query(y).chunk(3, dim=-1)
+    condition = layer.query_norm(torch.cat([queries, proprio], dim=1))
+    joined = torch.cat(
+        [
+            attention(to_raw, layer.raw_key_value(layer.raw_norm(raw))) * math.tanh(gate),
+            attention(to_queries, layer.query_key_value(condition)),
+            attention(to_self, layer.self_key_value(y)),
+        ],
+        dim=-1,
+    )
+    expected = x + layer.out(joined)
+    expected = expected + layer.feed_forward(expected)
+    given = layer(x, raw, torch.zeros(b, 1, 1, m), queries, proprio)
+    torch.testing.assert_close(given, expected, atol=1e-5, rtol=1e-4)
