@@ -1,15 +1,8 @@
 """Recording: what is stored is what was seen and meant, in the seeds' order, whatever kills it."""
 
-import os
-import random
-import signal
-import subprocess
-import sys
-import time
-from pathlib import Path
-
 import numpy as np
 import pytest
+from killing import kill_until_done, record_some
 from point_mass import PointMassEnv
 
 from envs.specs import image_key
@@ -106,45 +99,29 @@ def test_a_store_of_other_settings_is_refused(tmp_path):
     assert not (tmp_path / "other").exists()
 
 
-RECORD = """
-import sys, time
-from pathlib import Path
-from point_mass import PointMassEnv
-from policies.collect import collect
-from policies.expert import ExpertPolicy
-env = PointMassEnv(2)
-print("ready", flush=True)
-collect(env, ExpertPolicy(env), Path(sys.argv[1]), range(16), show_progress=False)
-print("done", flush=True)
-"""
-
-
 def kill_recordings(tmp_path, kills, seed):
-    """Kill a recording ``kills`` times, then let it end; compare with one never killed."""
-    path, rng = tmp_path / "killed", random.Random(seed)
-    record(tmp_path / "whole", range(16), 2)
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
-    command = [sys.executable, "-c", RECORD, str(path)]
-    landed, before = 0, []
-    for _ in range(kills):
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, text=True)
-        assert process.stdout is not None and process.stdout.readline() == "ready\n"
-        time.sleep(rng.uniform(0, 0.25))
-        process.send_signal(signal.SIGKILL)
-        landed += "done" not in process.communicate()[0]
-        after = content(path) if path.exists() else []
-        assert after[: len(before)] == before
-        before = after
-    assert landed > 0
-    subprocess.run(command, check=True, env=environment, stdout=subprocess.DEVNULL)
-    assert content(path) == content(tmp_path / "whole")
-    DemonstrationDataset(path).verify()
+    record_some(tmp_path / "whole")
+    path = tmp_path / "killed"
+    path.mkdir()
+
+    def check():
+        assert content(path / "store") == content(tmp_path / "whole")
+        DemonstrationDataset(path / "store").verify()
+
+    kill_until_done(record_into, path, kills=kills, seed=seed, check=check)
 
 
-def test_a_recording_killed_at_random_moments_loses_nothing_that_was_stored(tmp_path):
-    kill_recordings(tmp_path, kills=3, seed=0)
+def record_into(path):
+    """Record, after a look at whether all that a killed recorder had stored is whole."""
+    if (path / "store").exists():
+        DemonstrationDataset(path / "store").verify()
+    record_some(path / "store")
+
+
+def test_a_recording_killed_at_random_moments_ends_as_one_never_killed(tmp_path):
+    kill_recordings(tmp_path, kills=4, seed=0)
 
 
 @pytest.mark.slow
-def test_a_recording_killed_20_times_loses_nothing_that_was_stored(tmp_path):
+def test_a_recording_killed_20_times_ends_as_one_never_killed(tmp_path):
     kill_recordings(tmp_path, kills=20, seed=1)

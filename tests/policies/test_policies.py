@@ -1,0 +1,230 @@
+"""The policy contract for every kind of policy, and what each has of its own."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from demonstrations import tiny_network
+from PIL import Image
+from point_mass import PointMassEnv, point_mass_embodiment
+from policy_contract import PolicyContract
+
+from envs.specs import STATE_KEY, TASK_KEY, image_key
+from policies.data.statistics import DatasetStatistics, FieldStatistics
+from policies.ensemble import TemporalEnsemble
+from policies.expert import ExpertPolicy
+from policies.network_input import InstructionTokens, network_images
+from policies.policy import Policy
+from policies.processors import Normalization, NormalizationMode
+from policies.remote import RemotePolicy
+from policies.serving.client import ClientConfig, PolicyClient
+from policies.serving.config import ServeConfig
+from policies.serving.server import PolicyServer, running
+from policies.vla_policy import VLAPolicy
+from vla.checkpoint import CheckpointError
+
+
+def tiny_policy(replan_interval=2):
+    torch.manual_seed(0)
+    rng = np.random.default_rng(0)
+    statistics = DatasetStatistics(
+        episodes=1,
+        frames=50,
+        state=FieldStatistics.of(rng.normal(size=(50, 2))),
+        action=FieldStatistics.of(rng.uniform(-0.8, 0.8, size=(50, 2))),
+    )
+    modes = {"state": NormalizationMode.MEAN_STD, "action": NormalizationMode.MIN_MAX}
+    normalization = Normalization.from_statistics(statistics, **modes)
+    vla = tiny_network().build()
+    with torch.no_grad():
+        for parameter in vla.head.parameters():
+            parameter.add_(0.3 * torch.randn_like(parameter))
+    return VLAPolicy(vla, normalization, point_mass_embodiment(), replan_interval)
+
+
+class TestVLAPolicy(PolicyContract):
+    @pytest.fixture
+    def make_policy(self):
+        return lambda env: tiny_policy()
+
+
+class TestExpertPolicy(PolicyContract):
+    @pytest.fixture
+    def make_policy(self):
+        return ExpertPolicy
+
+
+class TestTemporalEnsemble(PolicyContract):
+    @pytest.fixture
+    def make_policy(self):
+        return lambda env: TemporalEnsemble(tiny_policy(), decay=0.1)
+
+
+class TestRemotePolicy(PolicyContract):
+    @pytest.fixture
+    def make_policy(self, monkeypatch):
+        monkeypatch.delenv("VLA_SERVE_TOKEN", raising=False)
+        opened = []
+        with running(PolicyServer(tiny_policy(), ServeConfig(port=0))) as port:
+
+            def connect(env):
+                opened.append(
+                    RemotePolicy([PolicyClient(ClientConfig(url=f"ws://127.0.0.1:{port}")) for _ in range(2)])
+                )
+                return opened[-1]
+
+            yield connect
+            for policy in opened:
+                policy.close()
+
+
+class RandomChunks(Policy):
+    """Chunks that were drawn beforehand, one per call."""
+
+    def __init__(self, chunks):
+        super().__init__(point_mass_embodiment(), horizon=chunks.shape[2], replan_interval=1)
+        self.chunks, self.calls = chunks, 0
+
+    def predict_chunk(self, observation):
+        self.calls += 1
+        return self.chunks[self.calls - 1]
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.25])
+def test_the_ensemble_agrees_with_act_spelled_out(decay):
+    steps, worlds, horizon = 12, 3, 5
+    chunks = torch.randn(steps, worlds, horizon, 2)
+    policy = TemporalEnsemble(RandomChunks(chunks), decay)
+    begun = [0, 0, 0]
+    for step in range(steps):
+        if step == 7:
+            policy.reset(torch.tensor([False, False, True]))
+            begun[2] = 7
+        action = policy.act({STATE_KEY: torch.zeros(worlds, 2)})
+        for world in range(worlds):
+            told = [chunks[s, world, step - s] for s in range(max(begun[world], step - horizon + 1), step + 1)]
+            weights = [math.exp(-decay * i) for i in range(len(told))]
+            expected = sum(w * a for w, a in zip(weights, told, strict=True)) / sum(weights)
+            torch.testing.assert_close(action[world], expected)
+
+
+def test_an_expert_knows_its_own_worlds_only():
+    with pytest.raises(ValueError, match="2 worlds, got 3"):
+        ExpertPolicy(PointMassEnv(2)).predict_chunk(PointMassEnv(3).reset([1, 2, 3]))
+
+
+def test_a_policy_comes_back_from_its_directory(tmp_path):
+    policy, observation = tiny_policy(), PointMassEnv(2).reset([1, 2])
+    policy.save(tmp_path / "checkpoints" / "last" / "policy")
+    for place in ("", "checkpoints", "checkpoints/last", "checkpoints/last/policy"):
+        loaded = VLAPolicy.load(tmp_path / place)
+        assert torch.equal(loaded.predict_chunk(observation), policy.predict_chunk(observation))
+    assert (loaded.replan_interval, loaded.embodiment) == (2, policy.embodiment)
+    assert VLAPolicy.load(tmp_path, replan_interval=3).replan_interval == 3
+
+
+def test_actions_are_unnormalised_and_clipped(monkeypatch):
+    policy, observation = tiny_policy(), PointMassEnv(2).reset([1, 2])
+    stats = policy.normalization.action.stats
+    ends = torch.tensor([[[-1.0, -1.0], [1.0, 1.0], [9.0, -9.0], [0.0, 0.0]]]).repeat(2, 1, 1)
+    monkeypatch.setattr(policy.vla, "act", lambda seen: ends)
+    middle = [(lo + hi) / 2 for lo, hi in zip(stats.min, stats.max, strict=True)]
+    expected = torch.tensor([stats.min, stats.max, (1.0, -1.0), middle])
+    torch.testing.assert_close(policy.predict_chunk(observation)[1], expected)
+
+
+def test_the_network_sees_normalised_state_and_scaled_images(monkeypatch):
+    policy, observation = tiny_policy(), PointMassEnv(2).reset([1, 2])
+    seen = []
+    monkeypatch.setattr(policy.vla, "act", lambda given: seen.append(given) or torch.zeros(2, 4, 2))
+    policy.predict_chunk(observation)
+    stats = policy.normalization.state.stats
+    expected = (observation[STATE_KEY] - torch.tensor(stats.mean)) / torch.tensor(stats.std)
+    torch.testing.assert_close(seen[0].state, expected)
+    assert torch.equal(seen[0].images[:, 0, 0], observation[image_key("front")].permute(0, 3, 1, 2) / 255)
+
+
+@pytest.mark.parametrize("size_px", [(16, 16), (24, 40), (64, 96)])
+def test_images_are_resized_as_pillow_does(size_px):
+    rng = np.random.default_rng(0)
+    coarse = Image.fromarray(rng.integers(0, 256, (6, 8, 3), dtype=np.uint8)).resize((48, 36), Image.Resampling.BICUBIC)
+    ours = network_images(torch.from_numpy(np.array(coarse))[None, None], size_px)[0, 0].permute(1, 2, 0)
+    theirs = np.asarray(coarse.resize(size_px[::-1], Image.Resampling.BILINEAR), dtype=np.float32) / 255
+    assert np.abs(ours.numpy() - theirs).max() < 1.5 / 255
+
+
+def test_a_policy_takes_images_of_another_size():
+    small, large = PointMassEnv(2).reset([1, 2]), PointMassEnv(2, size_px=48).reset([1, 2])
+    assert tiny_policy().predict_chunk(large).shape == tiny_policy().predict_chunk(small).shape
+
+
+def test_instructions_are_tokenised_once():
+    policy, calls = tiny_policy(), []
+    tokenize = policy.vla.backbone.tokenize
+    tokens = InstructionTokens(policy.vla.backbone)
+    policy.vla.backbone.tokenize = lambda texts: calls.append(texts) or tokenize(texts)
+    for texts in (["a", "b"], ["a", "b"], ["b", "a"], ["a", "b"]):
+        ids, mask = tokens(texts, "cpu")
+        assert torch.equal(ids, tokenize(texts)[0]) and torch.equal(mask, tokenize(texts)[1])
+    assert calls == [("a", "b"), ("b", "a")]
+
+
+BAD_OBSERVATIONS = {
+    r"camera 'front'.*got the images \['observation.images.rear'\]": lambda o: {
+        **{k: v for k, v in o.items() if k != image_key("front")},
+        image_key("rear"): o[image_key("front")],
+    },
+    r"front: expected uint8 of shape \(2, h, w, 3\), got torch.float32": lambda o: {
+        **o,
+        image_key("front"): o[image_key("front")].float(),
+    },
+    r"got torch.uint8 of shape \(2, 3, 16, 16\)": lambda o: {
+        **o,
+        image_key("front"): o[image_key("front")].permute(0, 3, 1, 2),
+    },
+    r"state: expected a tensor of shape \('n', 2\)": lambda o: {**o, STATE_KEY: torch.zeros(2, 7)},
+    r"got 'NoneType'": lambda o: {k: v for k, v in o.items() if k != STATE_KEY},
+    r"not finite in \['y'\]": lambda o: {**o, STATE_KEY: torch.tensor([[0.0, float("nan")], [0.0, 0.0]])},
+    r"task: expected a list of 2 instructions": lambda o: {**o, TASK_KEY: "go"},
+}
+
+
+@pytest.mark.parametrize("message", BAD_OBSERVATIONS)
+def test_bad_observations_are_refused(message):
+    with pytest.raises(ValueError, match=message):
+        tiny_policy().predict_chunk(BAD_OBSERVATIONS[message](PointMassEnv(2).reset([1, 2])))
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-20])
+
+
+def relabel(path):
+    path.write_text(json.dumps({**json.loads(path.read_text()), "format_version": 99}))
+
+
+DAMAGES = {
+    "no policy.json": lambda folder: (folder / "policy.json").unlink(),
+    "policy.json is damaged": lambda folder: cut(folder / "policy.json"),
+    "has format 99": lambda folder: relabel(folder / "policy.json"),
+    "model.safetensors": lambda folder: cut(folder / "model.safetensors"),
+    "config.json": lambda folder: (folder / "config.json").unlink(),
+}
+
+
+@pytest.mark.parametrize("message", DAMAGES)
+def test_damaged_policies_are_refused(tmp_path, message):
+    tiny_policy().save(tmp_path)
+    DAMAGES[message](tmp_path)
+    with pytest.raises(CheckpointError, match=message):
+        VLAPolicy.load(tmp_path)
+
+
+def test_a_network_for_another_robot_is_refused():
+    policy = tiny_policy()
+    with pytest.raises(ValueError, match=r"no cameras \['front'\]"):
+        VLAPolicy(policy.vla, policy.normalization, point_mass_embodiment(cameras=("wrist",)))
+    with pytest.raises(ValueError, match="replan_interval must lie in 1…4"):
+        VLAPolicy(policy.vla, policy.normalization, policy.embodiment, 5)
