@@ -108,7 +108,7 @@ def _read_tuple(items: tuple[Any, ...], data: Any, where: str) -> tuple[Any, ...
 def _read_union(options: tuple[Any, ...], data: Any, where: str) -> Any:
     """A tagged dataclass by its name; any other option by the first that fits."""
     if isinstance(data, dict) and TYPE_TAG in data:
-        by_name = {option.__name__: option for option in options if dataclasses.is_dataclass(option)}
+        by_name = {kind.__name__: kind for kind in options if isinstance(kind, type) and dataclasses.is_dataclass(kind)}
         _require(data[TYPE_TAG] in by_name, f"a type among {sorted(by_name)}", data[TYPE_TAG], where)
         return _read(by_name[data[TYPE_TAG]], data, where)
     failures = []

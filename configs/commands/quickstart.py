@@ -14,7 +14,7 @@ from configs.commands import collect, train
 from configs.commands import eval as evaluation
 from configs.environments import EVALUATION_SEEDS, TRAINING_SEEDS, EnvConfig, check_tasks, episode_seeds
 from configs.presets import nano_bridge
-from configs.run_directory import OUTPUTS, create_run_directory, write_json
+from configs.run_directory import CONFIG_FILE, OUTPUTS, create_run_directory, save_config, write_json
 from policies.collect import ExecutionNoise
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ class Outcome:
 
 
 def run(config: Config) -> int:
-    """Run every phase; leaves its files in a new run directory and ``outputs/quickstart/{summary.json, report.html}``."""
+    """Run every phase in a new run directory; summary and report are also left in ``outputs/quickstart/``."""
     check_tasks(config.tasks)
     watch = Stopwatch()
     run_dir = create_run_directory("quickstart", "-".join(config.tasks), config, config.outputs)
@@ -88,7 +88,7 @@ def run(config: Config) -> int:
         _demonstrate(config, run_dir / "data")
     training = replace(config.training, data=(run_dir / "data",))
     with watch.phase("train"):
-        (run_dir / "train").mkdir()
+        save_config(training, run_dir / "train" / CONFIG_FILE)
         train.train_in(training, train.network_config(training), run_dir / "train", resume=False)
     with watch.phase("evaluate"):
         given, shuffled, expert = _evaluate(config, run_dir / "train")
@@ -143,9 +143,8 @@ def _serve_once(config: Config, policy: Path) -> "EpisodeReport":
             report = run_episode(env, client, EVALUATION_SEEDS[config.episodes], realtime=False, watchdog_s=30.0)
     finally:
         env.close()
-    print(
-        f"{report.task} through ws://127.0.0.1:{port}: {'success' if report.success else 'failure'}, {report.steps} steps"
-    )
+    outcome = "success" if report.success else "failure"
+    print(f"{report.task} through ws://127.0.0.1:{port}: {outcome}, {report.steps} steps")
     return report
 
 

@@ -63,7 +63,7 @@ def _success_bar(bar: SuccessBar, colour: int, y: float) -> str:
     tooltip = f"{bar.task}, {bar.condition}: {bar.value:.1%} [{bar.lo:.1%}, {bar.hi:.1%}], {bar.episodes} episodes"
     return (
         f"<g><title>{escape(tooltip)}</title>{_text(start - 8, middle, bar.condition, 'label', anchor='end')}"
-        f'<rect class="fill{colour % 5}" x="{start}" y="{y:.1f}" width="{PLOT_PX * bar.value:.1f}" height="{BAR_PX}" rx="2"/>'
+        f'<rect class="fill{colour % 5}" x="{start}" y="{y:.1f}" width="{PLOT_PX * bar.value:.1f}" height="{BAR_PX}"/>'
         f'<path class="whisker" d="M{lo:.1f} {middle:.1f}H{hi:.1f}M{lo:.1f} {y + 3:.1f}v{BAR_PX - 6}'
         f'M{hi:.1f} {y + 3:.1f}v{BAR_PX - 6}"/>'
         f"{_text(start + PLOT_PX + 10, middle, f'{bar.value:.0%}', 'value')}</g>"
@@ -133,5 +133,5 @@ def _text(x: float, y: float, text: str, kind: str, anchor: str = "start") -> st
 
 
 def _svg(width: float, height: float, parts: Sequence[str], label: str) -> str:
-    body = "".join(parts)
-    return f'<svg viewBox="0 0 {width:.0f} {height:.0f}" width="{width:.0f}" role="img" aria-label="{escape(label)}">{body}</svg>'
+    size = f'viewBox="0 0 {width:.0f} {height:.0f}" width="{width:.0f}"'
+    return f'<svg {size} role="img" aria-label="{escape(label)}">{"".join(parts)}</svg>'

@@ -147,7 +147,8 @@ def _table(header: Sequence[str] | None, rows: Sequence[Sequence[str]], numeric_
 
     head = "".join(cell("th", column, text) for column, text in enumerate(header or ()))
     body = "".join("<tr>" + "".join(cell("td", i, text) for i, text in enumerate(row)) + "</tr>" for row in rows)
-    return f'<div class="scroll"><table>{f"<thead><tr>{head}</tr></thead>" if head else ""}<tbody>{body}</tbody></table></div>'
+    top = f"<thead><tr>{head}</tr></thead>" if head else ""
+    return f'<div class="scroll"><table>{top}<tbody>{body}</tbody></table></div>'
 
 
 def _figure(video: Video) -> str:
