@@ -1,5 +1,6 @@
 """The image encoder of ``nano``: convolutions that the instruction modulates."""
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -21,7 +22,7 @@ class FiLMConv(nn.Module):
 
     def forward(self, x: Float[Tensor, "m ci hi wi"], condition: Float[Tensor, "m d"]) -> Float[Tensor, "m c h w"]:
         gamma, beta = self.modulation(condition)[:, :, None, None].chunk(2, dim=1)
-        y = (self.norm(self.conv(x)) * (1 + gamma) + beta).relu()
+        y = torch.addcmul(beta, self.norm(self.conv(x)), 1 + gamma).relu()
         return x + y if self.residual else y
 
 

@@ -33,11 +33,11 @@ class NanoConfig:
     images, and each keypoint token carries its point in the world where cameras are calibrated.
     """
 
-    width: int = 128
+    width: int = 96
     depth: int = 3
     heads: int = 4
     n_queries: int = 8
-    channels: int = 48
+    channels: int = 32
     blocks: int = 2
     keypoints: int = 8
     patch_px: int = 16
