@@ -77,23 +77,39 @@ def test_make_says_that_venv_is_missing(bare):
     assert result.returncode != 0 and "apt-get install -y python3-venv" in result.stderr
 
 
-def test_make_says_how_to_bring_gl_libraries_where_it_may_not(bare):
-    """Without rights and without sudo, the command to run as root is printed."""
-    tools = bare / "bin"
+@pytest.fixture
+def machine(bare):
+    """Runs ``make install`` where only the given commands exist; ``python -I`` finds no GL until ``gl`` is there."""
+    tools, log = bare / "bin", bare / "log"
     tools.mkdir()
-    for name in ("bash", "touch", "mkdir", "echo", "make"):
+    log.touch()
+    bash = shutil.which("bash")
+    for name in ("bash", "touch", "mkdir", "make", "env"):
         (tools / name).symlink_to(shutil.which(name))
-    for name, body in {"id": "echo 1000", "python": 'case "$1" in -I) exit 1;; *) exit 0;; esac'}.items():
-        (tools / name).write_text(f"#!{shutil.which('bash')}\n{body}\n")
-        (tools / name).chmod(0o755)
     (bare / ".venv").mkdir()
-    result = subprocess.run(
-        [shutil.which("make"), "install", "PYTHON=python"],
-        cwd=bare,
-        env={"PATH": str(tools)},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
+
+    def install(**commands):
+        commands["python"] = 'case "$1" in -I) test -e gl;; *) exit 0;; esac'
+        for name, body in commands.items():
+            (tools / name).write_text(f"#!{bash}\n{body}\n")
+            (tools / name).chmod(0o755)
+        command = [shutil.which("make"), "install", "PYTHON=python"]
+        options = {"cwd": bare, "env": {"PATH": str(tools)}, "capture_output": True, "text": True, "timeout": 60}
+        return subprocess.run(command, check=False, **options), log.read_text()
+
+    return install
+
+
+def test_make_says_how_to_bring_gl_libraries_where_it_may_not(machine):
+    result, _ = machine(id="echo 1000")
     assert result.returncode != 0 and "as root: apt-get install -y libegl1" in result.stderr
+
+
+@pytest.mark.parametrize(("user", "prefix"), [("0", ""), ("1000", "as root: ")])
+def test_make_brings_gl_libraries_as_root_or_through_sudo(machine, bare, user, prefix):
+    apt = 'echo "${AS_ROOT}apt-get $*" >>log; [ "$1" = update ] || touch gl'
+    result, log = machine(**{"id": f"echo {user}", "sudo": 'AS_ROOT="as root: " "$@"', "apt-get": apt})
+    assert (bare / ".venv" / "graphics.stamp").exists(), result.stderr
+    update, install = log.splitlines()
+    assert update == f"{prefix}apt-get update -q"
+    assert install.startswith(f"{prefix}apt-get install -y") and "libegl1" in install and "libosmesa6" in install
