@@ -10,6 +10,7 @@ import ssl
 import struct
 import time
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -17,6 +18,7 @@ from typing import Any, Self
 import numpy as np
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
 from websockets.sync.client import ClientConnection, connect
+from websockets.uri import parse_uri
 
 from envs.specs import EmbodimentSpec
 from policies.serving.codec import CodecError, decode, encode
@@ -80,14 +82,15 @@ class PolicyClient:
 
     def __init__(self, config: ClientConfig | None = None, expected: EmbodimentSpec | None = None) -> None:
         self.config = config or ClientConfig()
-        self._socket = _connect(self.config)
+        self._open = ExitStack()
+        self._socket = _connect(self.config, self._open)
         try:
             self.metadata: dict[str, Any] = self._decoded(self._receive_frame(self.config.connect_timeout_s))
             self.embodiment, self.horizon, self.replan_interval = _promises(self.metadata, self.config.url)
             if expected is not None:
                 check_embodiment(expected, self.embodiment)
         except BaseException:
-            self._socket.close()
+            self._open.close()
             raise
         self._adapter = ObservationAdapter(self.embodiment)
         self._unanswered = False
@@ -140,7 +143,7 @@ class PolicyClient:
 
     def close(self) -> None:
         """End the connection; safe to call twice."""
-        self._socket.close()
+        self._open.close()
 
     def __enter__(self) -> Self:
         return self
@@ -184,13 +187,13 @@ def check_embodiment(expected: EmbodimentSpec, given: EmbodimentSpec) -> None:
         raise EmbodimentMismatchError("the server drives another embodiment:\n" + "\n".join(lines))
 
 
-def _connect(config: ClientConfig) -> ClientConnection:
-    """Open the WebSocket, trying again for ``wait_s`` while nothing listens."""
+def _connect(config: ClientConfig, scope: ExitStack) -> ClientConnection:
+    """Open the WebSocket for as long as ``scope``, trying again for ``wait_s`` while nothing listens."""
     token = read_token(config.token_file)
     give_up_s = time.monotonic() + config.wait_s
     while True:
         try:
-            return _connect_once(config, token)
+            return _connect_once(config, token, scope)
         except (OSError, InvalidURI, InvalidHandshake) as error:
             refused = isinstance(error, ConnectionRefusedError)
             if refused and time.monotonic() < give_up_s:
@@ -202,10 +205,19 @@ def _connect(config: ClientConfig) -> ClientConnection:
             raise ServerUnavailableError(f"cannot connect to {config.url}: {error}{hint}") from error
 
 
-def _connect_once(config: ClientConfig, token: str | None) -> ClientConnection:
+def _connect_once(config: ClientConfig, token: str | None, scope: ExitStack) -> ClientConnection:
     tls = ssl.create_default_context(cafile=config.tls_ca) if config.url.startswith("wss:") else None
-    connection = connect(
+    uri = parse_uri(config.url)
+    sock = socket.create_connection((uri.host, uri.port), timeout=config.connect_timeout_s)
+    # The socket will be shared with a reading thread, so only this option bounds a blocked *send* alone.
+    seconds = int(config.call_timeout_s)
+    limit = struct.pack("ll", seconds, int(1e6 * (config.call_timeout_s - seconds)))
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.settimeout(None)
+    opening = connect(
         config.url,
+        sock=sock,
         ssl=tls,
         additional_headers={"Authorization": f"Api-Key {token}"} if token else None,
         compression=None,
@@ -214,12 +226,7 @@ def _connect_once(config: ClientConfig, token: str | None) -> ClientConnection:
         close_timeout=1.0,
         proxy=None,
     )
-    # The socket is shared with a reading thread, so only this option bounds a blocked *send* alone.
-    seconds = int(config.call_timeout_s)
-    limit = struct.pack("ll", seconds, int(1e6 * (config.call_timeout_s - seconds)))
-    connection.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
-    connection.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return connection
+    return scope.enter_context(opening)
 
 
 def _promises(metadata: Mapping[str, Any], url: str) -> tuple[EmbodimentSpec, int, int]:

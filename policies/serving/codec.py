@@ -138,12 +138,13 @@ def _scalar(entries: Mapping[Any, Any]) -> np.generic:
         raise CodecError(f"a numpy scalar has the keys {sorted(_SCALAR_KEYS)}, got {_short(list(entries))}")
     dtype = _check_dtype(entries[b"dtype"])
     value = entries[b"data"]
-    if not isinstance(value, bool | int | float):
-        raise CodecError(f"a numpy scalar's data must be a number, got {type(value).__name__}")
-    try:
-        return dtype.type(value)
-    except (OverflowError, ValueError) as error:
-        raise CodecError(f"{_short(value)} does not fit {dtype.str}: {error}") from error
+    if dtype.kind in "iu":
+        fits = type(value) is int and np.iinfo(dtype).min <= value <= np.iinfo(dtype).max
+    else:
+        fits = type(value) is (bool if dtype.kind == "b" else float)
+    if not fits:
+        raise CodecError(f"{_short(value)} is no value of {dtype.str}")
+    return dtype.type(value)
 
 
 def _check_dtype(name: Any) -> np.dtype:
