@@ -17,14 +17,14 @@ NOT_BENCHMARKS = ("report", "__init__", "conftest")
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """``name`` is the benchmark; ``json`` also writes its figures, with machine, versions and seeds, to a file.
-
-    ``options`` are handed to the benchmark as they are (after ``--``).
-    """
+    """Which benchmark, and where its figures go."""
 
     name: Annotated[str, tyro.conf.Positional]
+    """The benchmark; an unknown name lists those there are."""
     json: Path | None = None
+    """Also write the figures, with machine, versions and seeds, to this file."""
     options: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
+    """The benchmark's own options, after --."""
 
 
 def available(folder: Path = BENCHMARKS) -> list[str]:

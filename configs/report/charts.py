@@ -78,7 +78,7 @@ def curve_chart(title: str, curves: Sequence[Curve], width_px: int = 460, height
         return f'<p class="empty">{escape(title)}: no finite values were recorded.</p>'
     x_ticks = nice_ticks(min(x for x, _ in points), max(x for x, _ in points), 5)
     y_ticks = nice_ticks(min(y for _, y in points), max(y for _, y in points), 5)
-    left, right, top, bottom = 62, width_px - 14, 30, height_px - 34
+    left, right, top, bottom = 62, width_px - 26, 30, height_px - 34
 
     def px(x: float) -> float:
         return left + (right - left) * (x - x_ticks[0]) / (x_ticks[-1] - x_ticks[0])

@@ -59,13 +59,33 @@ def test_an_unknown_flag_says_what_was_meant(capsys):
     assert "--json" in capsys.readouterr().err
 
 
-def test_an_unknown_benchmark_says_which_there_are(monkeypatch, tmp_path, capsys):
+def test_an_unknown_benchmark_says_which_there_are(monkeypatch, capsys):
     from configs.commands import bench
 
-    (tmp_path / "sim.py").touch()
     monkeypatch.setattr(bench, "available", lambda: ["serve", "sim"])
     assert main(["bench", "sym"]) == 2
     assert "unknown benchmark 'sym'; did you mean 'sim'? expected one of serve, sim" in capsys.readouterr().err
+
+
+def test_a_benchmark_gets_its_options_and_gives_its_exit_status(monkeypatch, tmp_path):
+    from configs.commands import bench
+
+    (tmp_path / "sim.py").write_text("import sys, pathlib; pathlib.Path(sys.argv[-1]).write_text(str(sys.argv[1:-1]))")
+    (tmp_path / "broken.py").write_text("raise SystemExit(5)")
+    monkeypatch.setattr(bench, "BENCHMARKS", tmp_path)
+    monkeypatch.setattr(bench, "available", lambda: ["broken", "sim"])
+    figures = tmp_path / "figures.json"
+    assert main(["bench", "sim", "--json", str(figures), "--", "--seconds", "3"]) == 0
+    assert figures.read_text() == "['--seconds', '3', '--json']"
+    assert main(["bench", "broken"]) == 5
+
+
+def test_benchmarks_are_the_scripts_of_the_checkout(tmp_path):
+    from configs.commands import bench
+
+    for name in ("sim.py", "report.py", "serve.py", "notes.txt"):
+        (tmp_path / name).touch()
+    assert bench.available(tmp_path) == ["serve", "sim"]
 
 
 def test_an_unknown_task_says_which_there_are(capsys):
