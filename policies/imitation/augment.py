@@ -67,16 +67,23 @@ class Disturbance:
         )
 
     def apply(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 h w"]:
-        """Disturb RGB images in [0, 1]: shift, then brightness and tint, contrast, saturation, then clip."""
+        """Disturb RGB images in [0, 1]: shift, then brightness and tint, contrast, saturation, then clip.
+
+        Contrast stretches around the image's mean brightness m, saturation around each pixel's own. All three
+        are linear in the colour x, so they are one product: c·S·diag(g)·x + (1 − c)·m.
+        """
         device, (height, width) = images.device, images.shape[-2:]
         offset_px = (self.shift.to(device) * torch.tensor([height, width], device=device)).round().long()
         images = shift_with_edge_padding(images, offset_px)
 
+        luma = torch.tensor(LUMA)
         gain = self.brightness[:, None] * self.channel_gain
-        images = images * gain.to(device)[:, :, None, None]
-        grey = _luma(images)
-        images = _blend(images, grey.mean(dim=(2, 3), keepdim=True), self.contrast)
-        return _blend(images, _luma(images), self.saturation).clamp(0, 1)
+        saturation = self.saturation[:, None, None]
+        saturate = saturation * torch.eye(3) + (1 - saturation) * luma
+        mix = (self.contrast[:, None, None] * saturate * gain[:, None]).to(device)
+        mean = (images.mean(dim=(2, 3)) * (gain * luma).to(device)).sum(dim=1)
+        lift = ((1 - self.contrast).to(device) * mean)[:, None, None]
+        return torch.baddbmm(lift, mix, images.flatten(2)).clamp_(0, 1).unflatten(2, (height, width))
 
 
 def shift_with_edge_padding(
@@ -88,13 +95,3 @@ def shift_with_edge_padding(
     columns = (torch.arange(width, device=images.device) - offset_px[:, 1:]).clamp(0, width - 1)
     world = torch.arange(n, device=images.device)[:, None, None]
     return images.permute(0, 2, 3, 1)[world, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
-
-
-def _luma(images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 1 h w"]:
-    weight = torch.tensor(LUMA, device=images.device, dtype=images.dtype)
-    return (images * weight[:, None, None]).sum(dim=1, keepdim=True)
-
-
-def _blend(images: Tensor, anchor: Tensor, factor: Float[Tensor, " n"]) -> Tensor:
-    """Stretch (factor > 1) or shrink (factor < 1) the distance of ``images`` from ``anchor``."""
-    return anchor + (images - anchor) * factor.to(images.device)[:, None, None, None]

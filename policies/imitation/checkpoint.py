@@ -46,7 +46,8 @@ def save_checkpoint(root: Path, state: TrainingState, write_policy: Callable[[Pa
 
     ``write_policy`` is called with the (existing, empty) folder that the policy is to be written to.
     """
-    final, aside = root / f"{state.step:06d}", root / f"{_WRITING}{state.step:06d}"
+    final = checkpoint_path(root, state.step)
+    aside = final.with_name(_WRITING + final.name)
     _remove(aside)
     (aside / POLICY).mkdir(parents=True)
     (aside / _STATE).mkdir()
@@ -63,7 +64,7 @@ def save_checkpoint(root: Path, state: TrainingState, write_policy: Callable[[Pa
     aside.rename(final)
     fsync_path(root)
     _point_last_at(final)
-    _prune(root, keep_last)
+    _prune(root, state.step, keep_last)
     return final
 
 
@@ -92,6 +93,11 @@ def verify_checkpoint(checkpoint: Path) -> None:
             )
         if _fingerprint(path) != expected:
             raise CheckpointError(f"{path} is corrupt: its content differs from what was written")
+
+
+def checkpoint_path(root: Path, step: int) -> Path:
+    """Where the checkpoint after ``step`` optimiser steps lies."""
+    return root / f"{step:06d}"
 
 
 def checkpoints(root: Path) -> list[Path]:
@@ -132,8 +138,9 @@ def _point_last_at(checkpoint: Path) -> None:
     fsync_path(checkpoint.parent)
 
 
-def _prune(root: Path, keep_last: int) -> None:
-    for old in checkpoints(root)[:-keep_last]:
+def _prune(root: Path, newest: int, keep_last: int) -> None:
+    """Keep ``keep_last`` up to step ``newest``; later ones are damaged ones that a resumed run will replace."""
+    for old in [path for path in checkpoints(root) if int(path.name) <= newest][:-keep_last]:
         _remove(old)
 
 

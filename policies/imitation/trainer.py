@@ -17,6 +17,7 @@ from policies.imitation.augment import Disturbance
 from policies.imitation.checkpoint import (
     CheckpointError,
     TrainingState,
+    checkpoint_path,
     checkpoints,
     clear_leftovers,
     load_newest,
@@ -105,7 +106,7 @@ def train(
         frames=len(learner.demonstrations),
         wall_s=wall_s,
         steps_per_s=(config.steps - start) / wall_s,
-        checkpoint=checkpoints(root)[-1],
+        checkpoint=checkpoint_path(root, config.steps),
     )
 
 

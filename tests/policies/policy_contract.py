@@ -66,7 +66,8 @@ class PolicyContract:
     def test_a_reset_touches_the_masked_worlds_only(self, scene, make_policy):
         partly, never = scene(), scene()
         for _ in range(5):
-            partly.act(), never.act()
+            partly.act()
+            never.act()
         partly.policy.reset(torch.tensor([False, True, False]))
         begun = make_policy(partly.env).act(partly.observation)
         first, kept = partly.act(), never.act()

@@ -5,7 +5,7 @@ import colorsys
 import pytest
 import torch
 
-from policies.imitation.augment import AugmentConfig, Disturbance, shift_with_edge_padding
+from policies.imitation.augment import LUMA, AugmentConfig, Disturbance, shift_with_edge_padding
 
 
 def test_the_same_seed_and_step_disturb_alike():
@@ -36,6 +36,19 @@ def test_the_shift_agrees_with_pad_and_crop():
         [p[:, 3 - r : 15 - r, 3 - c : 15 - c] for p, (r, c) in zip(padded, offsets.tolist(), strict=True)]
     )
     assert torch.equal(shift_with_edge_padding(images, offsets), expected)
+
+
+def test_the_one_product_is_brightness_contrast_and_saturation_in_turn():
+    images = torch.rand(5, 3, 6, 6) * 0.4 + 0.3
+    drawn = Disturbance.draw(AugmentConfig(shift_fraction=0), 5, 0, 0)
+    luma = torch.tensor(LUMA)[:, None, None]
+    for image, got, k in zip(images, drawn.apply(images), range(5), strict=True):
+        expected = image * drawn.brightness[k] * drawn.channel_gain[k][:, None, None]
+        mean = (expected * luma).sum(0).mean()
+        expected = mean + (expected - mean) * drawn.contrast[k]
+        grey = (expected * luma).sum(0)
+        expected = (grey + (expected - grey) * drawn.saturation[k]).clamp(0, 1)
+        torch.testing.assert_close(got, expected)
 
 
 def test_colours_keep_their_hue_and_stay_in_range():

@@ -16,10 +16,14 @@ from policies.imitation.checkpoint import (
 from vla.checkpoint import CheckpointError
 
 
+def write_policy(folder):
+    (folder / "policy.json").write_text("{}")
+
+
 def save(root, step, keep_last=5):
     tensors = {"weights/a": torch.full((3, 2), float(step)), "optimizer/0/step": torch.tensor(float(step))}
     state = TrainingState(step=step, tensors=tensors, progress={"running": {"loss": 0.1 + step}})
-    return save_checkpoint(root, state, lambda folder: (folder / "policy.json").write_text("{}") and None, keep_last)
+    return save_checkpoint(root, state, write_policy, keep_last)
 
 
 def test_what_is_saved_comes_back(tmp_path):
@@ -74,6 +78,15 @@ def test_damage_is_named_and_the_checkpoint_before_it_used(tmp_path, message):
     state, skipped = load_newest(tmp_path)
     assert state is not None and state.step == 5
     assert len(skipped) == 1 and "000010" in skipped[0]
+
+
+def test_a_damaged_later_checkpoint_does_not_push_out_a_good_one(tmp_path):
+    cut(save(tmp_path, 20) / "training_state" / "tensors.safetensors")
+    save(tmp_path, 5, keep_last=1)
+    save(tmp_path, 10, keep_last=1)
+    state, skipped = load_newest(tmp_path)
+    assert state is not None and state.step == 10 and "000020" in skipped[0]
+    assert (tmp_path / "last").readlink().as_posix() == "000010"
 
 
 def test_nothing_whole_is_an_error_and_nothing_at_all_is_a_fresh_start(tmp_path):

@@ -78,13 +78,13 @@ def test_noise_is_held_exempts_and_has_the_asked_size():
 
 def test_failures_are_counted_left_out_and_not_tried_again(tmp_path):
     path = tmp_path / "store"
-    short = {"env": PointMassEnv(2, max_episode_steps=4)}
-    first = record(path, range(12), **short)
+    short = PointMassEnv(2, max_episode_steps=4)
+    first = record(path, range(12), env=short)
     assert first.failed > 0 and first.recorded > 0 and first.failed + first.recorded == 12
     assert all(row[2] for row in content(path))
-    again = record(path, range(14), **short)
+    again = record(path, range(14), env=short)
     assert again.skipped == 12 and again.recorded + again.failed == 2
-    kept = record(tmp_path / "all", range(12), keep_failures=True, **short)
+    kept = record(tmp_path / "all", range(12), keep_failures=True, env=short)
     assert kept.recorded == 12 and sum(not row[2] for row in content(tmp_path / "all")) == first.failed
 
 
