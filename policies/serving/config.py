@@ -52,7 +52,7 @@ class ServeConfig:
     log_interval_s: float = 60.0
 
     def check(self) -> None:
-        """:class:`ServeError` naming the first setting that cannot work."""
+        """:class:`ServeError` naming the first setting that cannot work, a missing token or a taken port among them."""
         for name in _POSITIVE:
             value = getattr(self, name)
             if not value > 0:
@@ -61,6 +61,8 @@ class ServeConfig:
             raise ServeError(f"port must lie in 0 … 65535 (0: any free port), got {self.port}")
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ServeError("TLS needs both tls_cert and tls_key")
+        tls_context(self)
+        bind(self, read_token(self.token_file)).close()
 
 
 def read_token(token_file: Path | None) -> str | None:

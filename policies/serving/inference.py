@@ -15,6 +15,10 @@ from policies.serving.batching import batch_of_one
 from policies.serving.keys import ObservationError, observation_fields
 
 
+class InferenceStoppedError(RuntimeError):
+    """The server is closing: no inference will be done or finished."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Inference:
     """One chunk ``(h, a)`` and where its milliseconds went: waiting, in all work, in the policy alone."""
@@ -35,6 +39,7 @@ class InferenceThread:
         self._policy = policy
         self._optional = {field.key for field in observation_fields(policy.embodiment) if not field.required}
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="policy")
+        self._closed = False
         self._abandoned: Future[Inference] | None = None
         self._awaited: set[asyncio.Future[Inference]] = set()
 
@@ -46,21 +51,30 @@ class InferenceThread:
     async def run(self, observation: Mapping[str, Any], timeout_s: float) -> Inference:
         """Infer in the thread; ``TimeoutError`` after ``timeout_s`` of waiting and work together.
 
+        :class:`InferenceStoppedError` once the thread is closed, also for those who wait already.
+
         A policy that has begun cannot be interrupted: after a timeout it still occupies the thread.
         """
+        if self._closed:
+            raise InferenceStoppedError("the server is closing")
         work = self._executor.submit(self._infer, observation, time.perf_counter())
         answer = asyncio.wrap_future(work)
         self._awaited.add(answer)
         try:
             async with asyncio.timeout(timeout_s):
                 return await answer
+        except asyncio.CancelledError:
+            if self._closed and answer.cancelled():
+                raise InferenceStoppedError("the server is closing") from None
+            raise
         finally:
             self._awaited.discard(answer)
             if work.running():
                 self._abandoned = work
 
     def close(self) -> None:
-        """Drop waiting work (its callers are cancelled) and let the thread end."""
+        """Drop waiting work and let the thread end after what it is doing."""
+        self._closed = True
         self._executor.shutdown(wait=False, cancel_futures=True)
         for answer in tuple(self._awaited):
             answer.cancel()

@@ -83,7 +83,7 @@ class PolicyServer:
             },
         }
 
-    async def serve_forever(self, started: threading.Event | None = None) -> None:
+    async def serve_forever(self, started: threading.Event | asyncio.Event | None = None) -> None:
         """Warm the policy up, open the port (then set ``started``), and serve until :meth:`stop` or cancellation."""
         self._loop, self._stopping = asyncio.get_running_loop(), asyncio.Event()
         try:

@@ -12,13 +12,14 @@ from websockets.exceptions import ConnectionClosed
 from policies.serving.actions import ActionError, ActionGuard
 from policies.serving.codec import CodecError, Limits, decode, encode
 from policies.serving.config import ServeConfig
-from policies.serving.inference import Inference, InferenceThread
+from policies.serving.inference import Inference, InferenceStoppedError, InferenceThread
 from policies.serving.keys import ACTIONS, RESET, ObservationAdapter, ObservationError
 from policies.serving.metrics import LatencyMetrics
 
 log = logging.getLogger(__name__)
 
 _NORMAL_CLOSURE = 1000
+_GOING_AWAY = 1001
 _INTERNAL_ERROR = 1011
 
 
@@ -58,6 +59,8 @@ class Session:
                     return
         except ConnectionClosed as closed:
             log.info("connection %s ended: %s", self._connection.id, closed)
+        except InferenceStoppedError as stopped:
+            await self._connection.close(_GOING_AWAY, str(stopped))
 
     async def _next_frame(self) -> str | bytes | None:
         """The next message, or None (and a closed connection) after the idle timeout."""
@@ -76,7 +79,7 @@ class Session:
             decode_ms = 1e3 * (time.perf_counter() - received_s)
             inference = await self._thread.run(observation, self._config.inference_timeout_s)
             await self._reply(inference, decode_ms, received_s)
-        except ConnectionClosed:
+        except (ConnectionClosed, InferenceStoppedError):
             raise
         except (CodecError, ObservationError, ActionError) as error:
             self._metrics.refused += 1

@@ -135,16 +135,18 @@ def test_a_connection_may_be_quiet_for_longer_than_its_timeouts(server, rng):
 
 def test_a_late_answer_is_a_timeout_and_never_taken_for_the_next(rng):
     policy = BlockingPolicy()
-    with running(PolicyServer(policy, ServeConfig(port=0))) as port:
-        with PolicyClient(ClientConfig(url=f"ws://127.0.0.1:{port}")) as client:
-            policy.block_s = 30.0
-            with pytest.raises(ServerTimeoutError, match=r"no answer from .* within 0\.\d+ s"):
-                client.infer(observation(rng), timeout_s=0.1)
-            policy.block_s = 0.0
-            policy.release.set()
-            fresh = observation(rng)
-            expected = policy.predict_chunk(batched([fresh]))[0].numpy()
-            np.testing.assert_allclose(client.infer(fresh)["actions"], expected, rtol=1e-6)
+    with (
+        running(PolicyServer(policy, ServeConfig(port=0))) as port,
+        PolicyClient(ClientConfig(url=f"ws://127.0.0.1:{port}")) as client,
+    ):
+        policy.block_s = 30.0
+        with pytest.raises(ServerTimeoutError, match=r"no answer from .* within 0\.\d+ s"):
+            client.infer(observation(rng), timeout_s=0.1)
+        policy.block_s = 0.0
+        policy.release.set()
+        fresh = observation(rng)
+        expected = policy.predict_chunk(batched([fresh]))[0].numpy()
+        np.testing.assert_allclose(client.infer(fresh)["actions"], expected, rtol=1e-6)
 
 
 FROZEN_SERVER = """
@@ -260,40 +262,44 @@ def test_a_stream_executes_each_chunk_up_to_the_replan_interval(client, policy, 
 
 def test_a_slow_server_makes_the_robot_hold_and_its_answer_is_used_when_it_comes(rng):
     policy = BlockingPolicy()
-    with running(PolicyServer(policy, ServeConfig(port=0))) as port:
-        with PolicyClient(ClientConfig(url=f"ws://127.0.0.1:{port}")) as client:
-            stream = ActionStream(client, replan_interval=1, watchdog_s=30.0)
-            first = stream.step(observation(rng), timeout_s=0.02)
-            policy.block_s = 30.0
-            seen = observation(rng)
-            for _ in range(3):
-                command = stream.step(seen, timeout_s=0.02)
-                assert command.held
-                np.testing.assert_array_equal(command.action, [0.0, 0.0, first.action[2]])
-            policy.block_s = 0.0
-            policy.release.set()
-            late = stream.step(None, timeout_s=10.0)
-            assert not late.held
-            np.testing.assert_allclose(late.action, policy.predict_chunk(batched([seen]))[0, 0].numpy(), rtol=1e-6)
+    with (
+        running(PolicyServer(policy, ServeConfig(port=0))) as port,
+        PolicyClient(ClientConfig(url=f"ws://127.0.0.1:{port}")) as client,
+    ):
+        stream = ActionStream(client, replan_interval=1, watchdog_s=30.0)
+        first = stream.step(observation(rng), timeout_s=0.02)
+        policy.block_s = 30.0
+        seen = observation(rng)
+        for _ in range(3):
+            command = stream.step(seen, timeout_s=0.02)
+            assert command.held
+            np.testing.assert_array_equal(command.action, [0.0, 0.0, first.action[2]])
+        policy.block_s = 0.0
+        policy.release.set()
+        late = stream.step(None, timeout_s=10.0)
+        assert not late.held
+        np.testing.assert_allclose(late.action, policy.predict_chunk(batched([seen]))[0, 0].numpy(), rtol=1e-6)
 
 
 @pytest.mark.parametrize("moved", [True, False])
 def test_a_silent_server_expires_the_watchdog(rng, moved):
     policy = BlockingPolicy()
-    with running(PolicyServer(policy, ServeConfig(port=0))) as port:
-        with PolicyClient(ClientConfig(url=f"ws://127.0.0.1:{port}", call_timeout_s=0.2)) as client:
-            stream = ActionStream(client, replan_interval=1, watchdog_s=0.3)
-            if moved:
-                stream.step(observation(rng), timeout_s=0.3)
-            policy.block_s = 30.0
-            begun = time.monotonic()
-            with pytest.raises(WatchdogError, match=r"no actions .* for \d+ ms \(the watchdog allows 300 ms\)"):
-                while True:
-                    assert stream.step(observation(rng), timeout_s=0.05).held
-            assert time.monotonic() - begun >= 0.3
-            with pytest.raises(WatchdogError, match="still busy with an earlier request"):
-                ActionStream(client).step(observation(rng), timeout_s=0.05)
-            policy.release.set()
+    with (
+        running(PolicyServer(policy, ServeConfig(port=0))) as port,
+        PolicyClient(ClientConfig(url=f"ws://127.0.0.1:{port}", call_timeout_s=0.2)) as client,
+    ):
+        stream = ActionStream(client, replan_interval=1, watchdog_s=0.3)
+        if moved:
+            stream.step(observation(rng), timeout_s=0.3)
+        policy.block_s = 30.0
+        begun = time.monotonic()
+        with pytest.raises(WatchdogError, match=r"no actions .* for \d+ ms \(the watchdog allows 300 ms\)"):
+            while True:
+                assert stream.step(observation(rng), timeout_s=0.05).held
+        assert time.monotonic() - begun >= 0.3
+        with pytest.raises(WatchdogError, match="still busy with an earlier request"):
+            ActionStream(client).step(observation(rng), timeout_s=0.05)
+        policy.release.set()
 
 
 def test_replan_intervals_beyond_the_horizon_are_refused(client):
@@ -344,12 +350,14 @@ def test_a_rollout_whose_server_dies_stops_and_says_so():
 
 def test_a_rollout_whose_server_falls_silent_holds_then_stops():
     policy = BlockingPolicy()
-    with running(PolicyServer(policy, ServeConfig(port=0))) as port:
-        with PolicyClient(ClientConfig(url=f"ws://127.0.0.1:{port}")) as client:
-            env = PointEnv(goal_steps=30)
-            threading.Timer(0.2, lambda: setattr(policy, "block_s", 30.0)).start()
-            report = run_episode(env, client, seed=0, replan_interval=1, watchdog_s=0.4)
-            policy.release.set()
+    with (
+        running(PolicyServer(policy, ServeConfig(port=0))) as port,
+        PolicyClient(ClientConfig(url=f"ws://127.0.0.1:{port}")) as client,
+    ):
+        env = PointEnv(goal_steps=30)
+        threading.Timer(0.2, lambda: setattr(policy, "block_s", 30.0)).start()
+        report = run_episode(env, client, seed=0, replan_interval=1, watchdog_s=0.4)
+        policy.release.set()
     assert report.stopped is not None
     assert "no actions from the policy server" in report.stopped
     assert report.held_steps >= 5
@@ -360,13 +368,15 @@ def test_a_rollout_whose_server_falls_silent_holds_then_stops():
 
 def test_a_rollout_that_is_refused_stops_and_says_why():
     policy = ScriptedPolicy()
-    with running(PolicyServer(policy, ServeConfig(port=0, on_violation="error"))) as port:
-        with PolicyClient(ClientConfig(url=f"ws://127.0.0.1:{port}")) as client:
-            policy.answers = [chunk(0.1), chunk(7.0)]
-            report = run_episode(PointEnv(), client, seed=0)
-            assert (report.steps, report.success) == (3, False)
-            assert "invalid_actions" in report.stopped
-            assert run_episode(PointEnv(), client, seed=0).success
+    with (
+        running(PolicyServer(policy, ServeConfig(port=0, on_violation="error"))) as port,
+        PolicyClient(ClientConfig(url=f"ws://127.0.0.1:{port}")) as client,
+    ):
+        policy.answers = [chunk(0.1), chunk(7.0)]
+        report = run_episode(PointEnv(), client, seed=0)
+        assert (report.steps, report.success) == (3, False)
+        assert "invalid_actions" in report.stopped
+        assert run_episode(PointEnv(), client, seed=0).success
 
 
 def test_a_rollout_drives_one_world_of_the_right_embodiment(client):

@@ -188,12 +188,14 @@ def test_a_policy_whose_warm_up_is_bad_never_opens_the_port():
 
 
 def test_a_policy_that_needs_depth_says_so(rng):
-    with running(PolicyServer(DepthPolicy(), ServeConfig(port=0))) as port:
-        with PolicyClient(ClientConfig(url=f"ws://127.0.0.1:{port}")) as client:
-            with pytest.raises(ServerRefusalError, match=r"needs observation\.depth\.front") as refusal:
-                client.infer(observation(rng, geometry=False))
-            assert refusal.value.code == "invalid_observation"
-            client.infer(observation(rng))
+    with (
+        running(PolicyServer(DepthPolicy(), ServeConfig(port=0))) as port,
+        PolicyClient(ClientConfig(url=f"ws://127.0.0.1:{port}")) as client,
+    ):
+        with pytest.raises(ServerRefusalError, match=r"needs observation\.depth\.front") as refusal:
+            client.infer(observation(rng, geometry=False))
+        assert refusal.value.code == "invalid_observation"
+        client.infer(observation(rng))
 
 
 def test_a_stuck_inference_is_reported_and_readiness_withdrawn(rng):
@@ -213,6 +215,22 @@ def test_a_stuck_inference_is_reported_and_readiness_withdrawn(rng):
         with PolicyClient(ClientConfig(url=f"ws://127.0.0.1:{port}")) as other:
             other.infer(observation(rng))
         assert get(port, "/readyz")[0] == 200
+
+
+def test_a_server_that_stops_during_an_inference_says_goodbye_at_once(rng, caplog):
+    policy = BlockingPolicy()
+    server = PolicyServer(policy, ServeConfig(port=0))
+    with running(server) as port, ThreadPoolExecutor(1) as pool:
+        client = PolicyClient(ClientConfig(url=f"ws://127.0.0.1:{port}"))
+        policy.block_s = 60.0
+        policy.entered.clear()
+        answer = pool.submit(client.infer, observation(rng), timeout_s=30.0)
+        assert policy.entered.wait(10)
+        server.stop()
+        with pytest.raises(ServerUnavailableError, match="1001"):
+            answer.result(20)
+        assert "policy failed" not in caplog.text
+        policy.release.set()
 
 
 def test_reset_and_a_new_connection_begin_an_episode(rng):
@@ -309,12 +327,14 @@ def test_settings_that_cannot_work_are_named(policy, settings, says):
 
 
 def test_an_oversized_frame_ends_its_connection_only(policy, rng):
-    with running(PolicyServer(policy, ServeConfig(port=0, max_message_bytes=10_000))) as port:
-        with PolicyClient(ClientConfig(url=f"ws://127.0.0.1:{port}")) as bystander:
-            big = WebsocketClientPolicy("127.0.0.1", port)
-            with pytest.raises(ConnectionClosedError, match="1009"):
-                big.infer({**wire_observation(rng), "extra": np.zeros(100_000, np.uint8)})
-            bystander.infer(observation(rng))
+    with (
+        running(PolicyServer(policy, ServeConfig(port=0, max_message_bytes=10_000))) as port,
+        PolicyClient(ClientConfig(url=f"ws://127.0.0.1:{port}")) as bystander,
+    ):
+        big = WebsocketClientPolicy("127.0.0.1", port)
+        with pytest.raises(ConnectionClosedError, match="1009"):
+            big.infer({**wire_observation(rng), "extra": np.zeros(100_000, np.uint8)})
+        bystander.infer(observation(rng))
 
 
 def test_the_connection_limit_turns_newcomers_away(policy, rng):
