@@ -72,10 +72,8 @@ def main() -> None:
         }
         rows = overheads(cases, arguments.requests)
         print_table(rows)
-        print(
         ratio = rows[0]["p50_ms"] / rows[2]["p50_ms"]
         print(f"\np50 with us over p50 with openpi-client and the plain server: {ratio:.2f}\n")
-        )
         figures: dict[str, Any] = {"overhead": rows}
         if arguments.blocking_s > 0:
             with ThreadPoolExecutor(2) as pool:
