@@ -88,7 +88,9 @@ class VectorTaskEnv(gymnasium.vector.VectorEnv):
         if seed is None:
             self._seeds = self._seeds + self.num_envs
         else:
-            self._seeds = torch.as_tensor(seed) + torch.arange(self.num_envs) if isinstance(seed, int) else torch.tensor(seed)
+            self._seeds = (
+                torch.as_tensor(seed) + torch.arange(self.num_envs) if isinstance(seed, int) else torch.tensor(seed)
+            )
         self._done = torch.zeros(self.num_envs, dtype=torch.bool)
         return self._numpy(self._env.reset(self._seeds)), {}
 

@@ -12,7 +12,6 @@ from envs.language import Split
 from envs.random import EpisodeRandom
 from envs.robots.arm import ArmSpec
 from envs.robots.panda import PANDA
-from envs.rotations import quat_from_matrix
 from envs.scenes.tabletop import Layout, Sensed, Tabletop
 from envs.specs import (
     STATE_KEY,
@@ -200,8 +199,8 @@ class TaskEnv:
         return reward
 
     def _observe(self, sensed: Sensed, fresh: Bool[Tensor, " n"]) -> dict[str, Any]:
-        quat = quat_from_matrix(sensed.tool_rotation)
-        state = torch.cat((sensed.tool_position, quat, sensed.gap[:, None], sensed.joints_rad), -1)
+        axes = sensed.tool_rotation[:, :, :2].mT.flatten(1)
+        state = torch.cat((sensed.tool_position, axes, sensed.gap[:, None], sensed.joints_rad), -1)
         observation: dict[str, Any] = {STATE_KEY: state, TASK_KEY: list(self._instructions)}
         if not self._render_images:
             return observation

@@ -41,17 +41,23 @@ class ArmSpec:
         scene.attach(robot, frame=scene.worldbody.add_frame(), prefix=self.prefix)
 
     def state_dimensions(self) -> tuple[Dimension, ...]:
-        """Tool position (m) and quaternion (wxyz), finger gap (m), joint angles (rad)."""
+        """Tool position (m), the tool frame's x and y axes, finger gap (m), joint angles (rad).
+
+        Two axes are the 6-D rotation of Zhou et al. (2019): unlike a quaternion it has no sign to flip, which for a
+        tool that points straight down (w = 0) would happen at every tremor.
+        """
         position = tuple(Dimension(name=f"tool_{axis}", unit="m", low=-1.5, high=1.5) for axis in "xyz")
-        quat = tuple(Dimension(name=f"tool_q{part}", unit="1", low=-1.0, high=1.0) for part in "wxyz")
+        axes = tuple(
+            Dimension(name=f"tool_{axis}_axis_{part}", unit="1", low=-1.0, high=1.0) for axis in "xy" for part in "xyz"
+        )
         gap = Dimension(name="gripper_gap", unit="m", low=0.0, high=self.opening_m, frame="gripper")
         angles = tuple(Dimension(name=name, unit="rad", low=-6.3, high=6.3, frame="joint") for name in self.joints)
-        return (*position, *quat, gap, *angles)
+        return (*position, *axes, gap, *angles)
 
     def action_dimensions(self) -> tuple[Dimension, ...]:
         """Pose difference per control step in the world frame, then the gripper command."""
         reach, turn = self.control.max_translation_m, self.control.max_rotation_rad
-        position = tuple(Dimension(name=f"d{axis}", unit="m", low=-reach, high=reach) for axis in "xyz")
-        rotation = tuple(Dimension(name=f"r{axis}", unit="rad", low=-turn, high=turn) for axis in "xyz")
+        position = tuple(Dimension(name=f"d{axis}", unit="m", low=-reach, high=reach, relative=True) for axis in "xyz")
+        rotation = tuple(Dimension(name=f"r{axis}", unit="rad", low=-turn, high=turn, relative=True) for axis in "xyz")
         gripper = Dimension(name="gripper", unit="0 open … 1 closed", low=0.0, high=1.0, frame="gripper")
         return (*position, *rotation, gripper)

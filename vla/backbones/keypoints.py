@@ -1,5 +1,6 @@
 """Where things are: heatmaps, their expected position, and the 3-D point behind it."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -12,11 +13,6 @@ def pixel_grid(height: int, width: int, like: Tensor) -> Float[Tensor, "h w 2"]:
     x = (2 * torch.arange(width, device=like.device, dtype=like.dtype) + 1) / width - 1
     y = (2 * torch.arange(height, device=like.device, dtype=like.dtype) + 1) / height - 1
     return torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1)
-
-
-def spatial_softmax(logits: Float[Tensor, "m k h w"]) -> Float[Tensor, "m k h w"]:
-    """Each map as a probability over its own cells."""
-    return logits.flatten(2).softmax(dim=-1).view_as(logits)
 
 
 def expected_position(heatmaps: Float[Tensor, "m k h w"]) -> Float[Tensor, "m k 2"]:
@@ -75,40 +71,55 @@ class DepthViews:
 
 
 class KeypointEncoder(nn.Module):
-    """Feature maps to keypoint tokens.
+    """Feature maps and an instruction to keypoint tokens: the instruction asks, every cell answers.
 
-    A 1×1 convolution gives ``keypoints`` heatmaps. Each token is a linear map of its heatmap's expected
-    position, its spread, and the features under it; with ``use_depth`` also of its expected depth, the share of
-    pixels with a reading, and the world point in metres (0 without calibration or reading).
+    The condition becomes ``keypoints`` queries, each cell of the map a key; their scaled dot products, softmaxed over
+    the cells, are the heatmaps. Each token is a linear map of its heatmap's expected position, its spread, and the
+    features under it; with ``use_depth`` also of its expected depth, the share of pixels with a reading, and
+    the world point in metres (0 without calibration or reading).
+
+    A small object fills one cell of hundreds, so a heatmap must start out sharp: with queries and keys normalised and
+    logits of standard deviation ``INITIAL_SHARPNESS``, some of the random queries single out objects from the first
+    step on. At the usual scale of 1 all heatmaps start flat, all positions at the image's centre, and nothing tells the
+    queries where to look.
     """
+
+    INITIAL_SHARPNESS = 6.0
 
     def __init__(self, channels: int, keypoints: int, width: int, *, use_depth: bool) -> None:
         super().__init__()
         self.use_depth = use_depth
-        self.heatmap = nn.Conv2d(channels, keypoints, 1)
-        self.log_sharpness = nn.Parameter(torch.zeros(keypoints, 1, 1))
+        self.keypoints = keypoints
+        self.query = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.Linear(width, keypoints * channels))
+        self.key_norm = nn.LayerNorm(channels)
+        self.query_norm = nn.LayerNorm(channels, elementwise_affine=False)
+        self.log_sharpness = nn.Parameter(torch.full((keypoints, 1), math.log(self.INITIAL_SHARPNESS)))
         self.position = nn.Linear(8 if use_depth else 3, width)
         self.content = nn.Linear(channels, width)
 
-    def heatmaps(self, maps: Float[Tensor, "m c h w"]) -> Float[Tensor, "m k h w"]:
-        """Where each keypoint is, as a probability over cells."""
-        return spatial_softmax(self.heatmap(maps) * self.log_sharpness.exp())
-
     def forward(
-        self, maps: Float[Tensor, "m c h w"], views: DepthViews | None = None
+        self, maps: Float[Tensor, "m c h w"], condition: Float[Tensor, "m d"], views: DepthViews | None = None
     ) -> tuple[Float[Tensor, "m k d"], Float[Tensor, "m k 2"]]:
         """Keypoint tokens, and their positions (x, y) in [−1, 1]."""
-        heatmaps = self.heatmaps(maps)
+        keys = self.key_norm(maps.flatten(2).mT)
         with torch.autocast(maps.device.type, enabled=False):  # coordinates need all of float32's digits
-            heatmaps = heatmaps.float()
+            heatmaps = self._heatmaps(keys.float(), condition.float(), maps.shape[-2:])
             position = expected_position(heatmaps)
             numbers = [position, spread(heatmaps, position)]
             if self.use_depth:
                 assert views is not None
                 numbers.append(_depth_numbers(heatmaps, position, views))
             where = self.position(torch.cat(numbers, dim=-1))
-        what = heatmaps.flatten(2).to(maps.dtype) @ maps.flatten(2).mT
+        what = heatmaps.flatten(2).to(keys.dtype) @ keys
         return where + self.content(what), position
+
+    def _heatmaps(
+        self, keys: Float[Tensor, "m n c"], condition: Float[Tensor, "m d"], size: tuple[int, int]
+    ) -> Float[Tensor, "m k h w"]:
+        """Where each keypoint is, as a probability over cells."""
+        queries = self.query_norm(self.query(condition).unflatten(-1, (self.keypoints, -1)))
+        logits = queries @ keys.mT * (self.log_sharpness.exp() / math.sqrt(keys.shape[-1]))
+        return logits.softmax(dim=-1).unflatten(-1, size)
 
 
 def _depth_numbers(

@@ -1,8 +1,8 @@
 """``nano``: a small vision-language network, trained from scratch, whose tokens say *where* things are.
 
-Images go through convolutions that the instruction modulates. They yield patch tokens on a coarse grid
-and keypoint tokens: heatmaps reduced to their expected position, so that "the red cube" becomes a
-coordinate. A prefix-LM transformer mixes them with the text and the state; learned queries come last.
+Convolutions turn each image into a feature map. It yields patch tokens on a coarse grid, and keypoint tokens: the
+instruction asks the map where its words are, and each answer, a heatmap, is reduced to its expected position, so that
+"the red cube" becomes a coordinate. A prefix-LM transformer mixes them with the text and the state; learned queries come last.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from vla.backbone import Backbone
-from vla.backbones.film import FiLMEncoder
+from vla.backbones.convolution import ImageEncoder
 from vla.backbones.keypoints import DepthViews, KeypointEncoder
 from vla.backbones.text import TextEncoder
 from vla.backbones.tokenizer import NanoTokenizer
@@ -39,8 +39,8 @@ class NanoConfig:
     n_queries: int = 8
     channels: int = 32
     blocks: int = 2
-    keypoints: int = 8
-    patch_px: int = 16
+    keypoints: int = 16
+    patch_px: int = 32
     max_text_tokens: int = 24
     frames: int = 1
     use_depth: bool = False
@@ -66,9 +66,9 @@ class Nano(Backbone):
 
     def __init__(self, config: NanoConfig, *, state_dim: int, views: int, image_size_px: tuple[int, int]) -> None:
         super().__init__()
-        if config.patch_px % FiLMEncoder.stride or any(side % config.patch_px for side in image_size_px):
+        if config.patch_px % ImageEncoder.stride or any(side % config.patch_px for side in image_size_px):
             raise ValueError(
-                f"patch_px must be a multiple of {FiLMEncoder.stride} that divides the image size, "
+                f"patch_px must be a multiple of {ImageEncoder.stride} that divides the image size, "
                 f"got {config.patch_px} for images of {image_size_px} px"
             )
         self.config = config
@@ -78,9 +78,9 @@ class Nano(Backbone):
         self.grid = (image_size_px[0] // config.patch_px, image_size_px[1] // config.patch_px)
         self._tokenizer = NanoTokenizer(config.max_text_tokens)
 
-        width, cells = config.width, config.patch_px // FiLMEncoder.stride
+        width, cells = config.width, config.patch_px // ImageEncoder.stride
         self.text_encoder = TextEncoder(self._tokenizer.vocabulary_size, config.max_text_tokens, width)
-        self.image_encoder = FiLMEncoder(4 if config.use_depth else 3, config.channels, config.blocks, width)
+        self.image_encoder = ImageEncoder(4 if config.use_depth else 3, config.channels, config.blocks)
         self.patch_encoder = nn.Conv2d(config.channels, width, cells, stride=cells)
         self.keypoint_encoder = KeypointEncoder(config.channels, config.keypoints, width, use_depth=config.use_depth)
         self.state_encoder = nn.Sequential(nn.Linear(state_dim, width), nn.GELU(), nn.Linear(width, width))
@@ -135,11 +135,11 @@ class Nano(Backbone):
         if depth_views is not None:
             images = torch.cat([images, depth_views.depth_m.view(b, t, v, 1, *self.image_size_px)], dim=3)
         condition = (text[:, None, None] + self.camera_embedding).expand(b, t, v, -1)
-        maps = self.image_encoder(images.flatten(0, 2), condition.flatten(0, 2))
+        maps = self.image_encoder(images.flatten(0, 2))
 
         place = self.view_embedding + self.time_embedding[-t:, None]  # (t, v, d)
         patches = self.patch_encoder(maps).flatten(2).mT + self.cell_embedding
-        keypoints, positions = self.keypoint_encoder(maps, depth_views)
+        keypoints, positions = self.keypoint_encoder(maps, condition.flatten(0, 2), depth_views)
         keypoints = keypoints + self.keypoint_embedding
         present = positions.unflatten(0, (b, t, v))[:, -1] * view_mask[:, -1, :, None, None]
 

@@ -1,4 +1,4 @@
-"""The text part of ``nano``: tokens in context, and the vector that modulates the image encoder."""
+"""The text part of ``nano``: tokens in context, and the vector that asks the images where things are."""
 
 import torch
 from jaxtyping import Bool, Float, Int
