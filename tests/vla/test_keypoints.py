@@ -12,16 +12,19 @@ from vla.backbones.keypoints import (
     KeypointEncoder,
     expected_depth,
     expected_position,
-    spatial_softmax,
     spread,
     unproject,
 )
 
 
+def over_cells(logits):
+    return logits.flatten(2).softmax(-1).view_as(logits)
+
+
 def test_a_single_hot_cell_is_found_at_its_centre():
     logits = torch.zeros(1, 1, 2, 4)
     logits[0, 0, 1, 0] = 100.0
-    position = expected_position(spatial_softmax(logits))
+    position = expected_position(over_cells(logits))
     torch.testing.assert_close(position, torch.tensor([[[-0.75, 0.5]]]))  # x of column 0 of 4, y of row 1 of 2
 
 
@@ -29,7 +32,7 @@ def test_two_cells_are_weighted_by_their_probability():
     # Logits 0 and ln 3 give 1/4 and 3/4; columns 0 and 2 of 3 lie at −2/3 and 2/3.
     logits = torch.full((1, 1, 1, 3), -1e9)
     logits[0, 0, 0] = torch.tensor([0.0, -1e9, math.log(3.0)])
-    heatmap = spatial_softmax(logits)
+    heatmap = over_cells(logits)
     position = expected_position(heatmap)
     torch.testing.assert_close(position[0, 0], torch.tensor([1 / 3, 0.0]))
     variance = 0.25 * (2 / 3 + 1 / 3) ** 2 + 0.75 * (2 / 3 - 1 / 3) ** 2
@@ -82,21 +85,45 @@ def test_unproject_undoes_projection(position, angles, point_cam):
     torch.testing.assert_close(back[0, 0], point_world, atol=1e-9, rtol=1e-9)
 
 
-def test_tokens_carry_the_world_point_behind_the_heatmap():
-    encoder = KeypointEncoder(4, 1, 8, use_depth=True)
+def readable_encoder(keypoints):
+    """An encoder with depth whose tokens are the eight numbers themselves."""
+    encoder = KeypointEncoder(4, keypoints, 8, use_depth=True)
     with torch.no_grad():
-        encoder.heatmap.weight.zero_()
-        encoder.content.weight.zero_()
-        encoder.heatmap.weight[0, 0] = 1.0
         encoder.position.weight.copy_(torch.eye(8))
-        encoder.position.bias.zero_()
-        encoder.content.bias.zero_()
-    maps = torch.zeros(1, 4, 4, 4)
-    maps[0, 0, 2, 3] = 200.0  # centre of that cell: pixel (14, 10) of 16
+        for parameter in (encoder.position.bias, encoder.content.weight, encoder.content.bias):
+            parameter.zero_()
+    return encoder
+
+
+def test_heatmaps_match_the_formula():
+    encoder = KeypointEncoder(4, 2, 8, use_depth=False)
+    maps, condition = torch.randn(1, 4, 2, 2), torch.randn(1, 8)
+    _, position = encoder(maps, condition)
+
+    def normalised(x):
+        return (x - x.mean()) / (x.var(unbiased=False) + 1e-5).sqrt()
+
+    for k, query in enumerate(encoder.query(condition)[0].view(2, 4)):
+        cells = [normalised(maps[0, :, i, j]) for i in range(2) for j in range(2)]
+        logits = torch.stack([6.0 * normalised(query) @ cell / 2.0 for cell in cells])
+        p = logits.softmax(0)
+        expected = torch.stack([0.5 * (p[1] + p[3] - p[0] - p[2]), 0.5 * (p[2] + p[3] - p[0] - p[1])])
+        torch.testing.assert_close(position[0, k], expected)
+
+
+def test_tokens_carry_the_world_point_behind_the_heatmap():
+    encoder = readable_encoder(1)
+    like, unlike = torch.tensor([1.0, 1.0, -1.0, -1.0]), torch.tensor([-1.0, -1.0, 1.0, 1.0])
+    with torch.no_grad():
+        encoder.query[-1].weight.zero_()
+        encoder.query[-1].bias.copy_(like)
+        encoder.log_sharpness.fill_(math.log(100.0))
+    maps = unlike[None, :, None, None].repeat(1, 1, 4, 4)
+    maps[0, :, 2, 3] = like  # centre of that cell: pixel (14, 10) of 16
     T_world_cam = look_at((0.5, -1.0, 2.0), (0.3, -0.2, 1.0)).float()
     K = torch.tensor([[20.0, 0, 8], [0, 20.0, 8], [0, 0, 1]])
     views = DepthViews(depth_m=torch.full((1, 16, 16), 1.5), intrinsics=K[None], T_world_cam=T_world_cam[None])
-    token, position = encoder(maps, views)
+    token, position = encoder(maps, torch.zeros(1, 8), views)
     point_cam = torch.tensor([(14 - 8) / 20 * 1.5, (10 - 8) / 20 * 1.5, 1.5, 1.0])
     torch.testing.assert_close(position[0, 0], torch.tensor([0.75, 0.25]))
     torch.testing.assert_close(token[0, 0, 3:5], torch.tensor([1.5, 1.0]))
@@ -105,13 +132,8 @@ def test_tokens_carry_the_world_point_behind_the_heatmap():
 
 @pytest.mark.parametrize("calibrated", [True, False])
 def test_no_reading_or_no_calibration_gives_the_origin(calibrated):
-    encoder = KeypointEncoder(4, 2, 8, use_depth=True)
-    with torch.no_grad():
-        encoder.position.weight.copy_(torch.eye(8))
-        encoder.position.bias.zero_()
-        encoder.content.weight.zero_()
-        encoder.content.bias.zero_()
+    encoder = readable_encoder(2)
     cameras = {"intrinsics": torch.eye(3)[None], "T_world_cam": torch.eye(4)[None]} if calibrated else {}
     depth_m = torch.zeros(1, 8, 8) if calibrated else torch.ones(1, 8, 8)
-    token, _ = encoder(torch.randn(1, 4, 4, 4), DepthViews(depth_m=depth_m, **cameras))
+    token, _ = encoder(torch.randn(1, 4, 4, 4), torch.randn(1, 8), DepthViews(depth_m=depth_m, **cameras))
     assert token[..., 5:].abs().max() == 0

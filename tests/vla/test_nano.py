@@ -129,10 +129,7 @@ def test_a_patch_token_sees_its_own_cell():
     """Gradient of the patch encoder's token reaches pixels around its cell, not the far corner."""
     backbone = tiny_nano(blocks=0)
     images = torch.rand(1, 3, 32, 48, requires_grad=True)
-    condition = torch.randn(1, backbone.width)
-    maps = backbone.image_encoder.stem.conv(images)
-    tokens = backbone.patch_encoder(backbone.image_encoder.down.conv(maps)).flatten(2).mT
-    assert condition.shape[1] == backbone.width
+    tokens = backbone.patch_encoder(backbone.image_encoder(images)).flatten(2).mT
     tokens[0, 5].sum().backward()  # row 1, column 2 of 2 × 3
     touched = images.grad.abs().sum(1)[0] > 0
     assert touched[16:, 32:].any() and not touched[:8, :24].any()

@@ -7,7 +7,16 @@ from vla.heads.bridge import BridgeConfig
 from vla.model import VLAConfig
 from vla.observation import ActionChunk, Observation
 
-TINY = {"width": 32, "depth": 2, "heads": 2, "n_queries": 4, "channels": 16, "blocks": 1, "keypoints": 3}
+TINY = {
+    "width": 32,
+    "depth": 2,
+    "heads": 2,
+    "n_queries": 4,
+    "channels": 16,
+    "blocks": 1,
+    "keypoints": 3,
+    "patch_px": 16,
+}
 STATE_DIM, ACTION_DIM, HORIZON, SIZE_PX = 5, 3, 4, (32, 48)
 
 

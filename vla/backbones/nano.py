@@ -2,7 +2,8 @@
 
 Convolutions turn each image into a feature map. It yields patch tokens on a coarse grid, and keypoint tokens: the
 instruction asks the map where its words are, and each answer, a heatmap, is reduced to its expected position, so that
-"the red cube" becomes a coordinate. A prefix-LM transformer mixes them with the text and the state; learned queries come last.
+"the red cube" becomes a coordinate. A prefix-LM transformer mixes them with the text and the state; learned queries
+come last.
 """
 
 from collections.abc import Sequence
