@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from policies.data.statistics import DatasetStatistics, FieldStatistics
-from policies.processors import Normalization, NormalizationMode, Normalizer, RelativeActions
+from policies.processors import Normalization, NormalizationMode, Normalizer
 
 torch.set_num_threads(1)
 MODES = list(NormalizationMode)
@@ -89,25 +89,3 @@ def test_normalization_survives_json():
     again = Normalization.from_dict(json.loads(json.dumps(normalization.to_dict())))
     assert again == normalization
     assert (again.state.mode, again.action.stats) == ("MEAN_STD", statistics.action)
-
-
-@settings(max_examples=40, deadline=None)
-@given(
-    actions=hnp.arrays(np.float32, (2, 5, 4), elements=st.floats(-10, 10, width=32)),
-    reference=hnp.arrays(np.float32, (2, 6), elements=st.floats(-10, 10, width=32)),
-)
-def test_to_absolute_inverts_to_relative(actions, reference):
-    transform = RelativeActions(pairs=((0, 5), (2, 1)))
-    actions, reference = torch.from_numpy(actions), torch.from_numpy(reference)
-    relative = transform.to_relative(actions, reference)
-    torch.testing.assert_close(transform.to_absolute(relative, reference), actions, rtol=0, atol=1e-5)
-    for step in range(5):
-        torch.testing.assert_close(relative[:, step, 0], actions[:, step, 0] - reference[:, 5])
-        torch.testing.assert_close(relative[:, step, 2], actions[:, step, 2] - reference[:, 1])
-    torch.testing.assert_close(relative[..., [1, 3]], actions[..., [1, 3]], rtol=0, atol=0)
-    assert RelativeActions.from_dict(json.loads(json.dumps(transform.to_dict()))) == transform
-
-
-def test_relative_pairs_must_be_distinct():
-    with pytest.raises(ValueError, match="distinct action dimensions"):
-        RelativeActions(pairs=((0, 1), (0, 2)))
