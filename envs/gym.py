@@ -71,7 +71,7 @@ class VectorTaskEnv(gymnasium.vector.VectorEnv):
             "render_fps": self._env.embodiment.control_rate_hz,
             "autoreset_mode": AutoresetMode.NEXT_STEP,
         }
-        self.single_observation_space = observation_space(self._env.embodiment)
+        self._space = self.single_observation_space = observation_space(self._env.embodiment)
         self.single_action_space = action_space(self._env.embodiment)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
@@ -119,7 +119,7 @@ class VectorTaskEnv(gymnasium.vector.VectorEnv):
         self._env.close()
 
     def _numpy(self, observation: dict[str, Any]) -> dict[str, Any]:
-        space = self.single_observation_space
+        space = self._space
         arrays = {
             key: tuple(value) if key == TASK_KEY else value.numpy().astype(space[key].dtype, copy=True)
             for key, value in observation.items()

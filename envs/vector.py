@@ -61,7 +61,8 @@ class TaskEnv:
             raise ValueError(f"split must be 'train' or 'held_out', got {split!r}")
         self.task = make_task(task) if isinstance(task, str) else task
         self.task_name = self.task.name
-        self.num_envs, self.split, self.profile = num_envs, split, profile
+        self.num_envs, self.profile = num_envs, profile
+        self.split: Split = split
         self.max_episode_steps = max_episode_steps or self.task.max_episode_steps
         self._reward, self._render_images = reward, render
         self._scene = Tabletop(arm, self.task.num_cubes, self.task.num_bins)

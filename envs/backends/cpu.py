@@ -75,7 +75,7 @@ class CpuWorld(World):
         states, _ = self._pool.rollout(
             [self._models[i] for i in active], self._datas, self._state[active], control, nstep=substeps
         )
-        self._state[active] = states[:, -1]
+        self._state[active] = np.asarray(states)[:, -1]
 
     def reset(self, qpos: Float[Tensor, "n q"], command: Float[Tensor, "n u"], mask: Bool[Tensor, " n"]) -> None:
         chosen = mask.numpy()

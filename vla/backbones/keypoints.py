@@ -114,7 +114,7 @@ class KeypointEncoder(nn.Module):
         return where + self.content(what), position
 
     def _heatmaps(
-        self, keys: Float[Tensor, "m n c"], condition: Float[Tensor, "m d"], size: tuple[int, int]
+        self, keys: Float[Tensor, "m n c"], condition: Float[Tensor, "m d"], size: torch.Size
     ) -> Float[Tensor, "m k h w"]:
         """Where each keypoint is, as a probability over cells."""
         queries = self.query_norm(self.query(condition).unflatten(-1, (self.keypoints, -1)))
