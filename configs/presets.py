@@ -23,7 +23,7 @@ def debug() -> Config:
         name="debug",
         backbone=NanoConfig(width=32, depth=2, heads=2, n_queries=2, channels=8, blocks=1, keypoints=2),
         head=BridgeConfig(heads=2),
-        train=TrainConfig(steps=20, batch_size=8, warmup_steps=2, log_every=5, save_every=10),
+        train=TrainConfig(steps=20, locate_steps=5, batch_size=8, warmup_steps=2, log_every=5, save_every=10),
     )
 
 

@@ -40,13 +40,15 @@ class Features:
     """Hidden states of all l layers; index 0 is the first layer's output, −1 the last's.
 
     ``mask`` is True for real tokens. ``state`` is the normalised proprioception itself, for heads
-    that want it beside the state token.
+    that want it beside the state token. ``waypoint`` is where the backbone expects the robot to be at its next
+    keyframe, in normalised state coordinates.
     """
 
     hidden: Float[Tensor, "l b n d"]
     mask: Bool[Tensor, "b n"]
     layout: TokenLayout
     state: Float[Tensor, "b s"]
+    waypoint: Float[Tensor, "b w"] | None = None
 
     def select(self, *roles: TokenRole) -> tuple[Float[Tensor, "l b m d"], Bool[Tensor, "b m"]]:
         """Hidden states and mask of the tokens with any of ``roles``."""

@@ -13,6 +13,7 @@ from vla.backbones.nano import NanoConfig
 from vla.checkpoint import CheckpointError, read_weights, write_atomically, write_weights
 from vla.heads.bridge import BridgeConfig
 from vla.heads.mlp import MLPConfig
+from vla.heads.regression import waypoint_l1
 from vla.observation import ActionChunk, Observation
 
 BackboneConfig = NanoConfig
@@ -26,7 +27,12 @@ CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
 
 @dataclass(frozen=True, kw_only=True)
 class VLAConfig:
-    """Everything that fixes a network's shape. ``cameras`` names the views in order; images are (height, width) px."""
+    """Everything that fixes a network's shape, and its training objective.
+
+    ``cameras`` names the views in order; images are (height, width) px. ``waypoint_dims`` are the numbers of the state
+    (usually the tool's position) whose value at the next keyframe the backbone learns to predict beside the
+    head's own loss, weighted by ``waypoint_weight``; none for a backbone that predicts no waypoint.
+    """
 
     backbone: BackboneConfig = field(default_factory=NanoConfig)
     head: HeadConfig = field(default_factory=BridgeConfig)
@@ -35,6 +41,8 @@ class VLAConfig:
     state_dim: int
     action_dim: int
     horizon: int
+    waypoint_dims: tuple[int, ...] = ()
+    waypoint_weight: float = 1.0
 
     def __post_init__(self) -> None:
         sizes = (self.state_dim, self.action_dim, self.horizon, *self.image_size_px)
@@ -60,6 +68,7 @@ class VLAConfig:
             "head": _untag("head", data["head"], HEADS),
             "cameras": tuple(data["cameras"]),
             "image_size_px": tuple(data["image_size_px"]),
+            "waypoint_dims": tuple(data["waypoint_dims"]),
         }
         return cls(**values)
 
@@ -71,19 +80,33 @@ class VLA(nn.Module):
         super().__init__()
         self.config = config
         self.backbone = config.backbone.build(
-            state_dim=config.state_dim, views=len(config.cameras), image_size_px=config.image_size_px
+            state_dim=config.state_dim,
+            views=len(config.cameras),
+            image_size_px=config.image_size_px,
+            waypoint_dim=len(config.waypoint_dims),
         )
         self.head = config.head.build(
             backbone=self.backbone, state_dim=config.state_dim, horizon=config.horizon, action_dim=config.action_dim
         )
 
-    def forward(self, observation: Observation, target: ActionChunk) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
+    def forward(
+        self, observation: Observation, target: ActionChunk, *, locate_only: bool = False
+    ) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
         """The loss, so that wrappers which hook ``forward`` (DDP, FSDP) see the training step."""
-        return self.head.loss(self.backbone(observation), target)
+        if locate_only:
+            return waypoint_l1(self.backbone.locate(observation), target)
+        features = self.backbone(observation)
+        loss, numbers = self.head.loss(features, target)
+        if target.waypoint is None or features.waypoint is None:
+            return loss, numbers
+        waypoint_loss, waypoint_numbers = waypoint_l1(features.waypoint, target)
+        return loss + self.config.waypoint_weight * waypoint_loss, numbers | waypoint_numbers
 
-    def loss(self, observation: Observation, target: ActionChunk) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
-        """Scalar loss and detached scalars to log."""
-        return self(observation, target)
+    def loss(
+        self, observation: Observation, target: ActionChunk, *, locate_only: bool = False
+    ) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
+        """Scalar loss and detached scalars to log; with ``locate_only`` that of the waypoint alone."""
+        return self(observation, target, locate_only=locate_only)
 
     @torch.no_grad()
     def act(self, observation: Observation) -> Float[Tensor, "b h a"]:

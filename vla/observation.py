@@ -37,7 +37,11 @@ class Observation:
 
 @dataclass(frozen=True, kw_only=True)
 class ActionChunk:
-    """Normalised actions of the next h control steps; ``valid`` is False past the episode's end."""
+    """Normalised actions of the next h control steps; ``valid`` is False past the episode's end.
+
+    ``waypoint`` is what the backbone is to predict: chosen numbers of the normalised state at the next keyframe.
+    """
 
     actions: Float[Tensor, "b h a"]
     valid: Bool[Tensor, "b h"]
+    waypoint: Float[Tensor, "b w"] | None = None

@@ -14,6 +14,7 @@ from vla.heads.bridge import BridgeConfig
 from vla.heads.mlp import MLPConfig
 
 if TYPE_CHECKING:
+    from envs.specs import EmbodimentSpec
     from policies.imitation.trainer import TrainSummary
     from vla.model import VLAConfig
 
@@ -83,7 +84,13 @@ def network_config(config: Config) -> "VLAConfig":
         state_dim=embodiment.state_dim,
         action_dim=embodiment.action_dim,
         horizon=config.horizon,
+        waypoint_dims=waypoint_dims(embodiment),
     )
+
+
+def waypoint_dims(embodiment: "EmbodimentSpec") -> tuple[int, ...]:
+    """The numbers of the state that say where the tool is: metres in the world."""
+    return tuple(i for i, dim in enumerate(embodiment.state) if (dim.unit, dim.frame) == ("m", "world"))
 
 
 def train_in(config: Config, vla_config: "VLAConfig", run_dir: Path, *, resume: bool) -> "TrainSummary":

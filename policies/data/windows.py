@@ -12,6 +12,7 @@ from torch import Tensor
 
 from envs.specs import ACTION_KEY, STATE_KEY, depth_key, extrinsics_key, image_key, intrinsics_key
 from policies.data.dataset import DemonstrationDataset
+from policies.data.keyframes import next_keyframe, since_segment_start
 
 CameraKey = Callable[[str], str]
 """From a camera's name to the key of one of its fields; one of the functions of ``envs.specs``."""
@@ -24,7 +25,7 @@ class WindowBatch:
     ``images`` are RGB 0…255, views in the order of ``WindowConfig.cameras``. ``actions`` are those of
     the present step and the ``h − 1`` after it; past the episode's end the last one is repeated and
     ``valid`` is False. ``text`` indexes ``Windows.instructions``. ``depth`` is metres; ``intrinsics``
-    pixels; ``T_world_cam`` metres, OpenCV camera frame.
+    pixels; ``T_world_cam`` metres, OpenCV camera frame. ``keyframe_state`` is the state at the next keyframe.
     """
 
     images: UInt8[Tensor, "b t v h w 3"]
@@ -32,6 +33,7 @@ class WindowBatch:
     actions: Float[Tensor, "b h a"]
     valid: Bool[Tensor, "b h"]
     text: Int[Tensor, " b"]
+    keyframe_state: Float[Tensor, "b d"]
     depth: Float[Tensor, "b t v h w"] | None = None
     intrinsics: Float[Tensor, "b t v 3 3"] | None = None
     T_world_cam: Float[Tensor, "b t v 4 4"] | None = None
@@ -74,12 +76,17 @@ class Windows:
         self._text = np.array([text_index[record.instruction] for record in dataset.records])
         self._states = dataset.load(STATE_KEY)
         self._actions = dataset.load(ACTION_KEY)
+        self._keyframes = next_keyframe(self._actions, dataset.end_frames, dataset.embodiment)
         kept = (intrinsics_key, extrinsics_key) if config.geometry else ()
         kept += self._picture_keys() if self.in_memory else ()
         self._kept: dict[CameraKey, Tensor] = {key: self._load_views(key) for key in kept}
 
     def __len__(self) -> int:
         return self.dataset.num_frames
+
+    def segment_starts(self, length: int) -> Int[np.ndarray, " m"]:
+        """The first ``length`` frames of every motion from one keyframe to the next."""
+        return np.flatnonzero(since_segment_start(self._keyframes) < length)
 
     @property
     def picture_bytes(self) -> int:
@@ -113,6 +120,7 @@ class Windows:
             actions=torch.from_numpy(self._actions[np.minimum(ahead, last[:, None])]),
             valid=torch.from_numpy(ahead <= last[:, None]),
             text=torch.from_numpy(self._text[episode]),
+            keyframe_state=torch.from_numpy(self._states[self._keyframes[frames]]),
             depth=self._views(depth_key, seen) if self.config.depth else None,
             intrinsics=self._views(intrinsics_key, seen) if self.config.geometry else None,
             T_world_cam=self._views(extrinsics_key, seen) if self.config.geometry else None,

@@ -14,10 +14,13 @@ class TrainConfig:
     ``batch_size`` is the batch of one optimiser step; ``accumulate`` cuts it into that many pieces, which
     changes the memory needed and not the gradient. ``precision`` ``bf16`` is autocast on CUDA and is
     refused elsewhere. ``threads`` is torch's intra-op thread count on the CPU, 0 leaves it as it is.
+    The first ``locate_steps`` train nothing but the waypoint, on the starts of motions, where neither state nor
+    momentum says where to go and the network must look; only where the network has one.
     Each of ``save_every`` steps leaves a checkpoint, of which the newest ``keep_last`` stay.
     """
 
     steps: int = 2000
+    locate_steps: int = 0
     batch_size: int = 64
     accumulate: int = 1
     lr: float = 1e-3
@@ -50,6 +53,8 @@ class TrainConfig:
             raise ValueError(f"lr and grad_clip must be positive, got {self.lr} and {self.grad_clip}")
         if not 0 <= self.warmup_steps <= self.steps:
             raise ValueError(f"warmup_steps must lie in 0…{self.steps} (the steps), got {self.warmup_steps}")
+        if not 0 <= self.locate_steps <= self.steps:
+            raise ValueError(f"locate_steps must lie in 0…{self.steps} (the steps), got {self.locate_steps}")
         if self.precision == "bf16" and not self.device.startswith("cuda"):
             raise ValueError(f"precision bf16 needs a CUDA device, got device {self.device!r}; use fp32 there")
 

@@ -13,6 +13,9 @@ from policies.data.dataset import DemonstrationDataset
 from policies.data.statistics import DatasetStatistics, FieldStatistics
 from policies.data.windows import WindowBatch, WindowConfig, batch_indices
 
+MOTION_START_FRAMES = 4
+"""How many frames after a keyframe count as the start of a motion."""
+
 
 class Demonstrations:
     """Windows of several stores (say, one per task) of one embodiment, joined end to end.
@@ -34,6 +37,9 @@ class Demonstrations:
                 )
         self._windows = [config.build(dataset) for dataset in self.datasets]
         self._ends = np.cumsum([len(windows) for windows in self._windows])
+        offsets = self._ends - [len(windows) for windows in self._windows]
+        starts = [w.segment_starts(MOTION_START_FRAMES) + at for w, at in zip(self._windows, offsets, strict=True)]
+        self._motion_starts = np.concatenate(starts)
         self.instructions = tuple(text for windows in self._windows for text in windows.instructions)
         self._first_text = np.cumsum([0, *(len(windows.instructions) for windows in self._windows[:-1])])
 
@@ -56,9 +62,15 @@ class Demonstrations:
             action=FieldStatistics.of(values[ACTION_KEY]),
         )
 
-    def batch(self, seed: int, step: int, batch_size: int) -> WindowBatch:
-        """The batch of optimiser step ``step``: a pure function of the arguments and the stores."""
-        frames = batch_indices(seed, step, batch_size, len(self))
+    def batch(self, seed: int, step: int, batch_size: int, *, motion_starts: bool = False) -> WindowBatch:
+        """The batch of optimiser step ``step``: a pure function of the arguments and the stores.
+
+        With ``motion_starts`` it is drawn from the first frames after each keyframe alone.
+        """
+        if motion_starts:
+            frames = self._motion_starts[batch_indices(seed, step, batch_size, len(self._motion_starts))]
+        else:
+            frames = batch_indices(seed, step, batch_size, len(self))
         owner = np.searchsorted(self._ends, frames, side="right")
         parts, places = [], []
         for index, windows in enumerate(self._windows):

@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -37,6 +37,7 @@ from vla.observation import ActionChunk, Observation
 log = logging.getLogger(__name__)
 
 CHECKPOINTS = "checkpoints"
+Batch = TypeVar("Batch", Observation, ActionChunk)
 
 
 class NonFiniteLossError(RuntimeError):
@@ -137,16 +138,17 @@ class Learner:
         every head's loss is the mean over.
         """
         config = self.config
-        batch = self.demonstrations.batch(config.seed, step, config.batch_size)
+        locate_only = bool(self.vla.config.waypoint_dims) and step < config.locate_steps
+        batch = self.demonstrations.batch(config.seed, step, config.batch_size, motion_starts=locate_only)
         observation, target = self._inputs(batch, step)
         seed_everything(config.seed, step, Draw.DROPOUT)
         self.optimizer.zero_grad(set_to_none=True)
         totals: dict[str, Tensor] = {}
         for piece in torch.arange(config.batch_size, device=self.device).chunk(config.accumulate):
-            part = ActionChunk(actions=target.actions[piece], valid=target.valid[piece])
+            part = rows(target, piece)
             share = part.valid.sum() / target.valid.sum()
             with torch.autocast(self.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
-                loss, numbers = self.vla.loss(observation_rows(observation, piece), part)
+                loss, numbers = self.vla.loss(rows(observation, piece), part, locate_only=locate_only)
             (loss * share).backward()
             for name, value in {"loss": loss.detach(), **numbers}.items():
                 totals[name] = totals.get(name, torch.zeros((), device=self.device)) + share * value
@@ -214,7 +216,11 @@ class Learner:
             state=self.normalization.state.normalize(state),
         )
         normalized = self.normalization.action.normalize(actions)
-        return observation, ActionChunk(actions=normalized, valid=batch.valid.to(self.device))
+        waypoint = None
+        if self.vla.config.waypoint_dims:
+            keyframe = self.normalization.state.normalize(batch.keyframe_state.to(self.device))
+            waypoint = keyframe[:, list(self.vla.config.waypoint_dims)]
+        return observation, ActionChunk(actions=normalized, valid=batch.valid.to(self.device), waypoint=waypoint)
 
     def _check_finite(self, values: dict[str, float], step: int) -> None:
         bad = {name: value for name, value in values.items() if not torch.isfinite(torch.tensor(value))}
@@ -244,10 +250,9 @@ class Learner:
             raise CheckpointError("the run cannot go on with other settings:\n  " + "\n  ".join(changed))
 
 
-def observation_rows(observation: Observation, rows: Tensor) -> Observation:
-    """The samples at ``rows`` of a batch."""
-    columns = {name: value[rows] for name, value in vars(observation).items() if value is not None}
-    return Observation(**columns)
+def rows(batch: Batch, index: Tensor) -> Batch:
+    """The samples at ``index`` of a batch."""
+    return type(batch)(**{name: value[index] for name, value in vars(batch).items() if value is not None})
 
 
 def _run_steps(

@@ -18,7 +18,16 @@ def record(path, seeds=range(12), num_envs=6):
 
 def tiny_network(horizon=4, cameras=("front",)):
     backbone = NanoConfig(
-        width=16, depth=1, heads=2, n_queries=2, channels=8, blocks=1, keypoints=2, patch_px=8, max_text_tokens=10
+        width=16,
+        depth=1,
+        heads=2,
+        n_queries=2,
+        channels=8,
+        blocks=1,
+        keypoints=2,
+        keypoints_per_token=1,
+        patch_px=8,
+        max_text_tokens=10,
     )
     return VLAConfig(
         backbone=backbone,
@@ -28,8 +37,19 @@ def tiny_network(horizon=4, cameras=("front",)):
         state_dim=2,
         action_dim=2,
         horizon=horizon,
+        waypoint_dims=(0, 1),
     )
 
 
 def tiny_training(**fields):
-    return TrainConfig(**{"steps": 20, "warmup_steps": 4, "batch_size": 8, "log_every": 3, "save_every": 5, **fields})
+    return TrainConfig(
+        **{
+            "steps": 20,
+            "locate_steps": 7,
+            "warmup_steps": 4,
+            "batch_size": 8,
+            "log_every": 3,
+            "save_every": 5,
+            **fields,
+        }
+    )

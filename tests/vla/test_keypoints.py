@@ -87,7 +87,7 @@ def test_unproject_undoes_projection(position, angles, point_cam):
 
 def readable_encoder(keypoints):
     """An encoder with depth whose tokens are the eight numbers themselves."""
-    encoder = KeypointEncoder(4, keypoints, 8, use_depth=True)
+    encoder = KeypointEncoder(4, keypoints, 8, per_token=1, use_depth=True)
     with torch.no_grad():
         encoder.position.weight.copy_(torch.eye(8))
         for parameter in (encoder.position.bias, encoder.content.weight, encoder.content.bias):
@@ -96,7 +96,7 @@ def readable_encoder(keypoints):
 
 
 def test_heatmaps_match_the_formula():
-    encoder = KeypointEncoder(4, 2, 8, use_depth=False)
+    encoder = KeypointEncoder(4, 2, 8, per_token=1, use_depth=False)
     maps, condition = torch.randn(1, 4, 2, 2), torch.randn(1, 8)
     _, position = encoder(maps, condition)
 

@@ -15,6 +15,7 @@ TINY = {
     "channels": 16,
     "blocks": 1,
     "keypoints": 3,
+    "keypoints_per_token": 1,
     "patch_px": 16,
 }
 STATE_DIM, ACTION_DIM, HORIZON, SIZE_PX = 5, 3, 4, (32, 48)

@@ -74,9 +74,9 @@ class KeypointEncoder(nn.Module):
     """Feature maps and an instruction to keypoint tokens: the instruction asks, every cell answers.
 
     The condition becomes ``keypoints`` queries, each cell of the map a key; their scaled dot products, softmaxed over
-    the cells, are the heatmaps. Each token is a linear map of its heatmap's expected position, its spread, and the
-    features under it; with ``use_depth`` also of its expected depth, the share of pixels with a reading, and
-    the world point in metres (0 without calibration or reading).
+    the cells, are the heatmaps. Each token stands for ``per_token`` of them: a linear map of their expected positions,
+    their spreads, and the features under them; with ``use_depth`` also of their expected depths, the shares of pixels
+    with a reading, and the world points in metres (0 without calibration or reading).
 
     A small object fills one cell of hundreds, so a heatmap must start out sharp: with queries and keys normalised and
     logits of standard deviation ``INITIAL_SHARPNESS``, some of the random queries single out objects from the first
@@ -86,21 +86,23 @@ class KeypointEncoder(nn.Module):
 
     INITIAL_SHARPNESS = 6.0
 
-    def __init__(self, channels: int, keypoints: int, width: int, *, use_depth: bool) -> None:
+    def __init__(self, channels: int, keypoints: int, width: int, *, per_token: int, use_depth: bool) -> None:
         super().__init__()
+        if keypoints % per_token:
+            raise ValueError(f"keypoints must be a multiple of per_token, got {keypoints} and {per_token}")
         self.use_depth = use_depth
-        self.keypoints = keypoints
+        self.keypoints, self.tokens = keypoints, keypoints // per_token
         self.query = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.Linear(width, keypoints * channels))
         self.key_norm = nn.LayerNorm(channels)
         self.query_norm = nn.LayerNorm(channels, elementwise_affine=False)
         self.log_sharpness = nn.Parameter(torch.full((keypoints, 1), math.log(self.INITIAL_SHARPNESS)))
-        self.position = nn.Linear(8 if use_depth else 3, width)
-        self.content = nn.Linear(channels, width)
+        self.position = nn.Linear(per_token * (8 if use_depth else 3), width)
+        self.content = nn.Linear(per_token * channels, width)
 
     def forward(
         self, maps: Float[Tensor, "m c h w"], condition: Float[Tensor, "m d"], views: DepthViews | None = None
-    ) -> tuple[Float[Tensor, "m k d"], Float[Tensor, "m k 2"]]:
-        """Keypoint tokens, and their positions (x, y) in [−1, 1]."""
+    ) -> tuple[Float[Tensor, "m n d"], Float[Tensor, "m k 2"]]:
+        """Tokens, and the position (x, y) in [−1, 1] of every keypoint."""
         keys = self.key_norm(maps.flatten(2).mT)
         with torch.autocast(maps.device.type, enabled=False):  # coordinates need all of float32's digits
             heatmaps = self._heatmaps(keys.float(), condition.float(), maps.shape[-2:])
@@ -109,8 +111,8 @@ class KeypointEncoder(nn.Module):
             if self.use_depth:
                 assert views is not None
                 numbers.append(_depth_numbers(heatmaps, position, views))
-            where = self.position(torch.cat(numbers, dim=-1))
-        what = heatmaps.flatten(2).to(keys.dtype) @ keys
+            where = self.position(torch.cat(numbers, dim=-1).reshape(len(maps), self.tokens, -1))
+        what = (heatmaps.flatten(2).to(keys.dtype) @ keys).reshape(len(maps), self.tokens, -1)
         return where + self.content(what), position
 
     def _heatmaps(

@@ -28,8 +28,8 @@ from vla.observation import Observation
 class NanoConfig:
     """Sizes of :class:`Nano`.
 
-    ``channels`` is the width of the image encoder and ``keypoints`` the number of heatmaps per view;
-    ``patch_px`` is the side of the square that one patch token covers, a multiple of 4. ``frames`` is
+    ``channels`` is the width of the image encoder and ``keypoints`` the number of heatmaps per view, of which
+    ``keypoints_per_token`` share a token; ``patch_px`` is the side of the square that one patch token covers, a multiple of 4. ``frames`` is
     the most images per view that an observation may hold. With ``use_depth`` the network also needs depth
     images, and each keypoint token carries its point in the world where cameras are calibrated.
     """
@@ -40,15 +40,16 @@ class NanoConfig:
     n_queries: int = 8
     channels: int = 32
     blocks: int = 2
-    keypoints: int = 16
+    keypoints: int = 64
+    keypoints_per_token: int = 8
     patch_px: int = 32
     max_text_tokens: int = 24
     frames: int = 1
     use_depth: bool = False
 
-    def build(self, *, state_dim: int, views: int, image_size_px: tuple[int, int]) -> "Nano":
+    def build(self, *, state_dim: int, views: int, image_size_px: tuple[int, int], waypoint_dim: int = 0) -> "Nano":
         """The network with fresh weights for these inputs; ``image_size_px`` is (height, width)."""
-        return Nano(self, state_dim=state_dim, views=views, image_size_px=image_size_px)
+        return Nano(self, state_dim=state_dim, views=views, image_size_px=image_size_px, waypoint_dim=waypoint_dim)
 
 
 class Prefix(NamedTuple):
@@ -65,7 +66,9 @@ class Nano(Backbone):
     ``ValueError`` for an observation whose shapes do not fit.
     """
 
-    def __init__(self, config: NanoConfig, *, state_dim: int, views: int, image_size_px: tuple[int, int]) -> None:
+    def __init__(
+        self, config: NanoConfig, *, state_dim: int, views: int, image_size_px: tuple[int, int], waypoint_dim: int
+    ) -> None:
         super().__init__()
         if config.patch_px % ImageEncoder.stride or any(side % config.patch_px for side in image_size_px):
             raise ValueError(
@@ -75,7 +78,7 @@ class Nano(Backbone):
         self.config = config
         self.width, self.depth, self.n_queries = config.width, config.depth, config.n_queries
         self.image_size_px = image_size_px
-        self.views, self.state_dim = views, state_dim
+        self.views, self.state_dim, self.waypoint_dim = views, state_dim, waypoint_dim
         self.grid = (image_size_px[0] // config.patch_px, image_size_px[1] // config.patch_px)
         self._tokenizer = NanoTokenizer(config.max_text_tokens)
 
@@ -83,16 +86,20 @@ class Nano(Backbone):
         self.text_encoder = TextEncoder(self._tokenizer.vocabulary_size, config.max_text_tokens, width)
         self.image_encoder = ImageEncoder(4 if config.use_depth else 3, config.channels, config.blocks)
         self.patch_encoder = nn.Conv2d(config.channels, width, cells, stride=cells)
-        self.keypoint_encoder = KeypointEncoder(config.channels, config.keypoints, width, use_depth=config.use_depth)
-        self.state_encoder = nn.Sequential(nn.Linear(state_dim, width), nn.GELU(), nn.Linear(width, width))
-        self.camera_embedding = _embedding(views, width)
+        self.keypoint_encoder = KeypointEncoder(
+            config.channels, config.keypoints, width, per_token=config.keypoints_per_token, use_depth=config.use_depth
+        )
+        self.state_encoder = _perceptron(state_dim, width, width)
+        self.camera_embedding = nn.Parameter(0.5 * torch.randn(views, width))  # each view asks its own questions
         self.view_embedding = _embedding(views, width)
         self.time_embedding = _embedding(config.frames, width)
         self.cell_embedding = _embedding(self.grid[0] * self.grid[1], width)
-        self.keypoint_embedding = _embedding(config.keypoints, width)
+        self.keypoint_embedding = _embedding(self.keypoint_encoder.tokens, width)
         self.role_embedding = _embedding(len(TokenRole), width)
         self.queries = _embedding(config.n_queries, width)
-        self.query_position = nn.Linear(views * config.keypoints * 2, config.n_queries * width)
+        positions = views * config.keypoints * 2
+        self.waypoint = _perceptron(positions + state_dim, 128, waypoint_dim) if waypoint_dim else None
+        self.query_position = nn.Linear(positions + waypoint_dim, config.n_queries * width)
         self.blocks = nn.ModuleList(Block(width, config.heads) for _ in range(config.depth))
 
     def tokenize(self, texts: Sequence[str]) -> tuple[Int[Tensor, "b n"], Bool[Tensor, "b n"]]:
@@ -103,7 +110,9 @@ class Nano(Backbone):
         text, pooled = self.text_encoder(observation.text, observation.text_mask)
         patches, keypoints, positions = self._encode_images(observation, pooled)
         state = self.state_encoder(observation.state)[:, None]
-        queries = self.queries + self.query_position(positions).unflatten(-1, (self.n_queries, -1))
+        waypoint = self._waypoint(positions, observation.state)
+        places = positions if waypoint is None else torch.cat([positions, waypoint], dim=-1)
+        queries = self.queries + self.query_position(places).unflatten(-1, (self.n_queries, -1))
         always = observation.text_mask.new_ones(len(state), 1)
         parts = {
             TokenRole.IMAGE: patches,
@@ -120,7 +129,20 @@ class Nano(Backbone):
             x = block(x, bias)
             hidden.append(x)
         layout = self._layout(frames=observation.images.shape[1], text_tokens=text.shape[1])
-        return Features(hidden=torch.stack(hidden), mask=mask, layout=layout, state=observation.state)
+        return Features(
+            hidden=torch.stack(hidden), mask=mask, layout=layout, state=observation.state, waypoint=waypoint
+        )
+
+    def locate(self, observation: Observation) -> Float[Tensor, "b w"]:
+        self._check(observation)
+        _, pooled = self.text_encoder(observation.text, observation.text_mask)
+        _, _, positions = self._encode_images(observation, pooled)
+        waypoint = self._waypoint(positions, observation.state)
+        return super().locate(observation) if waypoint is None else waypoint
+
+    def _waypoint(self, positions: Float[Tensor, "b p"], state: Float[Tensor, "b s"]) -> Float[Tensor, "b w"] | None:
+        """Where the robot goes next, told from where things are and where it is."""
+        return None if self.waypoint is None else self.waypoint(torch.cat([positions, state], dim=-1))
 
     def _encode_images(
         self, observation: Observation, text: Float[Tensor, "b d"]
@@ -172,7 +194,7 @@ class Nano(Backbone):
         views = torch.arange(self.views, device=device)
         counts = {
             TokenRole.IMAGE: frames * self.views * len(cells),
-            TokenRole.KEYPOINT: frames * self.views * self.config.keypoints,
+            TokenRole.KEYPOINT: frames * self.views * self.keypoint_encoder.tokens,
             TokenRole.TEXT: text_tokens,
             TokenRole.STATE: 1,
             TokenRole.QUERY: self.n_queries,
@@ -180,7 +202,7 @@ class Nano(Backbone):
         role = torch.cat([torch.full((n,), int(kind), device=device) for kind, n in counts.items()])
         view, cell = torch.full_like(role, -1), torch.full((len(role), 2), -1, device=device)
         view[role == TokenRole.IMAGE] = views.repeat_interleave(len(cells)).repeat(frames)
-        view[role == TokenRole.KEYPOINT] = views.repeat_interleave(self.config.keypoints).repeat(frames)
+        view[role == TokenRole.KEYPOINT] = views.repeat_interleave(self.keypoint_encoder.tokens).repeat(frames)
         cell[role == TokenRole.IMAGE] = cells.repeat(frames * self.views, 1)
         return TokenLayout(role=role, view=view, cell=cell)
 
@@ -215,3 +237,7 @@ def prefix_bias(mask: Bool[Tensor, "b n"], n_queries: int, dtype: torch.dtype) -
 
 def _embedding(count: int, width: int) -> nn.Parameter:
     return nn.Parameter(0.02 * torch.randn(count, width))
+
+
+def _perceptron(size_in: int, hidden: int, size_out: int) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(size_in, hidden), nn.GELU(), nn.Linear(hidden, size_out))

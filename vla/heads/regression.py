@@ -1,4 +1,4 @@
-"""The L1 objective of the heads that regress a chunk directly."""
+"""L1 objectives: of the heads that regress a chunk directly, and of the waypoint."""
 
 from jaxtyping import Float
 from torch import Tensor
@@ -21,3 +21,17 @@ def masked_l1(predicted: Float[Tensor, "b h a"], target: ActionChunk) -> tuple[F
     counts = target.valid.sum(dim=0).clamp(min=1)
     loss = error.sum() / target.valid.sum().clamp(min=1)
     return loss, {"l1": loss.detach(), "l1_first": (error.detach().sum(dim=0) / counts)[0]}
+
+
+def waypoint_l1(predicted: Float[Tensor, "b w"], target: ActionChunk) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
+    """Mean |predicted − target| of the waypoint, each sample weighted by its valid steps as in :func:`masked_l1`.
+
+    Raises ``ValueError`` when the target has no waypoint of that shape.
+    """
+    if target.waypoint is None or target.waypoint.shape != predicted.shape:
+        given = None if target.waypoint is None else tuple(target.waypoint.shape)
+        raise ValueError(f"expected a target waypoint of shape {tuple(predicted.shape)}, got {given}")
+    weight = target.valid.sum(dim=1)
+    error = (predicted - target.waypoint).abs().mean(dim=-1)
+    loss = (error * weight).sum() / weight.sum().clamp(min=1)
+    return loss, {"waypoint_l1": loss.detach()}
