@@ -6,15 +6,18 @@ from vla.backbones.nano import NanoConfig
 from vla.heads.bridge import BridgeConfig
 from vla.heads.mlp import MLPConfig
 
+LAPTOP = TrainConfig(steps=3000, locate_steps=800, lr=2e-3, warmup_steps=50, save_every=500, threads=1)
+"""Training that fits a laptop's CPU; a second thread gains little there and loses much when anything else runs."""
+
 
 def nano_bridge() -> Config:
     """The small vision-language network with the bridge head: the default."""
-    return Config(name="nano-bridge", backbone=NanoConfig(), head=BridgeConfig(), train=TrainConfig())
+    return Config(name="nano-bridge", backbone=NanoConfig(), head=BridgeConfig(), train=LAPTOP)
 
 
 def nano_mlp() -> Config:
     """The same network with a plain MLP on its last layer: the baseline of the bridge head."""
-    return Config(name="nano-mlp", backbone=NanoConfig(), head=MLPConfig(), train=TrainConfig())
+    return Config(name="nano-mlp", backbone=NanoConfig(), head=MLPConfig(), train=LAPTOP)
 
 
 def debug() -> Config:

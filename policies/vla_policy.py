@@ -32,9 +32,9 @@ class VLAPolicy(Policy):
     def __init__(
         self, vla: VLA, normalization: Normalization, embodiment: EmbodimentSpec, replan_interval: int | None = None
     ) -> None:
-        """``replan_interval`` is by default the whole horizon. ``ValueError`` where network and robot do not fit."""
+        """``replan_interval`` is by default half the horizon. ``ValueError`` where network and robot do not fit."""
         horizon = vla.config.horizon
-        super().__init__(embodiment, horizon, horizon if replan_interval is None else replan_interval)
+        super().__init__(embodiment, horizon, (horizon + 1) // 2 if replan_interval is None else replan_interval)
         check_fit(vla, embodiment)
         self.vla = vla.eval()
         self.normalization = normalization

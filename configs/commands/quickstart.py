@@ -31,7 +31,7 @@ class Config:
 
     tasks: tuple[str, ...] = ("reach", "pick", "place")
     """Tasks that one policy learns together."""
-    demonstrations: int = 300
+    demonstrations: int = 350
     """Expert episodes per task."""
     episodes: int = 50
     """Evaluation episodes per task, on seeds and phrasings that no demonstration has."""
@@ -41,7 +41,9 @@ class Config:
     """Worlds stepped at once; it changes the speed and no result."""
     env: EnvConfig = field(default_factory=EnvConfig)
     """The simulated worlds."""
-    noise: ExecutionNoise = field(default_factory=ExecutionNoise)
+    noise: ExecutionNoise = ExecutionNoise(
+        std=0.5, hold_steps=3, probability=0.25, exempt=("gripper", "rx", "ry", "rz")
+    )
     """Disturbance of the demonstrations' execution."""
     training: train.Config = field(default_factory=nano_bridge)
     """The network and its training; the data are those demonstrated here."""

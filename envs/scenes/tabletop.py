@@ -25,7 +25,7 @@ BIN_COLOURS: dict[str, tuple[float, float, float]] = {"white": (0.95, 0.95, 0.95
 
 CUBE_HALF_M = 0.02
 CUBE_MASS_KG = 0.05
-BIN_HALF_M = 0.055
+BIN_HALF_M = 0.065
 BIN_WALL_M = 0.03
 _BIN_THICKNESS_M = 0.004
 _PARKED_M = (0.0, 0.0, -5.0)

@@ -30,7 +30,7 @@ def above(point: Float[Tensor, "n 3"], sensed: Sensed, clearance_m: float = HOVE
 def at_grasp(sensed: Sensed, cube: Float[Tensor, "n 3"]) -> Bool[Tensor, " n"]:
     """Is the tool around ``cube``, ready to close?"""
     error = (sensed.tool_position - cube).abs()
-    return (error[:, :2].amax(-1) < 0.012) & (error[:, 2] < 0.012)
+    return (error[:, :2].amax(-1) < 0.015) & (error[:, 2] < 0.015)
 
 
 def holds(sensed: Sensed, cube: Float[Tensor, "n 3"]) -> Bool[Tensor, " n"]:

@@ -1,7 +1,7 @@
 """Place: put the named cube into the named bin.
 
 *Randomisation*: 2–4 cubes of distinct colours in a 3 × 2 grid, displaced by ±2 cm and turned by ±0.3 rad; a white and
-a black bin left and right of them, sides drawn, each displaced by ±3 cm. *Success*: the named cube lies inside the
+a black bin left and right of them, sides drawn, each displaced by ±2 cm. *Success*: the named cube lies inside the
 named bin and the gripper has let go.
 """
 
@@ -18,7 +18,7 @@ from envs.tasks.pick import lift
 
 CELLS_M = [(x, y) for x in (0.36, 0.48, 0.60) for y in (-0.06, 0.06)]
 CARRY_M = 0.14
-RELEASE_M = 0.06
+RELEASE_M = 0.07
 
 
 class Place(Task):
@@ -44,8 +44,8 @@ class Place(Task):
 
     def sample(self, random: EpisodeRandom) -> Layout:
         n = len(random)
-        sides = torch.tensor([[0.48, 0.24, 0.0], [0.48, -0.24, 0.0]]).expand(n, 2, 3)
-        offset = random.uniform("bin_jitter", 4, -0.03, 0.03).reshape(n, 2, 2)
+        sides = torch.tensor([[0.48, 0.25, 0.0], [0.48, -0.25, 0.0]]).expand(n, 2, 3)
+        offset = random.uniform("bin_jitter", 4, -0.02, 0.02).reshape(n, 2, 2)
         return Layout(
             **scatter_cubes(random, self.num_cubes, CELLS_M, 0.02),
             bin_position=sides + torch.cat((offset, torch.zeros(n, 2, 1)), -1),
@@ -76,10 +76,10 @@ class Place(Task):
         high_enough = (sensed.tool_position[:, 2] > CARRY_M - 0.03) | (sideways < 0.08)
         height = RELEASE_M + (3 * (sideways - 0.015)).clamp(0, CARRY_M - RELEASE_M)
         over_bin = torch.cat((bin_position[:, :2], height[:, None]), -1)
-        release = (sideways < 0.025) & (sensed.tool_position[:, 2] < RELEASE_M + 0.02)
+        release = (sideways < 0.04) & (sensed.tool_position[:, 2] < RELEASE_M + 0.045)
         carry = move_to(sensed, over_bin, (~release).float())
         # Once let go inside the bin, back off upwards with the fingers open.
-        inside = (sideways < BIN_HALF_M) & (cube[:, 2] < RELEASE_M + 0.02)
+        inside = (sideways < BIN_HALF_M) & (cube[:, 2] < RELEASE_M + 0.045)
         up = torch.cat((sensed.tool_position[:, :2], torch.full_like(height[:, None], CARRY_M)), -1)
         retreat = move_to(sensed, up, torch.zeros_like(height))
         action = torch.where((held & high_enough)[:, None], carry, grasp)

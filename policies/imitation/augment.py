@@ -26,7 +26,7 @@ class AugmentConfig:
     enough that no colour takes another's name. There is no hue rotation, since instructions name colours.
     """
 
-    shift_fraction: float = 0.05
+    shift_fraction: float = 0.016
     brightness: float = 0.2
     contrast: float = 0.2
     saturation: float = 0.2

@@ -27,9 +27,9 @@ class TrainConfig:
     min_lr_ratio: float = 0.05
     warmup_steps: int = 100
     weight_decay: float = 1e-4
-    betas: tuple[float, float] = (0.9, 0.95)
+    betas: tuple[float, float] = (0.9, 0.999)
     grad_clip: float = 1.0
-    ema_decay: float = 0.999
+    ema_decay: float = 0.995
     precision: Literal["fp32", "bf16"] = "fp32"
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     state_normalization: NormalizationMode = NormalizationMode.MEAN_STD
