@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from report import machine, print_table, versions, write_json
+from report import print_table, write_json
 
 from envs.vector import TaskEnv
 
@@ -35,7 +35,7 @@ def main() -> None:
         row["vla_best_over_this"] = round(best / row["steps_per_s"], 1)
     print_table(rows)
     if arguments.json:
-        write_json(arguments.json, "sim", {"rows": rows, "machine": machine(), "versions": versions()}, seeds=[0])
+        write_json(arguments.json, "sim", {"rows": rows}, seeds=[0])
 
 
 def ours(task: str, worlds: list[int], seconds: float) -> list[dict]:

@@ -29,9 +29,9 @@ class NanoConfig:
     """Sizes of :class:`Nano`.
 
     ``channels`` is the width of the image encoder and ``keypoints`` the number of heatmaps per view, of which
-    ``keypoints_per_token`` share a token; ``patch_px`` is the side of the square that one patch token covers, a multiple of 4. ``frames`` is
-    the most images per view that an observation may hold. With ``use_depth`` the network also needs depth
-    images, and each keypoint token carries its point in the world where cameras are calibrated.
+    ``keypoints_per_token`` share a token; ``patch_px`` is the side of the square that one patch token covers, a
+    multiple of 4. ``frames`` is the most images per view that an observation may hold. With ``use_depth`` the network
+    also needs depth images, and keypoint tokens carry points in the world where cameras are calibrated.
     """
 
     width: int = 96
