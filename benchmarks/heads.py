@@ -1,4 +1,4 @@
-"""Bridge head against a plain MLP: same backbone, demonstrations, steps and evaluation episodes, several training seeds.
+"""Bridge head against a plain MLP: same backbone, data, steps and evaluation episodes, several training seeds.
 
     python benchmarks/heads.py [--data FOLDER] [--steps 2000] [--seeds 0 1 2] [--episodes 50] [--jobs 2] [--json PATH]
 
@@ -111,8 +111,8 @@ def summarise(
     gap = paired_difference(pooled["bridge"], pooled["mlp"])
     inside = "inside the noise" if gap.lo <= 0 <= gap.hi else "outside the noise"
     verdict = (
-        f"bridge − mlp: {gap.value:+.1%} (95 % interval {gap.lo:+.1%} … {gap.hi:+.1%}, p = {gap.p_value:.3g}): {inside} "
-        "of evaluation episodes; training seeds vary besides"
+        f"bridge − mlp: {gap.value:+.1%} (95 % interval {gap.lo:+.1%} … {gap.hi:+.1%}, p = {gap.p_value:.3g}): "
+        f"{inside} of evaluation episodes; training seeds vary besides"
     )
     return rows, {"difference": {"value": gap.value, "lo": gap.lo, "hi": gap.hi, "p": gap.p_value}, "verdict": verdict}
 

@@ -2,14 +2,34 @@
 
 import pytest
 import torch
+from vector_env_contract import SEEDS, VectorEnvContract
 
 from envs.scenes.tabletop import CUBE_COLOURS, CUBE_HALF_M
-from envs.specs import STATE_KEY, TASK_KEY, depth_key, extrinsics_key, image_key, intrinsics_key
+from envs.specs import TASK_KEY, depth_key, extrinsics_key, image_key, intrinsics_key
 from envs.tasks import TASKS
 from envs.tasks.base import pick
 from envs.vector import TaskEnv
 
-SEEDS = [11, 12, 13]
+
+class TaskEnvContract(VectorEnvContract):
+    """The contract on the real simulator, with pictures and depth."""
+
+    task: str
+
+    def make(self, num_envs, max_episode_steps=None):
+        return TaskEnv(self.task, num_envs, image_size_px=(32, 32), depth=True, max_episode_steps=max_episode_steps)
+
+
+class TestReach(TaskEnvContract):
+    task = "reach"
+
+
+class TestPick(TaskEnvContract):
+    task = "pick"
+
+
+class TestPlace(TaskEnvContract):
+    task = "place"
 
 
 @pytest.fixture(params=sorted(TASKS))
@@ -17,110 +37,6 @@ def env(request):
     env = TaskEnv(request.param, 3, image_size_px=(32, 32), depth=True)
     yield env
     env.close()
-
-
-def _equal(a, b):
-    return all(a[key] == b[key] if key == TASK_KEY else torch.equal(a[key], b[key]) for key in a)
-
-
-def _expert_chunk(env, horizon):
-    """Expert actions of the next steps, found by playing them on a twin."""
-    twin = TaskEnv(env.task_name, env.num_envs, render=False)
-    twin.reset(SEEDS)
-    actions = []
-    for _ in range(horizon):
-        actions.append(twin.expert_action())
-        twin.step(actions[-1])
-    twin.close()
-    return torch.stack(actions, 1)
-
-
-def test_observations_have_the_promised_shapes(env):
-    observation = env.reset(SEEDS)
-    assert observation[STATE_KEY].shape == (3, env.embodiment.state_dim)
-    assert len(observation[TASK_KEY]) == 3 and all(observation[TASK_KEY])
-    for camera in env.embodiment.cameras:
-        assert observation[image_key(camera.name)].shape == (3, 32, 32, 3)
-        assert observation[image_key(camera.name)].dtype == torch.uint8
-        assert observation[depth_key(camera.name)].shape == (3, 32, 32)
-        assert observation[intrinsics_key(camera.name)].shape == (3, 3, 3)
-        assert observation[extrinsics_key(camera.name)].shape == (3, 4, 4)
-    low, high = (torch.tensor([getattr(d, side) for d in env.embodiment.state]) for side in ("low", "high"))
-    assert bool(((observation[STATE_KEY] >= low) & (observation[STATE_KEY] <= high)).all())
-
-
-def test_a_chunk_equals_its_single_steps(env):
-    chunk = _expert_chunk(env, 6)
-    env.reset(SEEDS)
-    whole = env.step_chunk(chunk)
-    env.reset(SEEDS)
-    reward = torch.zeros(3)
-    for action in chunk.unbind(1):
-        last = env.step(action)
-        reward += last.reward
-    assert _equal(whole.observation, last.observation)
-    assert torch.equal(whole.reward, reward)
-    assert torch.equal(whole.steps, torch.full((3,), 6))
-
-
-def test_an_episode_does_not_depend_on_its_neighbours(env):
-    chunk = _expert_chunk(env, 8)
-    env.reset(SEEDS)
-    together = env.step_chunk(chunk).observation
-    alone_env = TaskEnv(env.task_name, 1, image_size_px=(32, 32), depth=True)
-    first = alone_env.reset(SEEDS[1:2])
-    alone = alone_env.step_chunk(chunk[1:2]).observation
-    alone_env.close()
-    for key, value in alone.items():
-        assert value == [together[key][1]] if key == TASK_KEY else torch.equal(value[0], together[key][1])
-    assert _equal({k: v[1:2] for k, v in env.reset(SEEDS).items()}, first)
-
-
-def test_the_same_seed_gives_the_same_episode_twice(env):
-    chunk = _expert_chunk(env, 5)
-    runs = []
-    for _ in range(2):
-        env.reset(SEEDS)
-        runs.append(env.step_chunk(chunk).observation)
-    assert _equal(*runs)
-
-
-def test_reset_by_mask_touches_no_other_world(env):
-    env.reset(SEEDS)
-    before = env.step_chunk(_expert_chunk(env, 4)).observation
-    mask = torch.tensor([False, True, False])
-    after = env.reset([0, 99, 0], mask)
-    for key in before:
-        for world in (0, 2):
-            same = before[key][world] == after[key][world]
-            assert same if key == TASK_KEY else bool(same.all())
-    assert not torch.equal(before[STATE_KEY][1], after[STATE_KEY][1])
-    fresh = TaskEnv(env.task_name, 3, image_size_px=(32, 32), depth=True)
-    assert torch.equal(fresh.reset([99, 99, 99])[image_key("front")][1], after[image_key("front")][1])
-    fresh.close()
-
-
-def test_finished_worlds_stand_still():
-    env = TaskEnv("reach", 2, image_size_px=(32, 32), max_episode_steps=3)
-    env.reset([1, 2])
-    still = torch.zeros(2, 7)
-    for _ in range(3):
-        last = env.step(still)
-    assert bool(last.truncated.all()) and not bool(last.terminated.any())
-    moved = env.step(torch.full((2, 7), 0.04))
-    assert torch.equal(moved.steps, torch.zeros(2, dtype=torch.long))
-    assert torch.equal(moved.reward, torch.zeros(2)) and _equal(moved.observation, last.observation)
-    env.close()
-
-
-def test_success_terminates_and_pays_once(env):
-    env.reset(SEEDS)
-    total = torch.zeros(3)
-    for _ in range(env.max_episode_steps):
-        last = env.step(env.expert_action())
-        total += last.reward
-    assert bool(last.success.all()) and bool(last.terminated.all()) and not bool(last.truncated.any())
-    assert torch.equal(total, torch.ones(3))
 
 
 def test_dense_reward_sums_to_the_gain_in_potential(env):
