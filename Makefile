@@ -3,7 +3,7 @@
 # make check        the same without the tests
 # make install      the virtual environment alone
 #
-# TORCH_INDEX=URL   a package index for PyTorch's own build, e.g. https://download.pytorch.org/whl/cpu
+# TORCH_INDEX=URL   a package index for PyTorch's own build, such as its CPU builds
 # EXTRAS=test,peft  what to install beside the core
 # PYTHON=…  VENV=…  interpreter (3.11 or newer) and folder of the virtual environment
 

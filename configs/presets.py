@@ -24,7 +24,9 @@ def debug() -> Config:
     """A tiny network and a few steps: does everything hold together?"""
     return Config(
         name="debug",
-        backbone=NanoConfig(width=32, depth=2, heads=2, n_queries=2, channels=8, blocks=1, keypoints=2),
+        backbone=NanoConfig(
+            width=32, depth=2, heads=2, n_queries=2, channels=8, blocks=1, keypoints=2, keypoints_per_token=1
+        ),
         head=BridgeConfig(heads=2),
         train=TrainConfig(steps=20, locate_steps=5, batch_size=8, warmup_steps=2, log_every=5, save_every=10),
     )

@@ -11,7 +11,18 @@ from policies.data.dataset import DemonstrationDataset
 from policies.imitation.metrics import METRICS_FILE
 
 SMALL = ["--env.image-size-px", "32", "--env.threads", "1"]
-SHORT = ["--train.steps", "6", "--train.save-every", "3", "--train.log-every", "1", "--train.threads", "1"]
+SHORT = [
+    "--train.steps",
+    "6",
+    "--train.locate-steps",
+    "2",
+    "--train.save-every",
+    "3",
+    "--train.log-every",
+    "1",
+    "--train.threads",
+    "1",
+]
 
 
 @pytest.fixture(scope="module")
