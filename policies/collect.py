@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor
 
 from envs.specs import ACTION_KEY, TASK_KEY, EmbodimentSpec, VectorEnv
@@ -20,6 +19,7 @@ from policies.data.episode import Episode
 from policies.data.layout import DatasetError
 from policies.data.writer import DemonstrationWriter
 from policies.policy import Policy
+from policies.progress import progress_bar
 
 FAILED_FILE = "failed_seeds.json"
 
@@ -84,7 +84,7 @@ def collect(
     began = time.perf_counter()
     noted = {**(settings or {}), "execution_noise": json.loads(json.dumps(asdict(noise)))}
     recorded = failures = frames = 0
-    with _writer(env, path, seeds, noted) as writer, _progress(show_progress) as progress:
+    with _writer(env, path, seeds, noted) as writer, progress_bar(show_progress) as progress:
         keys = [spec.key for spec in writer.header.fields]
         failed = _failed_seeds(path)
         tried = failed.get(env.task_name, set()) | _recorded_seeds(path, env.task_name)
@@ -186,15 +186,3 @@ def _note_failure(path: Path, failed: dict[str, set[int]], task: str, seed: int)
     failed.setdefault(task, set()).add(seed)
     content = {name: sorted(seeds) for name, seeds in sorted(failed.items())}
     write_text_atomically(path / FAILED_FILE, json.dumps(content))
-
-
-def _progress(show: bool) -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[note]}"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        disable=not show,
-    )

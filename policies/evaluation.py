@@ -11,12 +11,12 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor
 
 from envs.specs import TASK_KEY, VectorEnv, image_key
 from policies.intervals import Interval, wilson
 from policies.policy import Policy
+from policies.progress import progress_bar
 
 Instructions = Literal["given", "shuffled"]
 
@@ -118,15 +118,15 @@ def evaluate(
     episodes: list[EpisodeResult] = []
     videos: list[EpisodeVideo] = []
     latency_s: list[float] = []
-    with _progress(show_progress) as progress:
-        bar = progress.add_task(f"{env.task_name} ({instructions})", total=len(seeds), success="")
+    with progress_bar(show_progress) as progress:
+        bar = progress.add_task(f"{env.task_name} ({instructions})", total=len(seeds), note="")
         for wave in waves:
             filmed = min(len(wave), max(0, record_videos - len(videos)))
             records, films = _run_wave(env, policy, wave, instructions, filmed, camera, latency_s)
             episodes += records
             videos += films
             rate = sum(episode.success for episode in episodes) / len(episodes)
-            progress.update(bar, completed=len(episodes), success=f"success {rate:.0%}")
+            progress.update(bar, completed=len(episodes), note=f"success {rate:.0%}")
     return EvaluationResult(
         task=env.task_name,
         instructions=instructions,
@@ -228,16 +228,3 @@ def _check_request(env: VectorEnv, policy: Policy, waves: list[list[int]], instr
             f"the policy is for {ours.name} (state {ours.state_dim}, action {ours.action_dim}), "
             f"the environment is {theirs.name} (state {theirs.state_dim}, action {theirs.action_dim})"
         )
-
-
-def _progress(show: bool) -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[success]}"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        disable=not show,
-        transient=False,
-    )

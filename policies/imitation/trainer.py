@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor
 
 from policies.data.windows import WindowBatch, WindowConfig
@@ -30,6 +29,7 @@ from policies.imitation.optimizer import WeightAverage, build_optimizer, learnab
 from policies.imitation.seeding import Draw, seed_everything
 from policies.network_input import InstructionTokens, network_images
 from policies.processors import Normalization
+from policies.progress import progress_bar
 from policies.vla_policy import VLAPolicy, check_fit
 from vla.model import VLAConfig
 from vla.observation import ActionChunk, Observation
@@ -260,7 +260,7 @@ def _run_steps(
 ) -> None:
     config = learner.config
     began = reported = time.perf_counter()
-    with _progress(show_progress) as progress:
+    with progress_bar(show_progress) as progress:
         bar = progress.add_task("train", total=config.steps, completed=start, note="")
         for step in range(start, config.steps):
             running.add(learner.step(step))
@@ -275,15 +275,3 @@ def _run_steps(
             if done % config.save_every == 0 or done == config.steps:
                 metrics.sync()
                 save_checkpoint(root, learner.state(done, running), learner.save_policy, config.keep_last)
-
-
-def _progress(show: bool) -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[note]}"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        disable=not show,
-    )
