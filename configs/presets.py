@@ -1,6 +1,6 @@
 """Complete training configs by name: what a preset fixes is written out in one function."""
 
-from configs.commands.train import Config
+from configs.training import Config
 from policies.imitation.config import TrainConfig
 from vla.backbones.nano import NanoConfig
 from vla.heads.bridge import BridgeConfig

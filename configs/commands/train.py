@@ -3,15 +3,12 @@
 vla train --resume RUN_DIR goes on with a run that was stopped.
 """
 
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from configs.run_directory import OUTPUTS, create_run_directory
-from policies.imitation.config import TrainConfig
-from vla.backbones.nano import NanoConfig
-from vla.heads.bridge import BridgeConfig
-from vla.heads.mlp import MLPConfig
+from configs.presets import PRESETS
+from configs.run_directory import create_run_directory
+from configs.training import Config
 
 if TYPE_CHECKING:
     from envs.specs import EmbodimentSpec
@@ -21,31 +18,8 @@ if TYPE_CHECKING:
 REPORT_FILE = "report.html"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Config:
-    """What to train, on which demonstrations, and how long."""
-
-    name: str = "nano-bridge"
-    """Goes into the run directory's name."""
-    data: tuple[Path, ...] = ()
-    """Folders of demonstrations of one robot; all their episodes are used."""
-    cameras: tuple[str, ...] = ()
-    """Views in the network's order; all of the robot's cameras by default."""
-    image_size_px: int | None = None
-    """Side of the square images that the network sees; by default the recorded size."""
-    horizon: int = 8
-    """Actions per chunk."""
-    backbone: NanoConfig = field(default_factory=NanoConfig)
-    head: BridgeConfig | MLPConfig = field(default_factory=BridgeConfig)
-    train: TrainConfig = field(default_factory=TrainConfig)
-    outputs: Path = OUTPUTS
-    """Folder that holds the runs."""
-
-
 def presets() -> dict[str, tuple[str, Config]]:
     """Complete configs to choose from, each with a line about it."""
-    from configs.presets import PRESETS
-
     return {name: ((make.__doc__ or "").strip(), make()) for name, make in PRESETS.items()}
 
 

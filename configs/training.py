@@ -1,0 +1,31 @@
+"""What a training run is."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from configs.run_directory import OUTPUTS
+from policies.imitation.config import TrainConfig
+from vla.backbones.nano import NanoConfig
+from vla.heads.bridge import BridgeConfig
+from vla.heads.mlp import MLPConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """What to train, on which demonstrations, and how long."""
+
+    name: str = "nano-bridge"
+    """Goes into the run directory's name."""
+    data: tuple[Path, ...] = ()
+    """Folders of demonstrations of one robot; all their episodes are used."""
+    cameras: tuple[str, ...] = ()
+    """Views in the network's order; all of the robot's cameras by default."""
+    image_size_px: int | None = None
+    """Side of the square images that the network sees; by default the recorded size."""
+    horizon: int = 8
+    """Actions per chunk."""
+    backbone: NanoConfig = field(default_factory=NanoConfig)
+    head: BridgeConfig | MLPConfig = field(default_factory=BridgeConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    outputs: Path = OUTPUTS
+    """Folder that holds the runs."""
