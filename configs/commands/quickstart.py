@@ -155,6 +155,7 @@ def _serve_once(config: Config, policy: Path) -> "EpisodeReport":
 def _summary(config: Config, outcome: Outcome, watch: Stopwatch) -> dict[str, Any]:
     """What ``summary.json`` holds."""
     from configs.machine import describe_run
+    from envs.tasks import make_task
 
     tasks = {}
     for given, shuffled, expert in zip(outcome.given, outcome.shuffled, outcome.expert, strict=True):
@@ -165,6 +166,7 @@ def _summary(config: Config, outcome: Outcome, watch: Stopwatch) -> dict[str, An
             "episodes": len(given.episodes),
             "expert_success": expert.success.value,
             "shuffled_success": shuffled.success.value,
+            "chance": make_task(given.task).chance,
         }
     return {
         "wall_s": watch.wall_s,
@@ -233,11 +235,11 @@ def _print_table(summary: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    columns = ("task", "success", "95 % interval", "shuffled", "expert", "episodes")
+    columns = ("task", "success", "95 % interval", "shuffled", "chance", "expert", "episodes")
     table = Table(*columns, box=None, header_style="bold")
     for name, task in summary["tasks"].items():
         interval = f"{task['lo']:.1%} … {task['hi']:.1%}"
-        rates = [f"{task[key]:.1%}" for key in ("shuffled_success", "expert_success")]
+        rates = [f"{task[key]:.1%}" for key in ("shuffled_success", "chance", "expert_success")]
         table.add_row(name, f"{task['success']:.1%}", interval, *rates, str(task["episodes"]))
     Console().print("", table)
     print(f"mean success {summary['mean_success']:.1%}; {summary['wall_s']:.0f} s in all")

@@ -21,6 +21,12 @@ class Task(ABC):
     num_cubes: ClassVar[int] = 4
     num_bins: ClassVar[int] = 0
 
+    @property
+    def chance(self) -> float:
+        """Success of a policy that does the right thing to a random cube (and bin), 2 … ``num_cubes`` being there."""
+        counts = range(2, self.num_cubes + 1)
+        return sum(1 / count for count in counts) / len(counts) / max(1, self.num_bins)
+
     @abstractmethod
     def sample(self, random: EpisodeRandom) -> Layout:
         """Draw every world's episode."""

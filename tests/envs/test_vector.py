@@ -75,6 +75,8 @@ def test_scenes_hold_two_to_four_cubes_and_the_instruction_names_one_of_them(env
     observation = many.reset(list(range(200)))
     present = many.layout.cube_present.sum(1)
     assert set(present.tolist()) == {2, 3, 4}
+    random_choice = (1 / present).mean().item() / max(1, many.task.num_bins)
+    assert abs(random_choice - many.task.chance) < 0.02
     assert bool(pick(many.layout.cube_present, many.layout.cube).all())
     names = list(CUBE_COLOURS)
     for sentence, colour in zip(observation[TASK_KEY], pick(many.layout.cube_colour, many.layout.cube), strict=True):
