@@ -15,7 +15,11 @@ from envs.kinematics import SerialChain
 
 @dataclass(frozen=True, kw_only=True)
 class DeltaPoseConfig:
-    """Limits and gains of :class:`DeltaPoseController`."""
+    """Limits and gains of :class:`DeltaPoseController`.
+
+    ``damping`` is λ of the least squares (m, rad); ``posture_gain`` the share of the way home that the arm's
+    spare freedom goes per step; ``leash_rad`` how far a commanded joint may be from the real one.
+    """
 
     max_translation_m: float = 0.04
     max_rotation_rad: float = 0.2

@@ -4,7 +4,8 @@ Importing this module registers every task as ``vla/<Task>-v0`` (``gymnasium.mak
 by itself). Thin wrappers turn the torch vector environment into numpy spaces; nothing here knows a task.
 """
 
-from typing import Any
+from numbers import Integral
+from typing import Any, ClassVar
 
 import gymnasium
 import numpy as np
@@ -62,20 +63,19 @@ class VectorTaskEnv(gymnasium.vector.VectorEnv):
     observation of its next episode. Episode k of world i, under ``reset(seed=s)``, has seed ``s + i + k·num_envs``.
     """
 
+    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"], "autoreset_mode": AutoresetMode.NEXT_STEP}
+
     def __init__(self, task: str, num_envs: int = 1, render_mode: str | None = None, **settings: Any) -> None:
+        _check_render_mode(render_mode, settings)
         self._env = TaskEnv(task, num_envs, **settings)
         self.num_envs = num_envs
         self.render_mode = render_mode
-        self.metadata = {
-            "render_modes": ["rgb_array"],
-            "render_fps": self._env.embodiment.control_rate_hz,
-            "autoreset_mode": AutoresetMode.NEXT_STEP,
-        }
+        self.metadata = {**type(self).metadata, "render_fps": self._env.embodiment.control_rate_hz}
         self._space = self.single_observation_space = observation_space(self._env.embodiment)
         self.single_action_space = action_space(self._env.embodiment)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
-        self._seeds = torch.arange(num_envs)
+        self._seeds = torch.arange(num_envs) + int(np.random.SeedSequence().generate_state(1)[0])
         self._done = torch.zeros(num_envs, dtype=torch.bool)
         self._last: dict[str, Any] = {}
 
@@ -86,13 +86,17 @@ class VectorTaskEnv(gymnasium.vector.VectorEnv):
         if options:
             raise ValueError(f"reset takes no options, got {sorted(options)}")
         if seed is None:
-            self._seeds = self._seeds + self.num_envs
+            seeds = self._seeds + self.num_envs
         else:
-            self._seeds = (
-                torch.as_tensor(seed) + torch.arange(self.num_envs) if isinstance(seed, int) else torch.tensor(seed)
+            seeds = (
+                torch.as_tensor(seed) + torch.arange(self.num_envs)
+                if isinstance(seed, Integral)
+                else torch.tensor(seed)
             )
         self._done = torch.zeros(self.num_envs, dtype=torch.bool)
-        return self._numpy(self._env.reset(self._seeds)), {}
+        observation = self._env.reset(seeds)
+        self._seeds = seeds
+        return self._numpy(observation), {}
 
     def step(self, actions: Any) -> tuple[dict[str, Any], np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         """One control step of every running world; finished ones start their next episode instead."""
@@ -111,8 +115,9 @@ class VectorTaskEnv(gymnasium.vector.VectorEnv):
         """The first camera's picture of every world, as last observed."""
         if self.render_mode is None:
             return None
-        key = image_key(self._env.embodiment.camera_names[0])
-        return tuple(self._last[key])
+        if not self._last:
+            raise RuntimeError("call reset before render")
+        return tuple(self._last[image_key(self._env.embodiment.camera_names[0])])
 
     def close_extras(self, **kwargs: Any) -> None:
         """Free the simulator."""
@@ -131,13 +136,15 @@ class VectorTaskEnv(gymnasium.vector.VectorEnv):
 class SingleEnv(gymnasium.Env):
     """One world behind gymnasium's single-environment interface."""
 
-    metadata = {"render_modes": ["rgb_array"], "render_fps": 20}  # noqa: RUF012
+    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"]}
 
     def __init__(self, task: str, render_mode: str | None = None, **settings: Any) -> None:
+        _check_render_mode(render_mode, settings)
         self.render_mode = render_mode
         self._env = TaskEnv(task, 1, **settings)
         self.observation_space = observation_space(self._env.embodiment)
         self.action_space = action_space(self._env.embodiment)
+        self.metadata = {**type(self).metadata, "render_fps": self._env.embodiment.control_rate_hz}
         self._last: dict[str, Any] = {}
 
     def reset(
@@ -165,6 +172,8 @@ class SingleEnv(gymnasium.Env):
         """The first camera's picture, as last observed."""
         if self.render_mode is None:
             return None
+        if not self._last:
+            raise RuntimeError("call reset before render")
         return self._last[image_key(self._env.embodiment.camera_names[0])].copy()
 
     def close(self) -> None:
@@ -179,6 +188,13 @@ class SingleEnv(gymnasium.Env):
             for key in space.spaces
         }
         return dict(self._last)
+
+
+def _check_render_mode(render_mode: str | None, settings: dict[str, Any]) -> None:
+    if render_mode not in (None, "rgb_array"):
+        raise ValueError(f"render_mode must be None or 'rgb_array', got {render_mode!r}")
+    if render_mode is not None and not settings.get("render", True):
+        raise ValueError("render_mode 'rgb_array' needs pictures, but the environment was made with render=False")
 
 
 _register()

@@ -28,22 +28,26 @@ class SerialChain:
 
     def __init__(self, model: mujoco.MjModel, joints: Sequence[str], site: str, device: torch.device | str) -> None:
         site_id = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_SITE, site)
+        if site_id < 0:
+            raise KeyError(f"no site {site!r}; the scene has {[model.site(i).name for i in range(model.nsite)]}")
         bodies = _ancestry(model, model.site_bodyid[site_id])
         wanted = [mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_JOINT, name) for name in joints]
-        offsets, current = [], torch.eye(4, dtype=torch.float64)
+        offsets, found, current = [], [], torch.eye(4, dtype=torch.float64)
         for body in bodies:
             current = current @ _frame(model.body_pos[body], model.body_quat[body])
             for joint in range(model.body_jntadr[body], model.body_jntadr[body] + model.body_jntnum[body]):
                 if joint not in wanted:
                     continue
-                if model.jnt_type[joint] != mujoco.mjtJoint.mjJNT_HINGE or tuple(model.jnt_axis[joint]) != (0, 0, 1):
-                    raise ValueError(f"joint {model.joint(joint).name!r} must be a hinge about its own z axis")
+                if not _is_plain_hinge(model, joint):
+                    raise ValueError(
+                        f"joint {model.joint(joint).name!r} must be a hinge about its body's z axis, zero at rest"
+                    )
+                found.append(joint)
                 offsets.append(current)
                 current = torch.eye(4, dtype=torch.float64)
-        if len(offsets) != len(wanted):
-            raise ValueError(
-                f"expected joints {list(joints)} between the world and site {site!r}, found {len(offsets)}"
-            )
+        if found != wanted:
+            names = [model.joint(joint).name for joint in found]
+            raise ValueError(f"expected joints {list(joints)} in order from the world to site {site!r}, found {names}")
         offsets.append(current @ _frame(model.site_pos[site_id], model.site_quat[site_id]))
         stacked = torch.stack(offsets).to(device=device, dtype=torch.float32)
         self._rotation_offsets = stacked[:, :3, :3]
@@ -87,6 +91,12 @@ def _ancestry(model: mujoco.MjModel, body: int) -> list[int]:
         chain.append(int(body))
         body = model.body_parentid[body]
     return chain[::-1]
+
+
+def _is_plain_hinge(model: mujoco.MjModel, joint: int) -> bool:
+    along_z = tuple(model.jnt_axis[joint]) == (0, 0, 1) and not model.jnt_pos[joint].any()
+    hinge = model.jnt_type[joint] == mujoco.mjtJoint.mjJNT_HINGE
+    return hinge and along_z and model.qpos0[model.jnt_qposadr[joint]] == 0
 
 
 def _frame(position: Sequence[float], quat: Sequence[float]) -> Float[Tensor, "4 4"]:

@@ -53,8 +53,11 @@ class TaskEnv:
         max_episode_steps: int | None = None,
         threads: int | None = None,
     ) -> None:
-        if num_envs < 1:
-            raise ValueError(f"num_envs must be at least 1, got {num_envs}")
+        counts = {"num_envs": num_envs, "max_episode_steps": max_episode_steps, "threads": threads}
+        counts |= dict(zip(("image height", "image width"), image_size_px, strict=True))
+        for name, count in counts.items():
+            if count is not None and count < 1:
+                raise ValueError(f"{name} must be at least 1, got {count}")
         if reward not in ("sparse", "dense"):
             raise ValueError(f"reward must be 'sparse' or 'dense', got {reward!r}")
         if split not in ("train", "held_out"):
@@ -119,8 +122,11 @@ class TaskEnv:
         seeds = torch.as_tensor(seeds, dtype=torch.long)
         if seeds.shape != (self.num_envs,):
             raise ValueError(f"expected {self.num_envs} seeds, one per world, got shape {tuple(seeds.shape)}")
-        if mask is None:
-            mask = torch.ones(self.num_envs, dtype=torch.bool)
+        mask = torch.ones(self.num_envs, dtype=torch.bool) if mask is None else torch.as_tensor(mask)
+        if mask.dtype != torch.bool or mask.shape != (self.num_envs,):
+            raise ValueError(f"expected a bool mask of shape ({self.num_envs},), got {mask.dtype} {tuple(mask.shape)}")
+        if self._layout is None and not bool(mask.all()):
+            raise RuntimeError("the first reset must start every world")
         fresh = self.task.sample(EpisodeRandom(seeds))
         self._layout = fresh if self._layout is None else self._layout.updated(fresh, mask)
         self._scene.arrange(self._world, self._layout, mask)

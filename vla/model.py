@@ -48,6 +48,8 @@ class VLAConfig:
         sizes = (self.state_dim, self.action_dim, self.horizon, *self.image_size_px)
         if min(sizes) < 1 or len(self.image_size_px) != 2:
             raise ValueError(f"expected positive state_dim, action_dim, horizon and image (height, width), got {sizes}")
+        if any(not 0 <= index < self.state_dim for index in self.waypoint_dims):
+            raise ValueError(f"waypoint_dims must lie in 0…{self.state_dim - 1} (the state), got {self.waypoint_dims}")
         if not self.cameras or len(set(self.cameras)) < len(self.cameras):
             raise ValueError(f"expected at least one camera and no name twice, got {self.cameras}")
 

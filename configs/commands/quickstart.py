@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from configs.acting import EXPERT, Actor
 from configs.commands import collect, train
 from configs.commands import eval as evaluation
-from configs.environments import EVALUATION_SEEDS, TRAINING_SEEDS, EnvConfig, check_tasks, episode_seeds
+from configs.environments import EVALUATION_SEEDS, TRAINING_SEEDS, EnvConfig, check_tasks, episode_seeds, make_env
 from configs.presets import nano_bridge
 from configs.run_directory import CONFIG_FILE, OUTPUTS, create_run_directory, save_config, write_json
 from policies.collect import ExecutionNoise
@@ -85,7 +85,7 @@ class Outcome:
 
 def run(config: Config) -> int:
     """Run every phase in a new run directory; summary and report are also left in ``outputs/quickstart/``."""
-    check_tasks(config.tasks)
+    _check(config)
     watch = Stopwatch()
     run_dir = create_run_directory("quickstart", "-".join(config.tasks), config, config.outputs)
     with watch.phase("demonstrate"):
@@ -106,6 +106,21 @@ def run(config: Config) -> int:
     _print_table(summary)
     print(f"\nreport: {latest.parent / REPORT_FILE}\nserve:  vla serve {latest / 'train'}")
     return 0
+
+
+def _check(config: Config) -> None:
+    """Refuse what cannot work before any of the long work."""
+    check_tasks(config.tasks)
+    episode_seeds(TRAINING_SEEDS, 0, config.demonstrations)
+    episode_seeds(EVALUATION_SEEDS, 0, config.episodes)
+    episode_seeds(EVALUATION_SEEDS, config.episodes, 1)  # the episode through the server
+    if config.training.data:
+        raise ValueError(f"the quickstart records its own demonstrations, got training.data {config.training.data}")
+    env = make_env(config.tasks[0], config.num_envs, config=config.env)
+    try:
+        train.network_for(config.training, env.embodiment)
+    finally:
+        env.close()
 
 
 def _demonstrate(config: Config, path: Path) -> None:

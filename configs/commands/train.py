@@ -40,17 +40,24 @@ def resume(config: Config, run_dir: Path) -> int:
 def network_config(config: Config) -> "VLAConfig":
     """The network for the robot that recorded the data; ``ValueError`` if the two do not fit."""
     from policies.data.dataset import DemonstrationDataset
-    from vla.model import VLAConfig
 
     if not config.data:
         raise ValueError("name at least one folder of demonstrations: --data FOLDER (vla collect makes them)")
-    embodiment = DemonstrationDataset(config.data[0]).embodiment
+    return network_for(config, DemonstrationDataset(config.data[0]).embodiment)
+
+
+def network_for(config: Config, embodiment: "EmbodimentSpec") -> "VLAConfig":
+    """The network for a robot; it is built once, so that settings which do not fit are refused before any work."""
+    from vla.model import VLAConfig
+
+    if config.backbone.use_depth or config.backbone.frames != 1:
+        raise ValueError("imitation feeds colour images of the present only: use_depth must be off and frames 1")
     cameras = config.cameras or embodiment.camera_names
     recorded = {(embodiment.camera(name).height_px, embodiment.camera(name).width_px) for name in cameras}
     if config.image_size_px is None and len(recorded) != 1:
         raise ValueError(f"the cameras {list(cameras)} have sizes {sorted(recorded)}; choose one with --image-size-px")
     side = config.image_size_px
-    return VLAConfig(
+    network = VLAConfig(
         backbone=config.backbone,
         head=config.head,
         cameras=tuple(cameras),
@@ -60,6 +67,8 @@ def network_config(config: Config) -> "VLAConfig":
         horizon=config.horizon,
         waypoint_dims=waypoint_dims(embodiment),
     )
+    network.build()
+    return network
 
 
 def waypoint_dims(embodiment: "EmbodimentSpec") -> tuple[int, ...]:

@@ -2,6 +2,7 @@
 
 import copy
 import os
+import weakref
 from collections.abc import Sequence
 from functools import partial
 
@@ -47,6 +48,7 @@ class CpuWorld(World):
         self._command = np.zeros((num_worlds, model.nu))
         self._cameras, self._size, self._profile = cameras, image_size_px, profile
         self._renderers: list[RenderThread] = []
+        self._finalizer = weakref.finalize(self, _release, self._renderers, self._pool)
         height, width = image_size_px
         self._rgb = np.zeros((num_worlds, len(cameras), height, width, 3), np.uint8)
         self._depth = np.zeros((num_worlds, len(cameras), height, width), np.float32) if depth else None
@@ -67,6 +69,7 @@ class CpuWorld(World):
         return torch.from_numpy(self._command.astype(np.float32))
 
     def step(self, command: Float[Tensor, "n u"], substeps: int, mask: Bool[Tensor, " n"]) -> None:
+        self._check_open()
         active = mask.numpy().nonzero()[0]
         if len(active) == 0:
             return
@@ -78,6 +81,7 @@ class CpuWorld(World):
         self._state[active] = np.asarray(states)[:, -1]
 
     def reset(self, qpos: Float[Tensor, "n q"], command: Float[Tensor, "n u"], mask: Bool[Tensor, " n"]) -> None:
+        self._check_open()
         chosen = mask.numpy()
         self._state[chosen] = 0
         self._state[chosen, 1 : 1 + self.model.nq] = qpos.numpy()[chosen]
@@ -91,6 +95,7 @@ class CpuWorld(World):
             getattr(self._models[world], name)[rows] = values[world].numpy()
 
     def render(self, mask: Bool[Tensor, " n"]) -> dict[str, CameraImages]:
+        self._check_open()
         worlds = mask.numpy().nonzero()[0]
         if not self._renderers:
             self._start_renderers()
@@ -105,18 +110,21 @@ class CpuWorld(World):
         return {name: self._images(camera) for camera, name in enumerate(self._cameras)}
 
     def close(self) -> None:
-        for thread in self._renderers:
-            thread.close()
-        self._renderers = []
-        self._pool.close()
+        self._finalizer()
+
+    def _check_open(self) -> None:
+        if not self._finalizer.alive:
+            raise RuntimeError("the environment is closed; make a new one")
 
     def _start_renderers(self) -> None:
         height, width = self._size
-
-        def make() -> Renderer:
-            return Renderer(copy.copy(self.model), self._cameras, height, width, self._profile)
-
-        self._renderers = [RenderThread(make, f"render-{i}") for i in range(self._threads)]
+        make = partial(_make_renderer, self.model, self._cameras, height, width, self._profile)
+        try:
+            for i in range(self._threads):
+                self._renderers.append(RenderThread(make, f"render-{i}"))
+        except BaseException:
+            self.close()
+            raise
 
     def _draw(self, worlds: np.ndarray, renderer: Renderer) -> None:
         for world in worlds:
@@ -137,3 +145,18 @@ class CpuWorld(World):
             depth_m=depth,
             T_world_cam=torch.from_numpy(poses.astype(np.float32)),
         )
+
+
+def _make_renderer(
+    model: mujoco.MjModel, cameras: tuple[str, ...], height_px: int, width_px: int, profile: RenderProfile
+) -> Renderer:
+    """A renderer with a model of its own, because it writes its settings into it."""
+    return Renderer(copy.copy(model), cameras, height_px, width_px, profile)
+
+
+def _release(renderers: list[RenderThread], pool: rollout.Rollout) -> None:
+    """End the threads; they must not hold the world, or it would never be collected."""
+    for thread in renderers:
+        thread.close()
+    renderers.clear()
+    pool.close()

@@ -127,6 +127,7 @@ class RenderThread:
     def _serve(self, make_renderer: Callable[[], Renderer]) -> None:
         try:
             renderer = make_renderer()
+            del make_renderer
         except BaseException as error:
             self._ready.set_exception(error)
             return
@@ -139,4 +140,5 @@ class RenderThread:
                 future.set_exception(error)
             else:
                 future.set_result(None)
+            del item, job, future  # while waiting for the next job, hold on to nothing of the last
         renderer.close()

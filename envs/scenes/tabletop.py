@@ -62,7 +62,7 @@ class Layout:
 
 @dataclass(frozen=True, kw_only=True)
 class Sensed:
-    """What the simulator knows after a step; metres, world frame, quaternions wxyz.
+    """What the simulator knows after a step; metres, world frame.
 
     ``gap`` is the distance between the fingers; ``joints_rad`` are the arm's angles.
     """

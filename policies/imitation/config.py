@@ -16,7 +16,7 @@ class TrainConfig:
     refused elsewhere. ``threads`` is torch's intra-op thread count on the CPU, 0 leaves it as it is.
     The first ``locate_steps`` train nothing but the waypoint, on the starts of motions, where neither state nor
     momentum says where to go and the network must look; only where the network has one.
-    Each of ``save_every`` steps leaves a checkpoint, of which the newest ``keep_last`` stay.
+    Every ``save_every`` steps leave a checkpoint, of which the newest ``keep_last`` stay.
     """
 
     steps: int = 2000

@@ -123,3 +123,19 @@ def test_presets_are_complete_configs_that_flags_override():
     assert module.calls == [Settings(steps=99, name="c")]
     with pytest.raises(SystemExit):
         run_verb(module, "train", ["medium"])
+
+
+@pytest.mark.parametrize(
+    ("flags", "complaint"),
+    [
+        (["--episodes", "0"], "seeds within the range, got 0"),
+        (["--demonstrations", "0"], "seeds within the range, got 0"),
+        (["--env.image-size-px", "84"], "patch_px must be a multiple of 4 that divides the image size"),
+        (["--num-envs", "0"], "num_envs must be at least 1, got 0"),
+        (["--training.backbone.heads", "5"], "heads must divide the width 96, got 5"),
+    ],
+)
+def test_a_quickstart_that_cannot_work_is_refused_at_once(tmp_path, capsys, flags, complaint):
+    assert main(["quickstart", *flags, "--outputs", str(tmp_path / "outputs")]) == 2
+    assert complaint in capsys.readouterr().err
+    assert not (tmp_path / "outputs").exists()

@@ -60,3 +60,14 @@ def test_single_env_equals_the_core():
         single.reset(options={"x": 1})
     single.close()
     core.close()
+
+
+def test_rendering_without_pictures_or_before_reset_is_refused():
+    with pytest.raises(ValueError, match="render=False"):
+        gymnasium.make("vla/Reach-v0", render_mode="rgb_array", render=False)
+    vector = gymnasium.make_vec("vla/Reach-v0", num_envs=1, render_mode="rgb_array", image_size_px=(16, 16))
+    with pytest.raises(RuntimeError, match="call reset before render"):
+        vector.render()
+    vector.reset(seed=np.int64(3))
+    assert vector.render()[0].shape == (16, 16, 3)
+    vector.close()

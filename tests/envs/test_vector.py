@@ -1,5 +1,8 @@
 """The vector environment: what ``envs.specs.VectorEnv`` promises, on the real simulator."""
 
+import gc
+import threading
+
 import pytest
 import torch
 from vector_env_contract import SEEDS, VectorEnvContract
@@ -136,3 +139,36 @@ def test_experts_recover_from_being_pushed_off_their_path():
         last = env.step(action)
     assert int(last.success.sum()) >= 36
     env.close()
+
+
+def test_an_environment_that_is_dropped_or_closed_leaves_no_thread():
+    def rendering():
+        return {thread for thread in threading.enumerate() if thread.name.startswith("render-")}
+
+    before = rendering()
+    env = TaskEnv("pick", 1, image_size_px=(16, 16))
+    env.reset([0])
+    assert rendering() - before
+    del env
+    gc.collect()
+    assert not rendering() - before
+    env = TaskEnv("pick", 1, image_size_px=(16, 16))
+    env.reset([0])
+    env.close()
+    assert not rendering() - before
+    for act in (lambda: env.reset([0]), lambda: env.step(torch.zeros(1, 7))):
+        with pytest.raises(RuntimeError, match="the environment is closed"):
+            act()
+
+
+def test_bad_masks_and_sizes_are_refused():
+    env = TaskEnv("reach", 2, render=False)
+    with pytest.raises(RuntimeError, match="first reset must start every world"):
+        env.reset([1, 2], torch.tensor([True, False]))
+    env.reset([1, 2])
+    with pytest.raises(ValueError, match=r"expected a bool mask of shape \(2,\), got torch.int64 \(2,\)"):
+        env.reset([1, 2], torch.tensor([1, 0]))
+    env.close()
+    for wrong in ({"max_episode_steps": 0}, {"threads": -1}, {"image_size_px": (0, 64)}):
+        with pytest.raises(ValueError, match="must be at least 1"):
+            TaskEnv("reach", 1, **wrong)

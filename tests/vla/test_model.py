@@ -157,3 +157,13 @@ def test_loading_reports_the_views_of_its_cameras(saved):
     wrong = random_observation(tiny_nano(views=3))
     with pytest.raises(ValueError, match="expected images of shape"):
         model.act(replace(wrong, state=wrong.state))
+
+
+def test_autocast_to_bfloat16_gives_a_finite_loss_near_that_of_float32():
+    model = tiny_config().build()
+    observation, target = random_observation(model.backbone), random_target(2)
+    exact, _ = model.loss(observation, target)
+    with torch.autocast("cpu", torch.bfloat16):
+        loss, _ = model.loss(observation, target)
+    loss.backward()
+    assert abs(loss - exact) < 0.05 * exact

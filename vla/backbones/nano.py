@@ -52,8 +52,8 @@ class NanoConfig:
         return Nano(self, state_dim=state_dim, views=views, image_size_px=image_size_px, waypoint_dim=waypoint_dim)
 
 
-class Prefix(NamedTuple):
-    """One kind of token before the queries: embeddings and which of them are real."""
+class TokenGroup(NamedTuple):
+    """One kind of token: embeddings and which of them are real."""
 
     tokens: Float[Tensor, "b n d"]
     mask: Bool[Tensor, "b n"]
@@ -75,6 +75,8 @@ class Nano(Backbone):
                 f"patch_px must be a multiple of {ImageEncoder.stride} that divides the image size, "
                 f"got {config.patch_px} for images of {image_size_px} px"
             )
+        if config.width % config.heads:
+            raise ValueError(f"heads must divide the width {config.width}, got {config.heads}")
         self.config = config
         self.width, self.depth, self.n_queries = config.width, config.depth, config.n_queries
         self.image_size_px = image_size_px
@@ -117,9 +119,9 @@ class Nano(Backbone):
         parts = {
             TokenRole.IMAGE: patches,
             TokenRole.KEYPOINT: keypoints,
-            TokenRole.TEXT: Prefix(text, observation.text_mask),
-            TokenRole.STATE: Prefix(state, always),
-            TokenRole.QUERY: Prefix(queries, always.expand(-1, self.n_queries)),
+            TokenRole.TEXT: TokenGroup(text, observation.text_mask),
+            TokenRole.STATE: TokenGroup(state, always),
+            TokenRole.QUERY: TokenGroup(queries, always.expand(-1, self.n_queries)),
         }
         x = torch.cat([part.tokens + self.role_embedding[role] for role, part in parts.items()], dim=1)
         mask = torch.cat([part.mask for part in parts.values()], dim=1)
@@ -146,7 +148,7 @@ class Nano(Backbone):
 
     def _encode_images(
         self, observation: Observation, text: Float[Tensor, "b d"]
-    ) -> tuple[Prefix, Prefix, Float[Tensor, "b p"]]:
+    ) -> tuple[TokenGroup, TokenGroup, Float[Tensor, "b p"]]:
         """Patch and keypoint tokens of all frames and views, and the present keypoints' positions in one vector.
 
         Missing views are blanked and masked, their positions 0.
@@ -166,9 +168,9 @@ class Nano(Backbone):
         keypoints = keypoints + self.keypoint_embedding
         present = positions.unflatten(0, (b, t, v))[:, -1] * view_mask[:, -1, :, None, None]
 
-        def gather(tokens: Float[Tensor, "m n d"]) -> Prefix:
+        def gather(tokens: Float[Tensor, "m n d"]) -> TokenGroup:
             tokens = tokens.unflatten(0, (b, t, v)) + place[:, :, None]
-            return Prefix(tokens.flatten(1, 3), view_mask[..., None].expand(*tokens.shape[:-1]).flatten(1))
+            return TokenGroup(tokens.flatten(1, 3), view_mask[..., None].expand(*tokens.shape[:-1]).flatten(1))
 
         return gather(patches), gather(keypoints), present.flatten(1)
 

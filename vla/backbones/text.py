@@ -25,12 +25,12 @@ class TextEncoder(nn.Module):
     def forward(
         self, ids: Int[Tensor, "b n"], mask: Bool[Tensor, "b n"]
     ) -> tuple[Float[Tensor, "b n d"], Float[Tensor, "b d"]]:
-        """Token embeddings and pooled vector; padding has no influence on either."""
+        """Token embeddings and pooled vector; padding has no influence on real tokens nor on the vector."""
         real = mask[..., None]
         x = self.token(ids) + self.position[: ids.shape[1]]
         for conv in self.context:
             x = x + nn.functional.gelu(conv((x * real).mT).mT)
-        score = self.pool_score(x).masked_fill(~real, torch.finfo(x.dtype).min)
+        score = self.pool_score(x).float().masked_fill(~real, float("-inf"))
         pooled = torch.einsum("bnp,bnd->bpd", score.softmax(dim=1), x)
         return x, self.pool_out(pooled.flatten(1))
 

@@ -41,6 +41,8 @@ class BridgeHead(Head):
         super().__init__()
         self.horizon, self.action_dim = horizon, action_dim
         width = backbone.width
+        if width % config.heads:
+            raise ValueError(f"heads must divide the width {width}, got {config.heads}")
         self.slots = nn.Parameter(torch.randn(horizon, width))
         self.input = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width), nn.ReLU())
         self.proprio = nn.Sequential(nn.Linear(state_dim, width), nn.GELU(), nn.Linear(width, width))
