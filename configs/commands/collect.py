@@ -15,6 +15,11 @@ if TYPE_CHECKING:
     from policies.collect import CollectSummary
 
 
+def recoveries() -> ExecutionNoise:
+    """Pushes of a few centimetres, so that demonstrations show how to get back; the tool stays upright."""
+    return ExecutionNoise(std=0.5, hold_steps=3, probability=0.25, exempt=("gripper", "rx", "ry", "rz"))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Config:
     """Which tasks, how many demonstrations, and where to."""
@@ -31,7 +36,7 @@ class Config:
     """Also record the episodes in which the expert fails."""
     num_envs: int = 32
     """Worlds stepped at once; it changes the speed and no episode."""
-    noise: ExecutionNoise = field(default_factory=ExecutionNoise)
+    noise: ExecutionNoise = field(default_factory=recoveries)
     """Disturbs what is executed, not what is recorded, so that recoveries are shown."""
     env: EnvConfig = field(default_factory=EnvConfig)
     """The simulated worlds."""

@@ -41,11 +41,7 @@ class Config:
     """Worlds stepped at once; it changes the speed and no result."""
     env: EnvConfig = field(default_factory=EnvConfig)
     """The simulated worlds."""
-    noise: ExecutionNoise = field(
-        default_factory=lambda: ExecutionNoise(
-            std=0.5, hold_steps=3, probability=0.25, exempt=("gripper", "rx", "ry", "rz")
-        )
-    )
+    noise: ExecutionNoise = field(default_factory=collect.recoveries)
     """Disturbance of the demonstrations' execution."""
     training: train.Config = field(default_factory=nano_bridge)
     """The network and its training; the data are those demonstrated here."""
