@@ -8,7 +8,7 @@ Split = Literal["train", "held_out"]
 
 @dataclass(frozen=True, kw_only=True)
 class Phrasings:
-    """Templates with ``{cube}`` and, where a receiver is named, ``{bin}``."""
+    """Templates with a ``{role}`` for each thing that the instruction names, such as ``{block}`` and ``{bin}``."""
 
     train: tuple[str, ...]
     held_out: tuple[str, ...]

@@ -36,6 +36,10 @@ class EpisodeRandom:
     def __len__(self) -> int:
         return len(self._state)
 
+    @property
+    def device(self) -> torch.device:
+        return self._state.device
+
     def uniform(self, name: str, k: int, low: float = 0.0, high: float = 1.0) -> Float[Tensor, "n k"]:
         """float32 in [low, high): 24 random bits each."""
         counter = torch.arange(k, device=self._state.device) + (zlib.crc32(name.encode()) << 20)

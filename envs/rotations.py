@@ -20,3 +20,52 @@ def quat_from_yaw(yaw_rad: Float[Tensor, "..."]) -> Float[Tensor, "... 4"]:
     """Rotation about +z."""
     zero = torch.zeros_like(yaw_rad)
     return torch.stack(((yaw_rad / 2).cos(), zero, zero, (yaw_rad / 2).sin()), -1)
+
+
+def yaw_from_quat(quat: Float[Tensor, "... 4"]) -> Float[Tensor, "..."]:
+    """The turn about +z (rad, −π … π) that takes world x to the horizontal direction of the body's x axis."""
+    w, x, y, z = quat.unbind(-1)
+    return torch.atan2(2 * (x * y + w * z), 1 - 2 * (y * y + z * z))
+
+
+def matrix_from_yaw(yaw_rad: Float[Tensor, "..."]) -> Float[Tensor, "... 3 3"]:
+    """Rotation about +z."""
+    return matrix_from_quat(quat_from_yaw(yaw_rad))
+
+
+def quat_multiply(a: Float[Tensor, "... 4"], b: Float[Tensor, "... 4"]) -> Float[Tensor, "... 4"]:
+    """Hamilton product: first turn by ``b``, then by ``a``."""
+    aw, ax, ay, az = a.unbind(-1)
+    bw, bx, by, bz = b.unbind(-1)
+    return torch.stack(
+        (
+            aw * bw - ax * bx - ay * by - az * bz,
+            aw * bx + ax * bw + ay * bz - az * by,
+            aw * by - ax * bz + ay * bw + az * bx,
+            aw * bz + ax * by - ay * bx + az * bw,
+        ),
+        -1,
+    )
+
+
+def rotation_vector(matrix: Float[Tensor, "... 3 3"]) -> Float[Tensor, "... 3"]:
+    """Axis times angle (rad, 0 … π) of a rotation matrix; at a half turn the axis' sign is arbitrary."""
+    trace = matrix.diagonal(dim1=-2, dim2=-1).sum(-1)
+    skew = torch.stack(
+        (
+            matrix[..., 2, 1] - matrix[..., 1, 2],
+            matrix[..., 0, 2] - matrix[..., 2, 0],
+            matrix[..., 1, 0] - matrix[..., 0, 1],
+        ),
+        -1,
+    )
+    sin2 = skew.norm(dim=-1)
+    angle = torch.atan2(sin2, trace - 1)
+    near_half = (sin2 < 1e-3) & (trace < 0)
+    scale = torch.where(sin2 < 1e-6, torch.full_like(sin2, 0.5), angle / sin2.clamp_min(1e-9))
+    # Near a half turn the axis is the column of R + I with the largest diagonal entry.
+    shifted = matrix + torch.eye(3, device=matrix.device, dtype=matrix.dtype)
+    largest = shifted.diagonal(dim1=-2, dim2=-1).argmax(-1)
+    column = torch.take_along_dim(shifted, largest[..., None, None].expand(*shifted.shape[:-1], 1), -1).squeeze(-1)
+    axis = column / column.norm(dim=-1, keepdim=True).clamp_min(1e-9)
+    return torch.where(near_half[..., None], axis * angle[..., None], skew * scale[..., None])

@@ -25,6 +25,11 @@ def depth_key(camera: str) -> str:
     return f"observation.depth.{camera}"
 
 
+def segmentation_key(camera: str) -> str:
+    """Key of a camera's segmentation: int32 ``(n, h, w)``, the simulator's geom indices, −1 = no hit."""
+    return f"observation.segmentation.{camera}"
+
+
 def intrinsics_key(camera: str) -> str:
     """Key of a camera's pinhole matrix K in pixels: float32 ``(n, 3, 3)``."""
     return f"observation.cameras.{camera}.intrinsics"
@@ -59,6 +64,7 @@ class CameraSpec:
     height_px: int
     width_px: int
     depth: bool = False
+    segmentation: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,41 +1,50 @@
 """The vector environment: a task in n worlds, stepped together on torch tensors."""
 
+import logging
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from envs.backends.cpu import CpuWorld
 from envs.control import DeltaPoseController
+from envs.engines import Engine, make_world
 from envs.language import Split
+from envs.observations import Observer
 from envs.random import EpisodeRandom
 from envs.robots.arm import ArmSpec
 from envs.robots.panda import PANDA
-from envs.scenes.tabletop import Layout, Sensed, Tabletop
-from envs.specs import (
-    STATE_KEY,
-    TASK_KEY,
-    CameraSpec,
-    EmbodimentSpec,
-    Transition,
-    depth_key,
-    extrinsics_key,
-    image_key,
-    intrinsics_key,
-)
+from envs.scenes.layout import Layout
+from envs.scenes.tabletop import Sensed, Tabletop
+from envs.specs import TASK_KEY, Transition
 from envs.tasks import Task, make_task
-from envs.world import FAST, RenderProfile
+from envs.world import FAST, RenderConfig, RenderProfile
 
 RewardKind = Literal["sparse", "dense"]
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Divergence:
+    """An episode whose physics blew up: it was cut short and its world put back to the start."""
+
+    task: str
+    seed: int
+    step: int
 
 
 class TaskEnv:
     """``num_envs`` worlds of one task; fulfils ``envs.specs.VectorEnv``.
 
     Nothing is reset by itself: a world whose episode has ended stands still, returning zero reward, until ``reset``.
+    ``engine`` is "cpu" (C MuJoCo on ``threads``) or "warp" (on ``device``); the same seed starts in the same state on
+    both.
     ``split`` chooses the phrasings. ``reward`` is 1 on success ("sparse"), or that plus the difference of the task's
     potential ("dense"). Without ``render`` the observation holds state and instruction only.
+
+    A world whose physics diverges is logged, noted in ``divergences``, put back to its start and truncated; the others
+    go on.
     """
 
     def __init__(
@@ -43,68 +52,56 @@ class TaskEnv:
         task: Task | str,
         num_envs: int,
         *,
+        engine: Engine = "cpu",
         arm: ArmSpec = PANDA,
         image_size_px: tuple[int, int] = (64, 64),
         depth: bool = False,
+        segmentation: bool = False,
         render: bool = True,
         split: Split = "train",
         reward: RewardKind = "sparse",
         profile: RenderProfile = FAST,
         max_episode_steps: int | None = None,
         threads: int | None = None,
+        device: str | None = None,
     ) -> None:
         counts = {"num_envs": num_envs, "max_episode_steps": max_episode_steps, "threads": threads}
         counts |= dict(zip(("image height", "image width"), image_size_px, strict=True))
-        for name, count in counts.items():
-            if count is not None and count < 1:
-                raise ValueError(f"{name} must be at least 1, got {count}")
-        if reward not in ("sparse", "dense"):
-            raise ValueError(f"reward must be 'sparse' or 'dense', got {reward!r}")
-        if split not in ("train", "held_out"):
-            raise ValueError(f"split must be 'train' or 'held_out', got {split!r}")
+        _check_settings(counts, reward, split)
         self.task = make_task(task) if isinstance(task, str) else task
         self.task_name = self.task.name
         self.num_envs, self.profile = num_envs, profile
         self.split: Split = split
         self.max_episode_steps = max_episode_steps or self.task.max_episode_steps
-        self._reward, self._render_images = reward, render
-        self._scene = Tabletop(arm, self.task.num_cubes, self.task.num_bins)
-        self._world = CpuWorld(
-            self._scene.model,
-            num_envs,
-            cameras=self._scene.cameras,
-            image_size_px=image_size_px,
+        self.divergences: list[Divergence] = []
+        self._reward = reward
+        self._scene = Tabletop(arm, self.task.props)
+        images = RenderConfig(
+            cameras=self._scene.cameras if render else (),
+            height_px=image_size_px[0],
+            width_px=image_size_px[1],
             depth=depth,
+            segmentation=segmentation,
             profile=profile,
-            threads=threads,
         )
-        self.device = self._world.device
-        self._scene.bind(self._world)
+        self.world = make_world(
+            engine, self._scene.model, num_envs, images, self._scene.fields, threads=threads, device=device
+        )
+        self.device = self.world.device
+        self._scene.bind(self.world)
         self._controller = _controller(self._scene, arm)
         self._substeps = round(1 / (arm.control_rate_hz * self._scene.model.opt.timestep))
-        height, width = image_size_px
-        self.embodiment = EmbodimentSpec(
-            name=arm.name,
-            control_rate_hz=arm.control_rate_hz,
-            state=arm.state_dimensions(),
-            action=arm.action_dimensions(),
-            cameras=tuple(
-                CameraSpec(name=_short(name), height_px=height, width_px=width, depth=depth)
-                for name in (self._scene.cameras if render else ())
-            ),
-        )
-        self._intrinsics = {
-            _short(name): _pinhole(float(self._scene.model.camera(name).fovy[0]), height, width)
-            for name in self._scene.cameras
-        }
-        n = num_envs
+        self._observer = Observer(self._scene, self.world, images)
+        self.embodiment = self._observer.embodiment
+        n, device_ = num_envs, self.device
         self._layout: Layout | None = None
         self._instructions = [""] * n
-        self._elapsed = torch.zeros(n, dtype=torch.long)
-        self._terminated = torch.zeros(n, dtype=torch.bool)
-        self._truncated = torch.zeros(n, dtype=torch.bool)
-        self._success = torch.zeros(n, dtype=torch.bool)
-        self._potential = torch.zeros(n)
+        self._seeds = torch.zeros(n, dtype=torch.long, device=device_)
+        self._elapsed = torch.zeros(n, dtype=torch.long, device=device_)
+        self._terminated = torch.zeros(n, dtype=torch.bool, device=device_)
+        self._truncated = torch.zeros(n, dtype=torch.bool, device=device_)
+        self._success = torch.zeros(n, dtype=torch.bool, device=device_)
+        self._potential = torch.zeros(n, device=device_)
 
     @property
     def layout(self) -> Layout:
@@ -115,26 +112,19 @@ class TaskEnv:
 
     def sense(self) -> Sensed:
         """The simulator's own state, which no policy may see."""
-        return self._scene.sense(self._world)
+        return self._scene.sense(self.world, self.layout)
 
     def reset(self, seeds: Int[Tensor, " n"] | list[int], mask: Bool[Tensor, " n"] | None = None) -> dict[str, Any]:
         """Start an episode in every world of ``mask`` (all when None); world i's is drawn from ``seeds[i]``."""
-        seeds = torch.as_tensor(seeds, dtype=torch.long)
-        if seeds.shape != (self.num_envs,):
-            raise ValueError(f"expected {self.num_envs} seeds, one per world, got shape {tuple(seeds.shape)}")
-        mask = torch.ones(self.num_envs, dtype=torch.bool) if mask is None else torch.as_tensor(mask)
-        if mask.dtype != torch.bool or mask.shape != (self.num_envs,):
-            raise ValueError(f"expected a bool mask of shape ({self.num_envs},), got {mask.dtype} {tuple(mask.shape)}")
-        if self._layout is None and not bool(mask.all()):
-            raise RuntimeError("the first reset must start every world")
+        seeds, mask = self._check_reset(seeds, mask)
         fresh = self.task.sample(EpisodeRandom(seeds))
         self._layout = fresh if self._layout is None else self._layout.updated(fresh, mask)
-        self._scene.arrange(self._world, self._layout, mask)
-        sentences = self.task.instructions(self._layout, self.split)
-        chosen = mask.tolist()
-        self._instructions = [
-            new if taken else old for new, old, taken in zip(sentences, self._instructions, chosen, strict=True)
-        ]
+        self._scene.arrange(self.world, self._layout, mask)
+        worlds = mask.nonzero()[:, 0].tolist()
+        sentences = self.task.instructions(self._layout, self.split, worlds)
+        for world, sentence in zip(worlds, sentences, strict=True):
+            self._instructions[world] = sentence
+        self._seeds = torch.where(mask, seeds, self._seeds)
         self._elapsed[mask] = 0
         self._terminated[mask] = self._truncated[mask] = self._success[mask] = False
         sensed = self.sense()
@@ -148,19 +138,23 @@ class TaskEnv:
     def step_chunk(self, actions: Float[Tensor, "n h a"]) -> Transition:
         """Up to h control steps, then one observation. A world that finishes inside the chunk stops there."""
         actions = torch.as_tensor(actions, dtype=torch.float32, device=self.device)
-        self._check(actions)
-        steps = torch.zeros(self.num_envs, dtype=torch.long)
-        reward = torch.zeros(self.num_envs)
+        self._check_actions(actions)
+        steps = torch.zeros(self.num_envs, dtype=torch.long, device=self.device)
+        reward = torch.zeros(self.num_envs, device=self.device)
         sensed = self.sense()
         for action in actions.unbind(1):
             active = ~(self._terminated | self._truncated)
             if not bool(active.any()):
                 break
-            command = self._controller.targets(action, sensed.joints_rad, self._world.command)
-            self._world.step(command, self._substeps, active)
+            command = self._controller.targets(action, sensed.joints_rad, self.world.command)
+            diverged = self.world.step(command, self._substeps, active)
+            steps += active
+            self._elapsed += active
+            if bool(diverged.any()):
+                self._cut_short(diverged)
+                active &= ~diverged
             sensed = self.sense()
             reward += self._judge(sensed, active)
-            steps += active
         return Transition(
             self._observe(sensed, steps > 0),
             reward,
@@ -176,9 +170,24 @@ class TaskEnv:
 
     def close(self) -> None:
         """Free threads and GL contexts; safe to call twice."""
-        self._world.close()
+        self.world.close()
 
-    def _check(self, actions: Tensor) -> None:
+    def _check_reset(
+        self, seeds: Int[Tensor, " n"] | list[int], mask: Bool[Tensor, " n"] | None
+    ) -> tuple[Int[Tensor, " n"], Bool[Tensor, " n"]]:
+        """Both as tensors on the device, if they fit."""
+        n, device = self.num_envs, self.device
+        seeds = torch.as_tensor(seeds, dtype=torch.long, device=device)
+        if seeds.shape != (n,):
+            raise ValueError(f"expected {n} seeds, one per world, got shape {tuple(seeds.shape)}")
+        mask = torch.ones(n, dtype=torch.bool) if mask is None else torch.as_tensor(mask)
+        if mask.dtype != torch.bool or mask.shape != (n,):
+            raise ValueError(f"expected a bool mask of shape ({n},), got {mask.dtype} {tuple(mask.shape)}")
+        if self._layout is None and not bool(mask.all()):
+            raise RuntimeError("the first reset must start every world")
+        return seeds, mask.to(device)
+
+    def _check_actions(self, actions: Tensor) -> None:
         expected = (self.num_envs, self.embodiment.action_dim)
         if actions.dim() != 3 or (actions.shape[0], actions.shape[2]) != expected:
             raise ValueError(
@@ -191,10 +200,18 @@ class TaskEnv:
                 f"actions of worlds {(~actions.isfinite()).flatten(1).any(1).nonzero()[:, 0].tolist()} are not finite"
             )
 
+    def _cut_short(self, diverged: Bool[Tensor, " n"]) -> None:
+        """Note the worlds that diverged, put them back to their start and end their episodes."""
+        for world in diverged.nonzero()[:, 0].tolist():
+            noted = Divergence(task=self.task_name, seed=int(self._seeds[world]), step=int(self._elapsed[world]))
+            self.divergences.append(noted)
+            logger.warning("physics diverged, episode cut short: %s", noted)
+        self._scene.arrange(self.world, self.layout, diverged)
+        self._truncated |= diverged
+
     def _judge(self, sensed: Sensed, active: Bool[Tensor, " n"]) -> Float[Tensor, " n"]:
         """Update the flags of the active worlds and return their reward."""
         success = active & self.task.success(sensed, self.layout)
-        self._elapsed += active
         self._success |= success
         self._terminated |= success
         self._truncated |= active & ~success & (self._elapsed >= self.max_episode_steps)
@@ -206,19 +223,17 @@ class TaskEnv:
         return reward
 
     def _observe(self, sensed: Sensed, fresh: Bool[Tensor, " n"]) -> dict[str, Any]:
-        axes = sensed.tool_rotation[:, :, :2].mT.flatten(1)
-        state = torch.cat((sensed.tool_position, axes, sensed.gap[:, None], sensed.joints_rad), -1)
-        observation: dict[str, Any] = {STATE_KEY: state, TASK_KEY: list(self._instructions)}
-        if not self._render_images:
-            return observation
-        for name, seen in self._world.render(fresh).items():
-            camera = _short(name)
-            observation[image_key(camera)] = seen.rgb
-            if seen.depth_m is not None:
-                observation[depth_key(camera)] = seen.depth_m
-            observation[intrinsics_key(camera)] = self._intrinsics[camera].expand(self.num_envs, 3, 3)
-            observation[extrinsics_key(camera)] = seen.T_world_cam
-        return observation
+        return self._observer.observe(sensed, fresh) | {TASK_KEY: list(self._instructions)}
+
+
+def _check_settings(counts: dict[str, int | None], reward: str, split: str) -> None:
+    for name, count in counts.items():
+        if count is not None and count < 1:
+            raise ValueError(f"{name} must be at least 1, got {count}")
+    if reward not in ("sparse", "dense"):
+        raise ValueError(f"reward must be 'sparse' or 'dense', got {reward!r}")
+    if split not in ("train", "held_out"):
+        raise ValueError(f"split must be 'train' or 'held_out', got {split!r}")
 
 
 def _controller(scene: Tabletop, arm: ArmSpec) -> DeltaPoseController:
@@ -231,14 +246,3 @@ def _controller(scene: Tabletop, arm: ArmSpec) -> DeltaPoseController:
         gripper_open_m=arm.opening_m / 2,
         config=arm.control,
     )
-
-
-def _short(camera: str) -> str:
-    """A camera's name without the robot's prefix."""
-    return camera.rpartition("/")[2]
-
-
-def _pinhole(fovy_deg: float, height_px: int, width_px: int) -> Float[Tensor, "3 3"]:
-    """K of a MuJoCo camera: square pixels, principal point at the image's centre."""
-    focal = 0.5 * height_px / torch.tan(torch.deg2rad(torch.tensor(fovy_deg / 2))).item()
-    return torch.tensor([[focal, 0.0, width_px / 2], [0.0, focal, height_px / 2], [0.0, 0.0, 1.0]])

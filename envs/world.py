@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import mujoco
 import torch
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, Int32, UInt8
 from torch import Tensor
 
 
@@ -33,20 +33,40 @@ QUALITY = RenderProfile(name="quality", shadow_size=2048, samples=4, reflections
 
 
 @dataclass(frozen=True, kw_only=True)
+class RenderConfig:
+    """Which cameras of the scene draw what; all of them share one image size."""
+
+    cameras: tuple[str, ...]
+    height_px: int
+    width_px: int
+    depth: bool = False
+    segmentation: bool = False
+    profile: RenderProfile = FAST
+
+
+@dataclass(frozen=True, kw_only=True)
 class CameraImages:
     """What one camera saw in each of n worlds.
 
-    ``rgb`` uint8; ``depth_m`` along the optical axis, 0 where nothing was hit; ``T_world_cam`` in the OpenCV frame.
+    ``rgb`` uint8; ``depth_m`` along the optical axis, 0 where nothing was hit; ``segmentation`` the index of the geom
+    in ``model``, −1 where nothing was hit; ``T_world_cam`` in the OpenCV frame.
     """
 
     rgb: UInt8[Tensor, "n h w 3"]
     depth_m: Float[Tensor, "n h w"] | None
+    segmentation: Int32[Tensor, "n h w"] | None
     T_world_cam: Float[Tensor, "n 4 4"]
+
+
+class CapacityError(RuntimeError):
+    """The scene made more contacts or constraints than memory was reserved for; the message names the size needed."""
 
 
 class World(ABC):
     """n worlds of one scene. ``model`` is the template they were made from: read names and sizes from it.
 
+    Every backend is made from ``(model, num_worlds, render, fields)`` and settings of its own; ``fields`` names the
+    fields of the model that :meth:`set_field` may change per world, so that memory for them exists beforehand.
     ``qpos``, ``qvel`` and ``command`` (actuator targets) are snapshots: assigning to them changes nothing.
     """
 
@@ -70,8 +90,12 @@ class World(ABC):
         """Actuator targets now in force."""
 
     @abstractmethod
-    def step(self, command: Float[Tensor, "n u"], substeps: int, mask: Bool[Tensor, " n"]) -> None:
-        """Hold ``command`` for ``substeps`` timesteps in the worlds of ``mask``; the others stand still."""
+    def step(self, command: Float[Tensor, "n u"], substeps: int, mask: Bool[Tensor, " n"]) -> Bool[Tensor, " n"]:
+        """Hold ``command`` for ``substeps`` timesteps in the worlds of ``mask``; the others stand still.
+
+        Returns which worlds diverged (a state that is not finite, or that the engine gave up on); those keep the
+        state they had before. ``CapacityError`` if contacts or constraints were lost.
+        """
 
     @abstractmethod
     def reset(self, qpos: Float[Tensor, "n q"], command: Float[Tensor, "n u"], mask: Bool[Tensor, " n"]) -> None:
@@ -81,7 +105,10 @@ class World(ABC):
     def set_field(
         self, name: str, index: Int[Tensor, " k"] | Sequence[int], values: Tensor, mask: Bool[Tensor, " n"]
     ) -> None:
-        """Give the worlds of ``mask`` their own ``model.<name>[index]``; ``values`` is ``(n, k, …)``."""
+        """Give the worlds of ``mask`` their own ``model.<name>[index]``; ``values`` is ``(n, k, …)``.
+
+        ``ValueError`` for a field that was not named when the world was made.
+        """
 
     @abstractmethod
     def render(self, mask: Bool[Tensor, " n"]) -> dict[str, CameraImages]:

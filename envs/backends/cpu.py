@@ -13,8 +13,8 @@ from jaxtyping import Bool, Float, Int
 from mujoco import rollout
 from torch import Tensor
 
-from envs.backends.gl import Renderer, RenderThread, metres
-from envs.world import CameraImages, RenderProfile, World
+from envs.backends.gl import NOTHING, Pictures, Renderer, RenderThread, metres
+from envs.world import CameraImages, RenderConfig, World
 
 _STATE = mujoco.mjtState.mjSTATE_FULLPHYSICS
 
@@ -30,11 +30,9 @@ class CpuWorld(World):
         self,
         model: mujoco.MjModel,
         num_worlds: int,
+        render: RenderConfig,
+        fields: tuple[str, ...] = (),
         *,
-        cameras: tuple[str, ...],
-        image_size_px: tuple[int, int],
-        depth: bool,
-        profile: RenderProfile,
         threads: int | None = None,
     ) -> None:
         self.model = model
@@ -46,14 +44,16 @@ class CpuWorld(World):
         self._pool = rollout.Rollout(nthread=self._threads if self._threads > 1 else 0)
         self._state = np.zeros((num_worlds, mujoco.mj_stateSize(model, _STATE)))
         self._command = np.zeros((num_worlds, model.nu))
-        self._cameras, self._size, self._profile = cameras, image_size_px, profile
+        self._fields, self._render = frozenset(fields), render
         self._renderers: list[RenderThread] = []
         self._finalizer = weakref.finalize(self, _release, self._renderers, self._pool)
-        height, width = image_size_px
-        self._rgb = np.zeros((num_worlds, len(cameras), height, width, 3), np.uint8)
-        self._depth = np.zeros((num_worlds, len(cameras), height, width), np.float32) if depth else None
-        self._poses = np.zeros((num_worlds, len(cameras), 4, 4), np.float64)
-        self._poses[..., 3, 3] = 1
+        shape = (num_worlds, len(render.cameras), render.height_px, render.width_px)
+        self._pictures = Pictures(
+            rgb=np.zeros((*shape, 3), np.uint8),
+            depth=np.zeros(shape, np.float32) if render.depth else None,
+            geoms=np.full(shape, NOTHING, np.int32) if render.segmentation else None,
+            poses=np.tile(np.eye(4), (*shape[:2], 1, 1)),
+        )
 
     @property
     def qpos(self) -> Float[Tensor, "n q"]:
@@ -68,17 +68,23 @@ class CpuWorld(World):
     def command(self) -> Float[Tensor, "n u"]:
         return torch.from_numpy(self._command.astype(np.float32))
 
-    def step(self, command: Float[Tensor, "n u"], substeps: int, mask: Bool[Tensor, " n"]) -> None:
+    def step(self, command: Float[Tensor, "n u"], substeps: int, mask: Bool[Tensor, " n"]) -> Bool[Tensor, " n"]:
         self._check_open()
+        diverged = torch.zeros(self.num_worlds, dtype=torch.bool)
         active = mask.numpy().nonzero()[0]
         if len(active) == 0:
-            return
+            return diverged
         self._command[active] = command.numpy()[active]
         control = np.repeat(self._command[active][:, None], substeps, axis=1)
-        states, _ = self._pool.rollout(
-            [self._models[i] for i in active], self._datas, self._state[active], control, nstep=substeps
-        )
-        self._state[active] = np.asarray(states)[:, -1]
+        before = self._state[active]
+        states, _ = self._pool.rollout([self._models[i] for i in active], self._datas, before, control, nstep=substeps)
+        after = np.asarray(states)[:, -1]
+        # MuJoCo gives up on a world that blows up: its clock stops early, its state is the template's.
+        late_s = before[:, 0] + substeps * self.model.opt.timestep - after[:, 0]
+        sound = (np.abs(late_s) < self.model.opt.timestep / 2) & np.isfinite(after).all(axis=1)
+        self._state[active[sound]] = after[sound]
+        diverged[active[~sound]] = True
+        return diverged
 
     def reset(self, qpos: Float[Tensor, "n q"], command: Float[Tensor, "n u"], mask: Bool[Tensor, " n"]) -> None:
         self._check_open()
@@ -90,6 +96,10 @@ class CpuWorld(World):
     def set_field(
         self, name: str, index: Int[Tensor, " k"] | Sequence[int], values: Tensor, mask: Bool[Tensor, " n"]
     ) -> None:
+        if name not in self._fields:
+            raise ValueError(
+                f"{name} cannot be set per world; the fields named at the start are {sorted(self._fields)}"
+            )
         rows = np.asarray(index)
         for world in mask.numpy().nonzero()[0]:
             getattr(self._models[world], name)[rows] = values[world].numpy()
@@ -97,17 +107,15 @@ class CpuWorld(World):
     def render(self, mask: Bool[Tensor, " n"]) -> dict[str, CameraImages]:
         self._check_open()
         worlds = mask.numpy().nonzero()[0]
-        if not self._renderers:
-            self._start_renderers()
-        shares = np.array_split(worlds, len(self._renderers))
+        self._start_renderers()
         jobs = [
-            thread.submit(partial(self._draw, share))
-            for thread, share in zip(self._renderers, shares, strict=True)
+            (thread, thread.submit(partial(self._draw, share)))
+            for thread, share in zip(self._renderers, np.array_split(worlds, len(self._renderers)), strict=True)
             if len(share)
         ]
-        for job in jobs:
-            job.result()
-        return {name: self._images(camera) for camera, name in enumerate(self._cameras)}
+        for thread, job in jobs:
+            thread.finish(job)
+        return {name: self._images(camera) for camera, name in enumerate(self._render.cameras)}
 
     def close(self) -> None:
         self._finalizer()
@@ -117,41 +125,43 @@ class CpuWorld(World):
             raise RuntimeError("the environment is closed; make a new one")
 
     def _start_renderers(self) -> None:
-        height, width = self._size
-        make = partial(_make_renderer, self.model, self._cameras, height, width, self._profile)
+        """Start the render threads that are missing: all at first, later those that have died."""
+        self._renderers[:] = [thread for thread in self._renderers if thread.alive]
+        make = partial(_make_renderer, self.model, self._render)
         try:
-            for i in range(self._threads):
-                self._renderers.append(RenderThread(make, f"render-{i}"))
+            while len(self._renderers) < self._threads:
+                self._renderers.append(RenderThread(make, f"render-{len(self._renderers)}"))
         except BaseException:
             self.close()
             raise
 
     def _draw(self, worlds: np.ndarray, renderer: Renderer) -> None:
         for world in worlds:
-            depth = None if self._depth is None else self._depth[world]
             qpos = self._state[world, 1 : 1 + self.model.nq]
-            renderer.draw(self._models[world], qpos, self._rgb[world], depth, self._poses[world])
+            renderer.draw(self._models[world], qpos, self._pictures.of_world(world))
 
     def _images(self, camera: int) -> CameraImages:
         extent = self.model.stat.extent
         near_m, far_m = self.model.vis.map.znear * extent, self.model.vis.map.zfar * extent
-        depth = None
-        if self._depth is not None:
-            depth = torch.from_numpy(metres(self._depth[:, camera, ::-1], near_m, far_m))
+        pictures = self._pictures
+        depth = segmentation = None
+        if pictures.depth is not None:
+            depth = torch.from_numpy(metres(pictures.depth[:, camera, ::-1], near_m, far_m))
+        if pictures.geoms is not None:
+            segmentation = torch.from_numpy(pictures.geoms[:, camera, ::-1].copy())
         # MuJoCo's cameras look along −z with y up; OpenCV's along +z with y down.
-        poses = self._poses[:, camera] * np.array([1.0, -1.0, -1.0, 1.0])
+        poses = pictures.poses[:, camera] * np.array([1.0, -1.0, -1.0, 1.0])
         return CameraImages(
-            rgb=torch.from_numpy(self._rgb[:, camera, ::-1].copy()),
+            rgb=torch.from_numpy(pictures.rgb[:, camera, ::-1].copy()),
             depth_m=depth,
+            segmentation=segmentation,
             T_world_cam=torch.from_numpy(poses.astype(np.float32)),
         )
 
 
-def _make_renderer(
-    model: mujoco.MjModel, cameras: tuple[str, ...], height_px: int, width_px: int, profile: RenderProfile
-) -> Renderer:
+def _make_renderer(model: mujoco.MjModel, render: RenderConfig) -> Renderer:
     """A renderer with a model of its own, because it writes its settings into it."""
-    return Renderer(copy.copy(model), cameras, height_px, width_px, profile)
+    return Renderer(copy.copy(model), render)
 
 
 def _release(renderers: list[RenderThread], pool: rollout.Rollout) -> None:

@@ -1,18 +1,20 @@
 """Pick: lift the named cube off the table.
 
-*Randomisation*: as in reach. *Success*: the named cube's centre is 8 cm above the table.
+*Randomisation*: as in reach. *Success*: the named cube's centre is 8 cm above the table. *Dense reward*: nearness of
+the tool to the cube, and the cube's height.
 """
 
-import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from envs.language import Phrasings
 from envs.random import EpisodeRandom
-from envs.scenes.tabletop import Layout, Sensed
-from envs.tasks.base import Task, no_bins, pick, scatter_cubes
-from envs.tasks.motion import above, at_grasp, holds, move_to
-from envs.tasks.reach import CELLS_M
+from envs.scenes.layout import Layout, scatter
+from envs.scenes.tabletop import Sensed
+from envs.tasks.base import Task
+from envs.tasks.choice import blocks, chance_among, choose_block
+from envs.tasks.motion import lift, nearness
+from envs.tasks.reach import TABLE
 
 LIFTED_M = 0.08
 
@@ -22,35 +24,28 @@ class Pick(Task):
 
     name = "pick"
     max_episode_steps = 100
+    props = blocks(TABLE)
+    chance = chance_among((2, 3, 4))
     phrasings = Phrasings(
         train=(
-            "pick up the {cube}",
-            "lift the {cube}",
-            "grasp the {cube} and lift it",
-            "raise the {cube} off the table",
-            "take the {cube}",
+            "pick up the {block}",
+            "lift the {block}",
+            "grasp the {block} and lift it",
+            "raise the {block} off the table",
+            "take the {block}",
         ),
-        held_out=("lift up the {cube}", "pick the {cube} off the table", "please pick up the {cube}"),
+        held_out=("lift up the {block}", "pick the {block} off the table", "please pick up the {block}"),
     )
 
     def sample(self, random: EpisodeRandom) -> Layout:
-        return Layout(**scatter_cubes(random, self.num_cubes, CELLS_M, 0.025), **no_bins(len(random)))
+        return choose_block(random, scatter(random, self.props), [prop.name for prop in self.props])
 
     def success(self, sensed: Sensed, layout: Layout) -> Bool[Tensor, " n"]:
-        return pick(sensed.cube_position, layout.cube)[:, 2] > LIFTED_M
+        return layout.of(sensed.position, "block")[:, 2] > LIFTED_M
 
     def potential(self, sensed: Sensed, layout: Layout) -> Float[Tensor, " n"]:
-        cube = pick(sensed.cube_position, layout.cube)
-        near = 1 - torch.tanh(5 * (sensed.tool_position - cube).norm(dim=-1))
-        return 0.5 * near + 0.5 * (cube[:, 2] / LIFTED_M).clamp(0, 1)
+        block = layout.of(sensed.position, "block")
+        return 0.5 * nearness(sensed.tool_position, block) + 0.5 * (block[:, 2] / LIFTED_M).clamp(0, 1)
 
     def expert(self, sensed: Sensed, layout: Layout) -> Float[Tensor, "n 7"]:
-        return lift(sensed, pick(sensed.cube_position, layout.cube), height_m=0.14)
-
-
-def lift(sensed: Sensed, cube: Float[Tensor, "n 3"], height_m: float) -> Float[Tensor, "n 7"]:
-    """Expert moves that grasp ``cube`` and bring it ``height_m`` above the table."""
-    held = holds(sensed, cube)
-    raised = torch.cat((sensed.tool_position[:, :2], torch.full_like(cube[:, 2:], height_m)), -1)
-    goal = torch.where(held[:, None], raised, above(cube, sensed))
-    return move_to(sensed, goal, (held | at_grasp(sensed, cube)).float())
+        return lift(sensed, layout.of(sensed.position, "block"), height_m=0.14)

@@ -1,7 +1,7 @@
 """Reach: touch the named cube.
 
 *Randomisation*: 2–4 cubes of distinct colours in a 3 × 4 grid, displaced by ±2.5 cm and turned by ±0.3 rad.
-*Success*: the tool's tip is within 3 cm of the named cube's centre.
+*Success*: the tool's tip is within 3 cm of the named cube's centre. *Dense reward*: nearness of the tool to it.
 """
 
 import torch
@@ -9,12 +9,21 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from envs.language import Phrasings
+from envs.props.base import Region
 from envs.random import EpisodeRandom
-from envs.scenes.tabletop import Layout, Sensed
-from envs.tasks.base import Task, no_bins, pick, scatter_cubes
-from envs.tasks.motion import above, move_to
+from envs.scenes.layout import Layout, scatter
+from envs.scenes.tabletop import Sensed
+from envs.tasks.base import Task
+from envs.tasks.choice import blocks, chance_among, choose_block
+from envs.tasks.motion import above, move_to, nearness
 
-CELLS_M = [(x, y) for x in (0.36, 0.48, 0.60) for y in (-0.21, -0.07, 0.07, 0.21)]
+TABLE = Region(
+    name="table",
+    cells_m=tuple((x, y) for x in (0.36, 0.48, 0.60) for y in (-0.21, -0.07, 0.07, 0.21)),
+    jitter_m=0.025,
+    yaw_rad=0.3,
+)
+"""The whole of the table in front of the robot."""
 
 
 class Reach(Task):
@@ -22,30 +31,29 @@ class Reach(Task):
 
     name = "reach"
     max_episode_steps = 60
+    props = blocks(TABLE)
+    chance = chance_among((2, 3, 4))
     phrasings = Phrasings(
         train=(
-            "reach the {cube}",
-            "touch the {cube}",
-            "move to the {cube}",
-            "go and touch the {cube}",
-            "reach for the {cube}",
+            "reach the {block}",
+            "touch the {block}",
+            "move to the {block}",
+            "go and touch the {block}",
+            "reach for the {block}",
         ),
-        held_out=("go to the {cube} and touch it", "reach out to the {cube}", "please touch the {cube}"),
+        held_out=("go to the {block} and touch it", "reach out to the {block}", "please touch the {block}"),
     )
 
     def sample(self, random: EpisodeRandom) -> Layout:
-        return Layout(**scatter_cubes(random, self.num_cubes, CELLS_M, 0.025), **no_bins(len(random)))
+        return choose_block(random, scatter(random, self.props), [prop.name for prop in self.props])
 
     def success(self, sensed: Sensed, layout: Layout) -> Bool[Tensor, " n"]:
-        return self._distance(sensed, layout) < 0.03
+        return (sensed.tool_position - layout.of(sensed.position, "block")).norm(dim=-1) < 0.03
 
     def potential(self, sensed: Sensed, layout: Layout) -> Float[Tensor, " n"]:
-        return 1 - torch.tanh(5 * self._distance(sensed, layout))
+        return nearness(sensed.tool_position, layout.of(sensed.position, "block"))
 
     def expert(self, sensed: Sensed, layout: Layout) -> Float[Tensor, "n 7"]:
-        cube = pick(sensed.cube_position, layout.cube)
-        goal = above(cube + torch.tensor([0.0, 0.0, 0.015], device=cube.device), sensed)
-        return move_to(sensed, goal, torch.zeros(len(cube), device=cube.device))
-
-    def _distance(self, sensed: Sensed, layout: Layout) -> Float[Tensor, " n"]:
-        return (sensed.tool_position - pick(sensed.cube_position, layout.cube)).norm(dim=-1)
+        block = layout.of(sensed.position, "block")
+        goal = above(block + torch.tensor([0.0, 0.0, 0.015], device=block.device), sensed)
+        return move_to(sensed, goal, torch.zeros(len(block), device=block.device))

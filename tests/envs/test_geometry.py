@@ -8,8 +8,10 @@ import torch
 from envs.kinematics import SerialChain
 from envs.random import EpisodeRandom
 from envs.robots.panda import PANDA
-from envs.rotations import matrix_from_quat, quat_from_yaw
+from envs.rotations import matrix_from_quat, quat_from_yaw, quat_multiply, rotation_vector, yaw_from_quat
 from envs.scenes.tabletop import Tabletop
+from envs.tasks.choice import blocks
+from envs.tasks.reach import TABLE
 
 
 def _random_quats(n: int) -> torch.Tensor:
@@ -30,8 +32,33 @@ def test_yaw_turns_x_towards_y():
     assert torch.allclose(matrix[:, 0], torch.tensor([0.0, 1.0, 0.0]), atol=1e-6)
 
 
+def test_products_and_logarithms_of_rotations_equal_mujoco():
+    a, b = _random_quats(60).split(30)
+    matrices = matrix_from_quat(a)
+    for i in range(30):
+        product, vector = np.zeros(4), np.zeros(3)
+        mujoco.mju_mulQuat(product, a[i].numpy(), b[i].numpy())
+        mujoco.mju_quat2Vel(vector, a[i].numpy(), 1.0)
+        np.testing.assert_allclose(quat_multiply(a[i], b[i]).numpy(), product, atol=1e-12)
+        np.testing.assert_allclose(rotation_vector(matrices[i]).numpy(), vector, atol=1e-9)
+
+
+@pytest.mark.parametrize("angle", [0.0, 1e-7, torch.pi - 1e-6, torch.pi])
+def test_the_logarithm_holds_at_no_turn_and_at_half_a_turn(angle):
+    axis = torch.nn.functional.normalize(torch.tensor([[1.0, -2.0, 0.5]], dtype=torch.float64))
+    quat = torch.cat((torch.tensor([[np.cos(angle / 2)]]), axis * np.sin(angle / 2)), -1)
+    found = rotation_vector(matrix_from_quat(quat))
+    assert torch.allclose(found, angle * axis, atol=1e-5) or torch.allclose(found, -angle * axis, atol=1e-5)
+
+
+def test_yaw_is_read_back_from_a_tilted_body():
+    yaw = torch.linspace(-3, 3, 7)
+    tilt = torch.tensor([np.cos(0.2), 0.0, np.sin(0.2), 0.0], dtype=torch.float32).expand(7, 4)
+    assert torch.allclose(yaw_from_quat(quat_multiply(quat_from_yaw(yaw), tilt)), yaw, atol=1e-6)
+
+
 def test_chain_pose_and_jacobian_equal_mujoco():
-    model = Tabletop(PANDA, num_cubes=1, num_bins=0).model
+    model = Tabletop(PANDA, blocks(TABLE, 1)).model
     data = mujoco.MjData(model)
     joints = [PANDA.prefix + joint for joint in PANDA.joints]
     chain = SerialChain(model, joints, PANDA.prefix + PANDA.tool_site, "cpu")
@@ -52,9 +79,9 @@ def test_chain_pose_and_jacobian_equal_mujoco():
 
 
 def test_chain_refuses_joints_that_are_not_on_the_way():
-    model = Tabletop(PANDA, num_cubes=1, num_bins=0).model
+    model = Tabletop(PANDA, blocks(TABLE, 1)).model
     with pytest.raises(ValueError, match="expected joints"):
-        SerialChain(model, ["cube0"], PANDA.prefix + PANDA.tool_site, "cpu")
+        SerialChain(model, ["block0"], PANDA.prefix + PANDA.tool_site, "cpu")
 
 
 def test_draws_depend_on_seed_and_name_alone():

@@ -1,0 +1,36 @@
+"""The physics engines by name: C MuJoCo on threads, and MuJoCo Warp on a GPU or the CPU."""
+
+from typing import Literal, get_args
+
+import mujoco
+
+from envs.world import RenderConfig, World
+
+Engine = Literal["cpu", "warp"]
+ENGINES: tuple[str, ...] = get_args(Engine)
+
+
+def make_world(
+    engine: Engine,
+    model: mujoco.MjModel,
+    num_worlds: int,
+    render: RenderConfig,
+    fields: tuple[str, ...],
+    *,
+    threads: int | None = None,
+    device: str | None = None,
+) -> World:
+    """``num_worlds`` worlds of ``model``; only the chosen engine is imported.
+
+    ``threads`` is for the cpu engine, ``device`` (such as ``cuda:0``) for warp. ``ValueError`` names the engines there
+    are; ``ModuleNotFoundError`` says what to install.
+    """
+    if engine not in ENGINES:
+        raise ValueError(f"unknown engine {engine!r}; expected one of {', '.join(ENGINES)}")
+    if engine == "warp":
+        from envs.backends.warp import WarpWorld
+
+        return WarpWorld(model, num_worlds, render, fields, device=device)
+    from envs.backends.cpu import CpuWorld
+
+    return CpuWorld(model, num_worlds, render, fields, threads=threads)

@@ -1,0 +1,1 @@
+"""Things that stand on the table, one file per kind."""

@@ -1,0 +1,30 @@
+"""Several things on the table, one of them meant: what makes an instruction worth reading."""
+
+from collections.abc import Sequence
+from statistics import fmean
+from typing import Any
+
+from envs.props.base import Region
+from envs.props.block import Block
+from envs.random import EpisodeRandom
+from envs.scenes.layout import Layout
+
+
+def blocks(region: Region, count: int = 4, **settings: Any) -> tuple[Block, ...]:
+    """``count`` blocks called block0, block1, … in one region."""
+    return tuple(Block(name=f"block{i}", region=region, **settings) for i in range(count))
+
+
+def choose_block(random: EpisodeRandom, layout: Layout, names: Sequence[str], at_least: int = 2) -> Layout:
+    """``layout`` with the first ``at_least`` … all of the things ``names`` present, one of them as the role *block*."""
+    count = at_least + random.integers("count", 1, len(names) - at_least + 1)
+    slots = layout.slots(names)
+    present = layout.present.clone()
+    present[:, slots] = (slots - slots[0])[None] < count
+    chosen = slots[random.integers("target", 1, count)[:, 0]]
+    return Layout(**{**vars(layout), "present": present}).with_roles(block=chosen)
+
+
+def chance_among(counts: Sequence[int], receivers: int = 1) -> float:
+    """Probability of guessing right when each of ``counts`` things is as likely, and so is each receiver."""
+    return fmean(1 / count for count in counts) / receivers
