@@ -18,7 +18,8 @@ class DeltaPoseConfig:
     """Limits and gains of :class:`DeltaPoseController`.
 
     ``damping`` is λ of the least squares (m, rad); ``posture_gain`` the share of the way home that the arm's
-    spare freedom goes per step; ``leash_rad`` how far a commanded joint may be from the real one.
+    spare freedom goes per step; ``leash_rad`` how far a commanded joint may be from the real one. ``rotation_weight``
+    is how many metres a radian of the tool counts for where an arm cannot do both: below 1, position wins.
     """
 
     max_translation_m: float = 0.04
@@ -26,6 +27,7 @@ class DeltaPoseConfig:
     damping: float = 0.05
     posture_gain: float = 0.1
     leash_rad: float = 0.25
+    rotation_weight: float = 1.0
 
 
 class DeltaPoseController:
@@ -52,6 +54,7 @@ class DeltaPoseController:
         self._lower, self._upper, self._home = lower_rad, upper_rad, home_rad
         self._gripper_open_m = gripper_open_m
         self._eye6 = torch.eye(6, device=home_rad.device)
+        self._weight = torch.tensor([1.0] * 3 + [config.rotation_weight] * 3, device=home_rad.device)
 
     def targets(
         self, action: Float[Tensor, "n 7"], joints_rad: Float[Tensor, "n j"], command: Float[Tensor, "n u"]
@@ -78,7 +81,8 @@ class DeltaPoseController:
     def _joint_step(
         self, jacobian: Float[Tensor, "n 6 j"], step: Float[Tensor, "n 6"], goal: Float[Tensor, "n j"]
     ) -> Float[Tensor, "n j"]:
-        """J⁺·step + (1 − J⁺J)·posture, J⁺ = Jᵀ(JJᵀ + λ²I)⁻¹."""
+        """J⁺·step + (1 − J⁺J)·posture, J⁺ = Jᵀ(JJᵀ + λ²I)⁻¹, with weighted rows of J and step."""
+        jacobian, step = self._weight[:, None] * jacobian, self._weight * step
         transpose = jacobian.transpose(1, 2)
         gram = jacobian @ transpose + self.config.damping**2 * self._eye6
         posture = self.config.posture_gain * (self._home - goal)

@@ -16,7 +16,8 @@ class ArmSpec:
     """An arm described by an MJCF file; names are those of the file, lengths metres, angles radians.
 
     ``joints`` are the hinges from base to wrist, ``fingers`` the two slides; actuators follow the same order and end
-    with the gripper. ``home_rad`` is the posture at episode start, ``opening_m`` the widest gap between the fingers.
+    with the gripper. ``home_rad`` is the posture at episode start, ``opening_m`` the widest gap between the fingers,
+    ``base_m`` where the base stands in the world: the workspace is the same for every arm.
     """
 
     name: str
@@ -27,6 +28,7 @@ class ArmSpec:
     cameras: tuple[str, ...]
     home_rad: tuple[float, ...]
     opening_m: float
+    base_m: tuple[float, float, float] = (0.0, 0.0, 0.0)
     control_rate_hz: float = 20.0
     control: DeltaPoseConfig = field(default_factory=DeltaPoseConfig)
 
@@ -35,10 +37,13 @@ class ArmSpec:
         """Prepended to every name of the file when the arm is put into a scene."""
         return f"{self.name}/"
 
+    def build(self) -> mujoco.MjSpec:
+        """The arm alone, its base at the origin, not yet compiled."""
+        return mujoco.MjSpec.from_file(str(_FOLDER / self.mjcf))
+
     def attach_to(self, scene: mujoco.MjSpec) -> None:
-        """Bolt the arm's base to the world's origin."""
-        robot = mujoco.MjSpec.from_file(str(_FOLDER / self.mjcf))
-        scene.attach(robot, frame=scene.worldbody.add_frame(), prefix=self.prefix)
+        """Bolt the arm's base to the world at ``base_m``."""
+        scene.attach(self.build(), frame=scene.worldbody.add_frame(pos=self.base_m), prefix=self.prefix)
 
     def state_dimensions(self) -> tuple[Dimension, ...]:
         """Tool position (m), the tool frame's x and y axes, finger gap (m), joint angles (rad).

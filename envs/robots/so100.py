@@ -1,0 +1,26 @@
+"""A low-cost arm of five hinges in the manner of the SO-100.
+
+The joints (pan, lift, elbow, wrist flex, wrist roll), their order and about their ranges are the real arm's. Three
+things depart from it: the two long links are 2.6 times as long (0.116 and 0.135 m become 0.302 and 0.351 m) and the
+base stands 12 cm nearer, because the real arm cannot reach over the table; a parallel gripper of two slides stands for
+the jaw that turns on a hinge; and the servos are ideal and stiff, without the real ones' play.
+
+Five joints cannot tilt the tool sideways, out of the arm's plane: such a command is obeyed as far as the tool's
+position allows.
+"""
+
+from envs.control import DeltaPoseConfig
+from envs.robots.arm import ArmSpec
+
+SO100 = ArmSpec(
+    name="so100",
+    mjcf="so100.xml",
+    joints=("shoulder_pan", "shoulder_lift", "elbow", "wrist_flex", "wrist_roll"),
+    fingers=("finger1", "finger2"),
+    tool_site="tcp",
+    cameras=("wrist",),
+    home_rad=(0.0, 0.1775, 1.6603, 1.3038, 0.0),
+    opening_m=0.08,
+    base_m=(0.12, 0.0, 0.0),
+    control=DeltaPoseConfig(damping=0.02, posture_gain=0.0, rotation_weight=0.2),
+)
