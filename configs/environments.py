@@ -24,6 +24,8 @@ class EnvConfig:
     """Side of the square camera images."""
     depth: bool = False
     """Whether cameras also give depth images."""
+    segmentation: bool = False
+    """Whether cameras also say which geom each pixel shows."""
     profile: Literal["fast", "quality"] = "fast"
     """Render profile: fast has no shadows and no multisampling."""
     threads: int = 0
@@ -47,6 +49,7 @@ def make_env(task: str, num_envs: int, *, split: Split = "train", config: EnvCon
         num_envs,
         image_size_px=(config.image_size_px, config.image_size_px),
         depth=config.depth,
+        segmentation=config.segmentation,
         split=split,
         profile={"fast": FAST, "quality": QUALITY}[config.profile],
         threads=config.threads or None,
@@ -54,12 +57,12 @@ def make_env(task: str, num_envs: int, *, split: Split = "train", config: EnvCon
 
 
 def seen_as(embodiment: EmbodimentSpec, config: EnvConfig) -> EnvConfig:
-    """``config`` with the image size and depth that a policy of ``embodiment`` expects; ``ValueError`` if none fits."""
-    shapes = {(camera.height_px, camera.width_px, camera.depth) for camera in embodiment.cameras}
-    if len(shapes) != 1 or len({side for height, width, _ in shapes for side in (height, width)}) != 1:
+    """``config`` with the cameras that a policy of ``embodiment`` expects; ``ValueError`` if none fits."""
+    shapes = {(c.height_px, c.width_px, c.depth, c.segmentation) for c in embodiment.cameras}
+    if len(shapes) != 1 or len({side for height, width, *_ in shapes for side in (height, width)}) != 1:
         raise ValueError(f"simulated cameras are square and alike; {embodiment.name} has {sorted(shapes)}")
-    ((side, _, depth),) = shapes
-    return replace(config, image_size_px=side, depth=depth)
+    ((side, _, depth, segmentation),) = shapes
+    return replace(config, image_size_px=side, depth=depth, segmentation=segmentation)
 
 
 def check_tasks(names: Sequence[str]) -> None:

@@ -92,7 +92,7 @@ def collect(
         bar = progress.add_task(f"collect {env.task_name}", total=len(pending), note="")
         for start in range(0, len(pending), env.num_envs):
             wave = pending[start : start + env.num_envs]
-            for episode in _record_wave(env, policy, wave, noise, keys):
+            for episode in record_episodes(env, policy, wave, keys, noise=noise):
                 if episode.success or keep_failures:
                     writer.append(episode)
                     recorded += 1
@@ -110,10 +110,18 @@ def collect(
     )
 
 
-def _record_wave(
-    env: VectorEnv, policy: Policy, seeds: list[int], noise: ExecutionNoise, keys: list[str]
+def record_episodes(
+    env: VectorEnv,
+    policy: Policy,
+    seeds: list[int],
+    keys: Sequence[str],
+    *,
+    noise: ExecutionNoise = ExecutionNoise(),
 ) -> list[Episode]:
-    """One episode per seed with the fields ``keys``; worlds beyond the seeds repeat the first and are dropped."""
+    """One episode per seed, all at once, holding the fields ``keys``; at most ``env.num_envs`` of them.
+
+    Worlds beyond the seeds repeat the first and are dropped.
+    """
     padded = seeds + seeds[:1] * (env.num_envs - len(seeds))
     observation = env.reset(padded)
     policy.reset()

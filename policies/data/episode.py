@@ -5,7 +5,16 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from envs.specs import ACTION_KEY, STATE_KEY, EmbodimentSpec, depth_key, extrinsics_key, image_key, intrinsics_key
+from envs.specs import (
+    ACTION_KEY,
+    STATE_KEY,
+    EmbodimentSpec,
+    depth_key,
+    extrinsics_key,
+    image_key,
+    intrinsics_key,
+    segmentation_key,
+)
 
 PHASE_KEY = "phase"
 
@@ -35,6 +44,8 @@ def episode_fields(embodiment: EmbodimentSpec, *, geometry: bool, phase: bool) -
         fields.append(FieldSpec(key=image_key(camera.name), dtype="uint8", shape=(*size, 3)))
         if camera.depth:
             fields.append(FieldSpec(key=depth_key(camera.name), dtype="float32", shape=size))
+        if camera.segmentation:
+            fields.append(FieldSpec(key=segmentation_key(camera.name), dtype="int32", shape=size))
         if geometry:
             fields.append(FieldSpec(key=intrinsics_key(camera.name), dtype="float32", shape=(3, 3)))
             fields.append(FieldSpec(key=extrinsics_key(camera.name), dtype="float32", shape=(4, 4)))
@@ -58,8 +69,8 @@ class CameraGeometry:
 class Episode:
     """One demonstration of t frames; frame k holds what was seen and the action then taken.
 
-    ``images`` uint8 RGB ``(t, h, w, 3)`` and ``depth`` float32 metres ``(t, h, w)`` by camera name;
-    ``cameras`` their geometry, where recorded; ``state`` float32 ``(t, d)`` and ``actions`` float32
+    ``images`` uint8 RGB ``(t, h, w, 3)``, ``depth`` float32 metres and ``segmentation`` int32 geom indices
+    ``(t, h, w)`` by camera name; ``cameras`` their geometry, where recorded; ``state`` float32 ``(t, d)`` and ``actions`` float32
     ``(t, a)`` in the embodiment's order and units; ``phase`` int32 ``(t,)``, the expert's phase, where
     recorded. Nothing is checked here: :func:`validate_episode` compares with an embodiment.
     """
@@ -72,6 +83,7 @@ class Episode:
     success: bool
     seed: int
     depth: Mapping[str, np.ndarray] = field(default_factory=dict)
+    segmentation: Mapping[str, np.ndarray] = field(default_factory=dict)
     cameras: Mapping[str, CameraGeometry] = field(default_factory=dict)
     phase: np.ndarray | None = None
 
@@ -82,6 +94,7 @@ class Episode:
         """The per-frame arrays by their keys; :meth:`from_fields` is the inverse."""
         arrays = {image_key(name): image for name, image in self.images.items()}
         arrays |= {depth_key(name): depth for name, depth in self.depth.items()}
+        arrays |= {segmentation_key(name): geoms for name, geoms in self.segmentation.items()}
         for name, geometry in self.cameras.items():
             arrays[intrinsics_key(name)] = geometry.intrinsics
             arrays[extrinsics_key(name)] = geometry.T_world_cam
@@ -105,6 +118,9 @@ class Episode:
         return cls(
             images={name: arrays[image_key(name)] for name in camera_names},
             depth={name: arrays[depth_key(name)] for name in camera_names if depth_key(name) in arrays},
+            segmentation={
+                name: arrays[segmentation_key(name)] for name in camera_names if segmentation_key(name) in arrays
+            },
             cameras={
                 name: CameraGeometry(intrinsics=arrays[intrinsics_key(name)], T_world_cam=arrays[extrinsics_key(name)])
                 for name in camera_names

@@ -8,7 +8,7 @@ from policies.data.episode import CameraGeometry, Episode
 INSTRUCTIONS = ("pick up the red cube", "pick up the blue cube", "touch the green ball")
 
 
-def make_embodiment(size_px=12, depth=True):
+def make_embodiment(size_px=12, depth=True, segmentation=False):
     def dimensions(count):
         return tuple(Dimension(name=f"x{i}", unit="m", low=-1.0, high=1.0) for i in range(count))
 
@@ -18,7 +18,8 @@ def make_embodiment(size_px=12, depth=True):
         state=dimensions(5),
         action=dimensions(3),
         cameras=tuple(
-            CameraSpec(name=name, height_px=size_px, width_px=size_px, depth=depth) for name in ("front", "wrist")
+            CameraSpec(name=name, height_px=size_px, width_px=size_px, depth=depth, segmentation=segmentation)
+            for name in ("front", "wrist")
         ),
     )
 
@@ -26,12 +27,14 @@ def make_embodiment(size_px=12, depth=True):
 def make_episode(index, embodiment, length=None, geometry=False, phase=False):
     rng = np.random.default_rng(index)
     t = length or int(rng.integers(3, 80))
-    arrays = {"images": {}, "depth": {}, "cameras": {}}
+    arrays = {"images": {}, "depth": {}, "segmentation": {}, "cameras": {}}
     for camera in embodiment.cameras:
         size = (camera.height_px, camera.width_px)
         arrays["images"][camera.name] = rng.integers(0, 256, (t, *size, 3), dtype=np.uint8)
         if camera.depth:
             arrays["depth"][camera.name] = rng.uniform(0.1, 2.0, (t, *size)).astype(np.float32)
+        if camera.segmentation:
+            arrays["segmentation"][camera.name] = rng.integers(-1, 40, (t, *size), dtype=np.int32)
         if geometry:
             arrays["cameras"][camera.name] = CameraGeometry(
                 intrinsics=rng.normal(size=(t, 3, 3)).astype(np.float32),

@@ -42,6 +42,19 @@ def test_roundtrip(tmp_path, extras):
     dataset.verify()
 
 
+@pytest.mark.parametrize("depth", [False, True])
+def test_segmentation_comes_back(tmp_path, depth):
+    embodiment = make_embodiment(depth=depth, segmentation=True)
+    with DemonstrationWriter.create(tmp_path / "store", embodiment) as writer:
+        writer.append(make_episode(0, embodiment, 70))
+        with pytest.raises(ValueError, match="missing.*segmentation.front"):
+            writer.append(make_episode(1, make_embodiment(depth=depth)))
+    dataset = DemonstrationDataset(tmp_path / "store")
+    assert dataset.embodiment == embodiment and dataset.episode(0).segmentation["wrist"].min() == -1
+    assert_same_episode(dataset.episode(0), make_episode(0, embodiment, 70))
+    dataset.verify()
+
+
 def test_chunks_of_large_images(tmp_path):
     embodiment = make_embodiment(size_px=160, depth=False)  # several chunks per episode
     with DemonstrationWriter.create(tmp_path / "store", embodiment) as writer:
