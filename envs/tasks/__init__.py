@@ -3,9 +3,11 @@
 from envs.tasks.base import Task
 from envs.tasks.pick import Pick
 from envs.tasks.place import Place
+from envs.tasks.push import Push
 from envs.tasks.reach import Reach
+from envs.tasks.slide import Slide
 
-TASKS: dict[str, type[Task]] = {task.name: task for task in (Reach, Pick, Place)}
+TASKS: dict[str, type[Task]] = {task.name: task for task in (Reach, Pick, Place, Push, Slide)}
 
 
 def make_task(name: str) -> Task:

@@ -50,6 +50,13 @@ def above(point: Float[Tensor, "n 3"], sensed: Sensed, clearance_m: float = HOVE
     return torch.cat((point[:, :2], point[:, 2:] + height[:, None]), -1)
 
 
+def hop(point: Float[Tensor, "n 3"], sensed: Sensed, clearance_m: float = HOVER_M) -> Float[Tensor, "n 3"]:
+    """As :func:`above`, from anywhere: first straight up, so that nothing on the way is swept along."""
+    goal = above(point, sensed, clearance_m)
+    too_low = (sensed.tool_position[:, 2] < goal[:, 2] - 0.03)[:, None]
+    return torch.cat((torch.where(too_low, sensed.tool_position, goal)[:, :2], goal[:, 2:]), -1)
+
+
 def at_grasp(sensed: Sensed, point: Float[Tensor, "n 3"]) -> Bool[Tensor, " n"]:
     """Is the tool around ``point``, ready to close?"""
     error = (sensed.tool_position - point).abs()
@@ -70,6 +77,41 @@ def lift(
     raised = torch.cat((sensed.tool_position[:, :2], torch.full_like(point[:, 2:], height_m)), -1)
     goal = torch.where(held[:, None], raised, above(point, sensed))
     return move_to(sensed, goal, (held | at_grasp(sensed, point)).float())
+
+
+def carry(
+    sensed: Sensed,
+    point: Float[Tensor, "n 3"],
+    goal: Float[Tensor, "n 3"],
+    *,
+    cruise_m: float,
+    width_m: float = 2 * CUBE_HALF_M,
+    grip_up_m: float = 0.0,
+    yaw_rad: Float[Tensor, " n"] | None = None,
+) -> Float[Tensor, "n 7"]:
+    """Grasp a thing and bring it to ``goal``: straight up, across at ``cruise_m``, down through a funnel.
+
+    ``point`` is where the thing is, ``goal`` where that point is to be; the fingers close on ``width_m`` as much as
+    ``grip_up_m`` above it. The tool points down, turned by ``yaw_rad`` (0 by default).
+    """
+    yaw_rad = torch.zeros_like(point[:, 0]) if yaw_rad is None else yaw_rad
+    turn = turn_to(sensed, pointing_down(yaw_rad))
+    grip = point + torch.tensor([0.0, 0.0, grip_up_m], device=point.device)
+    held = holds(sensed, grip, width_m)
+    fetch = move_to(sensed, above(grip, sensed), at_grasp(sensed, grip).float(), turn=turn)
+    sideways = (goal - point)[:, :2].norm(dim=-1)
+    height = torch.minimum(goal[:, 2] + 5 * (sideways - 0.006).clamp_min(0), goal[:, 2].clamp_min(cruise_m))
+    high_enough = point[:, 2] > height - 0.02
+    across = torch.where(high_enough[:, None], goal[:, :2], point[:, :2])
+    bring = sensed.tool_position + torch.cat((across, height[:, None]), -1) - point
+    return torch.where(held[:, None], move_to(sensed, bring, torch.ones_like(height), turn=turn), fetch)
+
+
+def let_go(sensed: Sensed, width_m: float = 2 * CUBE_HALF_M) -> Float[Tensor, "n 7"]:
+    """Open the fingers and, once they are clear of a thing of ``width_m``, rise."""
+    rise = torch.where(sensed.gap > width_m + 0.015, 0.06, 0.0)
+    up = torch.cat((torch.zeros_like(sensed.tool_position[:, :2]), rise[:, None]), -1)
+    return move_to(sensed, sensed.tool_position + up, torch.zeros_like(sensed.gap))
 
 
 def nearness(a: Float[Tensor, "n d"], b: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:

@@ -1,0 +1,150 @@
+"""Tasks that push things over the table: push and slide."""
+
+import copy
+from dataclasses import replace
+
+import mujoco
+import pytest
+import torch
+
+from envs.props.block import CUBE_HALF_M
+from envs.props.colours import COLOUR_NAMES
+from envs.props.mat import MAT_HALF_M
+from envs.props.slider import RAIL_REACH_M
+from envs.random import EpisodeRandom
+from envs.specs import TASK_KEY
+from envs.tasks import make_task
+from envs.vector import TaskEnv
+
+NAMES = ("push", "slide")
+
+
+def started(name, seeds):
+    """A task's layout and what is sensed of it at the start, without physics."""
+    env = TaskEnv(name, len(seeds), render=False)
+    env.reset(seeds)
+    sensed, layout = env.sense(), env.layout
+    env.close()
+    return env.task, sensed, layout
+
+
+def moved(sensed, slots, position):
+    """``sensed`` with each world's thing in ``slots`` at ``position``."""
+    new = sensed.position.clone()
+    new[torch.arange(len(slots)), slots] = position
+    return replace(sensed, position=new)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_things_start_apart_and_stay_where_they_are(name):
+    env = TaskEnv(name, 200, render=False)
+    observation = env.reset(list(range(200)))
+    start, held = env.sense(), torch.zeros(200, 7)
+    assert not bool(env.task.success(start, env.layout).any())
+    model = copy.deepcopy(env.world.model)
+    data = mujoco.MjData(model)
+    table = model.geom("table").id
+    for world in range(200):
+        data.qpos[:] = env.world.qpos[world].numpy()
+        standing = [slot for slot, prop in enumerate(env.task.props) if prop.motion != "free"]
+        for slot in standing:
+            model.body(env.task.props[slot].name).pos = env.layout.position[world, slot].numpy()
+            model.body(env.task.props[slot].name).quat = env.layout.quat[world, slot].numpy()
+        mujoco.mj_forward(model, data)
+        assert all(table in pair for pair in data.contact.geom), f"world {world} starts with things in contact"
+    for _ in range(20):
+        env.step(held)
+    end = env.sense()
+    present = env.layout.present
+    assert float((end.position - start.position).norm(dim=-1)[present].max()) < 1e-3
+    assert float((end.opening - start.opening).abs().max()) < 1e-4
+    assert float((end.quat - start.quat).abs()[present].max()) < 1e-2
+    assert len(set(observation[TASK_KEY])) > 1
+    env.close()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_phrasing_names_the_things_that_are_meant(name):
+    task = make_task(name)
+    layout = task.sample(EpisodeRandom(torch.arange(300)))
+    assert len(task.phrasings.train) >= 5 and len(task.phrasings.held_out) >= 3
+    assert not set(task.phrasings.train) & set(task.phrasings.held_out)
+    nouns = {"block": "cube", "mat": "mat", "knob": "knob"}
+    for split in ("train", "held_out"):
+        sentences = task.instructions(layout, split, range(300))
+        for role, slots in layout.roles.items():
+            assert bool(layout.of(layout.present, role).all())
+            assert len(slots.unique()) > 1
+            for colour, sentence in zip(layout.of(layout.colour, role).tolist(), sentences, strict=True):
+                assert f"{COLOUR_NAMES[colour]} {nouns[role]}" in sentence
+        if "side" in layout.draws:
+            for side, sentence in zip(layout.draws["side"].tolist(), sentences, strict=True):
+                assert ("left" in sentence) == (side > 0) and ("right" in sentence) == (side < 0)
+
+
+def test_push_is_done_when_the_cube_lies_inside_its_mat():
+    task, sensed, layout = started("push", list(range(8)))
+    block, mat = layout.roles["block"], layout.of(layout.position, "mat")
+
+    def done(dx, dy, z=CUBE_HALF_M):
+        return task.success(moved(sensed, block, mat + torch.tensor([dx, dy, z])), layout)
+
+    inside = MAT_HALF_M - 0.002
+    assert bool(done(inside, -inside).all())
+    assert not bool(done(inside + 0.004, 0.0).any()) and not bool(done(0.0, -inside - 0.004).any())
+    assert not bool(done(0.0, 0.0, z=0.05).any())  # still in the air
+    mats = layout.slots(["mat0", "mat1"])
+    other = layout.position[torch.arange(8), mats.sum() - layout.roles["mat"]]
+    other[:, 2] = CUBE_HALF_M
+    assert not bool(task.success(moved(sensed, block, other), layout).any())
+    wrong_cube = (block + 1) % 2
+    assert not bool(task.success(moved(sensed, wrong_cube, mat), layout).any())
+
+
+def test_slide_is_done_at_the_named_end_of_the_named_rail():
+    task, sensed, layout = started("slide", list(range(16)))
+    knob, side = layout.roles["knob"], layout.draws["side"]
+
+    def done(slots, opening):
+        at = sensed.opening.clone()
+        at[torch.arange(16), slots] = opening
+        return task.success(replace(sensed, opening=at), layout)
+
+    assert bool(done(knob, side * (RAIL_REACH_M - 0.008)).all())
+    assert not bool(done(knob, side * (RAIL_REACH_M - 0.012)).any())
+    assert not bool(done(knob, -side * RAIL_REACH_M).any())
+    assert not bool(done(1 - knob, side * RAIL_REACH_M).any())
+
+
+def test_a_knob_moved_to_the_left_is_further_left():
+    """The signs of ``side``, of the joint and of the world's y axis (the robot's left) agree."""
+    env = TaskEnv("slide", 30, render=False)
+    env.reset(list(range(30)))
+    knob, side = env.layout.roles["knob"], env.layout.draws["side"]
+    before = env.sense().opening[torch.arange(30), knob]
+    for _ in range(env.max_episode_steps):
+        last = env.step(env.expert_action())
+    assert int(last.success.sum()) >= 28
+    world = int(last.success.nonzero()[0, 0])
+    model, data = env.world.model, mujoco.MjData(env.world.model)
+    data.qpos[:] = env.world.qpos[world].numpy()
+    name = env.task.props[int(knob[world])].name
+    mujoco.mj_kinematics(model, data)
+    y_m = float(data.geom(name).xpos[1])
+    assert (y_m > 0) == bool(side[world] > 0)
+    assert ((env.sense().opening[torch.arange(30), knob] - before) * side > 0)[last.success].all()
+    env.close()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_experts_recover_from_being_pushed_off_their_path(name):
+    env = TaskEnv(name, 40, render=False)
+    env.reset(list(range(40)))
+    generator = torch.Generator().manual_seed(0)
+    for step in range(env.max_episode_steps):
+        action = env.expert_action()
+        if step % 8 == 0:
+            action[:, :3] += 0.015 * torch.randn(40, 3, generator=generator)
+        last = env.step(action)
+    assert int(last.success.sum()) >= 38
+    env.close()
