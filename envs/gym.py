@@ -1,7 +1,8 @@
 """The gymnasium face: ``import envs.gym``, then ``gymnasium.make("vla/Place-v0")`` or ``gymnasium.make_vec``.
 
 Importing this module registers every task as ``vla/<Task>-v0`` (``gymnasium.make("envs.gym:vla/Place-v0")`` imports it
-by itself). Thin wrappers turn the torch vector environment into numpy spaces; nothing here knows a task.
+by itself). Thin wrappers turn the torch environment into numpy spaces; nothing here knows a task. Settings are
+those of :class:`envs.vector.TaskEnv`, such as ``engine="warp"``.
 """
 
 from numbers import Integral
@@ -14,39 +15,58 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 
-from envs.specs import STATE_KEY, TASK_KEY, EmbodimentSpec, depth_key, extrinsics_key, image_key, intrinsics_key
+from envs.autoreset import FINAL_OBSERVATION, SUCCESS, AutoresetEnv
+from envs.specs import (
+    ENVIRONMENT_STATE_KEY,
+    STATE_KEY,
+    TASK_KEY,
+    EmbodimentSpec,
+    depth_key,
+    extrinsics_key,
+    image_key,
+    intrinsics_key,
+    segmentation_key,
+)
 from envs.tasks import TASKS
 from envs.vector import TaskEnv
 
-MAX_INSTRUCTION_CHARACTERS = 200
-_CHARSET = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789 ,.'-"
+MAX_INSTRUCTION_CHARACTERS = 400
+_CHARSET = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789 ,.;:!?'-"
+_RESET_MASK = "reset_mask"
+
+
+def env_id(task: str) -> str:
+    """The gymnasium id of a task."""
+    return f"vla/{task[0].upper()}{task[1:]}-v0"
 
 
 def _register() -> None:
     for name in TASKS:
         gymnasium.register(
-            id=f"vla/{name.capitalize()}-v0",
+            id=env_id(name),
             entry_point="envs.gym:SingleEnv",
             vector_entry_point="envs.gym:VectorTaskEnv",
             kwargs={"task": name},
         )
 
 
-def observation_space(embodiment: EmbodimentSpec) -> spaces.Dict:
+def observation_space(embodiment: EmbodimentSpec, privileged_dim: int = 0) -> spaces.Dict:
     """The space of one world's observation, by the keys of ``envs.specs``."""
-    low = np.array([dim.low for dim in embodiment.state], np.float32)
-    high = np.array([dim.high for dim in embodiment.state], np.float32)
     parts: dict[str, spaces.Space[Any]] = {
-        STATE_KEY: spaces.Box(low, high, dtype=np.float32),
+        STATE_KEY: _unbounded(embodiment.state_dim),
         TASK_KEY: spaces.Text(MAX_INSTRUCTION_CHARACTERS, charset=_CHARSET),
     }
+    if privileged_dim:
+        parts[ENVIRONMENT_STATE_KEY] = _unbounded(privileged_dim)
     for camera in embodiment.cameras:
         size = (camera.height_px, camera.width_px)
         parts[image_key(camera.name)] = spaces.Box(0, 255, (*size, 3), np.uint8)
-        parts[intrinsics_key(camera.name)] = spaces.Box(-np.inf, np.inf, (3, 3), np.float32)
-        parts[extrinsics_key(camera.name)] = spaces.Box(-np.inf, np.inf, (4, 4), np.float32)
+        parts[intrinsics_key(camera.name)] = _unbounded(3, 3)
+        parts[extrinsics_key(camera.name)] = _unbounded(4, 4)
         if camera.depth:
             parts[depth_key(camera.name)] = spaces.Box(0, np.inf, size, np.float32)
+        if camera.segmentation:
+            parts[segmentation_key(camera.name)] = spaces.Box(-1, np.iinfo(np.int32).max, size, np.int32)
     return spaces.Dict(parts)
 
 
@@ -56,60 +76,76 @@ def action_space(embodiment: EmbodimentSpec) -> spaces.Box:
     return spaces.Box(low, high, dtype=np.float32)
 
 
+def _unbounded(*shape: int) -> spaces.Box:
+    return spaces.Box(-np.inf, np.inf, shape, np.float32)
+
+
 class VectorTaskEnv(gymnasium.vector.VectorEnv):
     """``num_envs`` worlds behind gymnasium's vector interface, on numpy arrays.
 
-    Autoreset mode is ``NEXT_STEP``: the step after an episode's end ignores that world's action and returns the first
-    observation of its next episode. Episode k of world i, under ``reset(seed=s)``, has seed ``s + i + k·num_envs``.
+    ``autoreset_mode`` is one of gymnasium's three, ``NEXT_STEP`` by default; :class:`envs.autoreset.AutoresetEnv` says
+    what each does and which seeds follow each other. With ``DISABLED``, ``reset(options={"reset_mask": mask})`` starts
+    the finished worlds again.
     """
 
     metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"], "autoreset_mode": AutoresetMode.NEXT_STEP}
 
-    def __init__(self, task: str, num_envs: int = 1, render_mode: str | None = None, **settings: Any) -> None:
+    def __init__(
+        self,
+        task: str,
+        num_envs: int = 1,
+        render_mode: str | None = None,
+        autoreset_mode: AutoresetMode = AutoresetMode.NEXT_STEP,
+        **settings: Any,
+    ) -> None:
         _check_render_mode(render_mode, settings)
-        self._env = TaskEnv(task, num_envs, **settings)
+        core = TaskEnv(task, num_envs, **settings)
+        self._env = AutoresetEnv(core, autoreset_mode)
         self.num_envs = num_envs
         self.render_mode = render_mode
-        self.metadata = {**type(self).metadata, "render_fps": self._env.embodiment.control_rate_hz}
-        self._space = self.single_observation_space = observation_space(self._env.embodiment)
-        self.single_action_space = action_space(self._env.embodiment)
+        self.metadata = {
+            **type(self).metadata,
+            "render_fps": core.embodiment.control_rate_hz,
+            "autoreset_mode": self._env.mode,
+        }
+        self._space = self.single_observation_space = observation_space(core.embodiment, core.privileged_dim)
+        self.single_action_space = action_space(core.embodiment)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
-        self._seeds = torch.arange(num_envs) + int(np.random.SeedSequence().generate_state(1)[0])
-        self._done = torch.zeros(num_envs, dtype=torch.bool)
+        self._seeded = False
         self._last: dict[str, Any] = {}
 
     def reset(
         self, *, seed: int | list[int] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Start all worlds; an int seed gives world i ``seed + i``, None goes on with the seeds after the last."""
-        if options:
-            raise ValueError(f"reset takes no options, got {sorted(options)}")
-        if seed is None:
-            seeds = self._seeds + self.num_envs
-        else:
-            seeds = (
-                torch.as_tensor(seed) + torch.arange(self.num_envs)
-                if isinstance(seed, Integral)
-                else torch.tensor(seed)
-            )
-        self._done = torch.zeros(self.num_envs, dtype=torch.bool)
-        observation = self._env.reset(seeds)
-        self._seeds = seeds
+        """Start all worlds, or those of ``options["reset_mask"]``.
+
+        An int seed gives world i ``seed + i``; None goes on with the seeds after the last (drawn by chance at first).
+        """
+        unknown = set(options or {}) - {_RESET_MASK}
+        if unknown:
+            raise ValueError(f"reset takes the option {_RESET_MASK!r} only, got {sorted(unknown)}")
+        mask = None if not options else torch.as_tensor(np.asarray(options[_RESET_MASK], dtype=bool))
+        if seed is None and not self._seeded:
+            seed = int(np.random.SeedSequence().generate_state(1)[0])
+        self._seeded = True
+        observation, _ = self._env.reset(int(seed) if isinstance(seed, Integral) else seed, mask)
         return self._numpy(observation), {}
 
     def step(self, actions: Any) -> tuple[dict[str, Any], np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
-        """One control step of every running world; finished ones start their next episode instead."""
-        starting = self._done
-        transition = self._env.step(torch.as_tensor(np.asarray(actions), dtype=torch.float32))
-        observation = transition.observation
-        if bool(starting.any()):
-            self._seeds = torch.where(starting, self._seeds + self.num_envs, self._seeds)
-            observation = self._env.reset(self._seeds, starting)
-        terminated, truncated = transition.terminated & ~starting, transition.truncated & ~starting
-        self._done = terminated | truncated
-        info = {"success": (transition.success & ~starting).numpy()}
-        return self._numpy(observation), transition.reward.numpy(), terminated.numpy(), truncated.numpy(), info
+        """One control step of every running world."""
+        moved = self._env.step(torch.as_tensor(np.asarray(actions), dtype=torch.float32))
+        observation, reward, terminated, truncated, facts = moved
+        info: dict[str, Any] = {SUCCESS: facts[SUCCESS].cpu().numpy()}
+        if FINAL_OBSERVATION in facts:
+            ended = facts[f"_{FINAL_OBSERVATION}"].cpu().numpy()
+            final = self._arrays(facts[FINAL_OBSERVATION])
+            info[FINAL_OBSERVATION] = np.full(self.num_envs, None, dtype=object)
+            for world in ended.nonzero()[0]:
+                info[FINAL_OBSERVATION][world] = {key: value[world] for key, value in final.items()}
+            info[f"_{FINAL_OBSERVATION}"] = ended
+        flags = (terminated.cpu().numpy(), truncated.cpu().numpy())
+        return self._numpy(observation), reward.cpu().numpy(), *flags, info
 
     def render(self) -> tuple[np.ndarray, ...] | None:
         """The first camera's picture of every world, as last observed."""
@@ -124,13 +160,17 @@ class VectorTaskEnv(gymnasium.vector.VectorEnv):
         self._env.close()
 
     def _numpy(self, observation: dict[str, Any]) -> dict[str, Any]:
+        self._last = self._arrays(observation)
+        return dict(self._last)
+
+    def _arrays(self, observation: dict[str, Any]) -> dict[str, Any]:
         space = self._space
-        arrays = {
-            key: tuple(value) if key == TASK_KEY else value.numpy().astype(space[key].dtype, copy=True)
-            for key, value in observation.items()
+        return {
+            key: tuple(observation[key])
+            if key == TASK_KEY
+            else observation[key].cpu().numpy().astype(space[key].dtype, copy=True)
+            for key in space.spaces
         }
-        self._last = arrays
-        return {key: arrays[key] for key in space.spaces}
 
 
 class SingleEnv(gymnasium.Env):
@@ -142,7 +182,7 @@ class SingleEnv(gymnasium.Env):
         _check_render_mode(render_mode, settings)
         self.render_mode = render_mode
         self._env = TaskEnv(task, 1, **settings)
-        self.observation_space = observation_space(self._env.embodiment)
+        self.observation_space = observation_space(self._env.embodiment, self._env.privileged_dim)
         self.action_space = action_space(self._env.embodiment)
         self.metadata = {**type(self).metadata, "render_fps": self._env.embodiment.control_rate_hz}
         self._last: dict[str, Any] = {}
@@ -165,7 +205,7 @@ class SingleEnv(gymnasium.Env):
             float(transition.reward[0]),
             bool(transition.terminated[0]),
             bool(transition.truncated[0]),
-            {"success": bool(transition.success[0])},
+            {SUCCESS: bool(transition.success[0])},
         )
 
     def render(self) -> np.ndarray | None:
@@ -184,7 +224,7 @@ class SingleEnv(gymnasium.Env):
         space = self.observation_space
         assert isinstance(space, spaces.Dict)
         self._last = {
-            key: observation[key][0] if key == TASK_KEY else observation[key][0].numpy().astype(space[key].dtype)
+            key: observation[key][0] if key == TASK_KEY else observation[key][0].cpu().numpy().astype(space[key].dtype)
             for key in space.spaces
         }
         return dict(self._last)

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 STATE_KEY = "observation.state"
+ENVIRONMENT_STATE_KEY = "observation.environment_state"
+"""Key of what the simulator knows and no robot does: float32 ``(n, e)``, for learners that may cheat."""
 ACTION_KEY = "action"
 TASK_KEY = "task"
 

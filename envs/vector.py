@@ -11,13 +11,13 @@ from torch import Tensor
 from envs.control import DeltaPoseController
 from envs.engines import Engine, make_world
 from envs.language import Split
-from envs.observations import Observer
+from envs.observations import Observer, privileged_state
 from envs.random import EpisodeRandom
 from envs.robots.arm import ArmSpec
 from envs.robots.panda import PANDA
 from envs.scenes.layout import Layout
 from envs.scenes.tabletop import Sensed, Tabletop
-from envs.specs import TASK_KEY, Transition
+from envs.specs import ENVIRONMENT_STATE_KEY, TASK_KEY, Transition
 from envs.tasks import Task, make_task
 from envs.world import FAST, RenderConfig, RenderProfile
 
@@ -41,7 +41,8 @@ class TaskEnv:
     ``engine`` is "cpu" (C MuJoCo on ``threads``) or "warp" (on ``device``); the same seed starts in the same state on
     both.
     ``split`` chooses the phrasings. ``reward`` is 1 on success ("sparse"), or that plus the difference of the task's
-    potential ("dense"). Without ``render`` the observation holds state and instruction only.
+    potential ("dense"). Without ``render`` the observation holds state and instruction only; with ``privileged`` also
+    what the simulator knows of the things that the instruction names.
 
     A world whose physics diverges is logged, noted in ``divergences``, put back to its start and truncated; the others
     go on.
@@ -58,6 +59,7 @@ class TaskEnv:
         depth: bool = False,
         segmentation: bool = False,
         render: bool = True,
+        privileged: bool = False,
         split: Split = "train",
         reward: RewardKind = "sparse",
         profile: RenderProfile = FAST,
@@ -74,7 +76,7 @@ class TaskEnv:
         self.split: Split = split
         self.max_episode_steps = max_episode_steps or self.task.max_episode_steps
         self.divergences: list[Divergence] = []
-        self._reward = reward
+        self._reward, self._privileged = reward, privileged
         self._scene = Tabletop(arm, self.task.props)
         images = RenderConfig(
             cameras=self._scene.cameras if render else (),
@@ -102,6 +104,14 @@ class TaskEnv:
         self._truncated = torch.zeros(n, dtype=torch.bool, device=device_)
         self._success = torch.zeros(n, dtype=torch.bool, device=device_)
         self._potential = torch.zeros(n, device=device_)
+
+    @property
+    def privileged_dim(self) -> int:
+        """Numbers in the privileged state; 0 without."""
+        if not self._privileged:
+            return 0
+        layout = self.task.sample(EpisodeRandom(torch.zeros(1, dtype=torch.long)))
+        return 10 * len(layout.roles) + sum(drawn[0].numel() for drawn in layout.draws.values())
 
     @property
     def layout(self) -> Layout:
@@ -223,7 +233,10 @@ class TaskEnv:
         return reward
 
     def _observe(self, sensed: Sensed, fresh: Bool[Tensor, " n"]) -> dict[str, Any]:
-        return self._observer.observe(sensed, fresh) | {TASK_KEY: list(self._instructions)}
+        observation = self._observer.observe(sensed, fresh) | {TASK_KEY: list(self._instructions)}
+        if self._privileged:
+            observation[ENVIRONMENT_STATE_KEY] = privileged_state(sensed, self.layout)
+        return observation
 
 
 def _check_settings(counts: dict[str, int | None], reward: str, split: str) -> None:

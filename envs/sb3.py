@@ -1,0 +1,103 @@
+"""Stable-Baselines3's ``VecEnv`` over a task's worlds (extra ``sb3``), for its algorithms as baselines and oracles."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from gymnasium.vector import AutoresetMode
+
+from envs.autoreset import FINAL_OBSERVATION, SUCCESS, AutoresetEnv
+from envs.gym import action_space, observation_space
+from envs.specs import ENVIRONMENT_STATE_KEY, STATE_KEY, image_key
+from envs.vector import TaskEnv
+
+try:
+    from stable_baselines3.common.vec_env.base_vec_env import VecEnv, VecEnvStepReturn
+except ImportError as error:
+    raise ModuleNotFoundError("stable-baselines3 is not installed: pip install 'vla-stack[sb3]'") from error
+
+
+class StableBaselinesEnv(VecEnv):
+    """A :class:`TaskEnv` for stable-baselines3; actions are scaled to −1 … 1.
+
+    Observations are a dict of the state, the privileged state (if the environment has it) and the images, by their keys
+    with ``_`` for every dot (torch's modules allow none); instructions and camera geometry are left out, because its
+    policies cannot read them. Finished worlds start again in the
+    same step; their last observation is ``info["terminal_observation"]``.
+    """
+
+    def __init__(self, env: TaskEnv, *, seed: int = 0) -> None:
+        self._env = AutoresetEnv(env, AutoresetMode.SAME_STEP)
+        keys = [STATE_KEY, *(image_key(name) for name in env.embodiment.camera_names)]
+        if env.privileged_dim:
+            keys.append(ENVIRONMENT_STATE_KEY)
+        self._keys = {key.replace(".", "_"): key for key in keys}
+        whole = observation_space(env.embodiment, env.privileged_dim)
+        bounds = action_space(env.embodiment)
+        self._middle = torch.as_tensor((bounds.high + bounds.low) / 2, device=env.device)
+        self._half = torch.as_tensor((bounds.high - bounds.low) / 2, device=env.device)
+        self._seed: int | None = seed
+        self._actions = torch.zeros(env.num_envs, *bounds.shape, device=env.device)
+        super().__init__(
+            env.num_envs,
+            spaces.Dict({name: whole[key] for name, key in self._keys.items()}),
+            spaces.Box(-1.0, 1.0, bounds.shape, np.float32),
+        )
+
+    def reset(self) -> dict[str, np.ndarray]:
+        """Start all worlds; episodes go on with new seeds from one reset to the next."""
+        observation, _ = self._env.reset(self._seed)
+        self._seed = None
+        return self._arrays(observation)
+
+    def seed(self, seed: int | None = None) -> Sequence[int | None]:
+        """World i starts from ``seed + i`` at the next reset."""
+        self._seed = seed
+        return [None if seed is None else seed + i for i in range(self.num_envs)]
+
+    def step_async(self, actions: np.ndarray) -> None:
+        """Take actions in −1 … 1."""
+        scaled = torch.as_tensor(actions, dtype=torch.float32, device=self._half.device).clamp(-1, 1)
+        self._actions = self._middle + self._half * scaled
+
+    def step_wait(self) -> VecEnvStepReturn:
+        """Observation, reward, done and one info dict per world."""
+        observation, reward, terminated, truncated, facts = self._env.step(self._actions)
+        done = (terminated | truncated).cpu().numpy()
+        cut, success = (truncated & ~terminated).cpu().numpy(), facts[SUCCESS].cpu().numpy()
+        infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
+        if done.any():
+            final = self._arrays(facts[FINAL_OBSERVATION])
+            for world in done.nonzero()[0]:
+                infos[world] = {
+                    "terminal_observation": {key: value[world] for key, value in final.items()},
+                    "TimeLimit.truncated": bool(cut[world]),
+                    "is_success": bool(success[world]),
+                }
+        return self._arrays(observation), reward.cpu().numpy(), done, infos
+
+    def close(self) -> None:
+        """Free the simulator."""
+        self._env.close()
+
+    def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:
+        """The attribute of the environment, once for each world asked for."""
+        value = None if attr_name == "render_mode" else getattr(self._env.env, attr_name)
+        return [value for _ in self._get_indices(indices)]
+
+    def set_attr(self, attr_name: str, value: Any, indices: Any = None) -> None:
+        """Not possible: all worlds are one object."""
+        raise NotImplementedError("the worlds share one environment; set attributes on it before wrapping it")
+
+    def env_method(self, method_name: str, *method_args: Any, indices: Any = None, **method_kwargs: Any) -> list[Any]:
+        """Not possible: all worlds are one object."""
+        raise NotImplementedError("the worlds share one environment; call its methods before wrapping it")
+
+    def env_is_wrapped(self, wrapper_class: type, indices: Any = None) -> list[bool]:
+        """No world has a gymnasium wrapper."""
+        return [False for _ in self._get_indices(indices)]
+
+    def _arrays(self, observation: dict[str, Any]) -> dict[str, np.ndarray]:
+        return {name: observation[key].cpu().numpy() for name, key in self._keys.items()}
