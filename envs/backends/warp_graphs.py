@@ -37,6 +37,7 @@ class Graphs:
         if key not in self._graphs:
             with wp.ScopedDevice(self._device), wp.ScopedCapture(self._device) as capture:
                 program()
+            assert capture.graph is not None
             self._graphs[key] = capture.graph
         wp.capture_launch(self._graphs[key], stream=self._stream())
 

@@ -3,6 +3,10 @@
 One thread per world unless said otherwise. Arrays are those of ``mujoco_warp.Data`` and buffers of the same shape.
 """
 
+# Kernels are written in Warp's own language, which only looks like Python.
+# pyright: reportGeneralTypeIssues=false, reportAssignmentType=false, reportCallIssue=false, reportArgumentType=false
+# pyright: reportIndexIssue=false, reportOperatorIssue=false
+
 import warp as wp
 
 STATE_LIMIT = wp.constant(1.0e10)
@@ -26,9 +30,7 @@ def _sound(x: float) -> bool:
 
 
 @wp.kernel
-def set_command(
-    active: wp.array(dtype=wp.bool), target: wp.array2d(dtype=float), ctrl: wp.array2d(dtype=float)
-) -> None:
+def set_command(active: wp.array[wp.bool], target: wp.array2d[float], ctrl: wp.array2d[float]) -> None:
     """``ctrl`` becomes ``target`` where active; a thread per world and actuator."""
     world, i = wp.tid()
     if active[world]:
@@ -37,14 +39,14 @@ def set_command(
 
 @wp.kernel
 def contain(
-    qpos: wp.array2d(dtype=float),
-    qvel: wp.array2d(dtype=float),
-    qacc: wp.array2d(dtype=float),
-    home: wp.array2d(dtype=float),
-    act: wp.array2d(dtype=float),
-    warmstart: wp.array2d(dtype=float),
+    qpos: wp.array2d[float],
+    qvel: wp.array2d[float],
+    qacc: wp.array2d[float],
+    home: wp.array2d[float],
+    act: wp.array2d[float],
+    warmstart: wp.array2d[float],
     remember: bool,
-    diverged: wp.array(dtype=wp.bool),
+    diverged: wp.array[wp.bool],
 ) -> None:
     """Flag worlds whose state is not sound and put them at rest in ``home``; ``remember`` makes sound ones their home.
 
@@ -76,11 +78,11 @@ def contain(
 
 @wp.kernel
 def measure(
-    nefc: wp.array(dtype=int),
-    ncollision: wp.array(dtype=int),
-    nacon: wp.array(dtype=int),
-    overflow: wp.array(dtype=int),
-    need: wp.array(dtype=int),
+    nefc: wp.array[int],
+    ncollision: wp.array[int],
+    nacon: wp.array[int],
+    overflow: wp.array[int],
+    need: wp.array[int],
 ) -> None:
     """Keep the largest counts seen so far; the engine counts on beyond its limits."""
     world = wp.tid()
@@ -93,11 +95,11 @@ def measure(
 
 @wp.kernel
 def choose_kept(
-    active: wp.array(dtype=wp.bool),
-    diverged: wp.array(dtype=wp.bool),
-    need: wp.array(dtype=int),
+    active: wp.array[wp.bool],
+    diverged: wp.array[wp.bool],
+    need: wp.array[int],
     loss: int,
-    kept: wp.array(dtype=wp.bool),
+    kept: wp.array[wp.bool],
 ) -> None:
     """Which worlds keep the state from before the step; all of them if a flag of ``loss`` is up."""
     world = wp.tid()
@@ -106,7 +108,7 @@ def choose_kept(
 
 
 @wp.kernel
-def restore(kept: wp.array(dtype=wp.bool), saved: wp.array2d(dtype=float), current: wp.array2d(dtype=float)) -> None:
+def restore(kept: wp.array[wp.bool], saved: wp.array2d[float], current: wp.array2d[float]) -> None:
     """``current`` becomes ``saved`` where kept; a thread per world and coordinate."""
     world, i = wp.tid()
     if kept[world]:
@@ -115,14 +117,14 @@ def restore(kept: wp.array(dtype=wp.bool), saved: wp.array2d(dtype=float), curre
 
 @wp.kernel
 def place_static_geoms(
-    geoms: wp.array(dtype=int),
-    geom_bodyid: wp.array(dtype=int),
-    geom_pos: wp.array2d(dtype=wp.vec3),
-    geom_quat: wp.array2d(dtype=wp.quat),
-    xpos: wp.array2d(dtype=wp.vec3),
-    xmat: wp.array2d(dtype=wp.mat33),
-    geom_xpos: wp.array2d(dtype=wp.vec3),
-    geom_xmat: wp.array2d(dtype=wp.mat33),
+    geoms: wp.array[int],
+    geom_bodyid: wp.array[int],
+    geom_pos: wp.array2d[wp.vec3],
+    geom_quat: wp.array2d[wp.quat],
+    xpos: wp.array2d[wp.vec3],
+    xmat: wp.array2d[wp.mat33],
+    geom_xpos: wp.array2d[wp.vec3],
+    geom_xmat: wp.array2d[wp.mat33],
 ) -> None:
     """World poses of ``geoms``; a thread per world and geom.
 
