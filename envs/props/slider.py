@@ -44,9 +44,4 @@ class Slider(Prop):
             damping=5.0,
             frictionloss=1.0,
         )
-        knob.add_geom(
-            name=self.name,
-            type=mujoco.mjtGeom.mjGEOM_CYLINDER,
-            size=(KNOB_HALF_M, 0.018, 0),
-            mass=0.1,
-        )
+        knob.add_geom(name=self.name, type=box, size=(KNOB_HALF_M, KNOB_HALF_M, 0.018), mass=0.1)
