@@ -32,6 +32,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "sb3": ("stable_baselines3",),
     "peft": ("peft",),
     "lerobot": ("pyarrow", "av"),
+    "video": ("av",),
     "ray": ("ray",),
     "test": ("pytest", "xdist", "hypothesis", "openpi_client"),
 }

@@ -1,7 +1,8 @@
 """Record demonstrations of the scripted expert; a recording that was stopped goes on where it was."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from contextlib import closing
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -38,13 +39,27 @@ class Config:
     """Worlds stepped at once; it changes the speed and no episode."""
     noise: ExecutionNoise = field(default_factory=recoveries)
     """Disturbs what is executed, not what is recorded, so that recoveries are shown."""
+    render: int = 0
+    """Film the first so many episodes of each task, into the dataset's folder renders: an mp4 and a contact sheet
+    each, in RGB, depth and segmentation, whatever the dataset itself holds."""
+    render_size_px: int = 256
+    """Side of the films' square views."""
     env: EnvConfig = field(default_factory=EnvConfig)
     """The simulated worlds."""
+
+    def __post_init__(self) -> None:
+        if self.render < 0 or self.render_size_px < 16:
+            given = f"{self.render} and {self.render_size_px}"
+            raise ValueError(f"render must not be negative and render_size_px be at least 16, got {given}")
 
 
 def run(config: Config) -> int:
     """Record every task and say what came of it."""
     check_tasks(config.tasks)
+    if config.render:
+        from policies.data.film import require_av
+
+        require_av()
     path = config.path or OUTPUTS / "datasets" / "-".join(config.tasks)
     seeds = episode_seeds(TRAINING_SEEDS, config.first_seed, config.episodes)
     for task, summary in collect_tasks(config, path, seeds).items():
@@ -53,6 +68,8 @@ def run(config: Config) -> int:
             f"{task}: {summary.recorded} recorded, {summary.failed} failed, {summary.skipped} there already; "
             f"{summary.frames} frames in {summary.wall_s:.0f} s ({rate:.0f}/s)"
         )
+    for task in config.tasks:
+        film_first_episodes(config, task, path, seeds[: config.render])
     print(f"dataset: {path}")
     return 0
 
@@ -80,3 +97,18 @@ def collect_tasks(config: Config, path: Path, seeds: Sequence[int]) -> "dict[str
         finally:
             env.close()
     return summaries
+
+
+def film_first_episodes(config: Config, task: str, path: Path, seeds: Sequence[int]) -> None:
+    """Run the episodes of ``seeds`` again before larger cameras and film them; films that are there are kept."""
+    from configs.filming import RENDERS, Film, Studio, film_episode
+
+    films = {seed: Film.named(path / RENDERS, f"{task}-{seed:06d}") for seed in seeds}
+    missing = [seed for seed, film in films.items() if not film.exists()]
+    if not missing:
+        return
+    studio = Studio(task, replace(config.env, image_size_px=config.render_size_px, profile="quality"))
+    with closing(studio):
+        for seed in missing:
+            film_episode(studio.episode(seed, config.noise), films[seed], studio.embodiment.control_rate_hz)
+            print(films[seed])

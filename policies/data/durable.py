@@ -1,6 +1,8 @@
 """Writes that are whole or absent, whatever kills the process or the machine in between."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -13,16 +15,25 @@ def fsync_path(path: Path) -> None:
         os.close(descriptor)
 
 
-def write_text_atomically(path: Path, text: str) -> None:
-    """Write ``text`` aside, then rename it to ``path``: readers see the old file or the whole new one.
+@contextmanager
+def written_aside(path: Path) -> Iterator[Path]:
+    """A file to write in place of ``path``, renamed to it at the end: readers see the old file or the whole new one.
 
-    The file written aside is ``path`` with the process id and ``.tmp`` appended, so that two processes
-    may write the same file; a kill may leave it behind.
+    It is ``path`` with the process id and ``.tmp`` appended, so that two processes may write the same file. An error
+    removes it; a kill may leave it behind.
     """
     aside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    with aside.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        yield aside
+        fsync_path(aside)
+    except BaseException:
+        aside.unlink(missing_ok=True)
+        raise
     os.replace(aside, path)
     fsync_path(path.parent)
+
+
+def write_text_atomically(path: Path, text: str) -> None:
+    """Write ``text`` to ``path``, whole or not at all."""
+    with written_aside(path) as aside:
+        aside.write_text(text, encoding="utf-8")

@@ -70,9 +70,10 @@ class Episode:
     """One demonstration of t frames; frame k holds what was seen and the action then taken.
 
     ``images`` uint8 RGB ``(t, h, w, 3)``, ``depth`` float32 metres and ``segmentation`` int32 geom indices
-    ``(t, h, w)`` by camera name; ``cameras`` their geometry, where recorded; ``state`` float32 ``(t, d)`` and ``actions`` float32
-    ``(t, a)`` in the embodiment's order and units; ``phase`` int32 ``(t,)``, the expert's phase, where
-    recorded. Nothing is checked here: :func:`validate_episode` compares with an embodiment.
+    ``(t, h, w)`` by camera name; ``cameras`` their geometry, where recorded; ``state`` float32 ``(t, d)``
+    and ``actions`` float32 ``(t, a)`` in the embodiment's order and units; ``phase`` int32 ``(t,)``, the
+    expert's phase, where recorded. Nothing is checked here: :func:`validate_episode` compares with an
+    embodiment.
     """
 
     images: Mapping[str, np.ndarray]

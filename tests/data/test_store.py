@@ -47,7 +47,7 @@ def test_segmentation_comes_back(tmp_path, depth):
     embodiment = make_embodiment(depth=depth, segmentation=True)
     with DemonstrationWriter.create(tmp_path / "store", embodiment) as writer:
         writer.append(make_episode(0, embodiment, 70))
-        with pytest.raises(ValueError, match="missing.*segmentation.front"):
+        with pytest.raises(ValueError, match=r"missing.*segmentation\.front"):
             writer.append(make_episode(1, make_embodiment(depth=depth)))
     dataset = DemonstrationDataset(tmp_path / "store")
     assert dataset.embodiment == embodiment and dataset.episode(0).segmentation["wrist"].min() == -1
