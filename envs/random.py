@@ -40,6 +40,10 @@ class EpisodeRandom:
     def device(self) -> torch.device:
         return self._state.device
 
+    def fork(self, name: str) -> "EpisodeRandom":
+        """Draws of their own under each name, independent of these."""
+        return EpisodeRandom(self._state ^ zlib.crc32(name.encode()))
+
     def uniform(self, name: str, k: int, low: float = 0.0, high: float = 1.0) -> Float[Tensor, "n k"]:
         """float32 in [low, high): 24 random bits each."""
         counter = torch.arange(k, device=self._state.device) + (zlib.crc32(name.encode()) << 20)

@@ -18,7 +18,8 @@ from envs.robots.panda import PANDA
 from envs.scenes.layout import Layout
 from envs.scenes.tabletop import Sensed, Tabletop
 from envs.specs import ENVIRONMENT_STATE_KEY, TASK_KEY, Transition
-from envs.tasks import Task, make_task
+from envs.suites import find_task
+from envs.tasks.base import Task
 from envs.world import FAST, RenderConfig, RenderProfile
 
 RewardKind = Literal["sparse", "dense"]
@@ -70,7 +71,7 @@ class TaskEnv:
         counts = {"num_envs": num_envs, "max_episode_steps": max_episode_steps, "threads": threads}
         counts |= dict(zip(("image height", "image width"), image_size_px, strict=True))
         _check_settings(counts, reward, split)
-        self.task = make_task(task) if isinstance(task, str) else task
+        self.task = find_task(task) if isinstance(task, str) else task
         self.task_name = self.task.name
         self.num_envs, self.profile = num_envs, profile
         self.split: Split = split

@@ -82,7 +82,8 @@ class Layout:
 def scatter(random: EpisodeRandom, props: Sequence[Prop]) -> Layout:
     """All of ``props`` in drawn cells, turns and colours; nobody plays a role yet.
 
-    ``ValueError`` if a region has fewer cells, or a palette fewer colours, than things that draw from it.
+    ``ValueError`` if a region has fewer cells, or a palette (of more than one colour) fewer colours, than things that
+    draw from it.
     """
     n, k, device = len(random), len(props), random.device
     position, yaw_rad = torch.zeros(n, k, 3, device=device), torch.zeros(n, k, device=device)
@@ -92,6 +93,9 @@ def scatter(random: EpisodeRandom, props: Sequence[Prop]) -> Layout:
         yaw_rad[:, slots] = random.uniform(f"{region.name}/yaw", len(slots), -region.yaw_rad, region.yaw_rad)
     position[..., 2] = torch.tensor([prop.rest_height_m for prop in props], device=device)
     for palette, slots in _grouped(props, lambda prop: prop.palette).items():
+        if len(palette) == 1:
+            colour[:, slots] = COLOUR_NAMES.index(palette[0])
+            continue
         if len(slots) > len(palette):
             raise ValueError(f"{len(slots)} things need different colours, but {palette} has {len(palette)}")
         choice = torch.tensor([COLOUR_NAMES.index(name) for name in palette], device=device)

@@ -10,6 +10,7 @@ from envs.scenes.tabletop import Sensed
 
 HOVER_M = 0.09
 GRASP_SLACK_M = 0.004
+GRASP_WITHIN_M = 0.015
 
 
 def move_to(
@@ -57,10 +58,9 @@ def hop(point: Float[Tensor, "n 3"], sensed: Sensed, clearance_m: float = HOVER_
     return torch.cat((torch.where(too_low, sensed.tool_position, goal)[:, :2], goal[:, 2:]), -1)
 
 
-def at_grasp(sensed: Sensed, point: Float[Tensor, "n 3"]) -> Bool[Tensor, " n"]:
+def at_grasp(sensed: Sensed, point: Float[Tensor, "n 3"], within_m: float = GRASP_WITHIN_M) -> Bool[Tensor, " n"]:
     """Is the tool around ``point``, ready to close?"""
-    error = (sensed.tool_position - point).abs()
-    return (error[:, :2].amax(-1) < 0.015) & (error[:, 2] < 0.015)
+    return (sensed.tool_position - point).abs().amax(-1) < within_m
 
 
 def holds(sensed: Sensed, point: Float[Tensor, "n 3"], width_m: float = 2 * CUBE_HALF_M) -> Bool[Tensor, " n"]:
@@ -70,13 +70,20 @@ def holds(sensed: Sensed, point: Float[Tensor, "n 3"], width_m: float = 2 * CUBE
 
 
 def lift(
-    sensed: Sensed, point: Float[Tensor, "n 3"], height_m: float, width_m: float = 2 * CUBE_HALF_M
+    sensed: Sensed,
+    point: Float[Tensor, "n 3"],
+    height_m: float,
+    width_m: float = 2 * CUBE_HALF_M,
+    within_m: float = GRASP_WITHIN_M,
 ) -> Float[Tensor, "n 7"]:
-    """Grasp the thing of ``width_m`` at ``point`` and bring the tool ``height_m`` above the table."""
+    """Grasp the thing of ``width_m`` at ``point`` and bring the tool ``height_m`` above the table.
+
+    The fingers close when the tool is ``within_m`` of it: round things roll away unless it is small.
+    """
     held = holds(sensed, point, width_m)
     raised = torch.cat((sensed.tool_position[:, :2], torch.full_like(point[:, 2:], height_m)), -1)
     goal = torch.where(held[:, None], raised, above(point, sensed))
-    return move_to(sensed, goal, (held | at_grasp(sensed, point)).float())
+    return move_to(sensed, goal, (held | at_grasp(sensed, point, within_m)).float())
 
 
 def carry(

@@ -12,12 +12,13 @@ from torch import Tensor
 from envs.language import Phrasings
 from envs.props.base import Region
 from envs.props.bin import BIN_HALF_M, BIN_WALL_M, Bin
+from envs.props.block import CUBE_HALF_M
 from envs.random import EpisodeRandom
 from envs.scenes.layout import Layout, scatter
 from envs.scenes.tabletop import Sensed
 from envs.tasks.base import Task
 from envs.tasks.choice import blocks, chance_among, choose_block
-from envs.tasks.motion import holds, lift, move_to, nearness
+from envs.tasks.motion import GRASP_WITHIN_M, holds, lift, move_to, nearness
 
 MIDDLE = Region(
     name="middle",
@@ -79,10 +80,16 @@ def inside(sensed: Sensed, layout: Layout) -> Bool[Tensor, " n"]:
     return (offset[:, :2].amax(-1) < BIN_HALF_M) & (offset[:, 2] < BIN_WALL_M)
 
 
-def put_into(sensed: Sensed, block: Float[Tensor, "n 3"], receiver: Float[Tensor, "n 3"]) -> Float[Tensor, "n 7"]:
-    """Expert moves that grasp ``block``, carry it over ``receiver``, and let go."""
-    grasp = lift(sensed, block, CARRY_M)
-    held = holds(sensed, block)
+def put_into(
+    sensed: Sensed,
+    block: Float[Tensor, "n 3"],
+    receiver: Float[Tensor, "n 3"],
+    width_m: float = 2 * CUBE_HALF_M,
+    within_m: float = GRASP_WITHIN_M,
+) -> Float[Tensor, "n 7"]:
+    """Expert moves that grasp ``block`` as ``lift`` does, carry it over ``receiver``, and let go."""
+    grasp = lift(sensed, block, CARRY_M, width_m, within_m)
+    held = holds(sensed, block, width_m)
     sideways = (receiver - block)[:, :2].norm(dim=-1)
     # A funnel upwards and then down: rise before moving, move, then lower over the receiver.
     high_enough = (sensed.tool_position[:, 2] > CARRY_M - 0.03) | (sideways < 0.08)

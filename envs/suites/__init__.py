@@ -1,0 +1,42 @@
+"""Suites of ten tasks with fixed ids, and all tasks by name."""
+
+from collections.abc import Sequence
+
+from envs.suites.base import Suite
+from envs.suites.objects import OBJECT
+from envs.suites.spatial import SPATIAL
+from envs.tasks import TASKS, Task, make_task
+
+SUITES: dict[str, Suite] = {suite.name: suite for suite in (SPATIAL, OBJECT)}
+
+
+def make_suite(name: str) -> Suite:
+    """The suite of that name; ``ValueError`` lists the suites there are."""
+    if name not in SUITES:
+        raise ValueError(f"unknown suite {name!r}; expected one of {', '.join(SUITES)}")
+    return SUITES[name]
+
+
+def find_task(name: str) -> Task:
+    """A task by its name, or by its id in a suite; ``ValueError`` lists what there is."""
+    suite, slash, _ = name.partition("/")
+    if not slash:
+        return make_task(name)
+    tasks = {task.name: task for task in make_suite(suite).tasks}
+    if name not in tasks:
+        raise ValueError(f"unknown task {name!r}; expected one of {', '.join(tasks)}")
+    return tasks[name]
+
+
+def task_names(names: Sequence[str]) -> tuple[str, ...]:
+    """``names`` with every suite replaced by its tasks; ``ValueError`` for the first that is neither task nor suite."""
+    found: list[str] = []
+    for name in names:
+        if name in SUITES:
+            found += SUITES[name].task_names
+        elif "/" in name or name in TASKS:
+            found.append(find_task(name).name)
+        else:
+            known = ", ".join([*TASKS, *SUITES])
+            raise ValueError(f"unknown task or suite {name!r}; expected one of {known}")
+    return tuple(dict.fromkeys(found))

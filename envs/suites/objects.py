@@ -1,0 +1,69 @@
+"""tabletop-object: ten things of different shape and colour, of which one is to be put into the bin.
+
+*Randomisation*: the named thing and three others in a 3 × 2 grid (±2 cm, ±0.3 rad), a white bin on one side, drawn.
+*Success*, *dense reward* and *expert*: as in place.
+"""
+
+from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor
+
+from envs.language import Phrasings
+from envs.props.base import Region
+from envs.props.bin import Bin
+from envs.props.block import CUBE_HALF_M, Block
+from envs.random import EpisodeRandom
+from envs.scenes.layout import Layout, scatter
+from envs.scenes.tabletop import Sensed
+from envs.suites.base import Suite
+from envs.tasks.place import MIDDLE, SIDES, Place, put_into
+
+NAME = "tabletop-object"
+_POST, _FLAT, _SMALL = (0.014, 0.014, 0.024), (0.03, 0.02, 0.012), (0.015, 0.015, 0.015)
+OBJECTS: dict[str, dict[str, Any]] = {
+    "red-ball": {"shape": "ball", "half_m": (0.022,) * 3},
+    "blue-ball": {"shape": "ball", "half_m": (0.022,) * 3},
+    "green-cylinder": {"shape": "cylinder", "half_m": (0.02, 0.02, 0.02)},
+    "yellow-cylinder": {"shape": "cylinder", "half_m": (0.02, 0.02, 0.02)},
+    "purple-post": {"half_m": _POST, "word": "post"},
+    "cyan-post": {"half_m": _POST, "word": "post"},
+    "red-tile": {"half_m": _FLAT, "word": "tile"},
+    "green-tile": {"half_m": _FLAT, "word": "tile"},
+    "yellow-cube": {},
+    "black-die": {"half_m": _SMALL, "word": "die"},
+}
+OTHERS = (1, 3, 6)
+"""Which of the following things stand beside each one."""
+
+
+class PlaceObject(Place):
+    """Put one certain thing into the bin."""
+
+    chance = 1 / (1 + len(OTHERS))
+
+    def __init__(self, wanted: str, region: Region = MIDDLE) -> None:
+        names = list(OBJECTS)
+        first = names.index(wanted)
+        chosen = [names[(first + step) % len(names)] for step in (0, *OTHERS)]
+        self.name = f"{NAME}/{wanted}"
+        self.props = (
+            *(Block(name=name, region=region, palette=(name.split("-")[0],), **OBJECTS[name]) for name in chosen),
+            Bin(name="bin0", region=SIDES, palette=("white",)),
+        )
+        self._width_m = 2 * OBJECTS[wanted].get("half_m", (0, CUBE_HALF_M))[1]
+        words = wanted.replace("-", " ")
+        self.phrasings = Phrasings(
+            train=tuple(sentence.replace("{block}", words) for sentence in Place.phrasings.train),
+            held_out=tuple(sentence.replace("{block}", words) for sentence in Place.phrasings.held_out),
+        )
+
+    def sample(self, random: EpisodeRandom) -> Layout:
+        return scatter(random, self.props).with_roles(block=self.props[0].name, bin="bin0")
+
+    def expert(self, sensed: Sensed, layout: Layout) -> Float[Tensor, "n 7"]:
+        wanted, receiver = layout.of(sensed.position, "block"), layout.of(sensed.position, "bin")
+        return put_into(sensed, wanted, receiver, self._width_m, within_m=0.006)
+
+
+OBJECT = Suite(name=NAME, varies="which thing is to be moved", tasks=tuple(PlaceObject(name) for name in OBJECTS))
