@@ -24,6 +24,8 @@ class Film:
 
     @classmethod
     def named(cls, folder: Path, name: str) -> "Film":
+        """Films of ``name`` in ``folder``, a slash in it made a hyphen."""
+        name = name.replace("/", "-")
         return cls(video=folder / f"{name}.mp4", sheet=folder / f"{name}.png")
 
     def __str__(self) -> str:
