@@ -1,5 +1,6 @@
 """What acts in an evaluation: a checkpoint, a policy server, or the simulator's scripted expert."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -61,9 +62,15 @@ class Actor:
             self._policy = load_policy(source, device=device, threads=threads, replan_interval=replan_interval)
             self._env = seen_as(self._policy.embodiment, env)
 
-    def enter(self, task: str, num_envs: int, split: Split) -> "tuple[TaskEnv, Policy]":
-        """Worlds of ``task`` and what acts in them; the caller closes the environment."""
+    def enter(
+        self, task: str, num_envs: int, split: Split, perturbation: str | None = None
+    ) -> "tuple[TaskEnv, Policy]":
+        """Worlds of ``task`` and what acts in them; the caller closes the environment.
+
+        ``perturbation`` (PRESET/AXIS) replaces the one of the settings.
+        """
         from policies.expert import ExpertPolicy
 
-        env = make_env(task, num_envs, split=split, config=self._env)
+        config = replace(self._env, perturbation=perturbation or self._env.perturbation)
+        env = make_env(task, num_envs, split=split, config=config)
         return env, self._policy or ExpertPolicy(env)

@@ -20,6 +20,10 @@ EVALUATION_SEEDS = range(1_000_000, 2_000_000)
 class EnvConfig:
     """What the worlds of a run have in common."""
 
+    engine: Literal["cpu", "warp"] = "cpu"
+    """Physics and rendering: C MuJoCo with OpenGL on the CPU, or MuJoCo Warp on a GPU (it also runs without one)."""
+    robot: str = "panda"
+    """The arm: panda, panda_mesh, ur5e or so100."""
     image_size_px: int = 64
     """Side of the square camera images."""
     depth: bool = False
@@ -29,7 +33,11 @@ class EnvConfig:
     profile: Literal["fast", "quality"] = "fast"
     """Render profile: fast has no shadows and no multisampling."""
     threads: int = 0
-    """Threads for physics and rendering; 0 takes every core this process may use."""
+    """Threads for physics and rendering of the cpu engine; 0 takes every core this process may use."""
+    device: str | None = None
+    """Where the warp engine runs, such as cuda:0; by default a GPU if there is one."""
+    perturbation: str | None = None
+    """What differs from the usual worlds, as PRESET/AXIS, such as colosseum-14/light-colour."""
 
     def __post_init__(self) -> None:
         if self.image_size_px < 16:
@@ -40,13 +48,23 @@ class EnvConfig:
 
 def make_env(task: str, num_envs: int, *, split: Split = "train", config: EnvConfig | None = None) -> "TaskEnv":
     """``num_envs`` worlds of ``task``; ``split`` chooses the phrasings. ``ValueError`` names the tasks there are."""
+    from envs.robots import make_robot
     from envs.vector import TaskEnv
     from envs.world import FAST, QUALITY
 
     config = config or EnvConfig()
+    perturbation = None
+    if config.perturbation:
+        from envs.perturbations import find_perturbation
+
+        perturbation = {"perturbation": find_perturbation(config.perturbation)}
     return TaskEnv(
         task,
         num_envs,
+        engine=config.engine,
+        device=config.device,
+        arm=make_robot(config.robot),
+        **(perturbation or {}),
         image_size_px=(config.image_size_px, config.image_size_px),
         depth=config.depth,
         segmentation=config.segmentation,
@@ -65,14 +83,13 @@ def seen_as(embodiment: EmbodimentSpec, config: EnvConfig) -> EnvConfig:
     return replace(config, image_size_px=side, depth=depth, segmentation=segmentation)
 
 
-def check_tasks(names: Sequence[str]) -> None:
-    """``ValueError`` for the first unknown name, before any long work, or if there are none."""
-    from envs.tasks import make_task
+def expand_tasks(names: Sequence[str]) -> tuple[str, ...]:
+    """``names`` with every suite replaced by its tasks; ``ValueError`` for an unknown one, or if there are none."""
+    from envs.suites import task_names
 
     if not names:
-        raise ValueError("name at least one task")
-    for name in names:
-        make_task(name)
+        raise ValueError("name at least one task or suite")
+    return task_names(names)
 
 
 def episode_seeds(seeds: range, first: int, count: int) -> list[int]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from configs.environments import TRAINING_SEEDS, EnvConfig, check_tasks, episode_seeds, make_env
+from configs.environments import TRAINING_SEEDS, EnvConfig, episode_seeds, expand_tasks, make_env
 from configs.run_directory import OUTPUTS
 from policies.collect import ExecutionNoise
 
@@ -26,7 +26,7 @@ class Config:
     """Which tasks, how many demonstrations, and where to."""
 
     tasks: Annotated[tuple[str, ...], tyro.conf.Positional] = ("reach", "pick", "place")
-    """Tasks to record, all into one dataset."""
+    """Tasks or suites to record, all into one dataset."""
     episodes: int = 100
     """Episodes per task; those in which the expert fails are left out."""
     first_seed: int = 0
@@ -55,12 +55,13 @@ class Config:
 
 def run(config: Config) -> int:
     """Record every task and say what came of it."""
-    check_tasks(config.tasks)
+    name = "-".join(config.tasks).replace("/", "-")
+    config = replace(config, tasks=expand_tasks(config.tasks))
     if config.render:
         from policies.data.film import require_av
 
         require_av()
-    path = config.path or OUTPUTS / "datasets" / "-".join(config.tasks)
+    path = config.path or OUTPUTS / "datasets" / name
     seeds = episode_seeds(TRAINING_SEEDS, config.first_seed, config.episodes)
     for task, summary in collect_tasks(config, path, seeds).items():
         rate = summary.frames / summary.wall_s
@@ -103,7 +104,7 @@ def film_first_episodes(config: Config, task: str, path: Path, seeds: Sequence[i
     """Run the episodes of ``seeds`` again before larger cameras and film them; films that are there are kept."""
     from configs.filming import RENDERS, Film, Studio, film_episode
 
-    films = {seed: Film.named(path / RENDERS, f"{task}-{seed:06d}") for seed in seeds}
+    films = {seed: Film.named(path / RENDERS, f"{task.replace('/', '-')}-{seed:06d}") for seed in seeds}
     missing = [seed for seed, film in films.items() if not film.exists()]
     if not missing:
         return

@@ -1,21 +1,23 @@
 """Evaluate a checkpoint, a policy server or the scripted expert on unseen episodes, with intervals and a report."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
 from configs.acting import EXPERT, Actor
-from configs.environments import EVALUATION_SEEDS, EnvConfig, Split, check_tasks, episode_seeds
+from configs.environments import EVALUATION_SEEDS, EnvConfig, Split, episode_seeds, expand_tasks
 from configs.run_directory import OUTPUTS, create_run_directory, write_json
+from policies.intervals import Interval, paired_difference, wilson
 
 if TYPE_CHECKING:
     from policies.evaluation import EvaluationResult, Instructions
 
 RESULTS_FILE = "results.json"
 REPORT_FILE = "report.html"
+UNPERTURBED = "none"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +27,11 @@ class Config:
     policy: Annotated[str, tyro.conf.Positional]
     """A run's folder, a checkpoint in it, a server's address (ws://host:port), or expert."""
     tasks: tuple[str, ...] = ("reach", "pick", "place")
-    """Tasks to evaluate on, one after the other."""
+    """Tasks or suites to evaluate on, one after the other."""
+    suite: str | None = None
+    """A suite of ten tasks to evaluate on, instead of tasks."""
+    perturb: str | None = None
+    """A preset of perturbations, such as colosseum-14: every axis of it is evaluated, beside the usual worlds."""
     episodes: int = 50
     """Episodes per task, one per seed."""
     first_seed: int = 0
@@ -52,7 +58,8 @@ class Config:
 
 def run(config: Config) -> int:
     """Evaluate, print a table, and leave ``results.json`` and ``report.html`` in a new run directory."""
-    check_tasks(config.tasks)
+    config = replace(config, tasks=expand_tasks([config.suite] if config.suite else config.tasks))
+    axes = _axes(config.perturb)
     seeds = episode_seeds(EVALUATION_SEEDS, config.first_seed, config.episodes)
     actor = Actor(
         config.policy,
@@ -63,22 +70,28 @@ def run(config: Config) -> int:
     )
     name = EXPERT if actor.is_expert else Path(config.policy.rstrip("/")).name
     run_dir = create_run_directory("eval", name, config, config.outputs)
-    results = evaluate_tasks(actor, config, seeds)
-    write_json([result.to_dict() for result in results], run_dir / RESULTS_FILE)
+    results = {}
+    for axis in axes:
+        results[axis] = evaluate_tasks(actor, config, seeds, None if axis == UNPERTURBED else axis)
+        write_json(_entries(results), run_dir / RESULTS_FILE)
     _report(config, results, run_dir)
-    print_table(results)
+    print_table(results[UNPERTURBED])
+    if config.perturb:
+        print_axes(results)
     print(f"\nreport: {run_dir / REPORT_FILE}")
     return 0
 
 
-def evaluate_tasks(actor: Actor, config: Config, seeds: Sequence[int]) -> "list[EvaluationResult]":
+def evaluate_tasks(
+    actor: Actor, config: Config, seeds: Sequence[int], perturbation: str | None = None
+) -> "list[EvaluationResult]":
     """One result per task and kind of instruction."""
     from policies.evaluation import evaluate
 
     kinds: list[Instructions] = ["given", "shuffled"] if config.instructions == "both" else [config.instructions]
     results = []
     for task in config.tasks:
-        env, policy = actor.enter(task, min(config.num_envs, len(seeds)), config.split)
+        env, policy = actor.enter(task, min(config.num_envs, len(seeds)), config.split, perturbation)
         try:
             for kind in kinds:
                 videos = config.videos if kind == kinds[0] else 0
@@ -89,31 +102,79 @@ def evaluate_tasks(actor: Actor, config: Config, seeds: Sequence[int]) -> "list[
 
 
 def print_table(results: "Sequence[EvaluationResult]") -> None:
-    """Success with its interval, one row per result."""
+    """Success with its interval, one row per result; several tasks have their total in the last row."""
     from rich.console import Console
     from rich.table import Table
 
     table = Table("task", "instructions", "success", "95 % interval", "episodes", box=None, header_style="bold")
     for result in results:
-        rate = result.success
-        interval = f"{rate.lo:.1%} … {rate.hi:.1%}"
-        table.add_row(result.task, result.instructions, f"{rate.value:.1%}", interval, str(len(result.episodes)))
+        table.add_row(result.task, result.instructions, *_rate_cells(result.success, len(result.episodes)))
+    for kind in dict.fromkeys(result.instructions for result in results):
+        outcomes = _outcomes(results, kind)
+        if len(results) > 1:
+            table.add_row("all", kind, *_rate_cells(wilson(sum(outcomes), len(outcomes)), len(outcomes)))
     Console().print(table)
 
 
-def _report(config: Config, results: "Sequence[EvaluationResult]", run_dir: Path) -> None:
+def print_axes(results: "Mapping[str, Sequence[EvaluationResult]]") -> None:
+    """Success over all tasks under each axis, and its difference to the usual worlds, paired by task and seed."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("axis", "success", "95 % interval", "episodes", "change", "95 % interval", "p", box=None)
+    usual = _outcomes(results[UNPERTURBED])
+    for axis, found in results.items():
+        outcomes = _outcomes(found)
+        cells = [axis, *_rate_cells(wilson(sum(outcomes), len(outcomes)), len(outcomes))]
+        if axis != UNPERTURBED:
+            change = paired_difference(outcomes, usual)
+            cells += [f"{change.value:+.1%}", f"{change.lo:+.1%} … {change.hi:+.1%}", f"{change.p_value:.2g}"]
+        table.add_row(*cells)
+    Console().print(table)
+
+
+def _axes(preset: str | None) -> tuple[str, ...]:
+    """The usual worlds, then every axis of ``preset``."""
+    if preset is None:
+        return (UNPERTURBED,)
+    from envs.perturbations import axis_names
+
+    return (UNPERTURBED, *axis_names(preset))
+
+
+def _entries(results: "Mapping[str, Sequence[EvaluationResult]]") -> list[dict[str, Any]]:
+    return [{"axis": axis, **result.to_dict()} for axis, found in results.items() for result in found]
+
+
+def _outcomes(results: "Sequence[EvaluationResult]", instructions: str | None = None) -> list[bool]:
+    """Success of every episode, in the order of tasks and seeds."""
+    chosen = [result for result in results if instructions in (None, result.instructions)]
+    return [outcome for result in chosen for outcome in result.outcomes]
+
+
+def _rate_cells(rate: Interval, episodes: int) -> tuple[str, str, str]:
+    return f"{rate.value:.1%}", f"{rate.lo:.1%} … {rate.hi:.1%}", str(episodes)
+
+
+def _report(config: Config, results: "Mapping[str, Sequence[EvaluationResult]]", run_dir: Path) -> None:
     from configs.machine import describe_run
     from configs.report.document import FactsSection, SettingsSection, SuccessSection, VideosSection, write_report
     from configs.report.results import success_bar, videos_of
     from configs.serialization import to_json
 
     first, last = EVALUATION_SEEDS[config.first_seed], EVALUATION_SEEDS[config.first_seed + config.episodes - 1]
+
+    def condition(axis: str, result: "EvaluationResult") -> str:
+        words = f"{result.instructions} instruction"
+        return words if axis == UNPERTURBED else f"{words}, {axis}"
+
+    bars = [success_bar(result, condition(axis, result)) for axis, found in results.items() for result in found]
     write_report(
         run_dir / REPORT_FILE,
         f"Evaluation of {config.policy}",
         [
-            SuccessSection(bars=tuple(success_bar(result, f"{result.instructions} instruction") for result in results)),
-            VideosSection(videos=tuple(video for result in results for video in videos_of(result))),
+            SuccessSection(bars=tuple(bars)),
+            VideosSection(videos=tuple(video for found in results.values() for r in found for video in videos_of(r))),
             FactsSection(title="Machine and versions", facts=describe_run()),
             SettingsSection(config=to_json(config)),
         ],

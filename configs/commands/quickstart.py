@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from configs.acting import EXPERT, Actor
 from configs.commands import collect, train
 from configs.commands import eval as evaluation
-from configs.environments import EVALUATION_SEEDS, TRAINING_SEEDS, EnvConfig, check_tasks, episode_seeds, make_env
+from configs.environments import EVALUATION_SEEDS, TRAINING_SEEDS, EnvConfig, episode_seeds, expand_tasks, make_env
 from configs.presets import nano_bridge
 from configs.run_directory import CONFIG_FILE, OUTPUTS, create_run_directory, save_config, write_json
 from policies.collect import ExecutionNoise
@@ -106,7 +106,7 @@ def run(config: Config) -> int:
 
 def _check(config: Config) -> None:
     """Refuse what cannot work before any of the long work."""
-    check_tasks(config.tasks)
+    expand_tasks(config.tasks)
     episode_seeds(TRAINING_SEEDS, 0, config.demonstrations)
     episode_seeds(EVALUATION_SEEDS, 0, config.episodes)
     episode_seeds(EVALUATION_SEEDS, config.episodes, 1)  # the episode through the server

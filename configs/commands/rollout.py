@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from configs.environments import EVALUATION_SEEDS, EnvConfig, Split, check_tasks, episode_seeds, make_env, seen_as
+from configs.environments import EVALUATION_SEEDS, EnvConfig, Split, episode_seeds, make_env, seen_as
 from configs.machine import describe_run
 from configs.run_directory import write_json
 from configs.serialization import to_json
@@ -43,11 +43,12 @@ class Config:
 
 def run(config: Config) -> int:
     """Print one line per episode and the success rate; 1 if the watchdog stopped any of them."""
+    from envs.suites import find_task
     from policies.intervals import wilson
     from policies.serving.client import PolicyClient
     from policies.serving.rollout import run_episode
 
-    check_tasks([config.task])
+    find_task(config.task)
     seeds = episode_seeds(EVALUATION_SEEDS, config.first_seed, config.episodes)
     reports = []
     with PolicyClient(config.client) as client:

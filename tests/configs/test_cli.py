@@ -91,7 +91,7 @@ def test_benchmarks_are_the_scripts_of_the_checkout(tmp_path):
 def test_an_unknown_task_says_which_there_are(capsys):
     assert main(["collect", "pikc"]) == 2
     message = capsys.readouterr().err
-    assert "unknown task 'pikc'" in message and "reach" in message
+    assert "unknown task or suite 'pikc'" in message and "reach" in message
     assert "Traceback" not in message
 
 

@@ -97,7 +97,7 @@ def test_an_evaluation_leaves_records_and_a_report(run_dir, tmp_path, capsys):
         (["train", "debug"], "--data FOLDER"),
         (["train", "debug", "--data", "nowhere"], "nowhere"),
         (["eval", "nowhere"], "no policy.json in any of"),
-        (["eval", "expert", "--tasks", "fold"], "unknown task 'fold'; expected one of reach, pick, place"),
+        (["eval", "expert", "--tasks", "fold"], "unknown task or suite 'fold'; expected one of reach, pick, place"),
         (["eval", "expert", "--episodes", "0"], "got 0 from the 0-th on"),
         (["eval", "ws://127.0.0.1:9", "--episodes", "1"], "127.0.0.1:9"),
         (["serve", "nowhere"], "no policy.json in any of"),
