@@ -23,15 +23,15 @@ class Bin(Prop):
 
     @property
     def painted(self) -> tuple[str, ...]:
-        return tuple(f"{self.name}/{panel}" for panel in _panels())
+        return tuple(f"{self.name}/{panel}" for panel in tray_panels())
 
     def add_to(self, spec: mujoco.MjSpec) -> None:
         body = spec.worldbody.add_body(name=self.name)
-        for panel, (position, size) in _panels().items():
+        for panel, (position, size) in tray_panels().items():
             body.add_geom(name=f"{self.name}/{panel}", type=mujoco.mjtGeom.mjGEOM_BOX, pos=position, size=size)
 
 
-def _panels() -> dict[str, tuple[tuple[float, float, float], tuple[float, float, float]]]:
+def tray_panels() -> dict[str, tuple[tuple[float, float, float], tuple[float, float, float]]]:
     """Centre and half extents of the floor and the walls."""
     half, wall, thin = BIN_HALF_M, BIN_WALL_M, _THICKNESS_M
     return {

@@ -1,13 +1,19 @@
 """All tasks by name."""
 
 from envs.tasks.base import Task
+from envs.tasks.button import Button
+from envs.tasks.door import Door
+from envs.tasks.drawer import Drawer
 from envs.tasks.pick import Pick
 from envs.tasks.place import Place
 from envs.tasks.push import Push
+from envs.tasks.push_t import PushT
 from envs.tasks.reach import Reach
 from envs.tasks.slide import Slide
 
-TASKS: dict[str, type[Task]] = {task.name: task for task in (Reach, Pick, Place, Push, Slide)}
+TASKS: dict[str, type[Task]] = {
+    task.name: task for task in (Reach, Pick, Place, Push, Slide, PushT, Drawer, Button, Door)
+}
 
 
 def make_task(name: str) -> Task:

@@ -19,6 +19,9 @@ class Task(ABC):
 
     ``chance`` is the success of a policy that does the right thing to a random one of the things that might have been
     meant; None where nothing is to be chosen.
+
+    A task of several ``stages`` is solved when each of them has succeeded, in order. ``draws["stage"]`` of its layouts
+    counts those that have; success, potential and expert are about the next one.
     """
 
     name: str
@@ -26,6 +29,7 @@ class Task(ABC):
     phrasings: Phrasings
     props: tuple[Prop, ...]
     chance: float | None = None
+    stages: int = 1
 
     @abstractmethod
     def sample(self, random: EpisodeRandom) -> Layout:
@@ -33,7 +37,7 @@ class Task(ABC):
 
     @abstractmethod
     def success(self, sensed: Sensed, layout: Layout) -> Bool[Tensor, " n"]:
-        """Is the instruction fulfilled now?"""
+        """Is the instruction, or its present stage, fulfilled now?"""
 
     @abstractmethod
     def potential(self, sensed: Sensed, layout: Layout) -> Float[Tensor, " n"]:
@@ -48,11 +52,15 @@ class Task(ABC):
         roles = {role: slots.tolist() for role, slots in layout.roles.items()}
         colours, draws = layout.colour.tolist(), layout.phrasing.tolist()
         return [
-            self.phrasings.choose(split, draws[world]).format(
+            wording.choose(split, draws[world]).format(
                 **{role: self.describe(role, slots[world], colours[world]) for role, slots in roles.items()}
             )
-            for world in worlds
+            for world, wording in zip(worlds, self.wordings(layout, worlds), strict=True)
         ]
+
+    def wordings(self, layout: Layout, worlds: Sequence[int]) -> list[Phrasings]:
+        """The phrasings that fit what was drawn for each of ``worlds``: all of them by default."""
+        return [self.phrasings] * len(worlds)
 
     def describe(self, role: str, slot: int, colours: Sequence[int]) -> str:
         """How the instruction calls the thing in ``slot`` that plays ``role``; ``colours`` are this world's."""

@@ -15,14 +15,16 @@ def blocks(region: Region, count: int = 4, **settings: Any) -> tuple[Block, ...]
     return tuple(Block(name=f"block{i}", region=region, **settings) for i in range(count))
 
 
-def choose_block(random: EpisodeRandom, layout: Layout, names: Sequence[str], at_least: int = 2) -> Layout:
-    """``layout`` with the first ``at_least`` … all of the things ``names`` present, one of them as the role *block*."""
+def choose_block(
+    random: EpisodeRandom, layout: Layout, names: Sequence[str], at_least: int = 2, role: str = "block"
+) -> Layout:
+    """``layout`` with the first ``at_least`` … all of the things ``names`` present, one of them in ``role``."""
     count = at_least + random.integers("count", 1, len(names) - at_least + 1)
     slots = layout.slots(names)
     present = layout.present.clone()
     present[:, slots] = (slots - slots[0])[None] < count
     chosen = slots[random.integers("target", 1, count)[:, 0]]
-    return Layout(**{**vars(layout), "present": present}).with_roles(block=chosen)
+    return Layout(**{**vars(layout), "present": present}).with_roles(**{role: chosen})
 
 
 def chance_among(counts: Sequence[int], receivers: int = 1) -> float:

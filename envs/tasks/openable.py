@@ -1,0 +1,101 @@
+"""What the drawer and the door have in common: they are taken by a handle and opened, or closed."""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import ClassVar, Literal
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from envs.language import Phrasings
+from envs.props.base import Prop
+from envs.random import EpisodeRandom
+from envs.scenes.layout import Layout, scatter
+from envs.scenes.tabletop import Sensed
+from envs.tasks.base import Task
+from envs.tasks.motion import at_grasp, holds, hop, move_to, nearness
+
+Action = Literal["open", "close"]
+
+
+class Openable(Task):
+    """Open or close the named one of ``props``.
+
+    ``action`` fixes what is asked; without it, it is drawn per episode as ``draws["open"]``. What is to be opened
+    starts closed and the other way round; the things that are not meant start either way. Openings are in the unit of
+    the joint, metres or radians: ``open_from`` and ``closed_until`` are success, ``widest`` is where the part ends,
+    ``stride`` how far ahead of it the expert pulls.
+    """
+
+    role: ClassVar[str]
+    opening: ClassVar[Phrasings]
+    closing: ClassVar[Phrasings]
+    open_from: ClassVar[float]
+    closed_until: ClassVar[float]
+    widest: ClassVar[float]
+    stride: ClassVar[float]
+    handle_width_m: ClassVar[float]
+
+    def __init__(self, props: Sequence[Prop], action: Action | None = None) -> None:
+        self.props, self.action = tuple(props), action
+        if action is None:
+            self.phrasings = Phrasings(
+                train=self.opening.train + self.closing.train, held_out=self.opening.held_out + self.closing.held_out
+            )
+        else:
+            self.name = f"{action}-{self.role}"
+            self.phrasings = self.opening if action == "open" else self.closing
+        self.chance = 1 / len(self.props) if len(self.props) > 1 else None
+
+    @staticmethod
+    @abstractmethod
+    def handle(
+        position: Float[Tensor, "n 3"], quat: Float[Tensor, "n 4"], opening: Float[Tensor, " n"]
+    ) -> Float[Tensor, "n 3"]:
+        """Where to take hold of a thing that is open by ``opening``."""
+
+    def sample(self, random: EpisodeRandom) -> Layout:
+        layout = scatter(random, self.props)
+        named = random.integers(self.role, 1, len(self.props))
+        to_open = random.integers("open", 1, 2).bool()
+        if self.action is not None:
+            to_open = torch.full_like(to_open, self.action == "open")
+        is_open = random.integers("state", len(self.props), 2).bool().scatter(1, named, ~to_open)
+        opening = random.uniform("opening", len(self.props), 0.9, 1.0) * self.widest
+        layout = replace(layout, opening=torch.where(is_open, opening, 0.0))
+        return layout.with_roles(**{self.role: named[:, 0]}).with_draws(open=to_open[:, 0])
+
+    def success(self, sensed: Sensed, layout: Layout) -> Bool[Tensor, " n"]:
+        opening = layout.of(sensed.opening, self.role)
+        return torch.where(self._to_open(layout), opening >= self.open_from, opening <= self.closed_until)
+
+    def potential(self, sensed: Sensed, layout: Layout) -> Float[Tensor, " n"]:
+        opened = (layout.of(sensed.opening, self.role) / self.open_from).clamp(0, 1)
+        progress = torch.where(self._to_open(layout), opened, 1 - opened)
+        return 0.3 * nearness(sensed.tool_position, self._handle(sensed, layout)) + 0.7 * progress
+
+    def expert(self, sensed: Sensed, layout: Layout) -> Float[Tensor, "n 7"]:
+        """Come down around the handle, close, and follow its way."""
+        handle, opening = self._handle(sensed, layout), layout.of(sensed.opening, self.role)
+        held = holds(sensed, handle, self.handle_width_m)
+        end = torch.where(self._to_open(layout), self.widest, 0.0)
+        ahead = opening + (end - opening).clamp(-self.stride, self.stride)
+        way = self.handle(layout.of(sensed.position, self.role), layout.of(sensed.quat, self.role), ahead) - handle
+        onwards = torch.cat((sensed.tool_position[:, :2], handle[:, 2:]), -1) + way
+        goal = torch.where(held[:, None], onwards, hop(handle, sensed))
+        return move_to(sensed, goal, (held | at_grasp(sensed, handle)).float())
+
+    def wordings(self, layout: Layout, worlds: Sequence[int]) -> list[Phrasings]:
+        to_open = self._to_open(layout).tolist()
+        return [self.opening if to_open[world] else self.closing for world in worlds]
+
+    def _to_open(self, layout: Layout) -> Bool[Tensor, " n"]:
+        if self.action is None:
+            return layout.draws["open"]
+        return torch.full((len(layout),), self.action == "open", device=layout.position.device)
+
+    def _handle(self, sensed: Sensed, layout: Layout) -> Float[Tensor, "n 3"]:
+        where = (layout.of(values, self.role) for values in (sensed.position, sensed.quat, sensed.opening))
+        return self.handle(*where)
