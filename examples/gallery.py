@@ -16,7 +16,7 @@ from PIL import Image
 from configs.environments import EVALUATION_SEEDS, EnvConfig
 from configs.filming import Studio
 from configs.report.video import Video, animated_webp
-from envs.tasks import TASKS, Task
+from envs.tasks import TASKS, Task, make_task
 from policies.data.durable import write_text_atomically, written_aside
 from policies.data.episode import Episode
 from policies.data.panels import View, views
@@ -60,7 +60,7 @@ def main() -> None:
         webp = small_enough(video)
         with written_aside(folder / f"{name}.webp") as aside:
             aside.write_bytes(webp)
-        sections[name] = section(TASKS[name], episode, rate_hz, speed)
+        sections[name] = section(make_task(name), episode, rate_hz, speed)
         in_order = [sections[task] for task in TASKS if task in sections]
         write_text_atomically(page, "\n".join([INTRODUCTION, *in_order]))
         print(f"{name}: {len(episode)} steps, {len(webp) / 1000:.0f} kB", flush=True)
@@ -123,12 +123,12 @@ def small_enough(video: Video) -> bytes:
     return webp
 
 
-def section(task: type[Task], episode: Episode, rate_hz: float, speed: float) -> str:
+def section(task: Task, episode: Episode, rate_hz: float, speed: float) -> str:
     """What the page says of a task: its clip and instruction, and what its docstrings say."""
     duration = f"{len(episode)} steps, {len(episode) / rate_hz:.1f} s"
     pace = "" if speed == 1 else f", shown at {speed:g} × its speed"
-    module = inspect.getdoc(inspect.getmodule(task)) or ""
-    summary, details = (inspect.getdoc(task) or "").partition("\n")[0], module.partition("\n\n")[2]
+    module = inspect.getdoc(inspect.getmodule(type(task))) or ""
+    summary, details = (inspect.getdoc(type(task)) or "").partition("\n")[0], module.partition("\n\n")[2]
     phrasings = task.phrasings
     words = f"{len(phrasings.train)} phrasings for training, {len(phrasings.held_out)} held out"
     return f"""## {task.name}
