@@ -104,7 +104,7 @@ def film_first_episodes(config: Config, task: str, path: Path, seeds: Sequence[i
     """Run the episodes of ``seeds`` again before larger cameras and film them; films that are there are kept."""
     from configs.filming import RENDERS, Film, Studio, film_episode
 
-    films = {seed: Film.named(path / RENDERS, f"{task.replace('/', '-')}-{seed:06d}") for seed in seeds}
+    films = {seed: Film.named(path / RENDERS, f"{task}-{seed:06d}") for seed in seeds}
     missing = [seed for seed, film in films.items() if not film.exists()]
     if not missing:
         return

@@ -1,5 +1,6 @@
 """Looking at episodes from the command line: what is filmed, where it lies, and what is refused."""
 
+import dataclasses
 import json
 import sys
 
@@ -52,6 +53,14 @@ def test_viz_films_the_episodes_that_are_named(store, tmp_path):
         with Image.open(tmp_path / "films" / "episode-000003-pick.png") as sheet:
             widths.append(sheet.width)
     assert widths[1] - widths[0] == 3 * 154
+
+
+def test_a_task_of_a_suite_is_filmed_into_the_same_folder(tmp_path):
+    embodiment = make_embodiment(depth=False)
+    with DemonstrationWriter.create(tmp_path / "store", embodiment) as writer:
+        writer.append(dataclasses.replace(make_episode(0, embodiment, 3), task="tabletop-goal/2"))
+    assert main(["dataset", "viz", str(tmp_path / "store")]) == 0
+    assert (tmp_path / "store" / "renders" / "episode-000000-tabletop-goal-2.mp4").exists()
 
 
 def test_viz_says_which_episodes_there_are(store, capsys):
