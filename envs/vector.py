@@ -121,6 +121,13 @@ class TaskEnv:
             raise RuntimeError("call reset before stepping")
         return self._layout
 
+    @property
+    def stages_done(self) -> Bool[Tensor, "n stages"]:
+        """Which stages of the running episodes are behind; one column, success, for most tasks."""
+        if self.task.stages == 1:
+            return self._success[:, None].clone()
+        return torch.arange(self.task.stages, device=self.device) < self.layout.draws["stage"][:, None]
+
     def sense(self) -> Sensed:
         """The simulator's own state, which no policy may see."""
         return self._scene.sense(self.world, self.layout)
@@ -222,7 +229,7 @@ class TaskEnv:
 
     def _judge(self, sensed: Sensed, active: Bool[Tensor, " n"]) -> Float[Tensor, " n"]:
         """Update the flags of the active worlds and return their reward."""
-        success = active & self.task.success(sensed, self.layout)
+        success = self._advance(active & self.task.success(sensed, self.layout))
         self._success |= success
         self._terminated |= success
         self._truncated |= active & ~success & (self._elapsed >= self.max_episode_steps)
@@ -232,6 +239,14 @@ class TaskEnv:
             reward = reward + torch.where(active, potential - self._potential, 0.0)
             self._potential = torch.where(active, potential, self._potential)
         return reward
+
+    def _advance(self, done: Bool[Tensor, " n"]) -> Bool[Tensor, " n"]:
+        """Count the stages that are ``done`` just now; with its last one, the task is."""
+        if self.task.stages == 1:
+            return done
+        stage = self.layout.draws["stage"] + done
+        self._layout = self.layout.with_draws(stage=stage)
+        return done & (stage == self.task.stages)
 
     def _observe(self, sensed: Sensed, fresh: Bool[Tensor, " n"]) -> dict[str, Any]:
         observation = self._observer.observe(sensed, fresh) | {TASK_KEY: list(self._instructions)}
