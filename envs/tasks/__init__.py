@@ -10,9 +10,11 @@ from envs.tasks.push import Push
 from envs.tasks.push_t import PushT
 from envs.tasks.reach import Reach
 from envs.tasks.slide import Slide
+from envs.tasks.sort import Sort
+from envs.tasks.stack import Stack
 
 TASKS: dict[str, type[Task]] = {
-    task.name: task for task in (Reach, Pick, Place, Push, Slide, PushT, Drawer, Button, Door)
+    task.name: task for task in (Reach, Pick, Place, Push, Slide, PushT, Drawer, Button, Door, Stack, Sort)
 }
 
 
