@@ -82,7 +82,7 @@ def lift(
     """
     held = holds(sensed, point, width_m)
     raised = torch.cat((sensed.tool_position[:, :2], torch.full_like(point[:, 2:], height_m)), -1)
-    goal = torch.where(held[:, None], raised, above(point, sensed))
+    goal = torch.where(held[:, None], raised, hop(point, sensed))
     return move_to(sensed, goal, (held | at_grasp(sensed, point, within_m)).float())
 
 
@@ -105,7 +105,7 @@ def carry(
     turn = turn_to(sensed, pointing_down(yaw_rad))
     grip = point + torch.tensor([0.0, 0.0, grip_up_m], device=point.device)
     held = holds(sensed, grip, width_m)
-    fetch = move_to(sensed, above(grip, sensed), at_grasp(sensed, grip).float(), turn=turn)
+    fetch = move_to(sensed, hop(grip, sensed), at_grasp(sensed, grip).float(), turn=turn)
     sideways = (goal - point)[:, :2].norm(dim=-1)
     height = torch.minimum(goal[:, 2] + 5 * (sideways - 0.006).clamp_min(0), goal[:, 2].clamp_min(cruise_m))
     high_enough = point[:, 2] > height - 0.02
