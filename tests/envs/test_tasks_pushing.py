@@ -1,9 +1,10 @@
-"""Tasks that push things over the table: push and slide."""
+"""Tasks that push things over the table: push, slide and pushT."""
 
 import copy
 from dataclasses import replace
 
 import mujoco
+import numpy as np
 import pytest
 import torch
 
@@ -12,11 +13,14 @@ from envs.props.colours import COLOUR_NAMES
 from envs.props.mat import MAT_HALF_M
 from envs.props.slider import RAIL_REACH_M
 from envs.random import EpisodeRandom
+from envs.rotations import quat_from_yaw
 from envs.specs import TASK_KEY
 from envs.tasks import make_task
+from envs.tasks.planar import LEAN, Flat, Rim, best_pushes
+from envs.tasks.push_t import COVERED, covered
 from envs.vector import TaskEnv
 
-NAMES = ("push", "slide")
+NAMES = ("push", "slide", "pushT")
 
 
 def started(name, seeds):
@@ -69,14 +73,15 @@ def test_every_phrasing_names_the_things_that_are_meant(name):
     layout = task.sample(EpisodeRandom(torch.arange(300)))
     assert len(task.phrasings.train) >= 5 and len(task.phrasings.held_out) >= 3
     assert not set(task.phrasings.train) & set(task.phrasings.held_out)
-    nouns = {"block": "cube", "mat": "mat", "knob": "knob"}
+    nouns = {"block": "cube", "mat": "mat", "knob": "knob", "tee": "T", "mark": "mark"}
     for split in ("train", "held_out"):
         sentences = task.instructions(layout, split, range(300))
         for role, slots in layout.roles.items():
             assert bool(layout.of(layout.present, role).all())
-            assert len(slots.unique()) > 1
+            coloured = len(slots.unique()) > 1
+            assert coloured == (role not in ("tee", "mark"))
             for colour, sentence in zip(layout.of(layout.colour, role).tolist(), sentences, strict=True):
-                assert f"{COLOUR_NAMES[colour]} {nouns[role]}" in sentence
+                assert f"{COLOUR_NAMES[colour] if coloured else 'the'} {nouns[role]}" in sentence
         if "side" in layout.draws:
             for side, sentence in zip(layout.draws["side"].tolist(), sentences, strict=True):
                 assert ("left" in sentence) == (side > 0) and ("right" in sentence) == (side < 0)
@@ -133,6 +138,88 @@ def test_a_knob_moved_to_the_left_is_further_left():
     y_m = float(data.geom(name).xpos[1])
     assert (y_m > 0) == bool(side[world] > 0)
     assert ((env.sense().opening[torch.arange(30), knob] - before) * side > 0)[last.success].all()
+    env.close()
+
+
+def test_push_t_is_done_when_the_t_covers_its_mark():
+    task, sensed, layout = started("pushT", list(range(8)))
+    tee = layout.roles["tee"]
+
+    def done(dx, dy, yaw_rad, dz=0.0):
+        position = layout.of(layout.position, "mark") + torch.tensor([dx, dy, 0.02 + dz])
+        at = moved(sensed, tee, position)
+        quat = at.quat.clone()
+        quat[:, 0] = quat_from_yaw(torch.tensor(yaw_rad))
+        return task.success(replace(at, quat=quat), layout)
+
+    assert bool(done(0.0, 0.0, 0.0).all()) and bool(done(0.003, -0.003, 0.03).all())
+    assert not bool(done(0.012, 0.0, 0.0).any()) and not bool(done(0.0, -0.012, 0.0).any())
+    assert not bool(done(0.0, 0.0, 0.3).any()) and not bool(done(0.0, 0.0, torch.pi).any())
+    assert not bool(done(0.0, 0.0, 0.0, dz=0.02).any())  # still in the air
+
+
+def test_the_share_covered_agrees_with_a_fine_raster_of_the_built_boxes():
+    """An independent count, on a half-millimetre raster of the table, of points in the compiled geoms of T and mark."""
+    env = TaskEnv("pushT", 1, render=False)
+    env.reset([0])
+    model = env.world.model
+    data = mujoco.MjData(model)
+    generator = torch.Generator().manual_seed(0)
+    offset = 0.05 * torch.randn(24, 3, generator=generator) * torch.linspace(0, 1, 24)[:, None]
+    tee = Flat(position=offset[:, :2] + 0.5, yaw_rad=8 * offset[:, 2] + 0.4)
+    mark = Flat(position=torch.full((24, 2), 0.5), yaw_rad=torch.full((24,), 0.4))
+    raster = np.stack(np.meshgrid(*(np.arange(-0.15, 0.15, 5e-4) + 0.5,) * 2), -1).reshape(-1, 2)
+
+    def inside(name):
+        hit = np.zeros(len(raster), bool)
+        for part in ("bar", "stem"):
+            geom = data.geom(f"{name}/{part}")
+            local = (raster - geom.xpos[:2]) @ geom.xmat.reshape(3, 3)[:2, :2]
+            hit |= (np.abs(local) < model.geom(f"{name}/{part}").size[:2]).all(-1)
+        return hit
+
+    model.body("mark").pos[:2], model.body("mark").quat[:] = 0.5, quat_from_yaw(mark.yaw_rad[0]).numpy()
+    expected = []
+    for world in range(24):
+        start = model.joint("tee").qposadr[0]
+        data.qpos[start : start + 2] = tee.position[world].numpy()
+        data.qpos[start + 3 : start + 7] = quat_from_yaw(tee.yaw_rad[world]).numpy()
+        mujoco.mj_kinematics(model, data)
+        expected.append((inside("tee") & inside("mark")).sum() / inside("mark").sum())
+    share = torch.tensor(np.array(expected), dtype=torch.float32)
+    assert torch.allclose(covered(tee, mark), share, atol=0.008)
+    assert float(share.max()) > COVERED > 0.5 > float(share.min())
+    env.close()
+
+
+def test_the_best_push_from_each_point_beats_every_sampled_one():
+    generator = torch.Generator().manual_seed(0)
+    angle = 6.3 * torch.rand(9, generator=generator)
+    inward = torch.stack((angle.cos(), angle.sin()), -1)
+    rim = Rim(point=0.08 * torch.randn(9, 2, generator=generator), inward=inward)
+    left, lever_m = 0.05 * torch.randn(40, 3, generator=generator), 0.06
+    best = (left[:, None] - best_pushes(left, rim, lever_m)).norm(dim=-1)
+    for lean in torch.linspace(-LEAN, LEAN, 41):
+        force = rim.inward + lean * rim.along
+        torque = rim.point[:, 0] * force[:, 1] - rim.point[:, 1] * force[:, 0]
+        twist = torch.cat((force, torque[:, None] / lever_m), -1)
+        for length in torch.linspace(0, 0.15, 61):
+            left_over = (left[:, None] - length * twist / twist.norm(dim=-1, keepdim=True)).norm(dim=-1)
+            assert bool((best <= left_over + 1e-6).all())
+
+
+def test_the_t_is_pushed_and_never_lifted_or_gripped():
+    env = TaskEnv("pushT", 20, render=False)
+    env.reset(list(range(20)))
+    highest = torch.zeros(20)
+    for _ in range(env.max_episode_steps):
+        action = env.expert_action()
+        assert bool((action[:, 6] == 1).all())
+        last = env.step(action)
+        highest = torch.maximum(highest, env.layout.of(env.sense().position, "tee")[:, 2])
+        if bool(last.terminated.all()):
+            break
+    assert int(last.success.sum()) >= 19 and float(highest.median()) < 0.03
     env.close()
 
 
