@@ -1,115 +1,165 @@
-"""Simulation speed: environment steps per second with and without pictures, beside robosuite's Lift in the same run.
+"""Simulation speed and memory, with and without pictures, beside robosuite, Fetch and Meta-World in the same run.
 
-    python benchmarks/sim.py [--json PATH] [--seconds 4] [--worlds 1 16 64]
+    vla bench sim --engine cpu [--worlds 1 16 256 4096] [--tasks reach sort] [--seconds 4] [--json PATH]
 
-A step is one 20 Hz control step (10 physics steps here, 25 in robosuite). Both sides take uniformly random actions.
-"RGB-D" renders colour and depth of two cameras (front and wrist) after every step.
+*physics* steps the engine alone (5 ms each here); an *environment step* is a control step of 20 Hz (10 physics steps
+here, 25 in robosuite, 20 in Fetch, 5 in Meta-World) with state, reward and reset logic; *RGB-D* adds colour and depth
+of two cameras after every environment step (Fetch and Meta-World: one camera, colour alone); *frames* are the pictures
+(one camera's colour and depth) that rendering alone makes per second. Actions are uniformly random. Every row is
+measured in a process of its own, whose peak memory (resident, and on the GPU) is given. ``reach`` is light in contacts,
+``sort`` is rich. ``ours_over_this`` compares the best of our rows of the same kind and size.
 """
 
 import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
-from report import print_table, write_json
+from peers import PEERS
+from report import machine, print_table, write_json
 
 from envs.vector import TaskEnv
 
 SIZES_PX = (84, 128)
-PEER_CAMERAS = ("frontview", "robot0_eye_in_hand")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--engine", choices=("cpu", "warp"), default="cpu")
+    parser.add_argument("--device", help="where the warp engine runs; a GPU if there is one")
+    parser.add_argument("--tasks", nargs="+", default=["reach", "sort"])
+    parser.add_argument("--worlds", type=int, nargs="+", default=[1, 16, 256, 4096])
+    parser.add_argument("--seconds", type=float, default=4.0, help="how long each row is timed, at least")
+    parser.add_argument("--no-peers", action="store_true", help="leave the other simulators out")
     parser.add_argument("--json", type=Path, help="also write the figures here")
-    parser.add_argument("--seconds", type=float, default=4.0, help="how long each row is timed")
-    parser.add_argument("--worlds", type=int, nargs="+", default=[1, 16, 64])
-    parser.add_argument("--task", default="place")
+    parser.add_argument("--row", type=json.loads, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    torch.set_num_threads(1)
-    rows = ours(arguments.task, arguments.worlds, arguments.seconds)
-    rows += robosuite_lift(arguments.seconds)
-    for row in rows:
-        best = max(r["steps_per_s"] for r in rows if r["what"] == row["what"] and r["stack"] == "vla")
-        row["vla_best_over_this"] = round(best / row["steps_per_s"], 1)
+    if arguments.row:
+        print(json.dumps(measure(**arguments.row)))
+        return
+    rows = []
+    for row in planned(arguments):
+        rows.append(in_a_process(row))
+        print_table(rows[-1:])
+    compare(rows)
+    print(f"\n{machine()}\n")
     print_table(rows)
     if arguments.json:
         write_json(arguments.json, "sim", {"rows": rows}, seeds=[0])
 
 
-def ours(task: str, worlds: list[int], seconds: float) -> list[dict]:
-    """Steps per second over all worlds of our environment."""
-    rows = []
-    for what, settings in cases().items():
-        for n in worlds:
-            env = TaskEnv(task, n, max_episode_steps=10**9, **settings)
-            generator = torch.Generator().manual_seed(0)
-            low, high = (torch.tensor(side) for side in (env.embodiment.action_low, env.embodiment.action_high))
-            env.reset(list(range(n)))
-
-            def step(env: TaskEnv = env, n: int = n, low: torch.Tensor = low, high: torch.Tensor = high) -> None:
-                env.step(low + (high - low) * torch.rand(n, 7, generator=generator))  # noqa: B023
-
-            rows.append({"stack": "vla", "what": what, "worlds": n, "steps_per_s": round(n * rate(step, seconds), 1)})
-            env.close()
+def planned(arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    """What each row measures."""
+    common = {"seconds": arguments.seconds}
+    rows: list[dict[str, Any]] = [
+        {
+            **common,
+            "stack": arguments.engine,
+            "device": arguments.device,
+            "task": task,
+            "what": what,
+            "size_px": size,
+            "worlds": n,
+        }
+        for task in arguments.tasks
+        for what, size in [("physics", None), ("state", None), *(("RGB-D", size) for size in SIZES_PX), ("frames", 128)]
+        for n in arguments.worlds
+    ]
+    if not arguments.no_peers:
+        rows += [
+            {**common, "stack": peer, "what": "state" if size is None else "RGB-D", "size_px": size, "worlds": 1}
+            for peer in PEERS
+            for size in (None, *SIZES_PX)
+        ]
     return rows
 
 
-def cases() -> dict[str, dict]:
-    pictures = {f"RGB-D 2×{size} px": {"image_size_px": (size, size), "depth": True} for size in SIZES_PX}
-    return {"state": {"render": False}, **pictures}
+def compare(rows: list[dict[str, Any]]) -> None:
+    """How many times faster our best row is than each peer's row of the same kind and size."""
+    for row in rows:
+        same = [r["per_s"] for r in rows if "task" in r and "per_s" in r and kind(r) == kind(row)]
+        if "task" not in row and "per_s" in row and same:
+            row["ours_over_this"] = round(max(same) / row["per_s"], 1)
 
 
-def robosuite_lift(seconds: float) -> list[dict]:
-    """The same for robosuite's Lift: as it comes, and with multisampling, shadows and reflections off."""
-    try:
-        import robosuite
-    except ImportError:
-        print("robosuite is not installed (pip install 'vla-stack[robosuite]'): no peer in this run")
-        return []
-    rows = []
-    for what, size in [("state", None), *((f"RGB-D 2×{size} px", size) for size in SIZES_PX)]:
-        for label, fast in (("robosuite Lift, stock", False), ("robosuite Lift, fastest", True)):
-            if size is None and fast:
-                continue
-            env = robosuite.make(
-                "Lift", robots="Panda", has_renderer=False, has_offscreen_renderer=size is not None,
-                use_camera_obs=size is not None, camera_names=list(PEER_CAMERAS), camera_depths=True,
-                camera_heights=size or 84, camera_widths=size or 84, control_freq=20, horizon=10**9, ignore_done=True,
-            )  # fmt: skip
-            env.reset()
-            if fast:
-                make_fastest(env)
-            low, high = env.action_spec
-            draw = torch.Generator().manual_seed(0)
-
-            def step(env=env, low=low, high=high, draw=draw) -> None:  # noqa: ANN001
-                env.step(low + (high - low) * torch.rand(len(low), generator=draw).numpy())
-
-            rows.append({"stack": label, "what": what, "worlds": 1, "steps_per_s": round(rate(step, seconds), 1)})
-            env.close()
-    return rows
+def kind(row: dict[str, Any]) -> tuple[Any, ...]:
+    """What may be compared."""
+    return row["what"], row["size_px"]
 
 
-def make_fastest(env) -> None:  # noqa: ANN001
-    """Its fastest settings, which change the pixels."""
-    import mujoco
+def in_a_process(row: dict[str, Any]) -> dict[str, Any]:
+    """Measure ``row`` in a fresh interpreter; a row that fails says why and the rest goes on."""
+    command = [sys.executable, __file__, "--row", json.dumps(row)]
+    headless = {"MUJOCO_GL": "egl", **os.environ}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=headless)
+    shown = {key: value for key, value in row.items() if key not in ("seconds", "device")}
+    if done.returncode:
+        return {**shown, "failed": (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1][:60]}
+    return {**shown, **json.loads(done.stdout.strip().splitlines()[-1])}
 
-    context = env.sim._render_context_offscreen
-    context.model.vis.quality.offsamples = 0
-    context.scn.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = 0
-    context.scn.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = 0
-    context.con.free()
-    context.con = mujoco.MjrContext(context.model._model, mujoco.mjtFontScale.mjFONTSCALE_150)
-    mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, context.con)
+
+def measure(stack: str, what: str, size_px: int | None, worlds: int, seconds: float, **ours: Any) -> dict[str, Any]:
+    """Calls per second times worlds, and the process' peak memory."""
+    torch.set_num_threads(1)
+    began = time.perf_counter()
+    if stack in PEERS:
+        step, per_call = PEERS[stack](size_px), 1
+    else:
+        step, per_call = our_step(stack, what, size_px, worlds, **ours)
+    step()
+    ready_s = time.perf_counter() - began
+    per_s = per_call * rate(step, seconds)
+    memory_gib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    gpu = {}
+    if torch.cuda.is_available():
+        free, total = torch.cuda.mem_get_info()
+        gpu = {"gpu_gib": round((total - free) / 2**30, 2)}
+    return {"per_s": round(per_s, 1), "ready_s": round(ready_s, 1), "memory_gib": round(memory_gib, 2), **gpu}
+
+
+def our_step(
+    engine: str, what: str, size_px: int | None, worlds: int, task: str, device: str | None
+) -> tuple[Callable[[], None], int]:
+    """One call of what is measured, and how many steps or pictures it makes."""
+    pictures = {"image_size_px": (size_px, size_px), "depth": True} if size_px else {"render": False}
+    place = {"device": device} if engine == "warp" else {}
+    env = TaskEnv(task, worlds, engine=engine, max_episode_steps=10**9, **place, **pictures)
+    bounds = env.embodiment.action_low, env.embodiment.action_high
+    low, high = (torch.tensor(side, device=env.device) for side in bounds)
+    generator = torch.Generator(env.device).manual_seed(0)
+    env.reset(list(range(worlds)))
+    everywhere = torch.ones(worlds, dtype=torch.bool, device=env.device)
+
+    def actions() -> torch.Tensor:
+        return low + (high - low) * torch.rand(worlds, len(low), generator=generator, device=env.device)
+
+    if what == "physics":
+        substeps = 10
+        command = env.world.command
+        return lambda: finish(env.world.step(command, substeps, everywhere)), worlds * substeps
+    if what == "frames":
+        env.step(actions())
+        return lambda: finish(env.world.render(everywhere)), worlds * len(env.embodiment.cameras)
+    return lambda: finish(env.step(actions())), worlds
+
+
+def finish(result: object) -> None:
+    """Wait for the GPU, if there is one."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
 
 
 def rate(step: Callable[[], None], seconds: float) -> float:
-    """Calls per second, after one call that is not counted."""
-    step()
+    """Calls per second."""
     calls, start = 0, time.perf_counter()
-    while (elapsed := time.perf_counter() - start) < seconds:
+    while (elapsed := time.perf_counter() - start) < seconds or not calls:
         step()
         calls += 1
     return calls / elapsed

@@ -1,8 +1,8 @@
 """The ``vla`` command: finds the verb, reads its settings, runs it, and says plainly what went wrong.
 
 A verb is a module in ``configs.commands`` with a frozen dataclass ``Config`` and ``run(config) -> exit status``.
-It may have ``presets()``, complete configs by name to choose from, and ``resume(config, run_dir)``. Only the
-verb that is called is imported.
+It may have ``presets()``, complete configs by name to choose from, ``resume(config, run_dir)``, and ``arguments(args)``
+that rewrites its command line. Only the verb that is called is imported.
 """
 
 import difflib
@@ -96,6 +96,8 @@ def _parse(module: ModuleType, verb: str, args: Sequence[str], default: Any = No
     import tyro
 
     prog, markers = f"vla {verb}", (tyro.conf.AvoidSubcommands,)
+    if hasattr(module, "arguments"):
+        args = module.arguments(args)
     if default is not None:
         return tyro.cli(module.Config, prog=prog, args=args, default=default, config=markers)
     if hasattr(module, "presets"):

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -12,7 +13,7 @@ from configs.cli import unknown_choice
 from configs.machine import CHECKOUT
 
 BENCHMARKS = CHECKOUT / "benchmarks"
-NOT_BENCHMARKS = ("report", "__init__", "conftest")
+NOT_BENCHMARKS = ("report", "peers", "__init__", "conftest")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +25,19 @@ class Config:
     json: Path | None = None
     """Also write the figures, with machine, versions and seeds, to this file."""
     options: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
-    """The benchmark's own options, after --."""
+    """The benchmark's own options; vla bench NAME --help lists them."""
+
+
+def arguments(args: Sequence[str]) -> list[str]:
+    """``vla bench NAME --its-option 3`` as ``NAME -- --its-option 3``: all but --json belongs to the benchmark."""
+    name, *rest = args or [""]
+    if name.startswith("-") or "--" in rest:
+        return list(args)
+    ours: list[str] = []
+    if "--json" in rest[:-1]:
+        at = rest.index("--json")
+        ours, rest = rest[at : at + 2], rest[:at] + rest[at + 2 :]
+    return [name, *ours, *(["--", *rest] if rest else [])]
 
 
 def available(folder: Path = BENCHMARKS) -> list[str]:

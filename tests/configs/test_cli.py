@@ -88,6 +88,22 @@ def test_benchmarks_are_the_scripts_of_the_checkout(tmp_path):
     assert bench.available(tmp_path) == ["serve", "sim"]
 
 
+def test_a_benchmark_gets_every_option_but_json():
+    from configs.commands.bench import arguments
+
+    assert arguments(["sim", "--engine", "warp", "--json", "x.json"]) == [
+        "sim",
+        "--json",
+        "x.json",
+        "--",
+        "--engine",
+        "warp",
+    ]
+    assert arguments(["sim", "--help"]) == ["sim", "--", "--help"]
+    assert arguments(["sim"]) == ["sim"] and arguments(["--help"]) == ["--help"]
+    assert arguments(["sim", "--json", "x", "--", "--worlds", "1"]) == ["sim", "--json", "x", "--", "--worlds", "1"]
+
+
 def test_an_unknown_task_says_which_there_are(capsys):
     assert main(["collect", "pikc"]) == 2
     message = capsys.readouterr().err
