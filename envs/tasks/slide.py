@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from envs.language import Phrasings, Split
+from envs.language import Phrasings
 from envs.props.base import Region
 from envs.props.slider import KNOB_HALF_M, KNOB_HEIGHT_M, RAIL_REACH_M, Slider
 from envs.random import EpisodeRandom
@@ -32,6 +32,26 @@ SLIPPED_M = 0.015
 _SLIDERS = tuple(Slider(name=f"slider{i}", region=RAILS) for i in range(2))
 
 
+def _towards(side: str) -> Phrasings:
+    return Phrasings(
+        train=(
+            f"slide the {{knob}} to the {side}",
+            f"push the {{knob}} to the {side}",
+            f"move the {{knob}} to the {side} end",
+            f"slide the {{knob}} all the way to the {side}",
+            f"push the {{knob}} along its rail to the {side}",
+        ),
+        held_out=(
+            f"shift the {{knob}} to the {side}",
+            f"bring the {{knob}} to the {side} end of the rail",
+            f"please slide the {{knob}} to the {side}",
+        ),
+    )
+
+
+_LEFT, _RIGHT = _towards("left"), _towards("right")
+
+
 class Slide(Task):
     """Push the named knob to the left or to the right end of its rail."""
 
@@ -39,20 +59,7 @@ class Slide(Task):
     max_episode_steps = 100
     props = _SLIDERS
     chance = 1 / (2 * len(_SLIDERS))
-    phrasings = Phrasings(
-        train=(
-            "slide the {knob} to the {side}",
-            "push the {knob} to the {side}",
-            "move the {knob} to the {side} end",
-            "slide the {knob} all the way to the {side}",
-            "push the {knob} along its rail to the {side}",
-        ),
-        held_out=(
-            "shift the {knob} to the {side}",
-            "bring the {knob} to the {side} end of the rail",
-            "please slide the {knob} to the {side}",
-        ),
-    )
+    phrasings = Phrasings(train=_LEFT.train + _RIGHT.train, held_out=_LEFT.held_out + _RIGHT.held_out)
 
     def sample(self, random: EpisodeRandom) -> Layout:
         """Draw ``side``: +1 is the robot's left, −1 its right."""
@@ -82,16 +89,9 @@ class Slide(Task):
         turn = turn_to(sensed, pointing_down(yaw_from_quat(layout.of(sensed.quat, "knob"))))
         return move_to(sensed, goal, torch.ones_like(ahead), turn=turn)
 
-    def instructions(self, layout: Layout, split: Split, worlds: Sequence[int]) -> list[str]:
-        knobs, sides = layout.roles["knob"].tolist(), layout.draws["side"].tolist()
-        colours, draws = layout.colour.tolist(), layout.phrasing.tolist()
-        return [
-            self.phrasings.choose(split, draws[world]).format(
-                knob=self.describe("knob", knobs[world], colours[world]),
-                side="left" if sides[world] > 0 else "right",
-            )
-            for world in worlds
-        ]
+    def wordings(self, layout: Layout, worlds: Sequence[int]) -> list[Phrasings]:
+        sides = layout.draws["side"].tolist()
+        return [_LEFT if sides[world] > 0 else _RIGHT for world in worlds]
 
 
 def _knob(sensed: Sensed, layout: Layout) -> tuple[Float[Tensor, "n 3"], Float[Tensor, "n 3"]]:
