@@ -14,6 +14,12 @@ from envs.random import EpisodeRandom
 from envs.rotations import quat_from_yaw
 
 
+SETTLED_M = 7e-5
+"""How far contacts give way under a thing that rests. Things start so deep, or engines that round differently would
+differ in whether they touch at first.
+"""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Layout:
     """n episodes of a scene with k things, its *slots*; metres, radians, world frame, quaternions wxyz.
@@ -91,7 +97,7 @@ def scatter(random: EpisodeRandom, props: Sequence[Prop]) -> Layout:
     for region, slots in _grouped(props, lambda prop: prop.region).items():
         position[:, slots, :2] = _cells(random, region, len(slots))
         yaw_rad[:, slots] = random.uniform(f"{region.name}/yaw", len(slots), -region.yaw_rad, region.yaw_rad)
-    position[..., 2] = torch.tensor([prop.rest_height_m for prop in props], device=device)
+    position[..., 2] = torch.tensor([prop.rest_height_m - SETTLED_M for prop in props], device=device)
     for palette, slots in _grouped(props, lambda prop: prop.palette).items():
         if len(palette) == 1:
             colour[:, slots] = COLOUR_NAMES.index(palette[0])

@@ -47,7 +47,7 @@ def test_things_start_apart_and_stay_where_they_are(name):
     assert not bool(env.task.success(start, env.layout).any())
     model = copy.deepcopy(env.world.model)
     data = mujoco.MjData(model)
-    table = model.geom("table").id
+    table = model.geom("table_top").id
     for world in range(200):
         data.qpos[:] = env.world.qpos[world].numpy()
         standing = [slot for slot, prop in enumerate(env.task.props) if prop.motion != "free"]

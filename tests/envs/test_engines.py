@@ -1,0 +1,114 @@
+"""MuJoCo Warp against C MuJoCo: the same episodes, physics and pictures of every task."""
+
+import pytest
+import torch
+from vector_env_contract import SEEDS, VectorEnvContract
+
+from envs.specs import TASK_KEY, depth_key, extrinsics_key, image_key, segmentation_key
+from envs.tasks import TASKS
+from envs.vector import TaskEnv
+
+pytest.importorskip("mujoco_warp", reason="needs the extra warp")
+
+ENGINES = ("cpu", "warp")
+
+
+def both(task, num_envs, **settings):
+    return [TaskEnv(task, num_envs, engine=engine, **{"render": False, **settings}) for engine in ENGINES]
+
+
+def hovering_actions(steps, worlds):
+    """Up, then anywhere in the air, the gripper opening and closing."""
+    generator = torch.Generator().manual_seed(0)
+    actions = torch.cat(
+        (
+            0.02 * torch.randn(steps, worlds, 3, generator=generator),
+            0.05 * torch.randn(steps, worlds, 3, generator=generator),
+            (torch.rand(steps, worlds, 1, generator=generator) > 0.5).float(),
+        ),
+        -1,
+    )
+    actions[:3, :, 2] = 0.04
+    return actions
+
+
+@pytest.mark.parametrize("task", sorted(TASKS))
+def test_equal_starts_and_actions_stay_within_1e_5_over_200_steps(task):
+    cpu, warp = both(task, 2, max_episode_steps=10**6)
+    first = [env.reset([3, 4]) for env in (cpu, warp)]
+    assert first[0][TASK_KEY] == first[1][TASK_KEY] and torch.equal(cpu.world.qpos, warp.world.qpos.cpu())
+    for action in hovering_actions(200, 2):
+        moved = [env.step(action) for env in (cpu, warp)]
+        assert torch.allclose(cpu.world.qpos, warp.world.qpos.cpu(), atol=1e-5)
+        assert torch.equal(moved[0].success, moved[1].success.cpu())
+    cpu.close()
+    warp.close()
+
+
+@pytest.mark.parametrize("task", sorted(TASKS))
+def test_both_engines_see_the_same(task):
+    cpu, warp = both(task, 2, render=True, image_size_px=(64, 64), depth=True, segmentation=True)
+    seen = [env.reset([3, 4]) for env in (cpu, warp)]
+    for camera in cpu.embodiment.camera_names:
+        depth, segmentation, rgb, pose = (
+            [observation[key(camera)].cpu() for observation in seen]
+            for key in (depth_key, segmentation_key, image_key, extrinsics_key)
+        )
+        assert (depth[0] - depth[1]).abs().median() < 1e-3
+        assert (segmentation[0] == segmentation[1]).float().mean() > 0.99
+        assert (rgb[0].float() - rgb[1].float()).abs().mean() < 12
+        assert torch.allclose(pose[0], pose[1], atol=1e-5)
+    cpu.close()
+    warp.close()
+
+
+@pytest.mark.parametrize("task", sorted(TASKS))
+def test_experts_succeed_on_warp(task):
+    env = TaskEnv(task, 20, engine="warp", render=False)
+    env.reset(list(range(2000, 2020)))
+    for _ in range(env.max_episode_steps):
+        last = env.step(env.expert_action())
+        if bool((last.terminated | last.truncated).all()):
+            break
+    assert int(last.success.sum()) >= 18
+    env.close()
+
+
+class TestWarp(VectorEnvContract):
+    """The contract of vector environments on the other engine, with pictures."""
+
+    def make(self, num_envs, max_episode_steps=None):
+        return TaskEnv(
+            "place", num_envs, engine="warp", image_size_px=(32, 32), depth=True, max_episode_steps=max_episode_steps
+        )
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_world_that_blows_up_is_noted_and_put_back_and_no_other_is_touched(engine, caplog):
+    broken, whole = (TaskEnv("pick", 3, engine=engine, render=False) for _ in range(2))
+    for env in (broken, whole):
+        env.reset(SEEDS)
+        env.step(env.expert_action())
+    qpos = broken.world.qpos.clone()
+    qpos[1, 0] = float("nan")
+    only = torch.tensor([False, True, False], device=broken.device)
+    broken.world.reset(qpos, broken.world.command, only)
+    action = whole.expert_action()
+    after, expected = broken.step(action), whole.step(action)
+    assert after.truncated.tolist() == [False, True, False] and not after.terminated.any()
+    (noted,) = broken.divergences
+    assert (noted.task, noted.seed, noted.step) == ("pick", SEEDS[1], 2)
+    assert "Divergence(task='pick', seed=12, step=2)" in caplog.text
+    assert torch.equal(broken.world.qpos[~only], whole.world.qpos[~only])
+    assert torch.equal(after.reward[~only], expected.reward[~only])
+    fresh = TaskEnv("pick", 3, engine=engine, render=False)
+    fresh.reset(SEEDS)
+    assert torch.equal(broken.world.qpos[1], fresh.world.qpos[1])
+    assert bool(torch.isfinite(broken.step(action).observation["observation.state"]).all())
+    for env in (broken, whole, fresh):
+        env.close()
+
+
+def test_an_unknown_engine_is_refused():
+    with pytest.raises(ValueError, match="unknown engine 'physx'; expected one of cpu, warp"):
+        TaskEnv("pick", 1, engine="physx")
