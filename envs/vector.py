@@ -12,6 +12,8 @@ from envs.control import DeltaPoseController
 from envs.engines import Engine, make_world
 from envs.language import Split
 from envs.observations import Observer, privileged_state
+from envs.perturbations.perturber import Perturber
+from envs.perturbations.spec import Perturbation
 from envs.random import EpisodeRandom
 from envs.robots.arm import ArmSpec
 from envs.robots.panda import PANDA
@@ -45,6 +47,8 @@ class TaskEnv:
     potential ("dense"). Without ``render`` the observation holds state and instruction only; with ``privileged`` also
     what the simulator knows of the things that the instruction names.
 
+    ``perturbation`` says what differs from the scene as the task has it, see ``envs.perturbations``.
+
     A world whose physics diverges is logged, noted in ``divergences``, put back to its start and truncated; the others
     go on.
     """
@@ -62,6 +66,7 @@ class TaskEnv:
         render: bool = True,
         privileged: bool = False,
         split: Split = "train",
+        perturbation: Perturbation | None = None,
         reward: RewardKind = "sparse",
         profile: RenderProfile = FAST,
         max_episode_steps: int | None = None,
@@ -78,7 +83,8 @@ class TaskEnv:
         self.max_episode_steps = max_episode_steps or self.task.max_episode_steps
         self.divergences: list[Divergence] = []
         self._reward, self._privileged = reward, privileged
-        self._scene = Tabletop(arm, self.task.props)
+        self._perturber = Perturber(perturbation or Perturbation(), self.task.props)
+        self._scene = Tabletop(arm, self._perturber.props, self._perturber.build)
         images = RenderConfig(
             cameras=self._scene.cameras if render else (),
             height_px=image_size_px[0],
@@ -87,11 +93,11 @@ class TaskEnv:
             segmentation=segmentation,
             profile=profile,
         )
-        self.world = make_world(
-            engine, self._scene.model, num_envs, images, self._scene.fields, threads=threads, device=device
-        )
+        fields = tuple(dict.fromkeys((*self._scene.fields, *self._perturber.fields)))
+        self.world = make_world(engine, self._scene.model, num_envs, images, fields, threads=threads, device=device)
         self.device = self.world.device
         self._scene.bind(self.world)
+        self._perturber.bind(self._scene)
         self._controller = _controller(self._scene, arm)
         self._substeps = round(1 / (arm.control_rate_hz * self._scene.model.opt.timestep))
         self._observer = Observer(self._scene, self.world, images)
@@ -135,14 +141,15 @@ class TaskEnv:
     def reset(self, seeds: Int[Tensor, " n"] | list[int], mask: Bool[Tensor, " n"] | None = None) -> dict[str, Any]:
         """Start an episode in every world of ``mask`` (all when None); world i's is drawn from ``seeds[i]``."""
         seeds, mask = self._check_reset(seeds, mask)
-        fresh = self.task.sample(EpisodeRandom(seeds))
+        fresh = self._perturber.arrange(self.task.sample(EpisodeRandom(seeds)), seeds)
         self._layout = fresh if self._layout is None else self._layout.updated(fresh, mask)
-        self._scene.arrange(self.world, self._layout, mask)
+        self._seeds = torch.where(mask, seeds, self._seeds)
+        self._put_to_start(mask)
         worlds = mask.nonzero()[:, 0].tolist()
         sentences = self.task.instructions(self._layout, self.split, worlds)
+        sentences = self._perturber.rewrite(sentences, self._seeds[worlds])
         for world, sentence in zip(worlds, sentences, strict=True):
             self._instructions[world] = sentence
-        self._seeds = torch.where(mask, seeds, self._seeds)
         self._elapsed[mask] = 0
         self._terminated[mask] = self._truncated[mask] = self._success[mask] = False
         sensed = self.sense()
@@ -218,13 +225,17 @@ class TaskEnv:
                 f"actions of worlds {(~actions.isfinite()).flatten(1).any(1).nonzero()[:, 0].tolist()} are not finite"
             )
 
+    def _put_to_start(self, mask: Bool[Tensor, " n"]) -> None:
+        self._scene.arrange(self.world, self.layout, mask, self._perturber.start_joints_rad(self._seeds))
+        self._perturber.apply(self.world, self.layout, self._seeds, mask)
+
     def _cut_short(self, diverged: Bool[Tensor, " n"]) -> None:
         """Note the worlds that diverged, put them back to their start and end their episodes."""
         for world in diverged.nonzero()[:, 0].tolist():
             noted = Divergence(task=self.task_name, seed=int(self._seeds[world]), step=int(self._elapsed[world]))
             self.divergences.append(noted)
             logger.warning("physics diverged, episode cut short: %s", noted)
-        self._scene.arrange(self.world, self.layout, diverged)
+        self._put_to_start(diverged)
         self._truncated |= diverged
 
     def _judge(self, sensed: Sensed, active: Bool[Tensor, " n"]) -> Float[Tensor, " n"]:
@@ -250,6 +261,7 @@ class TaskEnv:
 
     def _observe(self, sensed: Sensed, fresh: Bool[Tensor, " n"]) -> dict[str, Any]:
         observation = self._observer.observe(sensed, fresh) | {TASK_KEY: list(self._instructions)}
+        observation = self._perturber.observe(observation, self._seeds, self._elapsed)
         if self._privileged:
             observation[ENVIRONMENT_STATE_KEY] = privileged_state(sensed, self.layout)
         return observation

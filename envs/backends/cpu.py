@@ -40,6 +40,9 @@ class CpuWorld(World):
         self.device = torch.device("cpu")
         self._threads = threads or min(len(os.sched_getaffinity(0)), num_worlds)
         self._models = [copy.copy(model) for _ in range(num_worlds)]
+        if "geom_size" in fields:  # the trees of bounding boxes inside bodies are made for the template's sizes
+            for each in self._models:
+                each.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_MIDPHASE
         self._datas = [mujoco.MjData(model) for _ in range(self._threads)]
         self._pool = rollout.Rollout(nthread=self._threads if self._threads > 1 else 0)
         self._state = np.zeros((num_worlds, mujoco.mj_stateSize(model, _STATE)))

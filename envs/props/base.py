@@ -28,7 +28,7 @@ class Prop(ABC):
 
     Things of one ``region`` stand in different cells, things of one ``palette`` have different colours. ``motion``:
     a *free* body has a free joint called ``name``; a *jointed* one stands still but for a part on a hinge or slide
-    called ``name``; a *fixed* one only stands.
+    called ``name``; a *fixed* one only stands. A thing is not ``resizable`` if its size must fit another's.
     """
 
     name: str
@@ -36,6 +36,7 @@ class Prop(ABC):
     palette: tuple[str, ...] = BRIGHT
     motion: ClassVar[Literal["free", "jointed", "fixed"]]
     noun: ClassVar[str]
+    resizable: ClassVar[bool] = True
 
     @property
     def rest_height_m(self) -> float:

@@ -29,6 +29,7 @@ class Tee(Prop):
     mass_kg: float = 0.15
     motion: ClassVar = "free"
     noun: ClassVar = "T"
+    resizable: ClassVar = False
 
     @property
     def rest_height_m(self) -> float:
@@ -60,6 +61,7 @@ class TeeMark(Prop):
     palette: tuple[str, ...] = ("green",)
     motion: ClassVar = "fixed"
     noun: ClassVar = "mark"
+    resizable: ClassVar = False
 
     @property
     def painted(self) -> tuple[str, ...]:

@@ -1,6 +1,6 @@
 """A table with an arm and the things of a task: how it is built, arranged and sensed."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,8 +16,10 @@ from envs.robots.arm import ArmSpec
 from envs.scenes.layout import Layout
 from envs.world import World
 
-FRONT_CAMERA = "front"
-_PARKED_DEPTH_M = -5.0
+FRONT_CAMERA, LAMP = "front", "lamp"
+TABLE, TABLE_TOP, FLOOR = "table", "table_top", "floor"
+"""What is seen of the table, what things stand on, and what is around it."""
+_PARKED_M = (-20.0, 0.0, 1.0)
 _PARKED_SPACING_M = 0.3
 
 
@@ -44,12 +46,17 @@ class Tabletop:
     fields = ("geom_rgba", "body_gravcomp", "body_pos", "body_quat")
     """Fields of the model that :meth:`arrange` sets per world."""
 
-    def __init__(self, arm: ArmSpec, props: Sequence[Prop]) -> None:
+    def __init__(
+        self, arm: ArmSpec, props: Sequence[Prop], finish: Callable[[mujoco.MjSpec], None] | None = None
+    ) -> None:
+        """``finish`` may add to the scene before it is compiled."""
         self.arm, self.props = arm, tuple(props)
         spec = mujoco.MjSpec.from_file(str(Path(__file__).parent / "tabletop.xml"))
         arm.attach_to(spec)
         for prop in self.props:
             prop.add_to(spec)
+        if finish is not None:
+            finish(spec)
         self.model = spec.compile()
         self.cameras = (FRONT_CAMERA, *(arm.prefix + camera for camera in arm.cameras))
 
@@ -81,16 +88,20 @@ class Tabletop:
         self._painted_geoms = [geom for geom, _ in painted]
         self._painted_slots = [slot for _, slot in painted]
         self._palette = torch.tensor([(*rgb, 1.0) for rgb in COLOURS.values()], device=device)
-        self._parked = torch.zeros(len(self.props), 3, device=device)
-        self._parked[:, 0] = _PARKED_SPACING_M * torch.arange(len(self.props), device=device)
-        self._parked[:, 2] = _PARKED_DEPTH_M
+        self._parked = torch.tensor(_PARKED_M, device=device).repeat(len(self.props), 1)
+        self._parked[:, 1] = _PARKED_SPACING_M * torch.arange(len(self.props), device=device)
         self._rest = torch.tensor(model.qpos0, dtype=torch.float32, device=device)
 
-    def arrange(self, world: World, layout: Layout, mask: Bool[Tensor, " n"]) -> None:
-        """Start the worlds of ``mask`` at rest in ``layout``: arm at home, gripper open, absent things out of sight."""
+    def arrange(
+        self, world: World, layout: Layout, mask: Bool[Tensor, " n"], joints_rad: Float[Tensor, "n j"] | None = None
+    ) -> None:
+        """Start the worlds of ``mask`` at rest in ``layout``: arm at ``joints_rad`` (at home when None), gripper open,
+        absent things out of sight.
+        """
+        joints_rad = self.home_rad.expand(world.num_worlds, -1) if joints_rad is None else joints_rad
         n, half_gap = world.num_worlds, self.arm.opening_m / 2
         qpos = self._rest.repeat(n, 1)
-        qpos[:, self._joints] = self.home_rad
+        qpos[:, self._joints] = joints_rad
         qpos[:, self._fingers] = half_gap
         position = torch.where(layout.present[..., None], layout.position, self._parked)
         if self._free:
@@ -104,7 +115,7 @@ class Tabletop:
             qpos[:, self._jointed_qpos] = layout.opening[:, self._jointed]
         world.set_field("geom_rgba", self._painted_geoms, self._palette[layout.colour[:, self._painted_slots]], mask)
         opening = torch.full((n, 1), half_gap, device=world.device)
-        world.reset(qpos, torch.cat((self.home_rad.expand(n, -1), opening), -1), mask)
+        world.reset(qpos, torch.cat((joints_rad, opening), -1), mask)
 
     def sense(self, world: World, layout: Layout) -> Sensed:
         """Read the tool, the fingers and the things."""

@@ -1,0 +1,149 @@
+"""Sizes, masses and friction of things, with every field of the model that follows from them."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import mujoco
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from envs.perturbations.effect import Effect, draw, geoms_of, slots_of, subtree
+from envs.perturbations.spec import Perturbation, Scaled, Size
+from envs.props.base import Prop
+from envs.random import EpisodeRandom
+from envs.scenes.layout import Layout
+from envs.scenes.tabletop import TABLE_TOP, Tabletop
+from envs.world import World
+
+_LENGTHS = ("geom_size", "geom_pos", "geom_rbound", "geom_aabb", "body_ipos")
+_MASSES = ("body_mass", "body_inertia", "body_subtreemass", "body_invweight0", "dof_invweight0")
+
+
+class Sizes:
+    """How large each thing is, relative to its prop: one factor for all objects of a world, one for all receivers."""
+
+    def __init__(self, perturbation: Perturbation, props: Sequence[Prop]) -> None:
+        configs = {"object": perturbation.object_size, "receiver": perturbation.receiver_size}
+        self._count = len(props)
+        self.slots: dict[str, tuple[Size, list[int]]] = {}
+        for role, config in configs.items():
+            resizable = [
+                slot
+                for slot in slots_of(role, props)  # pyright: ignore[reportArgumentType]
+                if props[slot].resizable and props[slot].motion != "jointed"
+            ]
+            if config is not None and resizable:
+                self.slots[role] = config, resizable
+
+    def of(self, random: EpisodeRandom) -> Float[Tensor, "n k"]:
+        """The factor of each of the task's things; 1 where nothing changes it."""
+        factors = torch.ones(len(random), self._count, device=random.device)
+        for role, (config, slots) in self.slots.items():
+            factors[:, slots] = draw(random, f"{role}_size", config.factor)
+        return factors
+
+
+class Bodies(Effect):
+    """Sizes and masses: with λ the factor of length and μ a factor of mass beside it, masses go with μλ³ and inertias
+    with μλ⁵.
+    """
+
+    def __init__(self, sizes: Sizes, mass: Scaled | None, props: Sequence[Prop]) -> None:
+        self._sizes, self._mass = sizes, mass
+        self._weighed = [slot for slot in slots_of("object", props) if mass and props[slot].motion == "free"]
+        slots = {slot for _, each in sizes.slots.values() for slot in each} | set(self._weighed)
+        self._props = {slot: props[slot] for slot in sorted(slots)}
+        if sizes.slots:
+            self.fields += _LENGTHS
+        if self._props:
+            self.fields += _MASSES
+
+    def bind(self, scene: Tabletop) -> None:
+        model, device = scene.model, scene.home_rad.device
+        self._slots, self._bodies, self._geom_slots, self._geoms = [], [], [], []
+        self._dof_slots, self._dofs = [], []
+        for slot, prop in self._props.items():
+            body = model.body(prop.name).id
+            geoms = geoms_of(model, [body])
+            dofs = range(model.body_dofadr[body], model.body_dofadr[body] + model.body_dofnum[body])
+            self._slots, self._bodies = [*self._slots, slot], [*self._bodies, body]
+            self._geoms, self._geom_slots = [*self._geoms, *geoms], self._geom_slots + [slot] * len(geoms)
+            self._dofs, self._dof_slots = [*self._dofs, *dofs], self._dof_slots + [slot] * len(dofs)
+        self._turning = torch.tensor([i % 6 >= 3 for i in range(len(self._dofs))], device=device)
+        self._built = {name: _read(model, name, device) for name in self.fields}
+        self._heights = torch.tensor([prop.rest_height_m for prop in scene.props], device=device)
+
+    def arrange(self, layout: Layout, random: EpisodeRandom) -> Layout:
+        """Things stand higher or lower with their size, never inside what is under them."""
+        factors = _padded(self._sizes.of(random), len(layout.names))
+        height = layout.position[..., 2]
+        grown = torch.maximum(height * factors, height + (factors - 1) * self._heights)
+        position = layout.position.clone()
+        position[..., 2] = torch.where(factors == 1, height, grown)
+        return replace(layout, position=position)
+
+    def apply(self, world: World, layout: Layout, random: EpisodeRandom, mask: Bool[Tensor, " n"]) -> None:
+        length = self._sizes.of(random)
+        mass = length**3
+        if self._mass is not None:
+            mass[:, self._weighed] *= draw(random, "mass", self._mass.factor)
+        inertia = mass * length**2
+        if "geom_size" in self.fields:
+            for name in ("geom_size", "geom_pos", "geom_rbound", "geom_aabb"):
+                self._scale(world, name, self._geoms, length[:, self._geom_slots], mask)
+            self._scale(world, "body_ipos", self._bodies, length[:, self._slots], mask)
+        if not self._bodies:
+            return
+        self._scale(world, "body_mass", self._bodies, mass[:, self._slots], mask)
+        self._scale(world, "body_inertia", self._bodies, inertia[:, self._slots], mask)
+        of_body = torch.stack((1 / mass, 1 / inertia), -1)[:, self._slots]
+        self._scale(world, "body_invweight0", self._bodies, of_body, mask)
+        if self._dofs:
+            of_dof = torch.where(self._turning, 1 / inertia[:, self._dof_slots], 1 / mass[:, self._dof_slots])
+            self._scale(world, "dof_invweight0", self._dofs, of_dof, mask)
+        built = self._built["body_subtreemass"]
+        gained = (mass[:, self._slots] - 1) * self._built["body_mass"][self._bodies]
+        totals = torch.cat((built[0] + gained.sum(-1, keepdim=True), built[self._bodies] + gained), -1)
+        world.set_field("body_subtreemass", [0, *self._bodies], totals, mask)
+
+    def _scale(
+        self, world: World, name: str, index: list[int], factors: Float[Tensor, "n k ..."], mask: Bool[Tensor, " n"]
+    ) -> None:
+        """The field as built times ``factors``, which may lack its last axis."""
+        built = self._built[name][index]
+        world.set_field(
+            name, index, built * factors.reshape(*factors.shape, *(1,) * (built.dim() + 1 - factors.dim())), mask
+        )
+
+
+class Friction(Effect):
+    """Sliding friction of the objects, the table and the fingers, since of two things the larger friction counts."""
+
+    fields = ("geom_friction",)
+
+    def __init__(self, config: Scaled, props: Sequence[Prop]) -> None:
+        self._config = config
+        self._things = [props[slot].name for slot in slots_of("object", props)]
+
+    def bind(self, scene: Tabletop) -> None:
+        model, arm = scene.model, scene.arm
+        fingers = [model.joint(arm.prefix + finger).bodyid[0] for finger in arm.fingers]
+        bodies = [body for name in self._things for body in subtree(model, name)]
+        self._geoms = [model.geom(TABLE_TOP).id, *geoms_of(model, [*fingers, *bodies])]
+        self._built = _read(model, "geom_friction", scene.home_rad.device)[self._geoms]
+
+    def apply(self, world: World, layout: Layout, random: EpisodeRandom, mask: Bool[Tensor, " n"]) -> None:
+        values = self._built.repeat(len(random), 1, 1)
+        values[..., 0] *= draw(random, "friction", self._config.factor)
+        world.set_field("geom_friction", self._geoms, values, mask)
+
+
+def _read(model: mujoco.MjModel, name: str, device: torch.device) -> Float[Tensor, "k ..."]:
+    return torch.tensor(getattr(model, name), dtype=torch.float32, device=device)
+
+
+def _padded(factors: Float[Tensor, "n j"], k: int) -> Float[Tensor, "n k"]:
+    """1 for things beyond the task's own."""
+    extra = factors.new_ones(len(factors), k - factors.shape[1])
+    return torch.cat((factors, extra), -1)
