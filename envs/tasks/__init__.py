@@ -12,9 +12,10 @@ from envs.tasks.reach import Reach
 from envs.tasks.slide import Slide
 from envs.tasks.sort import Sort
 from envs.tasks.stack import Stack
+from envs.tasks.stow import Stow
 
 TASKS: dict[str, type[Task]] = {
-    task.name: task for task in (Reach, Pick, Place, Push, Slide, PushT, Drawer, Button, Door, Stack, Sort)
+    task.name: task for task in (Reach, Pick, Place, Push, Slide, PushT, Drawer, Button, Door, Stow, Stack, Sort)
 }
 
 

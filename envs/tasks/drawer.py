@@ -2,7 +2,7 @@
 
 *Randomisation*: two drawers of distinct colours side by side near the far edge, each displaced by ±2 cm and turned by
 ±0.1 rad; drawer and action are drawn, the other drawer is open or closed by chance. *Success*: the named drawer is
-10 cm open, or closed to 1 cm. *Dense reward*: nearness of the tool to the knob, and how far the drawer has come.
+11 of 13 cm open, or closed to 1 cm. *Dense reward*: nearness of the tool to the knob, and how far the drawer has come.
 """
 
 from typing import ClassVar
@@ -23,7 +23,7 @@ class Drawer(Openable):
     name = "drawer"
     max_episode_steps = 100
     role: ClassVar = "drawer"
-    open_from: ClassVar = 0.10
+    open_from: ClassVar = 0.11
     closed_until: ClassVar = 0.01
     widest: ClassVar = TRAVEL_M
     stride: ClassVar = 0.05

@@ -6,6 +6,7 @@ lies inside the bin of its colour and the gripper is open. *Dense reward*: per c
 it to its bin; all of it once it lies there.
 """
 
+from collections.abc import Sequence
 from statistics import fmean
 
 import torch
@@ -27,6 +28,7 @@ from envs.tasks.place import MIDDLE, OPEN_GAP_M, SIDES
 CRUISE_M = 0.13
 RELEASE_M = 0.057
 SPREAD_M = 0.03
+CORNERS_M = tuple((x, y) for x in (-SPREAD_M, SPREAD_M) for y in (-SPREAD_M, SPREAD_M))
 _CUBES = 4
 
 
@@ -77,13 +79,8 @@ class Sort(Task):
         cubes = sensed.position[:, :_CUBES]
         away = (sensed.tool_position[:, None] - cubes).norm(dim=-1)
         slot = torch.where(sorted_cubes(sensed, layout), torch.inf, away).argmin(-1)
-        rows = torch.arange(len(slot), device=slot.device)
-        cube = cubes[rows, slot]
-        goal = _free_spot(_own_bin(sensed, layout)[rows, slot], cubes, slot)
-        offset = goal - cube
-        near_m = torch.where(sensed.gap > 2 * CUBE_HALF_M + 0.006, 0.03, 0.01)
-        released = (offset[:, :2].norm(dim=-1) < near_m) & (offset[:, 2].abs() < 0.005)
-        return torch.where(released[:, None], let_go(sensed), carry(sensed, cube, goal, cruise_m=CRUISE_M))
+        own_bin = _own_bin(sensed, layout)[torch.arange(len(slot), device=slot.device), slot]
+        return drop_into(sensed, cubes, slot, own_bin, CORNERS_M)
 
 
 def sorted_cubes(sensed: Sensed, layout: Layout) -> Bool[Tensor, "n k"]:
@@ -100,15 +97,36 @@ def _own_bin(sensed: Sensed, layout: Layout) -> Float[Tensor, "n k 3"]:
     return torch.where(second[..., None], second_bin, first_bin)
 
 
+def drop_into(
+    sensed: Sensed,
+    things: Float[Tensor, "n k 3"],
+    slot: Int[Tensor, " n"],
+    receiver: Float[Tensor, "n 3"],
+    spots_m: Sequence[tuple[float, float]],
+) -> Float[Tensor, "n 7"]:
+    """Expert moves that carry the cube in ``slot`` of ``things`` to the freest spot of ``receiver`` and let go.
+
+    ``spots_m`` are (x, y) from the receiver's middle; the freest is the one from which other things are farthest.
+    """
+    cube = things[torch.arange(len(slot), device=slot.device), slot]
+    goal = _free_spot(receiver, things, slot, spots_m)
+    offset = goal - cube
+    near_m = torch.where(sensed.gap > 2 * CUBE_HALF_M + 0.006, 0.03, 0.01)
+    released = (offset[:, :2].norm(dim=-1) < near_m) & (offset[:, 2].abs() < 0.005)
+    return torch.where(released[:, None], let_go(sensed), carry(sensed, cube, goal, cruise_m=CRUISE_M))
+
+
 def _free_spot(
-    bin_position: Float[Tensor, "n 3"], cubes: Float[Tensor, "n k 3"], slot: Int[Tensor, " n"]
+    receiver: Float[Tensor, "n 3"],
+    things: Float[Tensor, "n k 3"],
+    slot: Int[Tensor, " n"],
+    spots_m: Sequence[tuple[float, float]],
 ) -> Float[Tensor, "n 3"]:
-    """Where to drop the cube in ``slot``: over that corner of the bin from which the other cubes are farthest."""
-    corners = torch.tensor([(x, y, RELEASE_M) for x in (-SPREAD_M, SPREAD_M) for y in (-SPREAD_M, SPREAD_M)])
-    spots = bin_position[:, None] + corners.to(bin_position.device)
-    apart = (spots[:, :, None, :2] - cubes[:, None, :, :2]).norm(dim=-1)
-    itself = torch.arange(cubes.shape[1], device=slot.device) == slot[:, None]
+    """Where to drop the thing in ``slot``."""
+    spots = receiver[:, None] + torch.tensor([(x, y, RELEASE_M) for x, y in spots_m], device=receiver.device)
+    apart = (spots[:, :, None, :2] - things[:, None, :, :2]).norm(dim=-1)
+    itself = torch.arange(things.shape[1], device=slot.device) == slot[:, None]
     free_m = torch.where(itself[:, None], torch.inf, apart).amin(-1).clamp_max(2 * SPREAD_M - 0.01)
     # Where several are as free, the first.
-    best = (free_m - 1e-4 * torch.arange(len(corners), device=slot.device)).argmax(-1)
+    best = (free_m - 1e-4 * torch.arange(len(spots_m), device=slot.device)).argmax(-1)
     return spots[torch.arange(len(best), device=best.device), best]

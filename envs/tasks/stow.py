@@ -1,0 +1,85 @@
+"""Stow: put the named cube into the named, open drawer.
+
+*Randomisation*: 2–4 cubes of distinct colours in a 3 × 2 grid on one side, displaced by ±1.2 cm and turned by ±0.3 rad;
+an open drawer on the other, displaced by ±2 cm and turned by ±0.1 rad. *Success*: the named cube lies in the drawer's
+tray and the gripper has let go. *Dense reward*: nearness of the tool to the cube, and of the cube to the tray.
+"""
+
+from dataclasses import replace
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from envs.language import Phrasings
+from envs.props.base import Region
+from envs.props.bin import BIN_HALF_M, BIN_WALL_M
+from envs.props.drawer import TRAVEL_M, DrawerUnit, tray_position
+from envs.random import EpisodeRandom
+from envs.scenes.layout import Layout, scatter
+from envs.scenes.tabletop import Sensed
+from envs.tasks.base import Task
+from envs.tasks.choice import blocks, chance_among, choose_block
+from envs.tasks.motion import nearness
+from envs.tasks.place import OPEN_GAP_M
+from envs.tasks.sort import drop_into
+
+LEFT = Region(name="left", cells_m=((0.64, 0.16),), jitter_m=0.02, yaw_rad=0.1)
+"""Far left, for furniture; what it opens reaches back to the middle of the table."""
+BESIDE = Region(
+    name="beside",
+    cells_m=tuple((x, y) for x in (0.34, 0.42, 0.50) for y in (-0.02, -0.135)),
+    jitter_m=0.012,
+    yaw_rad=0.3,
+)
+"""To the right of it and before the cabinet, for cubes: the hand reaches them without touching it."""
+SPOTS_M = ((-0.01, 0.03), (-0.01, -0.03))
+"""Where in the tray to drop a cube: left or right of its middle, clear of the cabinet."""
+
+
+class Stow(Task):
+    """Carry the named cube to the open drawer and let go."""
+
+    name = "stow"
+    max_episode_steps = 140
+    props = (*blocks(BESIDE), DrawerUnit(name="drawer", region=LEFT, palette=("white",)))
+    chance = chance_among((2, 3, 4))
+    phrasings = Phrasings(
+        train=(
+            "put the {block} in the {drawer}",
+            "place the {block} into the {drawer}",
+            "drop the {block} into the {drawer}",
+            "store the {block} in the {drawer}",
+            "take the {block} and put it in the {drawer}",
+        ),
+        held_out=(
+            "stow the {block} in the {drawer}",
+            "put the {block} inside the {drawer}",
+            "please put the {block} into the {drawer}",
+        ),
+    )
+
+    def sample(self, random: EpisodeRandom) -> Layout:
+        layout = scatter(random, self.props)
+        names = [prop.name for prop in self.props if prop.region is BESIDE]
+        layout = choose_block(random, layout, names).with_roles(drawer="drawer")
+        is_drawer = torch.arange(len(self.props), device=random.device) == layout.slot("drawer")
+        return replace(layout, opening=is_drawer.float().expand(len(random), -1) * TRAVEL_M)
+
+    def success(self, sensed: Sensed, layout: Layout) -> Bool[Tensor, " n"]:
+        offset = (layout.of(sensed.position, "block") - _tray(sensed, layout)).abs()
+        inside = (offset[:, :2].amax(-1) < BIN_HALF_M) & (offset[:, 2] < BIN_WALL_M)
+        return inside & (sensed.gap > OPEN_GAP_M)
+
+    def potential(self, sensed: Sensed, layout: Layout) -> Float[Tensor, " n"]:
+        block = layout.of(sensed.position, "block")
+        carried = nearness(block[:, :2], _tray(sensed, layout)[:, :2])
+        return 0.4 * nearness(sensed.tool_position, block) + 0.6 * carried
+
+    def expert(self, sensed: Sensed, layout: Layout) -> Float[Tensor, "n 7"]:
+        return drop_into(sensed, sensed.position, layout.roles["block"], _tray(sensed, layout), SPOTS_M)
+
+
+def _tray(sensed: Sensed, layout: Layout) -> Float[Tensor, "n 3"]:
+    where = (layout.of(values, "drawer") for values in (sensed.position, sensed.quat, sensed.opening))
+    return tray_position(*where)
