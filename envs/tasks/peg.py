@@ -1,0 +1,123 @@
+"""Peg: put the named peg into the hole of the named socket.
+
+*Randomisation*: two standing pegs of distinct bright colours, 2 × 2 × 9 cm, and farther from the robot a white and a
+black socket, sides drawn, each displaced by ±2 cm and turned by ±0.3 rad. The hole is 2.5 cm wide: a clearance of
+2.5 mm on every side. *Success*: the peg's lower end is in the named hole, at least 2 cm below the rim, and the
+gripper has let go. *Dense reward*: nearness of the tool to the peg, and of the peg to its place in the hole.
+"""
+
+import math
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from envs.language import Phrasings
+from envs.props.base import Region
+from envs.props.block import Block
+from envs.props.socket import HOLE_HALF_M, SOCKET_HEIGHT_M, Socket
+from envs.random import EpisodeRandom
+from envs.rotations import matrix_from_quat, yaw_from_quat
+from envs.scenes.layout import Layout, scatter
+from envs.scenes.tabletop import Sensed
+from envs.tasks.base import Task
+from envs.tasks.motion import carry, holds, let_go, nearness
+from envs.tasks.place import OPEN_GAP_M
+from envs.tasks.uprighting import stand_up
+
+PEG_HALF_M = (0.01, 0.01, 0.045)
+DEPTH_M = 0.02
+GRIP_UP_M = 0.02
+CRUISE_M = 0.17
+FALLEN_COS = 0.7
+PEGS = Region(name="pegs", cells_m=((0.38, -0.18), (0.38, 0.0), (0.38, 0.18)), jitter_m=0.02, yaw_rad=0.3)
+SOCKETS = Region(name="sockets", cells_m=((0.56, -0.15), (0.56, 0.0), (0.56, 0.15)), jitter_m=0.02, yaw_rad=0.3)
+_PEGS = tuple(Block(name=f"peg{i}", word="peg", region=PEGS, half_m=PEG_HALF_M) for i in range(2))
+_SOCKETS = tuple(Socket(name=f"socket{i}", region=SOCKETS) for i in range(2))
+
+
+class Peg(Task):
+    """Insert the named peg into the named socket and let go."""
+
+    name = "peg"
+    max_episode_steps = 160
+    props = (*_PEGS, *_SOCKETS)
+    chance = 1 / (len(_PEGS) * len(_SOCKETS))
+    phrasings = Phrasings(
+        train=(
+            "put the {peg} into the {socket}",
+            "insert the {peg} into the {socket}",
+            "plug the {peg} into the {socket}",
+            "push the {peg} into the hole of the {socket}",
+            "take the {peg} and stick it in the {socket}",
+        ),
+        held_out=(
+            "the {peg} goes into the {socket}",
+            "fit the {peg} in the hole of the {socket}",
+            "please insert the {peg} in the {socket}",
+        ),
+    )
+
+    def sample(self, random: EpisodeRandom) -> Layout:
+        layout = scatter(random, self.props)
+        peg = random.integers("peg", 1, len(_PEGS))[:, 0]
+        socket = len(_PEGS) + random.integers("socket", 1, len(_SOCKETS))[:, 0]
+        return layout.with_roles(peg=peg, socket=socket)
+
+    def success(self, sensed: Sensed, layout: Layout) -> Bool[Tensor, " n"]:
+        return (depth_m(sensed, layout) > DEPTH_M) & (sensed.gap > OPEN_GAP_M)
+
+    def potential(self, sensed: Sensed, layout: Layout) -> Float[Tensor, " n"]:
+        peg, place = layout.of(sensed.position, "peg"), _inserted(sensed, layout)
+        return 0.4 * nearness(sensed.tool_position, peg) + 0.6 * nearness(peg, place)
+
+    def expert(self, sensed: Sensed, layout: Layout) -> Float[Tensor, "n 7"]:
+        """Bring the peg over the hole, turn it like the socket, and lower it when it fits; a fallen one stands up."""
+        peg, place = layout.of(sensed.position, "peg"), _inserted(sensed, layout)
+        peg_yaw_rad, socket_yaw_rad = (yaw_from_quat(layout.of(sensed.quat, role)) for role in ("peg", "socket"))
+        askew_rad = _quarter(socket_yaw_rad - peg_yaw_rad)
+        sideways = (place - peg)[:, :2].norm(dim=-1)
+        inside = depth_m(sensed, layout) > 0
+        fits = inside | ((sideways < 0.0015) & (askew_rad.abs() < 0.04))
+        over = place + torch.tensor([0.0, 0.0, SOCKET_HEIGHT_M + 0.005], device=place.device)
+        tool_yaw_rad = torch.atan2(sensed.tool_rotation[:, 1, 0], sensed.tool_rotation[:, 0, 0])
+        grip = peg + torch.tensor([0.0, 0.0, GRIP_UP_M], device=peg.device)
+        held = holds(sensed, grip, 2 * PEG_HALF_M[0])
+        insert = carry(
+            sensed,
+            peg,
+            torch.where(fits[:, None], place, over),
+            cruise_m=CRUISE_M,
+            width_m=2 * PEG_HALF_M[0],
+            grip_up_m=GRIP_UP_M,
+            yaw_rad=torch.where(held, tool_yaw_rad + askew_rad, _quarter(peg_yaw_rad)),
+        )
+        axis = _axis(sensed, layout)
+        fallen = (axis[:, 2].abs() < FALLEN_COS) & ~inside
+        action = torch.where(fallen[:, None], stand_up(sensed, peg, axis, (PEG_HALF_M[2], PEG_HALF_M[0])), insert)
+        deep = depth_m(sensed, layout) > DEPTH_M + 0.01
+        return torch.where(deep[:, None], let_go(sensed, 2 * PEG_HALF_M[0]), action)
+
+
+def depth_m(sensed: Sensed, layout: Layout) -> Float[Tensor, " n"]:
+    """How far the named peg's lower end is below the rim of the named hole; not above 0 beside it."""
+    axis, socket = _axis(sensed, layout), layout.of(sensed.position, "socket")
+    foot = layout.of(sensed.position, "peg") - PEG_HALF_M[2] * torch.where(axis[:, 2:] < 0, -axis, axis)
+    depth = socket[:, 2] + SOCKET_HEIGHT_M - foot[:, 2]
+    return torch.where((foot - socket)[:, :2].norm(dim=-1) < HOLE_HALF_M, depth, -depth.abs())
+
+
+def _inserted(sensed: Sensed, layout: Layout) -> Float[Tensor, "n 3"]:
+    """Where the centre of a peg is that stands in the named socket's hole."""
+    socket = layout.of(sensed.position, "socket")
+    return socket + torch.tensor([0.0, 0.0, PEG_HALF_M[2]], device=socket.device)
+
+
+def _axis(sensed: Sensed, layout: Layout) -> Float[Tensor, "n 3"]:
+    """The direction, either way, of the named peg's longest side."""
+    return matrix_from_quat(layout.of(sensed.quat, "peg"))[:, :, 2]
+
+
+def _quarter(angle_rad: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
+    """The same turn of a square thing, within ±45°."""
+    return torch.remainder(angle_rad + math.pi / 4, math.pi / 2) - math.pi / 4
