@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from envs.perturbations.effect import Effect, draw, geoms_of, slots_of, subtree
+from envs.perturbations.effect import Effect, Role, draw, geoms_of, slots_of, subtree
 from envs.perturbations.spec import Perturbation, Scaled, Size
 from envs.props.base import Prop
 from envs.random import EpisodeRandom
@@ -20,44 +20,24 @@ _LENGTHS = ("geom_size", "geom_pos", "geom_rbound", "geom_aabb", "body_ipos")
 _MASSES = ("body_mass", "body_inertia", "body_subtreemass", "body_invweight0", "dof_invweight0")
 
 
-class Sizes:
-    """How large each thing is, relative to its prop: one factor for all objects of a world, one for all receivers."""
-
-    def __init__(self, perturbation: Perturbation, props: Sequence[Prop]) -> None:
-        configs = {"object": perturbation.object_size, "receiver": perturbation.receiver_size}
-        self._count = len(props)
-        self.slots: dict[str, tuple[Size, list[int]]] = {}
-        for role, config in configs.items():
-            resizable = [
-                slot
-                for slot in slots_of(role, props)  # pyright: ignore[reportArgumentType]
-                if props[slot].resizable and props[slot].motion != "jointed"
-            ]
-            if config is not None and resizable:
-                self.slots[role] = config, resizable
-
-    def of(self, random: EpisodeRandom) -> Float[Tensor, "n k"]:
-        """The factor of each of the task's things; 1 where nothing changes it."""
-        factors = torch.ones(len(random), self._count, device=random.device)
-        for role, (config, slots) in self.slots.items():
-            factors[:, slots] = draw(random, f"{role}_size", config.factor)
-        return factors
-
-
 class Bodies(Effect):
-    """Sizes and masses: with λ the factor of length and μ a factor of mass beside it, masses go with μλ³ and inertias
-    with μλ⁵.
+    """Sizes and masses of what can be carried, sizes of what only stands.
+
+    With λ the factor of length and μ a factor of mass beside it, masses go with μλ³ and inertias with μλ⁵.
     """
 
-    def __init__(self, sizes: Sizes, mass: Scaled | None, props: Sequence[Prop]) -> None:
-        self._sizes, self._mass = sizes, mass
-        self._weighed = [slot for slot in slots_of("object", props) if mass and props[slot].motion == "free"]
-        slots = {slot for _, each in sizes.slots.values() for slot in each} | set(self._weighed)
-        self._props = {slot: props[slot] for slot in sorted(slots)}
-        if sizes.slots:
-            self.fields += _LENGTHS
-        if self._props:
-            self.fields += _MASSES
+    def __init__(self, given: Perturbation, props: Sequence[Prop]) -> None:
+        self._mass = given.mass
+        self._weighed = [slot for slot in slots_of("object", props) if given.mass and props[slot].motion == "free"]
+        sizes: dict[Role, Size | None] = {"object": given.object_size, "receiver": given.receiver_size}
+        self._sized: dict[Role, tuple[Size, list[int]]] = {
+            role: (size, [slot for slot in slots_of(role, props) if _may_grow(props[slot])])
+            for role, size in sizes.items()
+            if size is not None
+        }
+        slots = {slot for _, each in self._sized.values() for slot in each}
+        self._props = {slot: props[slot] for slot in sorted(slots | set(self._weighed))}
+        self.fields = (*(_LENGTHS if slots else ()), *(_MASSES if self._props else ()))
 
     def bind(self, scene: Tabletop) -> None:
         model, device = scene.model, scene.home_rad.device
@@ -76,15 +56,15 @@ class Bodies(Effect):
 
     def arrange(self, layout: Layout, random: EpisodeRandom) -> Layout:
         """Things stand higher or lower with their size, never inside what is under them."""
-        factors = _padded(self._sizes.of(random), len(layout.names))
+        factors = self._scales(layout, random)
         height = layout.position[..., 2]
         grown = torch.maximum(height * factors, height + (factors - 1) * self._heights)
         position = layout.position.clone()
         position[..., 2] = torch.where(factors == 1, height, grown)
-        return replace(layout, position=position)
+        return replace(layout, position=position, scale=factors)
 
     def apply(self, world: World, layout: Layout, random: EpisodeRandom, mask: Bool[Tensor, " n"]) -> None:
-        length = self._sizes.of(random)
+        length = layout.scale
         mass = length**3
         if self._mass is not None:
             mass[:, self._weighed] *= draw(random, "mass", self._mass.factor)
@@ -106,6 +86,13 @@ class Bodies(Effect):
         gained = (mass[:, self._slots] - 1) * self._built["body_mass"][self._bodies]
         totals = torch.cat((built[0] + gained.sum(-1, keepdim=True), built[self._bodies] + gained), -1)
         world.set_field("body_subtreemass", [0, *self._bodies], totals, mask)
+
+    def _scales(self, layout: Layout, random: EpisodeRandom) -> Float[Tensor, "n k"]:
+        """How large things are: one factor for all objects of a world, one for all its receivers."""
+        scale = layout.scale.clone()
+        for role, (size, slots) in self._sized.items():
+            scale[:, slots] = draw(random, f"{role}_size", size.factor)
+        return scale
 
     def _scale(
         self, world: World, name: str, index: list[int], factors: Float[Tensor, "n k ..."], mask: Bool[Tensor, " n"]
@@ -139,11 +126,9 @@ class Friction(Effect):
         world.set_field("geom_friction", self._geoms, values, mask)
 
 
+def _may_grow(prop: Prop) -> bool:
+    return prop.resizable and prop.motion != "jointed"
+
+
 def _read(model: mujoco.MjModel, name: str, device: torch.device) -> Float[Tensor, "k ..."]:
     return torch.tensor(getattr(model, name), dtype=torch.float32, device=device)
-
-
-def _padded(factors: Float[Tensor, "n j"], k: int) -> Float[Tensor, "n k"]:
-    """1 for things beyond the task's own."""
-    extra = factors.new_ones(len(factors), k - factors.shape[1])
-    return torch.cat((factors, extra), -1)

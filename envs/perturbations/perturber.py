@@ -7,7 +7,7 @@ import mujoco
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from envs.perturbations.bodies import Bodies, Friction, Sizes
+from envs.perturbations.bodies import Bodies, Friction
 from envs.perturbations.effect import Effect, slots_of
 from envs.perturbations.noise import Spoiler
 from envs.perturbations.placing import Clutter, Elsewhere, Posture, largest_size
@@ -98,19 +98,19 @@ class Perturber:
 def _effects(given: Perturbation, props: Sequence[Prop]) -> list[Effect]:
     """One for each group of axes that change the same fields; bands follow sizes."""
     effects: list[Effect] = []
-    sizes = Sizes(given, props)
     if given.distractors:
         effects.append(Clutter(given.distractors, largest_size(given), props))
     if given.layout and any(prop.motion == "free" for prop in props):
         effects.append(Elsewhere(given.layout, props))
-    if sizes.slots or (given.mass and any(prop.motion == "free" for prop in props)):
-        effects.append(Bodies(sizes, given.mass, props))
+    bodies = Bodies(given, props)
+    if bodies.fields:
+        effects.append(bodies)
     if given.friction:
         effects.append(Friction(given.friction, props))
     if slots_of("object", props) and (given.object_colour or given.object_texture):
-        effects.append(Looks("object", given.object_colour, given.object_texture, sizes, props))
+        effects.append(Looks("object", given.object_colour, given.object_texture, props))
     if slots_of("receiver", props) and (given.receiver_colour or given.receiver_texture):
-        effects.append(Looks("receiver", given.receiver_colour, given.receiver_texture, sizes, props))
+        effects.append(Looks("receiver", given.receiver_colour, given.receiver_texture, props))
     if given.table_colour or given.table_texture:
         effects.append(Ground(TABLE, given.table_colour, given.table_texture))
     if given.background_colour or given.background_texture:

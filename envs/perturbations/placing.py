@@ -84,6 +84,7 @@ class Clutter(Effect):
             colour=joined(layout.colour, colour.expand(n, k)),
             present=joined(layout.present, (torch.arange(k, device=device) < places).expand(n, k)),
             opening=joined(layout.opening, torch.zeros(n, k, device=device)),
+            scale=joined(layout.scale, torch.ones(n, k, device=device)),
         )
 
 

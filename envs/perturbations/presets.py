@@ -33,17 +33,16 @@ HELD_OUT_AZIMUTHS_DEG = (-75, -48, -24, 24, 48, 75)
 def _colosseum() -> dict[str, Perturbation]:
     """The 14 factors of COLOSSEUM (Pumacay et al. 2024), one at a time and all at once.
 
-    Its ranges where it states them (light 0 … 0.5, table colour 0.25 … 1, camera ±0.1 m and ±0.05 rad, friction 0.75 …
-    1, two distractors). Sizes, there mostly 0.75 … 1.25, keep to what the tasks' grasps and success criteria hold for;
-    masses, there 0.1 … 15 kg by task, are relative to the thing's own.
+    Its ranges: light 0 … 0.5, table colour 0.25 … 1, camera ±0.1 m and ±0.05 rad, size 0.75 … 1.25, friction 0.75 … 1,
+    two distractors. Masses, there 0.1 … 15 kg by task, are relative to the thing's own.
     """
     singles: dict[str, object] = {
         "object_colour": Shade(),
         "object_texture": Bands(),
-        "object_size": Size(factor=(0.8, 1.1)),
+        "object_size": Size(factor=(0.75, 1.25)),
         "receiver_colour": Shade(),
         "receiver_texture": Bands(),
-        "receiver_size": Size(factor=(0.8, 1.25)),
+        "receiver_size": Size(factor=(0.75, 1.25)),
         "light": LampColour(),
         "table_colour": Paint(),
         "table_texture": Texture(),

@@ -12,7 +12,6 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from envs.perturbations.bodies import Sizes
 from envs.perturbations.colour import contrasting, hsv_from_rgb, rgb_from_hsv
 from envs.perturbations.effect import Effect, Role, draw, slots_of
 from envs.perturbations.spec import Bands, Paint, Shade, Texture
@@ -37,10 +36,8 @@ class Looks(Effect):
 
     fields = ("geom_rgba",)
 
-    def __init__(
-        self, role: Role, shade: Shade | None, bands: Bands | None, sizes: Sizes, props: Sequence[Prop]
-    ) -> None:
-        self._role, self._shade, self._bands, self._sizes = role, shade, bands, sizes
+    def __init__(self, role: Role, shade: Shade | None, bands: Bands | None, props: Sequence[Prop]) -> None:
+        self._role, self._shade, self._bands = role, shade, bands
         self._slots = slots_of(role, props)
         self._painted = [(name, slot) for slot in self._slots for name in props[slot].painted]
         if bands is not None:
@@ -94,12 +91,14 @@ class Looks(Effect):
             rgb = _shaded(rgb, self._geom_slots, self._shade, random.fork(self._role))
             world.set_field("geom_rgba", self._geoms, _opaque(rgb), mask)
         if self._bands is not None and self._band_geoms:
-            self._apply_bands(world, rgb, self._bands, random, mask)
+            scale = layout.scale[:, self._band_slots, None]
+            self._apply_bands(world, rgb, scale, self._bands, random, mask)
 
     def _apply_bands(
         self,
         world: World,
         rgb: Float[Tensor, "n g 3"],
+        scale: Float[Tensor, "n b 1"],
         bands: Bands,
         random: EpisodeRandom,
         mask: Bool[Tensor, " n"],
@@ -114,7 +113,6 @@ class Looks(Effect):
         width = draw(random, f"{self._role}_width", bands.width, k)[:, per_thing]
         offset = draw(random, f"{self._role}_offset", (-_OFFSET, _OFFSET), k)[:, per_thing]
         along = torch.nn.functional.one_hot(self._band_axis, 3).float()
-        scale = self._sizes.of(random)[:, self._band_slots, None]
         box = (self._half * (1 - along) + self._half * along * width[..., None]) * scale + _PROUD_M * (1 - along)
         radius, height = self._half[:, 0], torch.where(self._half[:, 1] > 0, self._half[:, 1], self._half[:, 0])
         ring = torch.stack((radius.expand(n, -1), height * width, torch.zeros_like(width)), -1) * scale

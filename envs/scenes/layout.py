@@ -13,7 +13,6 @@ from envs.props.colours import COLOUR_NAMES
 from envs.random import EpisodeRandom
 from envs.rotations import quat_from_yaw
 
-
 SETTLED_M = 7e-5
 """How far contacts give way under a thing that rests. Things start so deep, or engines that round differently would
 differ in whether they touch at first.
@@ -24,9 +23,9 @@ differ in whether they touch at first.
 class Layout:
     """n episodes of a scene with k things, its *slots*; metres, radians, world frame, quaternions wxyz.
 
-    ``colour`` indexes ``COLOUR_NAMES``. Things that are not ``present`` are out of sight. ``opening`` is where a
-    jointed thing's part starts. ``roles`` says which slot plays which part of the instruction, ``draws`` holds
-    whatever else a task drew. ``phrasing`` in [0, 1) chooses the words.
+    ``colour`` indexes ``COLOUR_NAMES``; ``scale`` is a thing's size relative to its prop's. Things that are not
+    ``present`` are out of sight. ``opening`` is where a jointed thing's part starts. ``roles`` says which slot plays
+    which part of the instruction, ``draws`` holds whatever else a task drew. ``phrasing`` in [0, 1) chooses the words.
     """
 
     names: tuple[str, ...]
@@ -35,6 +34,7 @@ class Layout:
     colour: Int[Tensor, "n k"]
     present: Bool[Tensor, "n k"]
     opening: Float[Tensor, "n k"]
+    scale: Float[Tensor, "n k"]
     phrasing: Float[Tensor, " n"]
     roles: Mapping[str, Int[Tensor, " n"]] = field(default_factory=dict)
     draws: Mapping[str, Tensor] = field(default_factory=dict)
@@ -114,6 +114,7 @@ def scatter(random: EpisodeRandom, props: Sequence[Prop]) -> Layout:
         colour=colour,
         present=torch.ones(n, k, dtype=torch.bool, device=device),
         opening=torch.zeros(n, k, device=device),
+        scale=torch.ones(n, k, device=device),
         phrasing=random.uniform("phrasing", 1)[:, 0],
     )
 

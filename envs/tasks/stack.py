@@ -76,4 +76,5 @@ class Stack(Task):
 def _top(sensed: Sensed, layout: Layout) -> Float[Tensor, "n 3"]:
     """Where the centre of a cube is that stands on the base."""
     base = layout.of(sensed.position, "base")
-    return base + torch.tensor([0.0, 0.0, 2 * CUBE_HALF_M], device=base.device)
+    halves = layout.of(layout.scale, "base") + layout.of(layout.scale, "block")
+    return base + CUBE_HALF_M * torch.nn.functional.pad(halves[:, None], (2, 0))
