@@ -67,7 +67,7 @@ class Actor:
     ) -> "tuple[TaskEnv, Policy]":
         """Worlds of ``task`` and what acts in them; the caller closes the environment.
 
-        ``perturbation`` (PRESET/AXIS) replaces the one of the settings.
+        ``perturbation`` (PRESET:AXIS) replaces the one of the settings.
         """
         from policies.expert import ExpertPolicy
 

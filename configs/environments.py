@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 from envs.specs import EmbodimentSpec
 
 if TYPE_CHECKING:
+    from envs.perturbations import Perturbation
     from envs.vector import TaskEnv
 
 Split = Literal["train", "held_out"]
@@ -37,7 +38,7 @@ class EnvConfig:
     device: str | None = None
     """Where the warp engine runs, such as cuda:0; by default a GPU if there is one."""
     perturbation: str | None = None
-    """What differs from the usual worlds, as PRESET/AXIS, such as colosseum-14/light-colour."""
+    """What differs from the usual worlds, as PRESET:AXIS, such as colosseum-14:light_color."""
 
     def __post_init__(self) -> None:
         if self.image_size_px < 16:
@@ -53,18 +54,14 @@ def make_env(task: str, num_envs: int, *, split: Split = "train", config: EnvCon
     from envs.world import FAST, QUALITY
 
     config = config or EnvConfig()
-    perturbation = None
-    if config.perturbation:
-        from envs.perturbations import find_perturbation
-
-        perturbation = {"perturbation": find_perturbation(config.perturbation)}
+    perturbation = find_perturbation(config.perturbation) if config.perturbation else None
     return TaskEnv(
         task,
         num_envs,
         engine=config.engine,
         device=config.device,
         arm=make_robot(config.robot),
-        **(perturbation or {}),
+        perturbation=perturbation,
         image_size_px=(config.image_size_px, config.image_size_px),
         depth=config.depth,
         segmentation=config.segmentation,
@@ -72,6 +69,24 @@ def make_env(task: str, num_envs: int, *, split: Split = "train", config: EnvCon
         profile={"fast": FAST, "quality": QUALITY}[config.profile],
         threads=config.threads or None,
     )
+
+
+def axis_names(preset: str) -> tuple[str, ...]:
+    """The axes of a preset of perturbations, each as PRESET:AXIS."""
+    from envs.perturbations import axes
+
+    name = preset.partition(":")[0]
+    return tuple(f"{name}:{axis}" for axis in axes(preset))
+
+
+def find_perturbation(name: str) -> "Perturbation":
+    """What PRESET:AXIS means; ``ValueError`` if it is unknown, or names several."""
+    from envs.perturbations import axes
+
+    found = axes(name)
+    if len(found) != 1:
+        raise ValueError(f"{name} means several perturbations; choose one of {', '.join(axis_names(name))}")
+    return next(iter(found.values()))
 
 
 def seen_as(embodiment: EmbodimentSpec, config: EnvConfig) -> EnvConfig:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from configs.acting import EXPERT, Actor
-from configs.environments import EVALUATION_SEEDS, EnvConfig, Split, episode_seeds, expand_tasks
+from configs.environments import EVALUATION_SEEDS, EnvConfig, Split, axis_names, episode_seeds, expand_tasks
 from configs.run_directory import OUTPUTS, create_run_directory, write_json
 from policies.intervals import Interval, paired_difference, wilson
 
@@ -125,7 +125,7 @@ def print_axes(results: "Mapping[str, Sequence[EvaluationResult]]") -> None:
     usual = _outcomes(results[UNPERTURBED])
     for axis, found in results.items():
         outcomes = _outcomes(found)
-        cells = [axis, *_rate_cells(wilson(sum(outcomes), len(outcomes)), len(outcomes))]
+        cells = [axis.rpartition(":")[2], *_rate_cells(wilson(sum(outcomes), len(outcomes)), len(outcomes))]
         if axis != UNPERTURBED:
             change = paired_difference(outcomes, usual)
             cells += [f"{change.value:+.1%}", f"{change.lo:+.1%} … {change.hi:+.1%}", f"{change.p_value:.2g}"]
@@ -137,8 +137,6 @@ def _axes(preset: str | None) -> tuple[str, ...]:
     """The usual worlds, then every axis of ``preset``."""
     if preset is None:
         return (UNPERTURBED,)
-    from envs.perturbations import axis_names
-
     return (UNPERTURBED, *axis_names(preset))
 
 

@@ -1,6 +1,7 @@
 """C MuJoCo on a thread pool: the reference engine, and the fast one on a machine without a GPU."""
 
 import copy
+import logging
 import os
 import weakref
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ from envs.backends.gl import NOTHING, Pictures, Renderer, RenderThread, metres
 from envs.world import CameraImages, RenderConfig, World
 
 _STATE = mujoco.mjtState.mjSTATE_FULLPHYSICS
+logger = logging.getLogger(__name__)
 
 
 class CpuWorld(World):
@@ -35,6 +37,7 @@ class CpuWorld(World):
         *,
         threads: int | None = None,
     ) -> None:
+        _log_engine_warnings()
         self.model = model
         self.num_worlds = num_worlds
         self.device = torch.device("cpu")
@@ -165,6 +168,12 @@ class CpuWorld(World):
 def _make_renderer(model: mujoco.MjModel, render: RenderConfig) -> Renderer:
     """A renderer with a model of its own, because it writes its settings into it."""
     return Renderer(copy.copy(model), render)
+
+
+def _log_engine_warnings() -> None:
+    """Send MuJoCo's warnings to the log; by default it prints them and leaves a file in the working directory."""
+    if mujoco.get_mju_user_warning() is None:
+        mujoco.set_mju_user_warning(lambda text: logger.debug("MuJoCo: %s", text))
 
 
 def _release(renderers: list[RenderThread], pool: rollout.Rollout) -> None:

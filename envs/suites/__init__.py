@@ -3,11 +3,13 @@
 from collections.abc import Sequence
 
 from envs.suites.base import Suite
+from envs.suites.goals import GOAL
+from envs.suites.long import LONG
 from envs.suites.objects import OBJECT
 from envs.suites.spatial import SPATIAL
 from envs.tasks import TASKS, Task, make_task
 
-SUITES: dict[str, Suite] = {suite.name: suite for suite in (SPATIAL, OBJECT)}
+SUITES: dict[str, Suite] = {suite.name: suite for suite in (SPATIAL, OBJECT, GOAL, LONG)}
 
 
 def make_suite(name: str) -> Suite:

@@ -77,6 +77,8 @@ def test_experts_succeed_on_warp(task):
 class TestWarp(VectorEnvContract):
     """The contract of vector environments on the other engine, with pictures."""
 
+    neighbours_atol = 1e-5
+
     def make(self, num_envs, max_episode_steps=None):
         return TaskEnv(
             "place", num_envs, engine="warp", image_size_px=(32, 32), depth=True, max_episode_steps=max_episode_steps
