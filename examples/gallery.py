@@ -1,4 +1,4 @@
-"""The gallery: a clip of the scripted expert for every task, and the page that shows them.
+"""The gallery: a clip of the scripted expert for every task and every long chain, and the page that shows them.
 
 python examples/gallery.py                    # docs/gallery.md and docs/gallery/*.webp
 python examples/gallery.py push drawer        # these alone, the others as they are
@@ -16,7 +16,8 @@ from PIL import Image
 from configs.environments import EVALUATION_SEEDS, EnvConfig
 from configs.filming import Studio
 from configs.report.video import Video, animated_webp
-from envs.tasks import TASKS, Task, make_task
+from envs.suites import SUITES, find_task
+from envs.tasks import TASKS, Task
 from policies.data.durable import write_text_atomically, written_aside
 from policies.data.episode import Episode
 from policies.data.panels import View, views
@@ -41,16 +42,22 @@ the front camera's depth (bright is near) and its segmentation (a colour for eve
 `python examples/gallery.py` makes this page. `vla collect TASK --episodes 1 --render 1` films an episode at full size,
 with everything that both cameras see.
 """
+CHAINS = SUITES["tabletop-long"].task_names
+CHAINS_INTRODUCTION = """# Chains
+
+The suite `tabletop-long`: several of these tasks in one scene, one after the other.
+"""
+NAMES = (*TASKS, *CHAINS)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("tasks", nargs="*", default=list(TASKS))
+    parser.add_argument("tasks", nargs="*", default=NAMES)
     parser.add_argument("--docs", type=Path, default=Path(__file__).resolve().parents[1] / "docs")
     arguments = parser.parse_args()
-    unknown = sorted(set(arguments.tasks) - set(TASKS))
+    unknown = sorted(set(arguments.tasks) - set(NAMES))
     if unknown:
-        parser.error(f"unknown tasks {unknown}; expected some of {', '.join(TASKS)}")
+        parser.error(f"unknown tasks {unknown}; expected some of {', '.join(NAMES)}")
     page, folder = arguments.docs / "gallery.md", arguments.docs / "gallery"
     folder.mkdir(parents=True, exist_ok=True)
     sections = read_sections(page)
@@ -58,25 +65,35 @@ def main() -> None:
         episode, rate_hz = performance(name)
         video, speed = clip(episode, rate_hz)
         webp = small_enough(video)
-        with written_aside(folder / f"{name}.webp") as aside:
+        with written_aside(folder / file_name(name)) as aside:
             aside.write_bytes(webp)
-        sections[name] = section(make_task(name), episode, rate_hz, speed)
-        in_order = [sections[task] for task in TASKS if task in sections]
-        write_text_atomically(page, "\n".join([INTRODUCTION, *in_order]))
+        sections[name] = section(find_task(name), episode, rate_hz, speed)
+        write_text_atomically(page, assembled(sections))
         print(f"{name}: {len(episode)} steps, {len(webp) / 1000:.0f} kB", flush=True)
 
 
 def read_sections(page: Path) -> dict[str, str]:
     """The page's sections by task; none where there is no page."""
     text = page.read_text(encoding="utf-8") if page.exists() else ""
-    return {part.partition("\n")[0]: f"## {part.rstrip()}\n" for part in text.split("\n## ")[1:]}
+    parts = [part.partition("\n# ")[0] for part in text.split("\n## ")[1:]]
+    return {part.partition("\n")[0]: f"## {part.rstrip()}\n" for part in parts}
+
+
+def assembled(sections: dict[str, str]) -> str:
+    """The page: tasks, then chains."""
+    tasks, chains = ([sections[name] for name in names if name in sections] for names in (TASKS, CHAINS))
+    return "\n".join([INTRODUCTION, *tasks, *([CHAINS_INTRODUCTION, *chains] if chains else [])])
+
+
+def file_name(task: str) -> str:
+    return f"{task.replace('/', '-')}.webp"
 
 
 def performance(task: str) -> tuple[Episode, float]:
     """The expert's first success, and the control rate; every task has evaluation seeds of its own."""
     studio = Studio(task, EnvConfig(image_size_px=SIZE_PX, profile="quality"))
     with closing(studio):
-        first = ATTEMPTS * list(TASKS).index(task)
+        first = ATTEMPTS * NAMES.index(task)
         for seed in EVALUATION_SEEDS[first : first + ATTEMPTS]:
             episode = studio.episode(seed)
             if episode.success:
@@ -127,22 +144,24 @@ def section(task: Task, episode: Episode, rate_hz: float, speed: float) -> str:
     """What the page says of a task: its clip and instruction, and what its docstrings say."""
     duration = f"{len(episode)} steps, {len(episode) / rate_hz:.1f} s"
     pace = "" if speed == 1 else f", shown at {speed:g} × its speed"
-    module = inspect.getdoc(inspect.getmodule(type(task))) or ""
-    summary, details = (inspect.getdoc(type(task)) or "").partition("\n")[0], module.partition("\n\n")[2]
-    phrasings = task.phrasings
-    words = f"{len(phrasings.train)} phrasings for training, {len(phrasings.held_out)} held out"
+    about = f"{task.stages} stages" if task.name in CHAINS else description(task)
     return f"""## {task.name}
 
-![{episode.instruction}](gallery/{task.name}.webp)
+![{episode.instruction}](gallery/{file_name(task.name)})
 
 “{episode.instruction}” (seed {episode.seed}, {duration}{pace})
 
-{summary}
-
-{details}
-
-{words}; at most {task.max_episode_steps} steps.
+{about}; at most {task.max_episode_steps} steps.
 """
+
+
+def description(task: Task) -> str:
+    """What a task's docstrings say, and its phrasings."""
+    summary = (inspect.getdoc(type(task)) or "").partition("\n")[0]
+    details = (inspect.getdoc(inspect.getmodule(type(task))) or "").partition("\n\n")[2]
+    phrasings = task.phrasings
+    words = f"{len(phrasings.train)} phrasings for training, {len(phrasings.held_out)} held out"
+    return f"{summary}\n\n{details}\n\n{words}"
 
 
 if __name__ == "__main__":
