@@ -1,5 +1,6 @@
 """C MuJoCo on a thread pool: the reference engine, and the fast one on a machine without a GPU."""
 
+import atexit
 import copy
 import logging
 import os
@@ -133,6 +134,8 @@ class CpuWorld(World):
     def _start_renderers(self) -> None:
         """Start the render threads that are missing: all at first, later those that have died."""
         self._renderers[:] = [thread for thread in self._renderers if thread.alive]
+        if len(self._renderers) == self._threads:
+            return
         make = partial(_make_renderer, self.model, self._render)
         try:
             while len(self._renderers) < self._threads:
@@ -140,6 +143,9 @@ class CpuWorld(World):
         except BaseException:
             self.close()
             raise
+        # At exit the contexts must go before EGL ends; that was registered when a thread imported it, just now.
+        atexit.unregister(self._finalizer)
+        atexit.register(self._finalizer)
 
     def _draw(self, worlds: np.ndarray, renderer: Renderer) -> None:
         for world in worlds:

@@ -1,0 +1,78 @@
+"""Success of the scripted experts on both engines, same seeds, with intervals and a test for different behaviour.
+
+    vla bench experts [--tasks reach … | --suites tabletop-long] [--episodes 200] [--engines cpu warp] [--json PATH]
+
+``steps p`` is the p-value of a two-sample Kolmogorov–Smirnov test of the episodes' lengths on the two engines: contacts
+drift apart between engines, and a small value would say that the tasks themselves have become different ones.
+"""
+
+import argparse
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from report import print_table, write_json
+from scipy.stats import ks_2samp
+
+from envs.suites import task_names
+from envs.tasks import TASKS
+from envs.vector import TaskEnv
+from policies.intervals import wilson
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tasks", nargs="+", default=list(TASKS), help="tasks or suites")
+    parser.add_argument("--engines", nargs="+", default=["cpu", "warp"])
+    parser.add_argument("--robot", default="panda")
+    parser.add_argument("--episodes", type=int, default=200)
+    parser.add_argument("--json", type=Path, help="also write the figures here")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    rows = []
+    for task in task_names(arguments.tasks):
+        runs = {engine: run(task, engine, arguments.robot, arguments.episodes) for engine in arguments.engines}
+        found = [row(task, engine, *runs[engine]) for engine in runs]
+        if len(runs) == 2:
+            lengths = [steps for _, steps, _ in runs.values()]
+            found[-1]["steps p"] = float(ks_2samp(*lengths).pvalue)
+        rows += found
+        print_table(found)
+    print()
+    print_table(rows)
+    if arguments.json:
+        write_json(arguments.json, "experts", {"rows": rows}, seeds=range(arguments.episodes))
+
+
+def run(task: str, engine: Any, robot: str, episodes: int) -> tuple[list[bool], list[int], float]:
+    """Success and length of one episode per seed, and the seconds that took."""
+    from envs.robots import make_robot
+
+    env = TaskEnv(task, episodes, engine=engine, arm=make_robot(robot), render=False)
+    env.reset(list(range(episodes)))
+    began, lengths = time.perf_counter(), torch.zeros(episodes, dtype=torch.long)
+    for _ in range(env.max_episode_steps):
+        last = env.step(env.expert_action())
+        lengths += last.steps.cpu()
+        if bool((last.terminated | last.truncated).all()):
+            break
+    seconds = time.perf_counter() - began
+    env.close()
+    return last.success.tolist(), lengths.tolist(), seconds
+
+
+def row(task: str, engine: str, success: list[bool], steps: list[int], seconds: float) -> dict[str, Any]:
+    rate = wilson(sum(success), len(success))
+    return {
+        "task": task,
+        "engine": engine,
+        "success": f"{sum(success)}/{len(success)}",
+        "95 % interval": f"{rate.lo:.1%} … {rate.hi:.1%}",
+        "mean steps": sum(steps) / len(steps),
+        "seconds": round(seconds, 1),
+    }
+
+
+if __name__ == "__main__":
+    main()
