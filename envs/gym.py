@@ -1,6 +1,6 @@
 """The gymnasium face: ``import envs.gym``, then ``gymnasium.make("vla/Place-v0")`` or ``gymnasium.make_vec``.
 
-Importing this module registers every task as ``vla/<Task>-v0`` (``gymnasium.make("envs.gym:vla/Place-v0")`` imports it
+Importing this module registers every task (:func:`env_id`) (``gymnasium.make("envs.gym:vla/Place-v0")`` imports it
 by itself). Thin wrappers turn the torch environment into numpy spaces; nothing here knows a task. Settings are
 those of :class:`envs.vector.TaskEnv`, such as ``engine="warp"``.
 """
@@ -27,6 +27,7 @@ from envs.specs import (
     intrinsics_key,
     segmentation_key,
 )
+from envs.suites import SUITES
 from envs.tasks import TASKS
 from envs.vector import TaskEnv
 
@@ -36,12 +37,12 @@ _RESET_MASK = "reset_mask"
 
 
 def env_id(task: str) -> str:
-    """The gymnasium id of a task."""
-    return f"vla/{task[0].upper()}{task[1:]}-v0"
+    """The gymnasium id of a task: ``vla/Place-v0``, or ``vla/tabletop-goal.bin-red-v0`` for one of a suite."""
+    return f"vla/{task.replace('/', '.') if '/' in task else task[0].upper() + task[1:]}-v0"
 
 
 def _register() -> None:
-    for name in TASKS:
+    for name in (*TASKS, *(task for suite in SUITES.values() for task in suite.task_names)):
         gymnasium.register(
             id=env_id(name),
             entry_point="envs.gym:SingleEnv",

@@ -1,7 +1,8 @@
 """tabletop-goal: one table with a drawer, a button, a bin and three cubes, and ten things that may be asked of it.
 
-*Randomisation*: that of the chains' kitchen, with a red, a blue and a yellow cube. The tables of all ten tasks are drawn
-alike, so that only the instruction tells what to do. *Success*, *dense reward* and *expert*: those of the asked task.
+*Randomisation*: that of the chains' kitchen, with a red, a blue and a yellow cube. The tables of all ten tasks are
+drawn alike, so that only the instruction tells what to do. *Success*, *dense reward* and *expert*: those of the task
+that is asked.
 """
 
 from dataclasses import replace

@@ -9,7 +9,7 @@ import torch
 from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode
 
-import envs.gym  # noqa: F401  registers the tasks
+from envs.gym import env_id
 from envs.specs import STATE_KEY, TASK_KEY, image_key
 from envs.tasks import TASKS
 from envs.vector import TaskEnv
@@ -17,10 +17,18 @@ from envs.vector import TaskEnv
 
 @pytest.mark.parametrize("name", sorted(TASKS))
 def test_check_env(name):
-    env = gymnasium.make(f"vla/{name.capitalize()}-v0", render_mode="rgb_array", image_size_px=(32, 32), depth=True)
+    env = gymnasium.make(env_id(name), render_mode="rgb_array", image_size_px=(32, 32), depth=True)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*Box observation space m.* value is.*infinity.*")
         check_env(env.unwrapped, skip_render_check=False)
+    env.close()
+
+
+def test_tasks_of_suites_have_ids_too():
+    env = gymnasium.make(env_id("tabletop-goal/bin-red"), render=False)
+    observation, _ = env.reset(seed=0)
+    assert env.spec.id == "vla/tabletop-goal.bin-red-v0" and "red cube" in observation[TASK_KEY]
+    assert env.observation_space.contains(observation)
     env.close()
 
 
