@@ -11,6 +11,8 @@ from envs.scenes.tabletop import Sensed
 HOVER_M = 0.09
 GRASP_SLACK_M = 0.004
 GRASP_WITHIN_M = 0.015
+Width = float | Float[Tensor, " n"]
+"""Metres between the fingers of a gripper that holds a thing: the same in every world, or not."""
 
 
 def move_to(
@@ -63,7 +65,7 @@ def at_grasp(sensed: Sensed, point: Float[Tensor, "n 3"], within_m: float = GRAS
     return (sensed.tool_position - point).abs().amax(-1) < within_m
 
 
-def holds(sensed: Sensed, point: Float[Tensor, "n 3"], width_m: float = 2 * CUBE_HALF_M) -> Bool[Tensor, " n"]:
+def holds(sensed: Sensed, point: Float[Tensor, "n 3"], width_m: Width = 2 * CUBE_HALF_M) -> Bool[Tensor, " n"]:
     """Are the fingers closed on a thing of ``width_m`` at ``point``?"""
     near = (sensed.tool_position - point).norm(dim=-1) < 0.03
     return near & (sensed.gap < width_m + GRASP_SLACK_M)
@@ -73,7 +75,7 @@ def lift(
     sensed: Sensed,
     point: Float[Tensor, "n 3"],
     height_m: float,
-    width_m: float = 2 * CUBE_HALF_M,
+    width_m: Width = 2 * CUBE_HALF_M,
     within_m: float = GRASP_WITHIN_M,
 ) -> Float[Tensor, "n 7"]:
     """Grasp the thing of ``width_m`` at ``point`` and bring the tool ``height_m`` above the table.
@@ -92,17 +94,17 @@ def carry(
     goal: Float[Tensor, "n 3"],
     *,
     cruise_m: float,
-    width_m: float = 2 * CUBE_HALF_M,
+    width_m: Width = 2 * CUBE_HALF_M,
     grip_up_m: float = 0.0,
-    yaw_rad: Float[Tensor, " n"] | None = None,
+    turn: Float[Tensor, "n 3"] | None = None,
 ) -> Float[Tensor, "n 7"]:
     """Grasp a thing and bring it to ``goal``: straight up, across at ``cruise_m``, down through a funnel.
 
     ``point`` is where the thing is, ``goal`` where that point is to be; the fingers close on ``width_m`` as much as
-    ``grip_up_m`` above it. The tool points down, turned by ``yaw_rad`` (0 by default).
+    ``grip_up_m`` above it. ``turn`` is this step's rotation vector, by default back to the tool's orientation at home.
     """
-    yaw_rad = torch.zeros_like(point[:, 0]) if yaw_rad is None else yaw_rad
-    turn = turn_to(sensed, pointing_down(yaw_rad))
+    if turn is None:
+        turn = turn_to(sensed, pointing_down(torch.zeros_like(point[:, 0])))
     grip = point + torch.tensor([0.0, 0.0, grip_up_m], device=point.device)
     held = holds(sensed, grip, width_m)
     fetch = move_to(sensed, hop(grip, sensed), at_grasp(sensed, grip).float(), turn=turn)
@@ -114,7 +116,7 @@ def carry(
     return torch.where(held[:, None], move_to(sensed, bring, torch.ones_like(height), turn=turn), fetch)
 
 
-def let_go(sensed: Sensed, width_m: float = 2 * CUBE_HALF_M) -> Float[Tensor, "n 7"]:
+def let_go(sensed: Sensed, width_m: Width = 2 * CUBE_HALF_M) -> Float[Tensor, "n 7"]:
     """Open the fingers and, once they are clear of a thing of ``width_m``, rise."""
     rise = torch.where(sensed.gap > width_m + 0.015, 0.06, 0.0)
     up = torch.cat((torch.zeros_like(sensed.tool_position[:, :2]), rise[:, None]), -1)

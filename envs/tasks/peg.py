@@ -21,17 +21,16 @@ from envs.rotations import matrix_from_quat, yaw_from_quat
 from envs.scenes.layout import Layout, scatter
 from envs.scenes.tabletop import Sensed
 from envs.tasks.base import Task
-from envs.tasks.motion import carry, holds, let_go, nearness
+from envs.tasks.motion import carry, holds, let_go, nearness, pointing_down, turn_to
 from envs.tasks.place import OPEN_GAP_M
 from envs.tasks.uprighting import stand_up
 
 PEG_HALF_M = (0.01, 0.01, 0.045)
 DEPTH_M = 0.02
-GRIP_UP_M = 0.02
+GRIP_UP_M = 0.014
 CRUISE_M = 0.17
-FALLEN_COS = 0.7
-PEGS = Region(name="pegs", cells_m=((0.38, -0.18), (0.38, 0.0), (0.38, 0.18)), jitter_m=0.02, yaw_rad=0.3)
-SOCKETS = Region(name="sockets", cells_m=((0.56, -0.15), (0.56, 0.0), (0.56, 0.15)), jitter_m=0.02, yaw_rad=0.3)
+PEGS = Region(name="pegs", cells_m=((0.42, -0.18), (0.42, 0.0), (0.42, 0.18)), jitter_m=0.02, yaw_rad=0.3)
+SOCKETS = Region(name="sockets", cells_m=((0.6, -0.15), (0.6, 0.0), (0.6, 0.15)), jitter_m=0.02, yaw_rad=0.3)
 _PEGS = tuple(Block(name=f"peg{i}", word="peg", region=PEGS, half_m=PEG_HALF_M) for i in range(2))
 _SOCKETS = tuple(Socket(name=f"socket{i}", region=SOCKETS) for i in range(2))
 
@@ -73,38 +72,48 @@ class Peg(Task):
 
     def expert(self, sensed: Sensed, layout: Layout) -> Float[Tensor, "n 7"]:
         """Bring the peg over the hole, turn it like the socket, and lower it when it fits; a fallen one stands up."""
-        peg, place = layout.of(sensed.position, "peg"), _inserted(sensed, layout)
-        peg_yaw_rad, socket_yaw_rad = (yaw_from_quat(layout.of(sensed.quat, role)) for role in ("peg", "socket"))
-        askew_rad = _quarter(socket_yaw_rad - peg_yaw_rad)
-        sideways = (place - peg)[:, :2].norm(dim=-1)
-        inside = depth_m(sensed, layout) > 0
-        fits = inside | ((sideways < 0.0015) & (askew_rad.abs() < 0.04))
-        over = place + torch.tensor([0.0, 0.0, SOCKET_HEIGHT_M + 0.005], device=place.device)
-        tool_yaw_rad = torch.atan2(sensed.tool_rotation[:, 1, 0], sensed.tool_rotation[:, 0, 0])
-        grip = peg + torch.tensor([0.0, 0.0, GRIP_UP_M], device=peg.device)
-        held = holds(sensed, grip, 2 * PEG_HALF_M[0])
-        insert = carry(
-            sensed,
-            peg,
-            torch.where(fits[:, None], place, over),
-            cruise_m=CRUISE_M,
-            width_m=2 * PEG_HALF_M[0],
-            grip_up_m=GRIP_UP_M,
-            yaw_rad=torch.where(held, tool_yaw_rad + askew_rad, _quarter(peg_yaw_rad)),
-        )
-        axis = _axis(sensed, layout)
-        fallen = (axis[:, 2].abs() < FALLEN_COS) & ~inside
-        action = torch.where(fallen[:, None], stand_up(sensed, peg, axis, (PEG_HALF_M[2], PEG_HALF_M[0])), insert)
-        deep = depth_m(sensed, layout) > DEPTH_M + 0.01
-        return torch.where(deep[:, None], let_go(sensed, 2 * PEG_HALF_M[0]), action)
+        peg, axis, thick_m = layout.of(sensed.position, "peg"), _axis(sensed, layout), 2 * PEG_HALF_M[0]
+        held = holds(sensed, peg + torch.tensor([0.0, 0.0, GRIP_UP_M], device=peg.device), thick_m)
+        goal, turn = _aim(sensed, layout, held)
+        bring = carry(sensed, peg, goal, cruise_m=CRUISE_M, width_m=thick_m, grip_up_m=GRIP_UP_M, turn=turn)
+        # In the hand a tilted peg is turned back on the way; one that leans more has to be set down first.
+        most = torch.where(held & (sensed.tool_rotation[:, 2, 2] < -0.9), 0.6, 0.95)
+        fallen = (axis[:, 2].abs() < most) & (depth_m(sensed, layout) < 0)
+        action = torch.where(fallen[:, None], stand_up(sensed, peg, axis, (PEG_HALF_M[2], PEG_HALF_M[0])), bring)
+        # A peg pinched at its edge would be flicked away: open again before it is lifted.
+        off_m = (sensed.tool_position - peg)[:, :2].norm(dim=-1)
+        pinched = held & (off_m > 0.009) & (peg[:, 2] < PEG_HALF_M[2] + 0.01)
+        open_up = pinched | (depth_m(sensed, layout) > DEPTH_M + 0.01)
+        return torch.where(open_up[:, None], let_go(sensed, thick_m), action)
 
 
 def depth_m(sensed: Sensed, layout: Layout) -> Float[Tensor, " n"]:
-    """How far the named peg's lower end is below the rim of the named hole; not above 0 beside it."""
-    axis, socket = _axis(sensed, layout), layout.of(sensed.position, "socket")
-    foot = layout.of(sensed.position, "peg") - PEG_HALF_M[2] * torch.where(axis[:, 2:] < 0, -axis, axis)
+    """How far the named peg's lower end is below the rim of the named hole; below 0 beside the hole."""
+    socket, foot = layout.of(sensed.position, "socket"), _foot(sensed, layout)
     depth = socket[:, 2] + SOCKET_HEIGHT_M - foot[:, 2]
     return torch.where((foot - socket)[:, :2].norm(dim=-1) < HOLE_HALF_M, depth, -depth.abs())
+
+
+def _aim(sensed: Sensed, layout: Layout, held: Bool[Tensor, " n"]) -> tuple[Float[Tensor, "n 3"], Float[Tensor, "n 3"]]:
+    """Where the peg's centre is to go (over the hole, and down once it fits), and this step's turn of the tool."""
+    peg, socket, foot = layout.of(sensed.position, "peg"), layout.of(sensed.position, "socket"), _foot(sensed, layout)
+    up = torch.tensor([0.0, 0.0, 1.0], device=peg.device).expand_as(peg)
+    tilt = torch.linalg.cross((peg - foot) / PEG_HALF_M[2], up, dim=-1)
+    peg_yaw_rad, socket_yaw_rad = (yaw_from_quat(layout.of(sensed.quat, role)) for role in ("peg", "socket"))
+    askew = tilt + _quarter(socket_yaw_rad - peg_yaw_rad)[:, None] * up
+    turn = (0.5 * askew).clamp(-0.15, 0.15)
+    turn = torch.where(held[:, None], turn, turn_to(sensed, pointing_down(_quarter(peg_yaw_rad))))
+    fits = ((foot - socket)[:, :2].norm(dim=-1) < 0.0018) & (askew.norm(dim=-1) < 0.06)
+    fits |= depth_m(sensed, layout) > 0
+    height = PEG_HALF_M[2] + torch.where(fits, 0.0, SOCKET_HEIGHT_M + 0.005)
+    # The foot has to meet the hole: a peg that hangs askew is held beside it.
+    return torch.cat(((socket + peg - foot)[:, :2], height[:, None]), -1), turn
+
+
+def _foot(sensed: Sensed, layout: Layout) -> Float[Tensor, "n 3"]:
+    """The middle of the named peg's lower end."""
+    axis = _axis(sensed, layout)
+    return layout.of(sensed.position, "peg") - PEG_HALF_M[2] * torch.where(axis[:, 2:] < 0, -axis, axis)
 
 
 def _inserted(sensed: Sensed, layout: Layout) -> Float[Tensor, "n 3"]:

@@ -65,7 +65,7 @@ def _turn_up(
     sine, cosine = axle.norm(dim=-1), end[:, 2]
     spare_m = torch.where(cosine > UPRIGHT_COS, 0.0, CLEARANCE_M)
     height = half_length * cosine.abs() + half_width * sine + spare_m
-    goal = sensed.tool_position + (height - centre[:, 2])[:, None] * up
+    goal = sensed.tool_position + 2.0 * (height - centre[:, 2])[:, None] * up
     speed_rad = (0.5 * torch.atan2(sine, cosine)).clamp_max(TURN_SPEED_RAD) * (centre[:, 2] > height - 0.008)
     turn = torch.nn.functional.normalize(axle, dim=-1) * speed_rad[:, None]
     return move_to(sensed, goal, torch.ones_like(sine), turn=turn)
