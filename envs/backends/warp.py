@@ -21,6 +21,8 @@ from envs.backends.warp_render import WarpRenderer, camera_ids
 from envs.backends.warp_simulation import Simulation
 from envs.world import CameraImages, CapacityError, RenderConfig, World
 
+_COMPUTED = frozenset({"dof_M0"})
+"""Fields of an ``MjModel`` that MuJoCo Warp does without, computing what they hold: setting them does nothing."""
 _MOVES_STATIC_GEOMS = frozenset({"body_pos", "body_quat", "geom_pos", "geom_quat"})
 
 
@@ -97,6 +99,8 @@ class WarpWorld(World):
             raise ValueError(
                 f"{name} cannot be set per world; the fields named at the start are {sorted(self._fields)}"
             )
+        if name in _COMPUTED:
+            return
         field = simulation.field(name)
         rows = torch.as_tensor(index, device=self.device)
         old = field[:, rows]
@@ -125,7 +129,7 @@ class WarpWorld(World):
         return self._simulation
 
     def _make_simulation(self) -> None:
-        simulation = Simulation(self.model, self.num_worlds, self._fields, self.capacity)
+        simulation = Simulation(self.model, self.num_worlds, self._fields - _COMPUTED, self.capacity)
         simulation.place_static_geoms()
         simulation.control_step(1)  # compiles its kernels; no world is active, so none moves
         self._simulation = simulation

@@ -17,7 +17,7 @@ from envs.scenes.tabletop import TABLE_TOP, Tabletop
 from envs.world import World
 
 _LENGTHS = ("geom_size", "geom_pos", "geom_rbound", "geom_aabb", "body_ipos")
-_MASSES = ("body_mass", "body_inertia", "body_subtreemass", "body_invweight0", "dof_invweight0")
+_MASSES = ("body_mass", "body_inertia", "body_subtreemass", "body_invweight0", "dof_invweight0", "dof_M0")
 
 
 class Bodies(Effect):
@@ -82,6 +82,7 @@ class Bodies(Effect):
         if self._dofs:
             of_dof = torch.where(self._turning, 1 / inertia[:, self._dof_slots], 1 / mass[:, self._dof_slots])
             self._scale(world, "dof_invweight0", self._dofs, of_dof, mask)
+            self._scale(world, "dof_M0", self._dofs, 1 / of_dof, mask)
         built = self._built["body_subtreemass"]
         gained = (mass[:, self._slots] - 1) * self._built["body_mass"][self._bodies]
         totals = torch.cat((built[0] + gained.sum(-1, keepdim=True), built[self._bodies] + gained), -1)

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import cycle
 
 import mujoco
 import torch
@@ -30,16 +31,13 @@ _CLEAR_HEIGHT_M = 0.15
 
 
 def _distractors(count: int) -> tuple[Prop, ...]:
-    """Grey cylinders and brown bars in turn, which stand firmly."""
+    """Grey tiles and brown bars in turn."""
     region = Region(name="distractors", cells_m=_GRID, jitter_m=_JITTER_M)
-    made: list[Prop] = []
-    for i in range(count):
-        name = f"distractor{i}"
-        if i % 2 == 0:
-            made.append(Block(name=name, region=region, shape="cylinder", half_m=(0.02, 0.02, 0.02), palette=("grey",)))
-        else:
-            made.append(Block(name=name, region=region, half_m=(0.015, 0.03, 0.015), palette=("brown",)))
-    return tuple(made)
+    kinds = (("grey", (0.025, 0.025, 0.01)), ("brown", (0.015, 0.03, 0.015)))
+    return tuple(
+        Block(name=f"distractor{i}", region=region, palette=(colour,), half_m=half_m)
+        for i, (colour, half_m) in zip(range(count), cycle(kinds), strict=False)
+    )
 
 
 class Clutter(Effect):

@@ -59,7 +59,8 @@ def rewrite(sentence: str, config: Rewrite, draws: tuple[float, float, float]) -
         sentence = _replaced(sentence, _THINGS, draws[0])
     if config.level >= 4:
         sentence = _replaced(sentence, _DEEDS, draws[0])
-    sentence = _pick(_POLITE, draws[1]).format(sentence.removeprefix("please "))
+    request = sentence.removeprefix("please ")
+    sentence = _pick(_POLITE if request == sentence else _POLITE[1:], draws[1]).format(request)
     if config.level == 1:
         return sentence
     return _pick(_ADDRESSED if config.level < 5 else _WORDY, draws[2]).format(sentence)

@@ -63,7 +63,8 @@ class PlaceObject(Place):
 
     def expert(self, sensed: Sensed, layout: Layout) -> Float[Tensor, "n 7"]:
         wanted, receiver = layout.of(sensed.position, "block"), layout.of(sensed.position, "bin")
-        return put_into(sensed, wanted, receiver, self._width_m, within_m=0.006)
+        width_m = self._width_m * layout.of(layout.scale, "block")
+        return put_into(sensed, wanted, receiver, width_m, within_m=0.006)
 
 
 OBJECT = Suite(name=NAME, varies="which thing is to be moved", tasks=tuple(PlaceObject(name) for name in OBJECTS))

@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from envs.language import Phrasings
+from envs.props.block import CUBE_HALF_M
 from envs.random import EpisodeRandom
 from envs.scenes.layout import Layout, scatter
 from envs.scenes.tabletop import Sensed
@@ -48,4 +49,5 @@ class Pick(Task):
         return 0.5 * nearness(sensed.tool_position, block) + 0.5 * (block[:, 2] / LIFTED_M).clamp(0, 1)
 
     def expert(self, sensed: Sensed, layout: Layout) -> Float[Tensor, "n 7"]:
-        return lift(sensed, layout.of(sensed.position, "block"), height_m=0.14)
+        width_m = 2 * CUBE_HALF_M * layout.of(layout.scale, "block")
+        return lift(sensed, layout.of(sensed.position, "block"), 0.14, width_m)

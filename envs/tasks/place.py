@@ -18,7 +18,7 @@ from envs.scenes.layout import Layout, scatter
 from envs.scenes.tabletop import Sensed
 from envs.tasks.base import Task
 from envs.tasks.choice import blocks, chance_among, choose_block
-from envs.tasks.motion import GRASP_WITHIN_M, holds, lift, move_to, nearness
+from envs.tasks.motion import GRASP_WITHIN_M, Width, holds, lift, move_to, nearness
 
 MIDDLE = Region(
     name="middle",
@@ -71,7 +71,7 @@ class Place(Task):
 
     def expert(self, sensed: Sensed, layout: Layout) -> Float[Tensor, "n 7"]:
         block, bin_position = layout.of(sensed.position, "block"), layout.of(sensed.position, "bin")
-        return put_into(sensed, block, bin_position)
+        return put_into(sensed, block, bin_position, 2 * CUBE_HALF_M * layout.of(layout.scale, "block"))
 
 
 def inside(sensed: Sensed, layout: Layout) -> Bool[Tensor, " n"]:
@@ -84,7 +84,7 @@ def put_into(
     sensed: Sensed,
     block: Float[Tensor, "n 3"],
     receiver: Float[Tensor, "n 3"],
-    width_m: float = 2 * CUBE_HALF_M,
+    width_m: Width = 2 * CUBE_HALF_M,
     within_m: float = GRASP_WITHIN_M,
 ) -> Float[Tensor, "n 7"]:
     """Expert moves that grasp ``block`` as ``lift`` does, carry it over ``receiver``, and let go."""

@@ -22,7 +22,7 @@ from envs.scenes.layout import Layout, scatter
 from envs.scenes.tabletop import Sensed
 from envs.tasks.base import Task
 from envs.tasks.choice import blocks
-from envs.tasks.motion import carry, let_go, nearness
+from envs.tasks.motion import Width, carry, let_go, nearness
 from envs.tasks.place import MIDDLE, OPEN_GAP_M, SIDES
 
 CRUISE_M = 0.13
@@ -79,8 +79,9 @@ class Sort(Task):
         cubes = sensed.position[:, :_CUBES]
         away = (sensed.tool_position[:, None] - cubes).norm(dim=-1)
         slot = torch.where(sorted_cubes(sensed, layout), torch.inf, away).argmin(-1)
-        own_bin = _own_bin(sensed, layout)[torch.arange(len(slot), device=slot.device), slot]
-        return drop_into(sensed, cubes, slot, own_bin, CORNERS_M)
+        rows = torch.arange(len(slot), device=slot.device)
+        own_bin, width_m = _own_bin(sensed, layout)[rows, slot], 2 * CUBE_HALF_M * layout.scale[rows, slot]
+        return drop_into(sensed, cubes, slot, own_bin, CORNERS_M, width_m)
 
 
 def sorted_cubes(sensed: Sensed, layout: Layout) -> Bool[Tensor, "n k"]:
@@ -92,8 +93,8 @@ def sorted_cubes(sensed: Sensed, layout: Layout) -> Bool[Tensor, "n k"]:
 
 def _own_bin(sensed: Sensed, layout: Layout) -> Float[Tensor, "n k 3"]:
     """Where the bin of each cube's colour stands."""
-    second = layout.colour[:, :_CUBES] == layout.colour[:, -1:]
-    first_bin, second_bin = sensed.position[:, None, -2], sensed.position[:, None, -1]
+    second = layout.colour[:, :_CUBES] == layout.colour[:, _CUBES + 1, None]
+    first_bin, second_bin = sensed.position[:, None, _CUBES], sensed.position[:, None, _CUBES + 1]
     return torch.where(second[..., None], second_bin, first_bin)
 
 
@@ -103,17 +104,19 @@ def drop_into(
     slot: Int[Tensor, " n"],
     receiver: Float[Tensor, "n 3"],
     spots_m: Sequence[tuple[float, float]],
+    width_m: Width,
 ) -> Float[Tensor, "n 7"]:
-    """Expert moves that carry the cube in ``slot`` of ``things`` to the freest spot of ``receiver`` and let go.
+    """Expert moves that carry the cube in ``slot`` of ``things``, ``width_m`` wide, to the freest spot of ``receiver``.
 
     ``spots_m`` are (x, y) from the receiver's middle; the freest is the one from which other things are farthest.
     """
     cube = things[torch.arange(len(slot), device=slot.device), slot]
     goal = _free_spot(receiver, things, slot, spots_m)
     offset = goal - cube
-    near_m = torch.where(sensed.gap > 2 * CUBE_HALF_M + 0.006, 0.03, 0.01)
+    near_m = torch.where(sensed.gap > width_m + 0.006, 0.03, 0.01)
     released = (offset[:, :2].norm(dim=-1) < near_m) & (offset[:, 2].abs() < 0.005)
-    return torch.where(released[:, None], let_go(sensed), carry(sensed, cube, goal, cruise_m=CRUISE_M))
+    bring = carry(sensed, cube, goal, cruise_m=CRUISE_M, width_m=width_m)
+    return torch.where(released[:, None], let_go(sensed, width_m), bring)
 
 
 def _free_spot(

@@ -68,9 +68,11 @@ class Stack(Task):
         block, top = layout.of(sensed.position, "block"), _top(sensed, layout)
         offset = block - top
         # Once the fingers open, what counts is that it stands there, not that it could stand better.
-        enough_m = torch.where(sensed.gap > 2 * CUBE_HALF_M + 0.006, OFFSET_M, 0.008)
+        width_m = 2 * CUBE_HALF_M * layout.of(layout.scale, "block")
+        enough_m = torch.where(sensed.gap > width_m + 0.006, OFFSET_M, 0.008)
         stands = (offset[:, :2].norm(dim=-1) < enough_m) & (offset[:, 2].abs() < HEIGHT_SLACK_M)
-        return torch.where(stands[:, None], let_go(sensed), carry(sensed, block, top, cruise_m=CRUISE_M))
+        bring = carry(sensed, block, top, cruise_m=CRUISE_M, width_m=width_m)
+        return torch.where(stands[:, None], let_go(sensed, width_m), bring)
 
 
 def _top(sensed: Sensed, layout: Layout) -> Float[Tensor, "n 3"]:

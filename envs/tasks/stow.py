@@ -14,6 +14,7 @@ from torch import Tensor
 from envs.language import Phrasings
 from envs.props.base import Region
 from envs.props.bin import BIN_HALF_M, BIN_WALL_M
+from envs.props.block import CUBE_HALF_M
 from envs.props.drawer import TRAVEL_M, DrawerUnit, tray_position
 from envs.random import EpisodeRandom
 from envs.scenes.layout import Layout, scatter
@@ -77,7 +78,8 @@ class Stow(Task):
         return 0.4 * nearness(sensed.tool_position, block) + 0.6 * carried
 
     def expert(self, sensed: Sensed, layout: Layout) -> Float[Tensor, "n 7"]:
-        return drop_into(sensed, sensed.position, layout.roles["block"], _tray(sensed, layout), SPOTS_M)
+        slot, width_m = layout.roles["block"], 2 * CUBE_HALF_M * layout.of(layout.scale, "block")
+        return drop_into(sensed, sensed.position, slot, _tray(sensed, layout), SPOTS_M, width_m)
 
 
 def _tray(sensed: Sensed, layout: Layout) -> Float[Tensor, "n 3"]:
