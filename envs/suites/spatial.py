@@ -94,10 +94,8 @@ class PlaceFrom(Place):
             meant, lead = torch.where(unclear, other, meant), torch.where(unclear, its_lead, lead)
         return layout.with_roles(block=meant, bin="bin0")
 
-    def _draw(
-        self, random: EpisodeRandom, attempt: int
-    ) -> tuple[Layout, tuple[Int[Tensor, " n"], Float[Tensor, " n"]]]:
-        """A table, the slot that is meant, and by how much it leads."""
+    def _draw(self, random: EpisodeRandom, attempt: int) -> tuple[Layout, Int[Tensor, " n"], Float[Tensor, " n"]]:
+        """A table, the slot that is meant, and by how much it leads (m)."""
         layout = scatter(random.fork(f"attempt{attempt}"), self.props)
         colour = layout.colour.clone()
         colour[:, :3] = colour[:, :1]
