@@ -79,11 +79,15 @@ class Tabletop:
             table = torch.tensor(starts, dtype=torch.long)[:, None] + torch.arange(width)
             return table.to(device)
 
-        self._free, self._jointed, self._standing = slots("free"), slots("jointed"), slots("fixed", "jointed")
-        self._free_qpos = addresses(self._free, 7)
-        self._jointed_qpos = addresses(self._jointed, 1)[:, 0]
-        self._free_bodies = [model.body(self.props[slot].name).id for slot in self._free]
-        self._standing_bodies = [model.body(self.props[slot].name).id for slot in self._standing]
+        free, jointed, standing = slots("free"), slots("jointed"), slots("fixed", "jointed")
+        self._free_qpos = addresses(free, 7)
+        self._jointed_qpos = addresses(jointed, 1)[:, 0]
+        self._free_bodies = [model.body(self.props[slot].name).id for slot in free]
+        self._standing_bodies = [model.body(self.props[slot].name).id for slot in standing]
+        # As tensors: a list as an index would be copied to the device at every step.
+        self._free, self._jointed, self._standing = (
+            torch.tensor(of, dtype=torch.long, device=device) for of in (free, jointed, standing)
+        )
         painted = [(model.geom(name).id, slot) for slot, prop in enumerate(self.props) for name in prop.painted]
         self._painted_geoms = [geom for geom, _ in painted]
         self._painted_slots = [slot for _, slot in painted]
@@ -104,14 +108,14 @@ class Tabletop:
         qpos[:, self._joints] = joints_rad
         qpos[:, self._fingers] = half_gap
         position = torch.where(layout.present[..., None], layout.position, self._parked)
-        if self._free:
+        if len(self._free):
             qpos[:, self._free_qpos] = torch.cat((position, layout.quat), -1)[:, self._free]
             weightless = (~layout.present[:, self._free]).float()
             world.set_field("body_gravcomp", self._free_bodies, weightless, mask)
-        if self._standing:
+        if len(self._standing):
             world.set_field("body_pos", self._standing_bodies, position[:, self._standing], mask)
             world.set_field("body_quat", self._standing_bodies, layout.quat[:, self._standing], mask)
-        if self._jointed:
+        if len(self._jointed):
             qpos[:, self._jointed_qpos] = layout.opening[:, self._jointed]
         world.set_field("geom_rgba", self._painted_geoms, self._palette[layout.colour[:, self._painted_slots]], mask)
         opening = torch.full((n, 1), half_gap, device=world.device)
@@ -123,10 +127,10 @@ class Tabletop:
         joints = qpos[:, self._joints]
         tool_position, tool_rotation = self.chain.pose(joints)
         position, quat, opening = layout.position.clone(), layout.quat.clone(), layout.opening.clone()
-        if self._free:
+        if len(self._free):
             pose = qpos[:, self._free_qpos]
             position[:, self._free], quat[:, self._free] = pose[..., :3], pose[..., 3:]
-        if self._jointed:
+        if len(self._jointed):
             opening[:, self._jointed] = qpos[:, self._jointed_qpos]
         return Sensed(
             tool_position=tool_position,
