@@ -71,7 +71,7 @@ class Texture:
 @dataclass(frozen=True, kw_only=True)
 class Size:
     """All lengths of the things times ``factor``, at constant density: mass grows with its cube, inertia with its fifth
-    power. Things that must fit another's size keep theirs.
+    power. Things that are not resizable keep their size.
     """
 
     factor: Range

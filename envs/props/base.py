@@ -28,15 +28,15 @@ class Prop(ABC):
 
     Things of one ``region`` stand in different cells, things of one ``palette`` have different colours. ``motion``:
     a *free* body has a free joint called ``name``; a *jointed* one stands still but for a part on a hinge or slide
-    called ``name``; a *fixed* one only stands. A thing is not ``resizable`` if its size must fit another's.
+    called ``name``; a *fixed* one only stands. A thing is not ``resizable`` if a task counts on its size.
     """
 
     name: str
     region: Region
     palette: tuple[str, ...] = BRIGHT
+    resizable: bool = True
     motion: ClassVar[Literal["free", "jointed", "fixed"]]
     noun: ClassVar[str]
-    resizable: ClassVar[bool] = True
 
     @property
     def rest_height_m(self) -> float:

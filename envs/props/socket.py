@@ -20,7 +20,7 @@ class Socket(Prop):
     palette: tuple[str, ...] = PLAIN
     motion: ClassVar = "fixed"
     noun: ClassVar = "socket"
-    resizable: ClassVar = False
+    resizable: bool = False
 
     @property
     def painted(self) -> tuple[str, ...]:

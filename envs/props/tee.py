@@ -29,7 +29,7 @@ class Tee(Prop):
     mass_kg: float = 0.15
     motion: ClassVar = "free"
     noun: ClassVar = "T"
-    resizable: ClassVar = False
+    resizable: bool = False
 
     @property
     def rest_height_m(self) -> float:
@@ -61,7 +61,7 @@ class TeeMark(Prop):
     palette: tuple[str, ...] = ("green",)
     motion: ClassVar = "fixed"
     noun: ClassVar = "mark"
-    resizable: ClassVar = False
+    resizable: bool = False
 
     @property
     def painted(self) -> tuple[str, ...]:

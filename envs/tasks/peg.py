@@ -31,7 +31,7 @@ GRIP_UP_M = 0.014
 CRUISE_M = 0.17
 PEGS = Region(name="pegs", cells_m=((0.42, -0.18), (0.42, 0.0), (0.42, 0.18)), jitter_m=0.02, yaw_rad=0.3)
 SOCKETS = Region(name="sockets", cells_m=((0.6, -0.15), (0.6, 0.0), (0.6, 0.15)), jitter_m=0.02, yaw_rad=0.3)
-_PEGS = tuple(Block(name=f"peg{i}", word="peg", region=PEGS, half_m=PEG_HALF_M) for i in range(2))
+_PEGS = tuple(Block(name=f"peg{i}", word="peg", region=PEGS, half_m=PEG_HALF_M, resizable=False) for i in range(2))
 _SOCKETS = tuple(Socket(name=f"socket{i}", region=SOCKETS) for i in range(2))
 
 

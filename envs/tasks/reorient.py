@@ -34,7 +34,14 @@ class Reorient(Task):
 
     name = "reorient"
     max_episode_steps = 140
-    props = blocks(LANES, 3, half_m=(HALF_LENGTH_M, HALF_WIDTH_M, HALF_WIDTH_M), word="block", mass_kg=MASS_KG)
+    props = blocks(
+        LANES,
+        3,
+        half_m=(HALF_LENGTH_M, HALF_WIDTH_M, HALF_WIDTH_M),
+        word="block",
+        mass_kg=MASS_KG,
+        resizable=False,
+    )
     chance = chance_among((2, 3))
     phrasings = Phrasings(
         train=(

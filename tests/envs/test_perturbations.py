@@ -472,8 +472,9 @@ def test_receivers_of_a_task_without_any_cannot_change():
     assert not Perturber(COLOSSEUM["object_size"], props).idle
 
 
-def test_things_that_must_fit_keep_their_size():
-    props = make_task("pushT").props
+@pytest.mark.parametrize("task", ["pushT", "peg"])
+def test_things_that_must_fit_keep_their_size(task):
+    props = make_task(task).props
     assert Perturber(replace(COLOSSEUM["object_size"], receiver_size=Size(factor=(0.8, 1.2))), props).idle
 
 
