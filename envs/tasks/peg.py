@@ -77,12 +77,14 @@ class Peg(Task):
         goal, turn = _aim(sensed, layout, held)
         bring = carry(sensed, peg, goal, cruise_m=CRUISE_M, width_m=thick_m, grip_up_m=GRIP_UP_M, turn=turn)
         # In the hand a tilted peg is turned back on the way; one that leans more has to be set down first.
-        most = torch.where(held & (sensed.tool_rotation[:, 2, 2] < -0.9), 0.6, 0.95)
-        fallen = (axis[:, 2].abs() < most) & (depth_m(sensed, layout) < 0)
+        upright, points_down = axis[:, 2].abs(), sensed.tool_rotation[:, 2, 2] < -0.9
+        fallen = torch.where(held, (upright < 0.6) | ~points_down, upright < 0.95) & (depth_m(sensed, layout) < 0)
         action = torch.where(fallen[:, None], stand_up(sensed, peg, axis, (PEG_HALF_M[2], PEG_HALF_M[0])), bring)
-        # A peg pinched at its edge would be flicked away: open again before it is lifted.
+        # Fingers that have pinched an edge would flick the peg away, those of a leaning tool hold it askew.
         off_m = (sensed.tool_position - peg)[:, :2].norm(dim=-1)
-        pinched = held & (off_m > 0.009) & (peg[:, 2] < PEG_HALF_M[2] + 0.01)
+        stands = (upright > 0.95) & (peg[:, 2] < PEG_HALF_M[2] + 0.01)
+        pinched = held & ~fallen & stands & (off_m > 0.009)
+        action[:, 6] *= points_down | fallen
         open_up = pinched | (depth_m(sensed, layout) > DEPTH_M + 0.01)
         return torch.where(open_up[:, None], let_go(sensed, thick_m), action)
 

@@ -9,8 +9,9 @@ from envs.tasks.motion import GRASP_SLACK_M, above, move_to, turn_to
 
 TILT_RAD = 0.38
 """How far from straight down the tool leans out over the end it grasps; a quarter turn later it leans the other way."""
-GRIP_FROM_END_M = 0.025
-LOWEST_TOOL_M = 0.017
+GRIP_AT = 0.5
+"""Where along the half length that is raised the fingers close: 0 the middle, 1 the end."""
+LOWEST_TOOL_M = 0.0145
 CLEARANCE_M = 0.012
 TURN_SPEED_RAD = 0.08
 UPRIGHT_COS, STANDS_COS = 0.998, 0.99
@@ -30,7 +31,7 @@ def stand_up(
     end = axis * _end_to_raise(sensed, centre, axis)[:, None]
     beside = sensed.tool_position - centre
     along = (beside * end).sum(-1, keepdim=True)
-    at_rod = ((along > 0.01) & (along < half_length + 0.01))[:, 0] & ((beside - along * end).norm(dim=-1) < 0.02)
+    at_rod = ((along > 0.005) & (along < half_length + 0.01))[:, 0] & ((beside - along * end).norm(dim=-1) < 0.02)
     # Fingers nearly shut hold a corner, not the rod: they open again.
     squarely = sensed.gap > 2 * half_width - _SQUEEZE_M
     held = at_rod & squarely & (sensed.gap < 2 * half_width + GRASP_SLACK_M)
@@ -44,7 +45,7 @@ def _fetch(
 ) -> Float[Tensor, "n 7"]:
     """Put the fingers, leaning outwards, around the rod near its ``end``, and close them."""
     half_length, half_width = half_m
-    grip = centre + (half_length - GRIP_FROM_END_M) * end
+    grip = centre + GRIP_AT * half_length * end
     grip = torch.cat((grip[:, :2], grip[:, 2:].clamp_min(LOWEST_TOOL_M)), -1)
     error = (sensed.tool_position - grip).abs()
     around = (error[:, :2].amax(-1) < 0.01) & (error[:, 2] < 0.006)
