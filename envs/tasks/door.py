@@ -1,8 +1,8 @@
 """Door: open or close the door of a cabinet.
 
 *Randomisation*: a cabinet with a coloured door near the far edge, in one of three places, displaced by ±2 cm and turned
-by ±0.15 rad; the action is drawn. *Success*: the door stands open by 45°, or is closed to 3°. *Dense reward*: nearness
-of the tool to the handle, and how far the door has come.
+by ±0.15 rad; the action is drawn. *Success*: the door stands open by 45°, or is closed to 3°, and the gripper has left
+it. *Dense reward*: nearness of the tool to the handle, and how far the door has come.
 """
 
 from math import radians

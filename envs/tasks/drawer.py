@@ -2,7 +2,8 @@
 
 *Randomisation*: two drawers of distinct colours side by side near the far edge, each displaced by ±2 cm and turned by
 ±0.1 rad; drawer and action are drawn, the other drawer is open or closed by chance. *Success*: the named drawer is
-11 of 13 cm open, or closed to 1 cm. *Dense reward*: nearness of the tool to the knob, and how far the drawer has come.
+11 of 13 cm open, or closed to 1 cm, and the gripper has left it. *Dense reward*: nearness of the tool to the knob, and
+how far the drawer has come.
 """
 
 from typing import ClassVar

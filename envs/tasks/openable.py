@@ -15,9 +15,11 @@ from envs.random import EpisodeRandom
 from envs.scenes.layout import Layout, scatter
 from envs.scenes.tabletop import Sensed
 from envs.tasks.base import Task
-from envs.tasks.motion import at_grasp, holds, hop, move_to, nearness
+from envs.tasks.motion import at_grasp, holds, hop, let_go, move_to, nearness
 
 Action = Literal["open", "close"]
+CLEAR_M = 0.05
+"""How far from the handle the tool must be in the end, so that it drags nothing along on its next way."""
 
 
 class Openable(Task):
@@ -25,8 +27,8 @@ class Openable(Task):
 
     ``action`` fixes what is asked; without it, it is drawn per episode as ``draws["open"]``. What is to be opened
     starts closed and the other way round; the things that are not meant start either way. Openings are in the unit of
-    the joint, metres or radians: ``open_from`` and ``closed_until`` are success, ``widest`` is where the part ends,
-    ``stride`` how far ahead of it the expert pulls.
+    the joint, metres or radians: ``open_from`` and ``closed_until`` are success once the tool is clear of the handle,
+    ``widest`` is where the part ends, ``stride`` how far ahead of it the expert pulls.
     """
 
     role: ClassVar[str]
@@ -68,8 +70,8 @@ class Openable(Task):
         return layout.with_roles(**{self.role: named[:, 0]}).with_draws(open=to_open[:, 0])
 
     def success(self, sensed: Sensed, layout: Layout) -> Bool[Tensor, " n"]:
-        opening = layout.of(sensed.opening, self.role)
-        return torch.where(self._to_open(layout), opening >= self.open_from, opening <= self.closed_until)
+        clear = (sensed.tool_position - self._handle(sensed, layout)).norm(dim=-1) > CLEAR_M
+        return self._far_enough(sensed, layout) & clear
 
     def potential(self, sensed: Sensed, layout: Layout) -> Float[Tensor, " n"]:
         opened = (layout.of(sensed.opening, self.role) / self.open_from).clamp(0, 1)
@@ -77,7 +79,7 @@ class Openable(Task):
         return 0.3 * nearness(sensed.tool_position, self._handle(sensed, layout)) + 0.7 * progress
 
     def expert(self, sensed: Sensed, layout: Layout) -> Float[Tensor, "n 7"]:
-        """Come down around the handle, close, and follow its way."""
+        """Come down around the handle, close, follow its way, and let go."""
         handle, opening = self._handle(sensed, layout), layout.of(sensed.opening, self.role)
         held = holds(sensed, handle, self.handle_width_m)
         end = torch.where(self._to_open(layout), self.widest, 0.0)
@@ -85,11 +87,16 @@ class Openable(Task):
         way = self.handle(layout.of(sensed.position, self.role), layout.of(sensed.quat, self.role), ahead) - handle
         onwards = torch.cat((sensed.tool_position[:, :2], handle[:, 2:]), -1) + way
         goal = torch.where(held[:, None], onwards, hop(handle, sensed))
-        return move_to(sensed, goal, (held | at_grasp(sensed, handle)).float())
+        move = move_to(sensed, goal, (held | at_grasp(sensed, handle)).float())
+        return torch.where(self._far_enough(sensed, layout)[:, None], let_go(sensed, self.handle_width_m), move)
 
     def wordings(self, layout: Layout, worlds: Sequence[int]) -> list[Phrasings]:
         to_open = self._to_open(layout).tolist()
         return [self.opening if to_open[world] else self.closing for world in worlds]
+
+    def _far_enough(self, sensed: Sensed, layout: Layout) -> Bool[Tensor, " n"]:
+        opening = layout.of(sensed.opening, self.role)
+        return torch.where(self._to_open(layout), opening >= self.open_from, opening <= self.closed_until)
 
     def _to_open(self, layout: Layout) -> Bool[Tensor, " n"]:
         if self.action is None:
