@@ -1,6 +1,7 @@
 """Environments as runs describe them: the one place where settings become simulated worlds."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
@@ -69,6 +70,23 @@ def make_env(task: str, num_envs: int, *, split: Split = "train", config: EnvCon
         profile={"fast": FAST, "quality": QUALITY}[config.profile],
         threads=config.threads or None,
     )
+
+
+@contextmanager
+def one_torch_thread() -> Iterator[None]:
+    """Run scripts and simulation inside on one torch thread: their tensors are too small to be worth sharing.
+
+    On a busy machine several threads would wait for each other at every operation (36 frames per second instead of
+    several hundred, once). Physics and rendering have threads of their own.
+    """
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def axis_names(preset: str) -> tuple[str, ...]:

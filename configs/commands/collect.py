@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from configs.environments import TRAINING_SEEDS, EnvConfig, episode_seeds, expand_tasks, make_env
+from configs.environments import TRAINING_SEEDS, EnvConfig, episode_seeds, expand_tasks, make_env, one_torch_thread
 from configs.run_directory import OUTPUTS
 from policies.collect import ExecutionNoise
 
@@ -63,7 +63,9 @@ def run(config: Config) -> int:
         require_av()
     path = config.path or OUTPUTS / "datasets" / name
     seeds = episode_seeds(TRAINING_SEEDS, config.first_seed, config.episodes)
-    for task, summary in collect_tasks(config, path, seeds).items():
+    with one_torch_thread():
+        summaries = collect_tasks(config, path, seeds)
+    for task, summary in summaries.items():
         rate = summary.frames / summary.wall_s
         print(
             f"{task}: {summary.recorded} recorded, {summary.failed} failed, {summary.skipped} there already; "

@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING, Any
 from configs.acting import EXPERT, Actor
 from configs.commands import collect, train
 from configs.commands import eval as evaluation
-from configs.environments import EVALUATION_SEEDS, TRAINING_SEEDS, EnvConfig, episode_seeds, expand_tasks, make_env
+from configs.environments import (
+    EVALUATION_SEEDS,
+    TRAINING_SEEDS,
+    EnvConfig,
+    episode_seeds,
+    expand_tasks,
+    make_env,
+    one_torch_thread,
+)
 from configs.presets import nano_bridge
 from configs.run_directory import CONFIG_FILE, OUTPUTS, create_run_directory, save_config, write_json
 from policies.collect import ExecutionNoise
@@ -121,7 +129,8 @@ def _check(config: Config) -> None:
 
 def _demonstrate(config: Config, path: Path) -> None:
     recording = collect.Config(tasks=config.tasks, num_envs=config.num_envs, noise=config.noise, env=config.env)
-    collect.collect_tasks(recording, path, episode_seeds(TRAINING_SEEDS, 0, config.demonstrations))
+    with one_torch_thread():
+        collect.collect_tasks(recording, path, episode_seeds(TRAINING_SEEDS, 0, config.demonstrations))
 
 
 def _evaluate(
