@@ -62,7 +62,13 @@ def test_both_engines_see_the_same(task):
     warp.close()
 
 
-@pytest.mark.parametrize("task", sorted(TASKS))
+SHOWN = ("place", "drawer", "push")
+"""Grasping, something jointed, pushing: enough for every run; the others are slow tests."""
+
+
+@pytest.mark.parametrize(
+    "task", [name if name in SHOWN else pytest.param(name, marks=pytest.mark.slow) for name in sorted(TASKS)]
+)
 def test_experts_succeed_on_warp(task):
     env = TaskEnv(task, 20, engine="warp", render=False)
     env.reset(list(range(2000, 2020)))
