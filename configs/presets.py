@@ -6,7 +6,7 @@ from vla.backbones.nano import NanoConfig
 from vla.heads.bridge import BridgeConfig
 from vla.heads.mlp import MLPConfig
 
-LAPTOP = TrainConfig(steps=3000, locate_steps=800, lr=2e-3, warmup_steps=50, save_every=500, threads=1)
+LAPTOP = TrainConfig(steps=3600, locate_steps=1400, lr=2e-3, warmup_steps=50, save_every=500, threads=1)
 """Training that fits a laptop's CPU; a second thread gains little there and loses much when anything else runs."""
 
 
