@@ -29,6 +29,7 @@ PEG_HALF_M = (0.01, 0.01, 0.045)
 DEPTH_M = 0.02
 GRIP_UP_M = 0.014
 CRUISE_M = 0.17
+STEP_DOWN_M = 0.016
 PEGS = Region(name="pegs", cells_m=((0.42, -0.18), (0.42, 0.0), (0.42, 0.18)), jitter_m=0.02, yaw_rad=0.3)
 SOCKETS = Region(name="sockets", cells_m=((0.6, -0.15), (0.6, 0.0), (0.6, 0.15)), jitter_m=0.02, yaw_rad=0.3)
 _PEGS = tuple(Block(name=f"peg{i}", word="peg", region=PEGS, half_m=PEG_HALF_M, resizable=False) for i in range(2))
@@ -106,8 +107,10 @@ def _aim(sensed: Sensed, layout: Layout, held: Bool[Tensor, " n"]) -> tuple[Floa
     turn = (0.5 * askew).clamp(-0.15, 0.15)
     turn = torch.where(held[:, None], turn, turn_to(sensed, pointing_down(_quarter(peg_yaw_rad))))
     fits = ((foot - socket)[:, :2].norm(dim=-1) < 0.0018) & (askew.norm(dim=-1) < 0.06)
-    fits |= depth_m(sensed, layout) > 0
-    height = PEG_HALF_M[2] + torch.where(fits, 0.0, SOCKET_HEIGHT_M + 0.005)
+    fits |= depth_m(sensed, layout) > 0.003
+    # Down little by little, so that what the arm drifts sideways is made good on the way.
+    lower = (peg[:, 2] - STEP_DOWN_M).clamp_min(PEG_HALF_M[2])
+    height = torch.where(fits, lower, PEG_HALF_M[2] + SOCKET_HEIGHT_M + 0.004)
     # The foot has to meet the hole: a peg that hangs askew is held beside it.
     return torch.cat(((socket + peg - foot)[:, :2], height[:, None]), -1), turn
 
