@@ -23,7 +23,6 @@ from envs.tasks.place import OPEN_GAP_M
 from envs.tasks.uprighting import stand_up
 
 HALF_LENGTH_M, HALF_WIDTH_M = 0.055, 0.02
-MASS_KG = 0.1
 UPRIGHT_RAD = math.radians(10)
 HEIGHT_SLACK_M = 0.008
 LANES = Region(name="lanes", cells_m=((0.45, -0.2), (0.45, 0.0), (0.45, 0.2)), jitter_m=0.025, yaw_rad=0.5)
@@ -39,7 +38,6 @@ class Reorient(Task):
         3,
         half_m=(HALF_LENGTH_M, HALF_WIDTH_M, HALF_WIDTH_M),
         word="block",
-        mass_kg=MASS_KG,
         resizable=False,
     )
     chance = chance_among((2, 3))

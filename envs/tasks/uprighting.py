@@ -11,8 +11,8 @@ TILT_RAD = 0.38
 """How far from straight down the tool leans out over the end it grasps; a quarter turn later it leans the other way."""
 GRIP_AT = 0.5
 """Where along the half length that is raised the fingers close: 0 the middle, 1 the end."""
-LOWEST_TOOL_M = 0.0145
-CLEARANCE_M = 0.012
+LOWEST_TOOL_M = 0.0115
+CLEARANCE_M = 0.02
 TURN_SPEED_RAD = 0.08
 UPRIGHT_COS, STANDS_COS = 0.998, 0.99
 RELEASE_ABOVE_M = 0.004
@@ -31,7 +31,7 @@ def stand_up(
     end = axis * _end_to_raise(sensed, centre, axis)[:, None]
     beside = sensed.tool_position - centre
     along = (beside * end).sum(-1, keepdim=True)
-    at_rod = ((along > 0.005) & (along < half_length + 0.01))[:, 0] & ((beside - along * end).norm(dim=-1) < 0.02)
+    at_rod = ((along > 0.005) & (along < half_length + 0.01))[:, 0] & ((beside - along * end).norm(dim=-1) < 0.03)
     # Fingers nearly shut hold a corner, not the rod: they open again.
     squarely = sensed.gap > 2 * half_width - _SQUEEZE_M
     held = at_rod & squarely & (sensed.gap < 2 * half_width + GRASP_SLACK_M)

@@ -250,7 +250,7 @@ def test_fallen_pegs_are_stood_up_and_inserted_now_and_then():
             lying = layout.of(layout.position, "peg") - torch.tensor([0.0, 0.0, PEG_HALF_M[2] - PEG_HALF_M[0]])
             return put(layout, layout.roles["peg"], lying, about_y(torch.pi / 2, layout.of(layout.quat, "peg")))
 
-    env = TaskEnv(Fallen(), 40, render=False)
+    env = TaskEnv(Fallen(), 40, render=False, max_episode_steps=250)
     env.reset(list(range(40)))
     for _ in range(env.max_episode_steps):
         last = env.step(env.expert_action())
