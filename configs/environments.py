@@ -97,6 +97,14 @@ def axis_names(preset: str) -> tuple[str, ...]:
     return tuple(f"{name}:{axis}" for axis in axes(preset))
 
 
+def acts_in(perturbation: str, task: str) -> bool:
+    """Whether PRESET:AXIS can change anything in the task: there may be no receiver to be painted, for one."""
+    from envs.perturbations.perturber import Perturber
+    from envs.suites import find_task
+
+    return not Perturber(find_perturbation(perturbation), find_task(task).props).idle
+
+
 def find_perturbation(name: str) -> "Perturbation":
     """What PRESET:AXIS means; ``ValueError`` if it is unknown, or names several."""
     from envs.perturbations import axes

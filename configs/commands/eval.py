@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from configs.acting import EXPERT, Actor
-from configs.environments import EVALUATION_SEEDS, EnvConfig, Split, axis_names, episode_seeds, expand_tasks
+from configs.environments import EVALUATION_SEEDS, EnvConfig, Split, acts_in, axis_names, episode_seeds, expand_tasks
 from configs.run_directory import OUTPUTS, create_run_directory, write_json
 from policies.intervals import Interval, paired_difference, wilson
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from policies.evaluation import EvaluationResult, Instructions
 
 RESULTS_FILE = "results.json"
@@ -85,12 +87,14 @@ def run(config: Config) -> int:
 def evaluate_tasks(
     actor: Actor, config: Config, seeds: Sequence[int], perturbation: str | None = None
 ) -> "list[EvaluationResult]":
-    """One result per task and kind of instruction."""
+    """One result per task and kind of instruction; tasks in which ``perturbation`` changes nothing are left out."""
     from policies.evaluation import evaluate
 
     kinds: list[Instructions] = ["given", "shuffled"] if config.instructions == "both" else [config.instructions]
     results = []
     for task in config.tasks:
+        if perturbation is not None and not acts_in(perturbation, task):
+            continue
         env, policy = actor.enter(task, min(config.num_envs, len(seeds)), config.split, perturbation)
         try:
             for kind in kinds:
@@ -103,7 +107,6 @@ def evaluate_tasks(
 
 def print_table(results: "Sequence[EvaluationResult]") -> None:
     """Success with its interval, one row per result; several tasks have their total in the last row."""
-    from rich.console import Console
     from rich.table import Table
 
     table = Table("task", "instructions", "success", "95 % interval", "episodes", box=None, header_style="bold")
@@ -113,24 +116,35 @@ def print_table(results: "Sequence[EvaluationResult]") -> None:
         outcomes = _outcomes(results, kind)
         if len(results) > 1:
             table.add_row("all", kind, *_rate_cells(wilson(sum(outcomes), len(outcomes)), len(outcomes)))
-    Console().print(table)
+    _wide_console().print(table)
 
 
 def print_axes(results: "Mapping[str, Sequence[EvaluationResult]]") -> None:
-    """Success over all tasks under each axis, and its difference to the usual worlds, paired by task and seed."""
-    from rich.console import Console
+    """Success under each axis over the tasks in which it acts, and the difference to the usual worlds, paired by task
+    and seed.
+    """
     from rich.table import Table
 
     table = Table("axis", "success", "95 % interval", "episodes", "change", "95 % interval", "p", box=None)
-    usual = _outcomes(results[UNPERTURBED])
     for axis, found in results.items():
         outcomes = _outcomes(found)
+        if not outcomes:
+            table.add_row(axis.rpartition(":")[2], "changes nothing in these tasks")
+            continue
         cells = [axis.rpartition(":")[2], *_rate_cells(wilson(sum(outcomes), len(outcomes)), len(outcomes))]
         if axis != UNPERTURBED:
-            change = paired_difference(outcomes, usual)
+            tasks = {result.task for result in found}
+            change = paired_difference(outcomes, _outcomes([r for r in results[UNPERTURBED] if r.task in tasks]))
             cells += [f"{change.value:+.1%}", f"{change.lo:+.1%} … {change.hi:+.1%}", f"{change.p_value:.2g}"]
         table.add_row(*cells)
-    Console().print(table)
+    _wide_console().print(table)
+
+
+def _wide_console() -> "Console":
+    """A console that does not break the lines of tables, also where the output goes to a file."""
+    from rich.console import Console
+
+    return Console(width=max(Console().width, 110))
 
 
 def _axes(preset: str | None) -> tuple[str, ...]:
