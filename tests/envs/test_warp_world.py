@@ -205,9 +205,9 @@ def test_overflow_in_any_substep_is_an_error_that_names_what_suffices(model, con
 
 
 def test_capacity_is_counted_from_the_scene(model):
-    # cubes, hand and fingers, 8 contacts each and 8 to spare, 6 rows in a contact of condim 4;
+    # cubes, hand and fingers (three of their geoms), 8 contacts each and 8 to spare, 6 rows in a contact of condim 4;
     # 9 joint limits and the coupling of the fingers
-    assert Capacity.of(model) == Capacity(contacts_per_world=48, rows_per_world=48 * 6 + 9 + 1)
+    assert Capacity.of(model) == Capacity(contacts_per_world=80, rows_per_world=80 * 6 + 9 + 1)
     with pytest.raises(ValueError, match="at least 1 contact"):
         Capacity(contacts_per_world=0, rows_per_world=1)
 
