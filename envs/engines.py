@@ -4,6 +4,7 @@ from typing import Literal, get_args
 
 import mujoco
 
+from envs.backends.capacity import Capacity
 from envs.world import RenderConfig, World
 
 Engine = Literal["cpu", "warp"]
@@ -19,18 +20,19 @@ def make_world(
     *,
     threads: int | None = None,
     device: str | None = None,
+    capacity: Capacity | None = None,
 ) -> World:
     """``num_worlds`` worlds of ``model``; only the chosen engine is imported.
 
-    ``threads`` is for the cpu engine, ``device`` (such as ``cuda:0``) for warp. ``ValueError`` names the engines there
-    are; ``ModuleNotFoundError`` says what to install.
+    ``threads`` is for the cpu engine; ``device`` (such as ``cuda:0``) and ``capacity`` are for warp. ``ValueError``
+    names the engines there are; ``ModuleNotFoundError`` says what to install.
     """
     if engine not in ENGINES:
         raise ValueError(f"unknown engine {engine!r}; expected one of {', '.join(ENGINES)}")
     if engine == "warp":
         from envs.backends.warp import WarpWorld
 
-        return WarpWorld(model, num_worlds, render, fields, device=device)
+        return WarpWorld(model, num_worlds, render, fields, device=device, capacity=capacity)
     from envs.backends.cpu import CpuWorld
 
     return CpuWorld(model, num_worlds, render, fields, threads=threads)

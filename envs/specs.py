@@ -157,6 +157,11 @@ class VectorEnv(Protocol):
     max_episode_steps: int
     task_name: str
 
+    @property
+    def stages_done(self) -> "Tensor":
+        """Which stages of each world's episode are behind: bool ``(n, s)``, one column for most tasks."""
+        ...
+
     def reset(self, seeds: "Tensor | list[int]", mask: "Tensor | None" = None) -> dict[str, Any]:
         """Start an episode in every world of ``mask`` (all when None). ``seeds`` has ``num_envs`` entries."""
         ...

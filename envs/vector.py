@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from envs.backends.capacity import Capacity
 from envs.control import DeltaPoseController
 from envs.engines import Engine, make_world
 from envs.language import Split
@@ -42,7 +43,7 @@ class TaskEnv:
 
     Nothing is reset by itself: a world whose episode has ended stands still, returning zero reward, until ``reset``.
     ``engine`` is "cpu" (C MuJoCo on ``threads``) or "warp" (on ``device``); the same seed starts in the same state on
-    both.
+    both. ``capacity`` is how many contacts warp reserves memory for, counted from the scene by default.
     ``split`` chooses the phrasings. ``reward`` is 1 on success ("sparse"), or that plus the difference of the task's
     potential ("dense"). Without ``render`` the observation holds state and instruction only; with ``privileged`` also
     what the simulator knows of the things that the instruction names.
@@ -72,6 +73,7 @@ class TaskEnv:
         max_episode_steps: int | None = None,
         threads: int | None = None,
         device: str | None = None,
+        capacity: Capacity | None = None,
     ) -> None:
         counts = {"num_envs": num_envs, "max_episode_steps": max_episode_steps, "threads": threads}
         counts |= dict(zip(("image height", "image width"), image_size_px, strict=True))
@@ -94,7 +96,9 @@ class TaskEnv:
             profile=profile,
         )
         fields = tuple(dict.fromkeys((*self._scene.fields, *self._perturber.fields)))
-        self.world = make_world(engine, self._scene.model, num_envs, images, fields, threads=threads, device=device)
+        self.world = make_world(
+            engine, self._scene.model, num_envs, images, fields, threads=threads, device=device, capacity=capacity
+        )
         self.device = self.world.device
         self._scene.bind(self.world)
         self._perturber.bind(self._scene)

@@ -23,7 +23,10 @@ Instructions = Literal["given", "shuffled"]
 
 @dataclass(frozen=True, kw_only=True)
 class EpisodeResult:
-    """What became of one episode. ``instruction`` is what the policy read, ``goal`` what was judged."""
+    """What became of one episode. ``instruction`` is what the policy read, ``goal`` what was judged.
+
+    ``stages_done`` of ``stages`` is how far a task of several stages got; most tasks have one.
+    """
 
     task: str
     seed: int
@@ -32,6 +35,8 @@ class EpisodeResult:
     success: bool
     steps: int
     reward: float
+    stages_done: int
+    stages: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +72,11 @@ class EvaluationResult:
         """Success of each episode in the order of the seeds; pairs with another policy's on the same seeds."""
         return tuple(episode.success for episode in self.episodes)
 
+    @property
+    def mean_stages_done(self) -> float:
+        """How many stages an episode finished on average, as CALVIN's mean chain length."""
+        return float(np.mean([episode.stages_done for episode in self.episodes]))
+
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready summary and records, without the pictures."""
         latency_ms = 1e3 * np.asarray(self.latency_s)
@@ -75,6 +85,8 @@ class EvaluationResult:
             "instructions": self.instructions,
             "success": asdict(self.success),
             "episodes": len(self.episodes),
+            "mean_stages_done": self.mean_stages_done,
+            "stages": self.episodes[0].stages,
             "mean_steps": float(np.mean([episode.steps for episode in self.episodes])),
             "mean_reward": float(np.mean([episode.reward for episode in self.episodes])),
             "horizon": self.horizon,
@@ -175,6 +187,7 @@ def _run_wave(
         if bool(done.all()):
             break
 
+    stages = env.stages_done
     records = [
         EpisodeResult(
             task=env.task_name,
@@ -184,6 +197,8 @@ def _run_wave(
             success=bool(success[world]),
             steps=int(steps[world]),
             reward=float(reward[world]),
+            stages_done=int(stages[world].sum()),
+            stages=len(stages[world]),
         )
         for world, seed in enumerate(seeds)
     ]

@@ -132,7 +132,7 @@ class VectorEnvContract:
             last = env.step(env.expert_action())
             total += last.reward
         assert bool(last.success.all()) and bool(last.terminated.all()) and not bool(last.truncated.any())
-        assert torch.equal(total, torch.ones(3))
+        assert torch.equal(total, torch.ones(3)) and bool(env.stages_done.all())
         env.close()
 
     def test_closing_twice_is_harmless(self):

@@ -109,9 +109,14 @@ def print_table(results: "Sequence[EvaluationResult]") -> None:
     """Success with its interval, one row per result; several tasks have their total in the last row."""
     from rich.table import Table
 
-    table = Table("task", "instructions", "success", "95 % interval", "episodes", box=None, header_style="bold")
+    columns = ["task", "instructions", "success", "95 % interval", "episodes"]
+    staged = any(result.episodes[0].stages > 1 for result in results)
+    table = Table(*columns, *(["stages done"] if staged else []), box=None, header_style="bold")
     for result in results:
-        table.add_row(result.task, result.instructions, *_rate_cells(result.success, len(result.episodes)))
+        cells = [result.task, result.instructions, *_rate_cells(result.success, len(result.episodes))]
+        if staged:
+            cells.append(f"{result.mean_stages_done:.2f} of {result.episodes[0].stages}")
+        table.add_row(*cells)
     for kind in dict.fromkeys(result.instructions for result in results):
         outcomes = _outcomes(results, kind)
         if len(results) > 1:

@@ -142,8 +142,8 @@ class WarpWorld(World):
         rows = max(need[NEED_ROWS], have.rows_per_world)
         raise CapacityError(
             f"contacts or constraint rows were lost and the step was undone: at least contacts_per_world={contacts} "
-            f"(near pairs count) and rows_per_world={rows} are needed, {have} is reserved; raise these in "
-            "WarpWorld(..., capacity=Capacity(...))"
+            f"(near pairs count) and rows_per_world={rows} are needed, {have} is reserved; raise these with "
+            "capacity=Capacity(...)"
         )
 
 

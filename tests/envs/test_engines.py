@@ -1,12 +1,16 @@
 """MuJoCo Warp against C MuJoCo: the same episodes, physics and pictures of every task."""
 
+import re
+
 import pytest
 import torch
 from vector_env_contract import SEEDS, VectorEnvContract
 
+from envs.backends.capacity import Capacity
 from envs.specs import TASK_KEY, depth_key, extrinsics_key, image_key, segmentation_key
 from envs.tasks import TASKS
 from envs.vector import TaskEnv
+from envs.world import CapacityError
 
 pytest.importorskip("mujoco_warp", reason="needs the extra warp")
 
@@ -115,6 +119,21 @@ def test_a_world_that_blows_up_is_noted_and_put_back_and_no_other_is_touched(eng
     assert bool(torch.isfinite(broken.step(action).observation["observation.state"]).all())
     for env in (broken, whole, fresh):
         env.close()
+
+
+def test_a_capacity_that_is_too_small_is_refused_with_the_one_that_is_needed():
+    tight = TaskEnv("sort", 2, engine="warp", render=False, capacity=Capacity(contacts_per_world=64, rows_per_world=8))
+    tight.reset(SEEDS[:2])
+    with pytest.raises(CapacityError, match="raise these with capacity=Capacity") as refused:
+        tight.step(tight.expert_action())
+    tight.close()
+    contacts, rows = (int(number) for number in re.findall(r"per_world=(\d+)", str(refused.value))[:2])
+    assert rows > 8
+    enough = Capacity(contacts_per_world=contacts, rows_per_world=rows)
+    env = TaskEnv("sort", 2, engine="warp", render=False, capacity=enough)
+    env.reset(SEEDS[:2])
+    env.step(env.expert_action())
+    env.close()
 
 
 def test_an_unknown_engine_is_refused():

@@ -44,6 +44,10 @@ class PointMassEnv:
         self.done = torch.ones(num_envs, dtype=torch.bool)
         self.closed = False
 
+    @property
+    def stages_done(self):
+        return self._success()[:, None]
+
     def reset(self, seeds, mask=None):
         for world, seed in enumerate(seeds):
             if mask is None or mask[world]:
