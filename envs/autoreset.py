@@ -1,48 +1,57 @@
-"""Episode after episode on torch tensors: the vector environment that online learners step.
+"""Episode after episode on torch tensors: what online learners step, over any vector environment.
 
-Everything stays on the environment's device; nothing is copied to the host but one flag per step that says whether
-any episode has ended.
+Everything stays on the environment's device; the host waits for it once per call, to learn whose episode has ended.
 """
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import torch
 from gymnasium.vector import AutoresetMode
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from envs.vector import TaskEnv
+from envs.specs import Snapshot, SnapshotEnv, VectorEnv
 
 FINAL_OBSERVATION = "final_obs"
 SUCCESS = "success"
+REWARDS, STEPS = "rewards", "steps"
+
+
+class AutoresetState(NamedTuple):
+    """Where a run of episodes stands: the worlds, and each one's seed and whether it waits for its next episode."""
+
+    worlds: Snapshot
+    seeds: Int[Tensor, " n"]
+    waiting: Bool[Tensor, " n"]
 
 
 class AutoresetEnv:
-    """A :class:`TaskEnv` whose worlds start their next episode by themselves.
+    """A :class:`VectorEnv` whose worlds start their next episode by themselves.
 
-    ``SAME_STEP``: the step that ends an episode returns the first observation of the next one, and the last one of the
+    ``SAME_STEP``: the call that ends an episode returns the first observation of the next one, and the last one of the
     old episode as ``info["final_obs"]`` (a whole batch, of which the worlds of ``info["_final_obs"]`` count).
-    ``NEXT_STEP``: it returns the last observation; the next step ignores that world's action, pays nothing and returns
+    ``NEXT_STEP``: it returns the last observation; the next call ignores that world's action, pays nothing and returns
     the first observation. ``DISABLED``: worlds wait for :meth:`reset` with a mask.
 
-    Episode k of world i, under ``reset(seed=s)``, has seed ``s + i + k·num_envs``.
+    Episode k of world i, under ``reset(seed=s)``, has seed ``s + i + k·num_envs`` of the environment's stream.
     """
 
-    def __init__(self, env: TaskEnv, mode: AutoresetMode = AutoresetMode.SAME_STEP) -> None:
+    def __init__(self, env: VectorEnv, mode: AutoresetMode = AutoresetMode.SAME_STEP) -> None:
         self.env, self.mode = env, AutoresetMode(mode)
         self.num_envs, self.device, self.embodiment = env.num_envs, env.device, env.embodiment
         self._seeds = torch.arange(env.num_envs, device=env.device)
-        self._done = torch.zeros(env.num_envs, dtype=torch.bool, device=env.device)
+        self._waiting = torch.zeros(env.num_envs, dtype=torch.bool)  # on the host, where masks are read
         self._started = False
 
     def reset(
         self, seed: int | list[int] | Int[Tensor, " n"] | None = None, mask: Bool[Tensor, " n"] | None = None
     ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Start the worlds of ``mask`` (all when None).
+        """Start the worlds of ``mask`` (all when None; best on the host).
 
         An int seed gives world i ``seed + i``; None goes on with the seeds after each world's last.
         """
-        chosen = torch.ones_like(self._done) if mask is None else torch.as_tensor(mask, device=self.device)
+        chosen = torch.ones_like(self._waiting) if mask is None else torch.as_tensor(mask)
         if seed is None:
             seeds = self._seeds + (self.num_envs if self._started else 0)
         elif isinstance(seed, int):
@@ -50,8 +59,8 @@ class AutoresetEnv:
         else:
             seeds = torch.as_tensor(seed, dtype=torch.long, device=self.device)
         observation = self.env.reset(seeds, chosen)
-        self._seeds = torch.where(chosen, seeds, self._seeds)
-        self._done = self._done & ~chosen
+        self._seeds = torch.where(chosen.to(self.device, non_blocking=True), seeds, self._seeds)
+        self._waiting = self._waiting & ~chosen.cpu()
         self._started = True
         return observation, {}
 
@@ -59,23 +68,49 @@ class AutoresetEnv:
         self, actions: Float[Tensor, "n a"]
     ) -> tuple[dict[str, Any], Float[Tensor, " n"], Bool[Tensor, " n"], Bool[Tensor, " n"], dict[str, Any]]:
         """Observation, reward, terminated, truncated, info; ``info["success"]`` is bool per world."""
-        starting = self._done
-        moved = self.env.step(actions)
-        observation, info = moved.observation, {}
-        terminated, truncated = moved.terminated & ~starting, moved.truncated & ~starting
-        success = moved.success & ~starting
-        done = terminated | truncated
+        return self.step_chunk(torch.as_tensor(actions)[:, None])
+
+    def step_chunk(
+        self, actions: Float[Tensor, "n h a"]
+    ) -> tuple[dict[str, Any], Float[Tensor, " n"], Bool[Tensor, " n"], Bool[Tensor, " n"], dict[str, Any]]:
+        """Up to h control steps. ``info`` also has ``rewards`` per step ``(n, h)`` and the ``steps`` that were taken.
+
+        A world whose episode ends inside the chunk takes no more of its actions, in whatever mode.
+        """
+        starting = self._waiting
+        moved = self.env.step_chunk(actions)
+        ended = torch.zeros_like(starting)
+        ended[moved.ended] = True
+        observation = moved.observation
+        before = starting.to(self.device, non_blocking=True)
+        info = {SUCCESS: moved.success & ~before, REWARDS: moved.rewards, STEPS: moved.steps}
         if self.mode is AutoresetMode.DISABLED:
-            self._done = starting | done
+            self._waiting = starting | ended
         elif self.mode is AutoresetMode.NEXT_STEP:
-            if bool(starting.any()):
+            if starting.any():
                 observation, _ = self.reset(mask=starting)
-            self._done = done
-        elif bool(done.any()):
-            info = {FINAL_OBSERVATION: observation, f"_{FINAL_OBSERVATION}": done}
-            observation, _ = self.reset(mask=done)
-        return observation, moved.reward, terminated, truncated, {SUCCESS: success, **info}
+            self._waiting = ended
+        elif moved.ended:
+            info |= {FINAL_OBSERVATION: observation, f"_{FINAL_OBSERVATION}": ended.to(self.device, non_blocking=True)}
+            observation, _ = self.reset(mask=ended)
+        return observation, moved.reward, moved.terminated & ~before, moved.truncated & ~before, info
+
+    def snapshot(self) -> AutoresetState:
+        """All worlds as they are now, and which episodes come next; the environment must be a ``SnapshotEnv``."""
+        return AutoresetState(self._photographer().snapshot(), self._seeds.clone(), self._waiting.clone())
+
+    def restore(self, state: AutoresetState) -> Mapping[str, Any]:
+        """Go on from a :meth:`snapshot`; returns what the worlds show there."""
+        observation = self._photographer().restore(state.worlds)
+        self._seeds, self._waiting = state.seeds.to(self.device), state.waiting.cpu()
+        self._started = True
+        return observation
 
     def close(self) -> None:
         """Free the simulator; safe to call twice."""
         self.env.close()
+
+    def _photographer(self) -> SnapshotEnv:
+        if not isinstance(self.env, SnapshotEnv):
+            raise TypeError(f"{type(self.env).__name__} cannot be photographed: it has no snapshot and restore")
+        return self.env

@@ -2,7 +2,8 @@
 
 Importing this module registers every task (:func:`env_id`) (``gymnasium.make("envs.gym:vla/Place-v0")`` imports it
 by itself). Thin wrappers turn the torch environment into numpy spaces; nothing here knows a task. Settings are
-those of :class:`envs.vector.TaskEnv`, such as ``engine="warp"``.
+those of :class:`envs.vector.TaskEnv`, such as ``engine="warp"``; episodes are those of the stream ``learn``, unless
+they say otherwise.
 """
 
 from numbers import Integral
@@ -17,7 +18,9 @@ from gymnasium.vector.utils import batch_space
 
 from envs.autoreset import FINAL_OBSERVATION, SUCCESS, AutoresetEnv
 from envs.specs import (
+    COMMAND_KEY,
     ENVIRONMENT_STATE_KEY,
+    COMMAND_DIM,
     STATE_KEY,
     TASK_KEY,
     EmbodimentSpec,
@@ -55,6 +58,7 @@ def observation_space(embodiment: EmbodimentSpec, privileged_dim: int = 0) -> sp
     """The space of one world's observation, by the keys of ``envs.specs``."""
     parts: dict[str, spaces.Space[Any]] = {
         STATE_KEY: _unbounded(embodiment.state_dim),
+        COMMAND_KEY: _unbounded(COMMAND_DIM),
         TASK_KEY: spaces.Text(MAX_INSTRUCTION_CHARACTERS, charset=_CHARSET),
     }
     if privileged_dim:
@@ -100,7 +104,7 @@ class VectorTaskEnv(gymnasium.vector.VectorEnv):
         **settings: Any,
     ) -> None:
         _check_render_mode(render_mode, settings)
-        core = TaskEnv(task, num_envs, **settings)
+        core = TaskEnv(task, num_envs, **{"stream": "learn", **settings})
         self._env = AutoresetEnv(core, autoreset_mode)
         self.num_envs = num_envs
         self.render_mode = render_mode
@@ -182,7 +186,7 @@ class SingleEnv(gymnasium.Env):
     def __init__(self, task: str, render_mode: str | None = None, **settings: Any) -> None:
         _check_render_mode(render_mode, settings)
         self.render_mode = render_mode
-        self._env = TaskEnv(task, 1, **settings)
+        self._env = TaskEnv(task, 1, **{"stream": "learn", **settings})
         self.observation_space = observation_space(self._env.embodiment, self._env.privileged_dim)
         self.action_space = action_space(self._env.embodiment)
         self.metadata = {**type(self).metadata, "render_fps": self._env.embodiment.control_rate_hz}

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from envs.rotations import matrix_from_quat
+from envs.rotations import compose, matrix_from_quat
 
 
 class ChainPose(NamedTuple):
@@ -24,64 +24,70 @@ class ChainPose(NamedTuple):
 
 
 class SerialChain:
-    """World → … → site through hinge joints, with fixed offsets folded between them."""
+    """World → … → site through hinge joints, with fixed offsets folded between them.
+
+    The transform of joint i is affine in (cos qᵢ, sin qᵢ): all of them are made at once, and multiplied pairwise
+    (Hillis & Steele 1986), so that a pose takes a dozen tensor operations whatever the number of joints.
+    """
 
     def __init__(self, model: mujoco.MjModel, joints: Sequence[str], site: str, device: torch.device | str) -> None:
-        site_id = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_SITE, site)
-        if site_id < 0:
-            raise KeyError(f"no site {site!r}; the scene has {[model.site(i).name for i in range(model.nsite)]}")
-        bodies = _ancestry(model, model.site_bodyid[site_id])
-        wanted = [mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_JOINT, name) for name in joints]
-        offsets, found, current = [], [], torch.eye(4, dtype=torch.float64)
-        for body in bodies:
-            current = current @ _frame(model.body_pos[body], model.body_quat[body])
-            for joint in range(model.body_jntadr[body], model.body_jntadr[body] + model.body_jntnum[body]):
-                if joint not in wanted:
-                    continue
-                if not _is_plain_hinge(model, joint):
-                    raise ValueError(
-                        f"joint {model.joint(joint).name!r} must be a hinge about its body's z axis, zero at rest"
-                    )
-                found.append(joint)
-                offsets.append(current)
-                current = torch.eye(4, dtype=torch.float64)
-        if found != wanted:
-            names = [model.joint(joint).name for joint in found]
-            raise ValueError(f"expected joints {list(joints)} in order from the world to site {site!r}, found {names}")
-        offsets.append(current @ _frame(model.site_pos[site_id], model.site_quat[site_id]))
-        stacked = torch.stack(offsets).to(device=device, dtype=torch.float32)
-        self._rotation_offsets = stacked[:, :3, :3]
-        self._position_offsets = stacked[:, :3, 3]
+        offsets = torch.stack(_offsets(model, joints, site))
+        keep = torch.diag(torch.tensor([0.0, 0.0, 1.0, 1.0], dtype=torch.float64))
+        cosine = torch.diag(torch.tensor([1.0, 1.0, 0.0, 0.0], dtype=torch.float64))
+        sine = torch.zeros(4, 4, dtype=torch.float64)
+        sine[0, 1], sine[1, 0] = -1.0, 1.0
+        parts = torch.stack([offsets[:-1] @ part for part in (keep, cosine, sine)])
+        self._constant, self._cosine, self._sine = parts.to(device=device, dtype=torch.float32)
+        self._tip = offsets[-1:].to(device=device, dtype=torch.float32)
 
     def pose(self, joints_rad: Float[Tensor, "n j"]) -> tuple[Float[Tensor, "n 3"], Float[Tensor, "n 3 3"]]:
         """Tip position (m) and rotation in the world."""
-        position, rotation, _, _ = self._sweep(joints_rad)
-        return position, rotation
+        tip = self._frames(joints_rad)[:, -1]
+        return tip[:, :3, 3], tip[:, :3, :3]
 
     def pose_and_jacobian(self, joints_rad: Float[Tensor, "n j"]) -> ChainPose:
         """Tip pose and geometric Jacobian: column i is (zᵢ × (p − pᵢ), zᵢ)."""
-        position, rotation, origins, axes = self._sweep(joints_rad)
-        z = torch.stack(axes, 1)
-        lever = position[:, None] - torch.stack(origins, 1)
-        jacobian = torch.cat((torch.linalg.cross(z, lever), z), -1).transpose(1, 2)
-        return ChainPose(position, rotation, jacobian)
+        frames = self._frames(joints_rad)
+        tip, hinges = frames[:, -1], frames[:, :-1]
+        axis, lever = hinges[..., :3, 2], tip[:, None, :3, 3] - hinges[..., :3, 3]
+        jacobian = torch.cat((torch.linalg.cross(axis, lever), axis), -1).transpose(1, 2)
+        return ChainPose(tip[:, :3, 3], tip[:, :3, :3], jacobian)
 
-    def _sweep(
-        self, joints_rad: Float[Tensor, "n j"]
-    ) -> tuple[Float[Tensor, "n 3"], Float[Tensor, "n 3 3"], list[Tensor], list[Tensor]]:
-        cos, sin = joints_rad.cos(), joints_rad.sin()
-        position = self._position_offsets[0].expand(len(joints_rad), 3)
-        rotation = self._rotation_offsets[0].expand(len(joints_rad), 3, 3)
-        origins, axes = [], []
-        for i in range(joints_rad.shape[1]):
-            x, y, z = rotation.unbind(-1)
-            c, s = cos[:, i, None], sin[:, i, None]
-            turned = torch.stack((c * x + s * y, c * y - s * x, z), -1)
-            origins.append(position)
-            axes.append(z)
-            position = position + turned @ self._position_offsets[i + 1]
-            rotation = turned @ self._rotation_offsets[i + 1]
-        return position, rotation, origins, axes
+    def _frames(self, joints_rad: Float[Tensor, "n j"]) -> Float[Tensor, "n k 4 4"]:
+        """The frame of every joint (turned by its angle) in the world, then that of the tip."""
+        angle = joints_rad[..., None, None]
+        local = torch.addcmul(torch.addcmul(self._constant, self._cosine, angle.cos()), self._sine, angle.sin())
+        frames = torch.cat((local, self._tip.expand(len(local), 1, 4, 4)), 1)
+        reach = 1
+        while reach < frames.shape[1]:
+            frames = torch.cat((frames[:, :reach], compose(frames[:, :-reach], frames[:, reach:])), 1)
+            reach *= 2
+        return frames
+
+
+def _offsets(model: mujoco.MjModel, joints: Sequence[str], site: str) -> list[Float[Tensor, "4 4"]]:
+    """The fixed transforms before each joint, then the one from the last joint to the site."""
+    site_id = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_SITE, site)
+    if site_id < 0:
+        raise KeyError(f"no site {site!r}; the scene has {[model.site(i).name for i in range(model.nsite)]}")
+    wanted = [mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_JOINT, name) for name in joints]
+    offsets, found, current = [], [], torch.eye(4, dtype=torch.float64)
+    for body in _ancestry(model, model.site_bodyid[site_id]):
+        current = current @ _frame(model.body_pos[body], model.body_quat[body])
+        for joint in range(model.body_jntadr[body], model.body_jntadr[body] + model.body_jntnum[body]):
+            if joint not in wanted:
+                continue
+            if not _is_plain_hinge(model, joint):
+                raise ValueError(
+                    f"joint {model.joint(joint).name!r} must be a hinge about its body's z axis, zero at rest"
+                )
+            found.append(joint)
+            offsets.append(current)
+            current = torch.eye(4, dtype=torch.float64)
+    if found != wanted:
+        names = [model.joint(joint).name for joint in found]
+        raise ValueError(f"expected joints {list(joints)} in order from the world to site {site!r}, found {names}")
+    return [*offsets, current @ _frame(model.site_pos[site_id], model.site_quat[site_id])]
 
 
 def _ancestry(model: mujoco.MjModel, body: int) -> list[int]:

@@ -1,14 +1,17 @@
-"""Random numbers that depend on (seed, name) alone, so that a world's episode never depends on its neighbours.
+"""Random numbers that depend on (stream, seed, name) alone, so that a world's episode never depends on its neighbours.
 
-A counter-based generator: every number is a hash (splitmix64, Steele et al. 2014) of the world's seed, the name of
-what is drawn and its position. Batched, the same on every device, and adding a draw never changes another one.
+A counter-based generator: every number is a hash (splitmix64, Steele et al. 2014) of the episode's seed and stream, the
+name of what is drawn and its position. Batched, the same on every device, and adding a draw never changes another one.
 """
 
 import zlib
+from functools import lru_cache
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+
+from envs.specs import STREAMS, Stream
 
 _GOLDEN = -7046029254386353131  # 0x9E3779B97F4A7C15 as int64
 _MIX_1 = -4658895280553007687  # 0xBF58476D1CE4E5B9
@@ -21,17 +24,38 @@ def _shift_right(x: Int[Tensor, "..."], bits: int) -> Int[Tensor, "..."]:
 
 
 def _splitmix64(x: Int[Tensor, "..."]) -> Int[Tensor, "..."]:
+    """A bijection of the 64-bit integers: different states never become the same."""
     x = x + _GOLDEN
     x = (x ^ _shift_right(x, 30)) * _MIX_1
     x = (x ^ _shift_right(x, 27)) * _MIX_2
     return x ^ _shift_right(x, 31)
 
 
-class EpisodeRandom:
-    """Draws for n worlds, one int64 seed each."""
+@lru_cache(maxsize=4096)
+def _counter(name: str, k: int, device: torch.device) -> Int[Tensor, " k"]:
+    """What k draws called ``name`` mix into the state."""
+    return _splitmix64(torch.arange(k) + (zlib.crc32(name.encode()) << 20)).to(device)
 
-    def __init__(self, seeds: Int[Tensor, " n"]) -> None:
-        self._state = _splitmix64(seeds.to(torch.int64))
+
+@lru_cache(maxsize=1024)
+def _counters(sizes: tuple[tuple[str, int], ...], device: torch.device) -> Int[Tensor, " k"]:
+    return torch.cat([_counter(name, k, device) for name, k in sizes])
+
+
+class EpisodeRandom:
+    """Draws for n episodes, each of which is a seed (int64, 0 … 2⁶¹) of a stream.
+
+    Episodes of different streams, or of different seeds, begin with different states, however long they are counted.
+    """
+
+    def __init__(self, seeds: Int[Tensor, " n"], stream: Stream = "demonstrate") -> None:
+        self._state = _splitmix64(seeds.to(torch.int64) * len(STREAMS) + STREAMS.index(stream))
+
+    @classmethod
+    def _with(cls, state: Int[Tensor, " n"]) -> "EpisodeRandom":
+        random = cls.__new__(cls)
+        random._state = state
+        return random
 
     def __len__(self) -> int:
         return len(self._state)
@@ -42,17 +66,37 @@ class EpisodeRandom:
 
     def fork(self, name: str) -> "EpisodeRandom":
         """Draws of their own under each name, independent of these."""
-        return EpisodeRandom(self._state ^ zlib.crc32(name.encode()))
+        return self._with(_splitmix64(self._state ^ zlib.crc32(name.encode())))
+
+    def at(self, steps: Int[Tensor, " n"]) -> "EpisodeRandom":
+        """Draws of their own at each step of the episodes."""
+        return self._with(_splitmix64(self._state ^ _splitmix64(steps)))
+
+    def attempts(self, count: int, first: int = 0) -> "EpisodeRandom":
+        """``count`` times as many draws: each episode's attempts from the ``first`` on, one after the other."""
+        attempts = _counter("attempts", first + count, self.device)[first:]
+        return self._with(_splitmix64(self._state[:, None] ^ attempts).flatten())
+
+    def take(self, worlds: Int[Tensor, " k"]) -> "EpisodeRandom":
+        """The draws of some of the episodes."""
+        return self._with(self._state[worlds])
+
+    def uniforms(self, sizes: tuple[tuple[str, int], ...]) -> tuple[Float[Tensor, "n k"], ...]:
+        """For each name and k what :meth:`uniform` gives in [0, 1), drawn in one go."""
+        return self._uniform(_counters(sizes, self.device)).split([k for _, k in sizes], dim=1)
 
     def uniform(self, name: str, k: int, low: float = 0.0, high: float = 1.0) -> Float[Tensor, "n k"]:
         """float32 in [low, high): 24 random bits each."""
-        counter = torch.arange(k, device=self._state.device) + (zlib.crc32(name.encode()) << 20)
-        bits = _splitmix64(self._state[:, None] ^ _splitmix64(counter)[None, :])
-        return _shift_right(bits, 40).to(torch.float32) * 2.0**-24 * (high - low) + low
+        drawn = self._uniform(_counter(name, k, self.device))
+        return drawn if (low, high) == (0.0, 1.0) else drawn * (high - low) + low
 
     def integers(self, name: str, k: int, high: int | Int[Tensor, "n 1"]) -> Int[Tensor, "n k"]:
         """int64 in 0 … high−1; ``high`` may differ per world."""
         return (self.uniform(name, k) * high).long()
+
+    def _uniform(self, counter: Int[Tensor, " k"]) -> Float[Tensor, "n k"]:
+        bits = _splitmix64(self._state[:, None] ^ counter)
+        return _shift_right(bits, 40).to(torch.float32) * 2.0**-24
 
     def permutation(self, name: str, k: int) -> Int[Tensor, "n k"]:
         """A random order of 0 … k−1."""

@@ -1,8 +1,24 @@
-"""Batched rotations in torch. Quaternions are unit ``wxyz``; matrices act on column vectors."""
+"""Batched rotations in torch. Quaternions are unit ``wxyz``; matrices act on column vectors.
+
+Products are sums of elementwise products, never ``@``: autocast and TF32 would round those to three digits, which is
+decimetres at the end of an arm.
+"""
+
+from functools import lru_cache
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+
+def rotate(matrix: Float[Tensor, "... i j"], vector: Float[Tensor, "... j"]) -> Float[Tensor, "... i"]:
+    """A matrix times a vector, in full precision."""
+    return (matrix * vector[..., None, :]).sum(-1)
+
+
+def compose(a: Float[Tensor, "... i j"], b: Float[Tensor, "... j k"]) -> Float[Tensor, "... i k"]:
+    """A matrix times a matrix, in full precision: for rotations, first ``b``, then ``a``."""
+    return (a[..., :, :, None] * b[..., None, :, :]).sum(-2)
 
 
 def matrix_from_quat(quat: Float[Tensor, "... 4"]) -> Float[Tensor, "... 3 3"]:
@@ -46,6 +62,25 @@ def quat_multiply(a: Float[Tensor, "... 4"], b: Float[Tensor, "... 4"]) -> Float
         ),
         -1,
     )
+
+
+def matrix_from_vector(vector: Float[Tensor, "... 3"]) -> Float[Tensor, "... 3 3"]:
+    """The rotation by ``vector`` (axis times angle, rad), the inverse of :func:`rotation_vector` (Rodrigues 1840)."""
+    angle = vector.norm(dim=-1)[..., None, None]
+    skew = (vector[..., None] * _skew_basis(vector.device, vector.dtype)).sum(-2).unflatten(-1, (3, 3))
+    # sinc(x) is sin(πx) / πx, so that nothing is divided by an angle of zero.
+    bend = torch.sinc(angle / (2 * torch.pi)).square() / 2
+    return torch.eye(3, device=vector.device) + torch.sinc(angle / torch.pi) * skew + bend * compose(skew, skew)
+
+
+@lru_cache
+def _skew_basis(device: torch.device, dtype: torch.dtype) -> Float[Tensor, "3 9"]:
+    """What each component of a vector adds to the matrix of its cross product."""
+    basis = torch.zeros(3, 3, 3, dtype=dtype)
+    for i in range(3):
+        j, k = (i + 1) % 3, (i + 2) % 3
+        basis[i, k, j], basis[i, j, k] = 1, -1
+    return basis.flatten(1).to(device)
 
 
 def rotation_vector(matrix: Float[Tensor, "... 3 3"]) -> Float[Tensor, "... 3"]:

@@ -10,7 +10,7 @@ from gymnasium.vector import AutoresetMode
 
 from envs.autoreset import FINAL_OBSERVATION, SUCCESS, AutoresetEnv
 from envs.gym import action_space, observation_space
-from envs.specs import ENVIRONMENT_STATE_KEY, STATE_KEY, image_key
+from envs.specs import COMMAND_KEY, ENVIRONMENT_STATE_KEY, STATE_KEY, image_key
 from envs.vector import TaskEnv
 
 try:
@@ -22,7 +22,7 @@ except ImportError as error:
 class StableBaselinesEnv(VecEnv):
     """A :class:`TaskEnv` for stable-baselines3; actions are scaled to −1 … 1.
 
-    Observations are a dict of the state, the privileged state (if the environment has it) and the images, by their keys
+    Observations are a dict of the state, the command, the privileged state (if the environment has it) and the images, by their keys
     with ``_`` for every dot (torch's modules allow none); instructions and camera geometry are left out, because its
     policies cannot read them. Finished worlds start again in the
     same step; their last observation is ``info["terminal_observation"]``.
@@ -30,7 +30,7 @@ class StableBaselinesEnv(VecEnv):
 
     def __init__(self, env: TaskEnv, *, seed: int = 0) -> None:
         self._env = AutoresetEnv(env, AutoresetMode.SAME_STEP)
-        keys = [STATE_KEY, *(image_key(name) for name in env.embodiment.camera_names)]
+        keys = [STATE_KEY, COMMAND_KEY, *(image_key(name) for name in env.embodiment.camera_names)]
         if env.privileged_dim:
             keys.append(ENVIRONMENT_STATE_KEY)
         self._keys = {key.replace(".", "_"): key for key in keys}

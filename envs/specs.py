@@ -5,12 +5,20 @@ client can hold a server to the same promise that the simulator kept.
 """
 
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, get_args, runtime_checkable
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+Stream = Literal["demonstrate", "learn", "evaluate"]
+"""What episodes are for. An episode is drawn from its stream and seed, and those of different streams never meet."""
+STREAMS: tuple[Stream, ...] = get_args(Stream)
+
 STATE_KEY = "observation.state"
+COMMAND_KEY = "observation.command"
+"""Key of what the robot was last told: float32 ``(n, 10)``, the commanded tool pose (position in metres, the x and y
+axes of its frame; world) and the gripper command. Delta-pose actions are added to it."""
+COMMAND_DIM = 10
 ENVIRONMENT_STATE_KEY = "observation.environment_state"
 """Key of what the simulator knows and no robot does: float32 ``(n, e)``, for learners that may cheat."""
 ACTION_KEY = "action"
@@ -126,28 +134,31 @@ class EmbodimentSpec:
 
 
 class Transition(NamedTuple):
-    """What one step, or one chunk of steps, of a vector environment returns.
+    """What one step, or one chunk of h steps, of a vector environment returns.
 
-    ``reward`` float32 ``(n,)`` is summed over the steps a world really took. ``terminated`` and
-    ``truncated`` are bool ``(n,)`` and stay apart. ``success`` bool ``(n,)`` says whether the task
-    is solved. ``steps`` int64 ``(n,)`` counts the control steps taken (less than the chunk where a
-    world finished inside it; 0 where it was finished before). No world is ever reset by itself:
-    ``observation`` is the last one of the episode until ``reset`` is called for that world.
+    ``rewards`` float32 ``(n, h)`` are those of each step, 0 after a world has finished, and ``reward`` ``(n,)`` is
+    their sum. ``terminated`` and ``truncated`` are bool ``(n,)`` and stay apart. ``success`` bool ``(n,)`` says whether
+    the task is solved. ``steps`` int64 ``(n,)`` counts the control steps taken (less than the chunk where a world
+    finished inside it; 0 where it was finished before). ``ended`` are the worlds whose episode ended in this call, on
+    the host. No world is ever reset by itself: ``observation`` is the last one of the episode until ``reset`` is called
+    for that world.
     """
 
     observation: dict[str, Any]
     reward: "Tensor"
+    rewards: "Tensor"
     terminated: "Tensor"
     truncated: "Tensor"
     success: "Tensor"
     steps: "Tensor"
+    ended: list[int]
 
 
 class VectorEnv(Protocol):
     """``num_envs`` worlds stepped at once; all that policies, evaluation and learners may know.
 
     Tensors live on ``device``. An observation is a dict by the keys above, batched on axis 0;
-    ``task`` is a list of ``num_envs`` instructions. A world's episode depends on its seed alone:
+    ``task`` is a list of ``num_envs`` instructions. A world's episode depends on ``stream`` and its seed alone:
     not on the number of worlds, their order, or what the others do.
     """
 
@@ -156,10 +167,18 @@ class VectorEnv(Protocol):
     embodiment: EmbodimentSpec
     max_episode_steps: int
     task_name: str
+    stream: Stream
+    capabilities: frozenset[str]
+    """What else it can do, out of ``CAPABILITIES``."""
 
     @property
     def stages_done(self) -> "Tensor":
         """Which stages of each world's episode are behind: bool ``(n, s)``, one column for most tasks."""
+        ...
+
+    @property
+    def task_names(self) -> list[str]:
+        """The task that each world is at: ``task_name`` everywhere, but in a mixture of tasks."""
         ...
 
     def reset(self, seeds: "Tensor | list[int]", mask: "Tensor | None" = None) -> dict[str, Any]:
@@ -174,10 +193,49 @@ class VectorEnv(Protocol):
         """Up to h control steps with actions ``(n, h, a)``, rendering only what comes after the last."""
         ...
 
+    def close(self) -> None:
+        """Free threads and GL contexts; safe to call twice."""
+        ...
+
+
+EXPERT, SNAPSHOTS, DETERMINISTIC = "expert", "snapshots", "deterministic"
+CAPABILITIES = frozenset({EXPERT, SNAPSHOTS, DETERMINISTIC})
+"""What a vector environment may declare: it is an :class:`ExpertEnv`; it is a :class:`SnapshotEnv`; the same seed and
+actions give the same episode to the last bit."""
+
+
+class ExpertEnv(VectorEnv, Protocol):
+    """A vector environment that knows how its task is done; it declares ``EXPERT``."""
+
     def expert_action(self) -> "Tensor":
         """What the scripted expert would do now, ``(n, a)``; it reads the simulator, not the images."""
         ...
 
-    def close(self) -> None:
-        """Free threads and GL contexts; safe to call twice."""
+
+class Snapshot(NamedTuple):
+    """Everything that the episodes of n worlds are: tensors ``(n, …)`` by name, and their instructions.
+
+    Tensors alone, so that a checkpoint can hold it; it fits environments made with the same settings.
+    """
+
+    tensors: dict[str, "Tensor"]
+    instructions: list[str]
+
+    def take(self, worlds: "list[int]") -> "Snapshot":
+        """The photograph whose world i is this one's ``worlds[i]``: many worlds on the same start, for one."""
+        return Snapshot(
+            {name: tensor[worlds] for name, tensor in self.tensors.items()}, [self.instructions[i] for i in worlds]
+        )
+
+
+@runtime_checkable
+class SnapshotEnv(VectorEnv, Protocol):
+    """A vector environment whose worlds can be photographed and put back; it declares ``SNAPSHOTS``."""
+
+    def snapshot(self) -> Snapshot:
+        """All worlds as they are now."""
+        ...
+
+    def restore(self, snapshot: Snapshot) -> dict[str, Any]:
+        """Put every world back to where it was photographed; returns what it shows there."""
         ...

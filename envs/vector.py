@@ -1,7 +1,7 @@
 """The vector environment: a task in n worlds, stepped together on torch tensors."""
 
 import logging
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
@@ -9,8 +9,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from envs.backends.capacity import Capacity
-from envs.control import DeltaPoseController
+from envs.control.modes import MODES, Controller
+from envs.control.servo import PoseServo, ToolPose
 from envs.engines import Engine, make_world
+from envs.episodes import Episodes, Incident
 from envs.language import Split
 from envs.observations import Observer, privileged_state
 from envs.perturbations.perturber import Perturber
@@ -20,38 +22,34 @@ from envs.robots.arm import ArmSpec
 from envs.robots.panda import PANDA
 from envs.scenes.layout import Layout
 from envs.scenes.tabletop import Sensed, Tabletop
-from envs.specs import ENVIRONMENT_STATE_KEY, TASK_KEY, Transition
+from envs.specs import DETERMINISTIC, EXPERT, SNAPSHOTS, STREAMS, TASK_KEY, Snapshot, Stream, Transition
 from envs.suites import find_task
 from envs.tasks.base import Task
-from envs.world import FAST, RenderConfig, RenderProfile
+from envs.world import FAST, CapacityError, Lost, RenderConfig, RenderProfile
 
 RewardKind = Literal["sparse", "dense"]
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Divergence:
-    """An episode whose physics blew up: it was cut short and its world put back to the start."""
-
-    task: str
-    seed: int
-    step: int
-
-
 class TaskEnv:
-    """``num_envs`` worlds of one task; fulfils ``envs.specs.VectorEnv``.
+    """``num_envs`` worlds of one task; fulfils ``envs.specs.ExpertEnv`` and ``SnapshotEnv``.
 
     Nothing is reset by itself: a world whose episode has ended stands still, returning zero reward, until ``reset``.
     ``engine`` is "cpu" (C MuJoCo on ``threads``) or "warp" (on ``device``); the same seed starts in the same state on
     both. ``capacity`` is how many contacts warp reserves memory for, counted from the scene by default.
-    ``split`` chooses the phrasings. ``reward`` is 1 on success ("sparse"), or that plus the difference of the task's
-    potential ("dense"). Without ``render`` the observation holds state and instruction only; with ``privileged`` also
-    what the simulator knows of the things that the instruction names.
+    ``stream`` is what episodes are for, ``split`` chooses the phrasings.
 
-    ``perturbation`` says what differs from the scene as the task has it, see ``envs.perturbations``.
+    ``reward`` is 1 on success ("sparse"), or that plus γΦ(s′) − Φ(s) ("dense"; Ng et al. 1999), where Φ is the task's
+    potential, 0 once the task is solved, and γ is ``discount``: with the learner's own discount no cycle earns.
 
-    A world whose physics diverges is logged, noted in ``divergences``, put back to its start and truncated; the others
-    go on.
+    Without ``render`` the observation holds numbers and the instruction only, without ``language`` no instruction;
+    with ``velocities`` the state holds the joints' too, with ``privileged`` there is also what the simulator knows of
+    the things that the instruction names. ``perturbation`` says what differs from the scene as the task has it, see
+    ``envs.perturbations``.
+
+    A world whose physics diverges, or that makes more contacts than there is memory for, is logged, noted in
+    ``incidents`` and truncated in the last state that was sound; the others go on. ``CapacityError`` if it is all of
+    them.
     """
 
     def __init__(
@@ -65,10 +63,14 @@ class TaskEnv:
         depth: bool = False,
         segmentation: bool = False,
         render: bool = True,
+        language: bool = True,
+        velocities: bool = False,
         privileged: bool = False,
+        stream: Stream = "demonstrate",
         split: Split = "train",
         perturbation: Perturbation | None = None,
         reward: RewardKind = "sparse",
+        discount: float = 0.99,
         profile: RenderProfile = FAST,
         max_episode_steps: int | None = None,
         threads: int | None = None,
@@ -77,14 +79,17 @@ class TaskEnv:
     ) -> None:
         counts = {"num_envs": num_envs, "max_episode_steps": max_episode_steps, "threads": threads}
         counts |= dict(zip(("image height", "image width"), image_size_px, strict=True))
-        _check_settings(counts, reward, split)
+        _check_settings(counts, reward, split, stream, discount)
         self.task = find_task(task) if isinstance(task, str) else task
         self.task_name = self.task.name
         self.num_envs, self.profile = num_envs, profile
         self.split: Split = split
+        self.stream: Stream = stream
+        self.capabilities = frozenset({EXPERT, SNAPSHOTS} | ({DETERMINISTIC} if engine == "cpu" else set()))
         self.max_episode_steps = max_episode_steps or self.task.max_episode_steps
-        self.divergences: list[Divergence] = []
-        self._reward, self._privileged = reward, privileged
+        self.incidents: list[Incident] = []
+        self._own_horizon = max_episode_steps is None
+        self._dense, self._discount, self._language = reward == "dense", discount, language
         self._perturber = Perturber(perturbation or Perturbation(), self.task.props)
         self._scene = Tabletop(arm, self._perturber.props, self._perturber.build)
         images = RenderConfig(
@@ -104,29 +109,19 @@ class TaskEnv:
         self._perturber.bind(self._scene)
         self._controller = _controller(self._scene, arm)
         self._substeps = round(1 / (arm.control_rate_hz * self._scene.model.opt.timestep))
-        self._observer = Observer(self._scene, self.world, images)
+        self._observer = Observer(self._scene, self.world, images, velocities=velocities, privileged=privileged)
         self.embodiment = self._observer.embodiment
-        n, device_ = num_envs, self.device
+        self.privileged_dim = self._count_privileged() if privileged else 0
+        self._instructions = [""] * num_envs
+        self._everywhere = torch.arange(num_envs, device=self.device)
         self._layout: Layout | None = None
-        self._instructions = [""] * n
-        self._seeds = torch.zeros(n, dtype=torch.long, device=device_)
-        self._elapsed = torch.zeros(n, dtype=torch.long, device=device_)
-        self._terminated = torch.zeros(n, dtype=torch.bool, device=device_)
-        self._truncated = torch.zeros(n, dtype=torch.bool, device=device_)
-        self._success = torch.zeros(n, dtype=torch.bool, device=device_)
-        self._potential = torch.zeros(n, device=device_)
-
-    @property
-    def privileged_dim(self) -> int:
-        """Numbers in the privileged state; 0 without."""
-        if not self._privileged:
-            return 0
-        layout = self.task.sample(EpisodeRandom(torch.zeros(1, dtype=torch.long)))
-        return 10 * len(layout.roles) + sum(drawn[0].numel() for drawn in layout.draws.values())
+        self._sensed: Sensed
+        self._pose: ToolPose
+        self._episodes: Episodes
 
     @property
     def layout(self) -> Layout:
-        """What was drawn for the running episodes."""
+        """What was drawn for the running episodes, and what they remember."""
         if self._layout is None:
             raise RuntimeError("call reset before stepping")
         return self._layout
@@ -134,79 +129,200 @@ class TaskEnv:
     @property
     def stages_done(self) -> Bool[Tensor, "n stages"]:
         """Which stages of the running episodes are behind; one column, success, for most tasks."""
-        if self.task.stages == 1:
-            return self._success[:, None].clone()
-        return torch.arange(self.task.stages, device=self.device) < self.layout.draws["stage"][:, None]
+        return torch.arange(self.task.stages, device=self.device) < self.layout.memory["stage"][:, None]
+
+    @property
+    def task_names(self) -> list[str]:
+        """The task that each world is at."""
+        return self.task.names(self.layout)
 
     def sense(self) -> Sensed:
         """The simulator's own state, which no policy may see."""
-        return self._scene.sense(self.world, self.layout)
+        if self._layout is None:
+            raise RuntimeError("call reset before stepping")
+        return self._sensed
 
     def reset(self, seeds: Int[Tensor, " n"] | list[int], mask: Bool[Tensor, " n"] | None = None) -> dict[str, Any]:
-        """Start an episode in every world of ``mask`` (all when None); world i's is drawn from ``seeds[i]``."""
+        """Start an episode in every world of ``mask`` (all when None); world i's is drawn from ``seeds[i]``.
+
+        Only these worlds are drawn and placed. The host waits for the device if ``mask`` lies there.
+        """
         seeds, mask = self._check_reset(seeds, mask)
-        fresh = self._perturber.arrange(self.task.sample(EpisodeRandom(seeds)), seeds)
-        self._layout = fresh if self._layout is None else self._layout.updated(fresh, mask)
-        self._seeds = torch.where(mask, seeds, self._seeds)
-        self._put_to_start(mask)
-        worlds = mask.nonzero()[:, 0].tolist()
-        sentences = self.task.instructions(self._layout, self.split, worlds)
-        sentences = self._perturber.rewrite(sentences, self._seeds[worlds])
-        for world, sentence in zip(worlds, sentences, strict=True):
-            self._instructions[world] = sentence
-        self._elapsed[mask] = 0
-        self._terminated[mask] = self._truncated[mask] = self._success[mask] = False
-        sensed = self.sense()
-        self._potential = torch.where(mask, self.task.potential(sensed, self._layout), self._potential)
-        return self._observe(sensed, mask)
+        worlds = self._to_device(mask.nonzero()[:, 0])
+        self._start(worlds, seeds[worlds])
+        return self._observe(self._to_device(mask))
 
     def step(self, actions: Float[Tensor, "n a"]) -> Transition:
         """One control step; see ``envs.specs.Transition``."""
         return self.step_chunk(torch.as_tensor(actions)[:, None])
 
     def step_chunk(self, actions: Float[Tensor, "n h a"]) -> Transition:
-        """Up to h control steps, then one observation. A world that finishes inside the chunk stops there."""
-        actions = torch.as_tensor(actions, dtype=torch.float32, device=self.device)
+        """Up to h control steps, then one observation. A world that finishes inside the chunk stops there.
+
+        The host waits for the device once, at the end, to learn who ended. ``ValueError`` for actions that are not
+        finite; the worlds they were for have stood still.
+        """
+        actions = torch.as_tensor(actions, dtype=torch.float32, device=self.device).detach()
         self._check_actions(actions)
-        steps = torch.zeros(self.num_envs, dtype=torch.long, device=self.device)
-        reward = torch.zeros(self.num_envs, device=self.device)
-        sensed = self.sense()
+        finite = actions.isfinite().flatten(1).all(1)
+        actions = actions.nan_to_num(0.0, 0.0, 0.0)
+        began, running = self._episodes, self._episodes.running
+        rewards, lost = [], []
         for action in actions.unbind(1):
-            active = ~(self._terminated | self._truncated)
-            if not bool(active.any()):
-                break
-            command = self._controller.targets(action, sensed.joints_rad, self.world.command)
-            diverged = self.world.step(command, self._substeps, active)
-            steps += active
-            self._elapsed += active
-            if bool(diverged.any()):
-                self._cut_short(diverged)
-                active &= ~diverged
-            sensed = self.sense()
-            reward += self._judge(sensed, active)
+            reward, failed = self._step(action, self._episodes.running & finite)
+            rewards.append(reward)
+            lost.append(failed)
+        ended = self._report(running, finite, lost)
+        now, steps = self._episodes, self._episodes.elapsed - began.elapsed
+        per_step = torch.stack(rewards, 1)
         return Transition(
-            self._observe(sensed, steps > 0),
-            reward,
-            self._terminated.clone(),
-            self._truncated.clone(),
-            self._success.clone(),
-            steps,
+            observation=self._observe(steps > 0),
+            reward=per_step.sum(1),
+            rewards=per_step,
+            terminated=now.terminated,
+            truncated=now.truncated,
+            success=now.success,
+            steps=steps,
+            ended=ended,
         )
 
     def expert_action(self) -> Float[Tensor, "n a"]:
-        """What the task's scripted expert would do now."""
-        return self.task.expert(self.sense(), self.layout)
+        """What the task's scripted expert would do now, in the robot's control mode."""
+        sensed = self.sense()
+        move = self.task.expert(sensed, self.layout)
+        return self._controller.translated(move, sensed.joints_rad, self.world.command, self._pose)
+
+    def snapshot(self) -> Snapshot:
+        """Every world and episode as it is now; to the last bit on the cpu engine."""
+        tensors = {f"world.{name}": tensor for name, tensor in self.world.snapshot().items()}
+        tensors |= self._episodes.tensors("episodes") | self.layout.tensors("layout") | self._pose.tensors("pose")
+        return Snapshot({name: tensor.clone() for name, tensor in tensors.items()}, list(self._instructions))
+
+    def restore(self, snapshot: Snapshot) -> dict[str, Any]:
+        """Put every world back to where it was photographed, in an environment made with the same settings.
+
+        ``KeyError`` or ``ValueError`` if it does not fit this one.
+        """
+        if len(snapshot.instructions) != self.num_envs:
+            raise ValueError(f"expected {self.num_envs} photographed worlds, got {len(snapshot.instructions)}")
+        tensors = snapshot.tensors
+        if self._layout is None:
+            self._start(self._everywhere, torch.zeros_like(self._everywhere))
+        self.world.restore({name.removeprefix("world."): each.to(self.device) for name, each in tensors.items()})
+        self._episodes = self._episodes.with_tensors("episodes", tensors)
+        self._layout = self.layout.with_tensors("layout", tensors)
+        self._pose = self._pose.with_tensors("pose", tensors)
+        self._instructions = list(snapshot.instructions)
+        self._sensed = self._scene.sense(self.world, self.layout)
+        return self._observe(torch.ones(self.num_envs, dtype=torch.bool, device=self.device))
 
     def close(self) -> None:
         """Free threads and GL contexts; safe to call twice."""
         self.world.close()
 
+    def _count_privileged(self) -> int:
+        """Numbers in the privileged state."""
+        random = EpisodeRandom(torch.zeros(self.num_envs, dtype=torch.long, device=self.device), self.stream)
+        layout = self.task.begin(self._perturber.arrange(self.task.sample(random), random))
+        return privileged_state(self._scene.sense(self.world, layout), layout).shape[1]
+
+    def _start(self, worlds: Int[Tensor, " k"], seeds: Int[Tensor, " k"]) -> None:
+        """Begin the episodes of ``seeds`` in ``worlds``."""
+        random = EpisodeRandom(seeds, self.stream)
+        layout = self.task.begin(self._perturber.arrange(self.task.sample(random), random))
+        self._scene.arrange(self.world, layout, worlds, self._perturber.start_joints_rad(random))
+        self._perturber.apply(self.world, layout, random, worlds)
+        sensed = self._scene.sense(self.world, layout, worlds)
+        pose = ToolPose(position=sensed.tool_position, rotation=sensed.tool_rotation)
+        potential = self.task.potential(sensed, layout) if self._dense else torch.zeros(len(seeds), device=self.device)
+        episodes = Episodes.fresh(seeds, potential)
+        if self._language:
+            sentences = self._perturber.rewrite(self.task.instructions(layout, self.split), random)
+            for world, sentence in zip(worlds.tolist(), sentences, strict=True):
+                self._instructions[world] = sentence
+        if self._layout is None:
+            self._layout, self._sensed, self._pose, self._episodes = layout, sensed, pose, episodes
+        else:
+            self._layout = self._layout.replaced(worlds, layout)
+            self._sensed = self._sensed.replaced(worlds, sensed)
+            self._pose = self._pose.replaced(worlds, pose)
+            self._episodes = self._episodes.replaced(worlds, episodes)
+
+    def _step(self, action: Float[Tensor, "n a"], active: Bool[Tensor, " n"]) -> tuple[Float[Tensor, " n"], Lost]:
+        """One control step of the ``active`` worlds: their reward, and whom the engine lost."""
+        command, pose = self._controller.targets(action, self._sensed.joints_rad, self.world.command, self._pose)
+        lost = self.world.step(command, self._substeps, active)
+        live = active & ~(lost.diverged | lost.crowded)
+        self._pose = pose.where(live, self._pose)
+        self._sensed = self._scene.sense(self.world, self.layout)
+        self._layout = self.task.advance(self._sensed, self.layout, live)
+        if self.task.rearranges:
+            self._scene.rearrange(self.world, self._layout)
+            self._sensed = self._scene.sense(self.world, self._layout)
+        return self._judge(active, live), lost
+
+    def _judge(self, active: Bool[Tensor, " n"], live: Bool[Tensor, " n"]) -> Float[Tensor, " n"]:
+        """Bring the episodes up to date and return the reward: ``active`` worlds were stepped, ``live`` ones moved."""
+        episodes = self._episodes
+        success = live & self.task.solved(self.layout)
+        elapsed = episodes.elapsed + active
+        late = elapsed >= (self.task.horizon_steps(self.layout) if self._own_horizon else self.max_episode_steps)
+        reward, potential = success.float(), episodes.potential
+        if self._dense:
+            ahead = self.task.potential(self._sensed, self.layout) * ~success
+            reward = reward + (self._discount * ahead - potential) * live
+            potential = torch.where(live, ahead, potential)
+        self._episodes = replace(
+            episodes,
+            elapsed=elapsed,
+            terminated=episodes.terminated | success,
+            truncated=episodes.truncated | (active & ~success & (late | ~live)),
+            success=episodes.success | success,
+            potential=potential,
+        )
+        return reward
+
+    def _report(self, running: Bool[Tensor, " n"], finite: Bool[Tensor, " n"], lost: list[Lost]) -> list[int]:
+        """Say what went wrong since the worlds of ``running`` were; returns which of them have ended."""
+        flags = [
+            running,
+            ~finite,
+            torch.stack([each.diverged for each in lost]).any(0),
+            torch.stack([each.crowded for each in lost]).any(0),
+            running & ~self._episodes.running,
+        ]
+        was_running, bad, diverged, crowded, ended = torch.stack(flags).cpu().numpy()  # waits for the device, here alone
+        if bad.any():
+            raise ValueError(f"actions of worlds {bad.nonzero()[0].tolist()} are not finite")
+        for kind, which in (("diverged", diverged), ("crowded", crowded)):
+            for world in which.nonzero()[0].tolist():
+                seed, step = int(self._episodes.seed[world]), int(self._episodes.elapsed[world])
+                noted = Incident(kind=kind, task=self.task_names[world], seed=seed, step=step)
+                self.incidents.append(noted)
+                logger.warning("episode cut short: %s", noted)
+        if crowded.any():
+            logger.warning("too many contacts: %s", self.world.capacity_needed())
+            if (crowded == was_running).all():
+                raise CapacityError(self.world.capacity_needed())
+        return ended.nonzero()[0].tolist()
+
+    def _observe(self, fresh: Bool[Tensor, " n"]) -> dict[str, Any]:
+        observation = self._observer.observe(self._sensed, self._pose, self.layout, fresh)
+        if self._language:
+            observation[TASK_KEY] = list(self._instructions)
+        if self._perturber.spoils:
+            random = EpisodeRandom(self._episodes.seed, self.stream)
+            observation = self._perturber.observe(observation, random, self._episodes.elapsed)
+        return observation
+
     def _check_reset(
         self, seeds: Int[Tensor, " n"] | list[int], mask: Bool[Tensor, " n"] | None
     ) -> tuple[Int[Tensor, " n"], Bool[Tensor, " n"]]:
-        """Both as tensors on the device, if they fit."""
-        n, device = self.num_envs, self.device
-        seeds = torch.as_tensor(seeds, dtype=torch.long, device=device)
+        """The seeds on the device, the mask where it is, if they fit."""
+        n = self.num_envs
+        if isinstance(seeds, list) and not all(0 <= seed < MOST_SEEDS for seed in seeds):
+            raise ValueError(f"expected seeds in 0 … 2⁶¹ − 1, got {[s for s in seeds if not 0 <= s < MOST_SEEDS]}")
+        seeds = self._to_device(torch.as_tensor(seeds, dtype=torch.long))
         if seeds.shape != (n,):
             raise ValueError(f"expected {n} seeds, one per world, got shape {tuple(seeds.shape)}")
         mask = torch.ones(n, dtype=torch.bool) if mask is None else torch.as_tensor(mask)
@@ -214,80 +330,43 @@ class TaskEnv:
             raise ValueError(f"expected a bool mask of shape ({n},), got {mask.dtype} {tuple(mask.shape)}")
         if self._layout is None and not bool(mask.all()):
             raise RuntimeError("the first reset must start every world")
-        return seeds, mask.to(device)
+        return seeds, mask
 
     def _check_actions(self, actions: Tensor) -> None:
         expected = (self.num_envs, self.embodiment.action_dim)
-        if actions.dim() != 3 or (actions.shape[0], actions.shape[2]) != expected:
+        if actions.dim() != 3 or (actions.shape[0], actions.shape[2]) != expected or not actions.shape[1]:
             raise ValueError(
-                f"expected actions of shape (n={expected[0]}, h, a={expected[1]}), got {tuple(actions.shape)}"
+                f"expected actions of shape (n={expected[0]}, h ≥ 1, a={expected[1]}), got {tuple(actions.shape)}"
             )
         if self._layout is None:
             raise RuntimeError("call reset before stepping")
-        if not bool(actions.isfinite().all()):
-            raise ValueError(
-                f"actions of worlds {(~actions.isfinite()).flatten(1).any(1).nonzero()[:, 0].tolist()} are not finite"
-            )
 
-    def _put_to_start(self, mask: Bool[Tensor, " n"]) -> None:
-        self._scene.arrange(self.world, self.layout, mask, self._perturber.start_joints_rad(self._seeds))
-        self._perturber.apply(self.world, self.layout, self._seeds, mask)
-
-    def _cut_short(self, diverged: Bool[Tensor, " n"]) -> None:
-        """Note the worlds that diverged, put them back to their start and end their episodes."""
-        for world in diverged.nonzero()[:, 0].tolist():
-            noted = Divergence(task=self.task_name, seed=int(self._seeds[world]), step=int(self._elapsed[world]))
-            self.divergences.append(noted)
-            logger.warning("physics diverged, episode cut short: %s", noted)
-        self._put_to_start(diverged)
-        self._truncated |= diverged
-
-    def _judge(self, sensed: Sensed, active: Bool[Tensor, " n"]) -> Float[Tensor, " n"]:
-        """Update the flags of the active worlds and return their reward."""
-        success = self._advance(active & self.task.success(sensed, self.layout))
-        self._success |= success
-        self._terminated |= success
-        self._truncated |= active & ~success & (self._elapsed >= self.max_episode_steps)
-        reward = success.float()
-        if self._reward == "dense":
-            potential = self.task.potential(sensed, self.layout)
-            reward = reward + torch.where(active, potential - self._potential, 0.0)
-            self._potential = torch.where(active, potential, self._potential)
-        return reward
-
-    def _advance(self, done: Bool[Tensor, " n"]) -> Bool[Tensor, " n"]:
-        """Count the stages that are ``done`` just now; with its last one, the task is."""
-        if self.task.stages == 1:
-            return done
-        stage = self.layout.draws["stage"] + done
-        self._layout = self.layout.with_draws(stage=stage)
-        return done & (stage == self.task.stages)
-
-    def _observe(self, sensed: Sensed, fresh: Bool[Tensor, " n"]) -> dict[str, Any]:
-        observation = self._observer.observe(sensed, fresh) | {TASK_KEY: list(self._instructions)}
-        observation = self._perturber.observe(observation, self._seeds, self._elapsed)
-        if self._privileged:
-            observation[ENVIRONMENT_STATE_KEY] = privileged_state(sensed, self.layout)
-        return observation
+    def _to_device(self, tensor: Tensor) -> Tensor:
+        """A tensor of the host on the device, without waiting for it to get there."""
+        if self.device.type == "cuda" and tensor.device.type == "cpu":
+            return tensor.pin_memory().to(self.device, non_blocking=True)
+        return tensor.to(self.device)
 
 
-def _check_settings(counts: dict[str, int | None], reward: str, split: str) -> None:
+MOST_SEEDS = 2**61
+"""Seeds of a stream are 0 … this, less one."""
+
+
+def _check_settings(counts: dict[str, int | None], reward: str, split: str, stream: str, discount: float) -> None:
     for name, count in counts.items():
         if count is not None and count < 1:
             raise ValueError(f"{name} must be at least 1, got {count}")
-    if reward not in ("sparse", "dense"):
-        raise ValueError(f"reward must be 'sparse' or 'dense', got {reward!r}")
-    if split not in ("train", "held_out"):
-        raise ValueError(f"split must be 'train' or 'held_out', got {split!r}")
+    for name, given, known in (
+        ("reward", reward, ("sparse", "dense")),
+        ("split", split, ("train", "held_out")),
+        ("stream", stream, STREAMS),
+    ):
+        if given not in known:
+            raise ValueError(f"{name} must be one of {', '.join(known)}, got {given!r}")
+    if not 0 < discount <= 1:
+        raise ValueError(f"discount must lie in 0 … 1, and not be 0, got {discount}")
 
 
-def _controller(scene: Tabletop, arm: ArmSpec) -> DeltaPoseController:
-    lower, upper = scene.joint_limits_rad.unbind(-1)
-    return DeltaPoseController(
-        scene.chain,
-        lower_rad=lower,
-        upper_rad=upper,
-        home_rad=scene.home_rad,
-        gripper_open_m=arm.opening_m / 2,
-        config=arm.control,
-    )
+def _controller(scene: Tabletop, arm: ArmSpec) -> Controller:
+    servo = PoseServo(scene.chain, arm.servo, limits_rad=scene.joint_limits_rad, home_rad=scene.home_rad)
+    return MODES[arm.control](servo, arm.opening_m / 2)

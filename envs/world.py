@@ -5,8 +5,9 @@ positions in metres, angles in radians, quaternions wxyz, and live in the world 
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import mujoco
 import torch
@@ -59,7 +60,27 @@ class CameraImages:
 
 
 class CapacityError(RuntimeError):
-    """The scene made more contacts or constraints than memory was reserved for; the message names the size needed."""
+    """Every world made more contacts or constraints than memory was reserved for; the message names the size needed."""
+
+
+class Lost(NamedTuple):
+    """Worlds that a step could not do; they keep the state they had before.
+
+    ``diverged``: a state that is not finite, or that the engine gave up on; ``crowded``: more contacts or constraints
+    than there is memory for.
+    """
+
+    diverged: Bool[Tensor, " n"]
+    crowded: Bool[Tensor, " n"]
+
+
+TOUCH_PREFIX = "touch/"
+"""Contact sensors whose names begin like this tell who touches whom, see :attr:`World.touches`."""
+
+
+def touch_sensors(model: mujoco.MjModel) -> list[int]:
+    """The model's contact sensors that :attr:`World.touches` reads, in order."""
+    return [i for i in range(model.nsensor) if model.sensor(i).name.startswith(TOUCH_PREFIX)]
 
 
 class World(ABC):
@@ -67,12 +88,13 @@ class World(ABC):
 
     Every backend is made from ``(model, num_worlds, render, fields)`` and settings of its own; ``fields`` names the
     fields of the model that :meth:`set_field` may change per world, so that memory for them exists beforehand.
-    ``qpos``, ``qvel`` and ``command`` (actuator targets) are snapshots: assigning to them changes nothing.
+    ``qpos``, ``qvel``, ``command`` (actuator targets) and ``touches`` are snapshots: assigning to them changes nothing.
     """
 
     model: mujoco.MjModel
     num_worlds: int
     device: torch.device
+    fields: frozenset[str]
 
     @property
     @abstractmethod
@@ -89,30 +111,49 @@ class World(ABC):
     def command(self) -> Float[Tensor, "n u"]:
         """Actuator targets now in force."""
 
+    @property
     @abstractmethod
-    def step(self, command: Float[Tensor, "n u"], substeps: int, mask: Bool[Tensor, " n"]) -> Bool[Tensor, " n"]:
-        """Hold ``command`` for ``substeps`` timesteps in the worlds of ``mask``; the others stand still.
-
-        Returns which worlds diverged (a state that is not finite, or that the engine gave up on); those keep the
-        state they had before. ``CapacityError`` if contacts or constraints were lost.
-        """
+    def touches(self) -> Bool[Tensor, "n s"]:
+        """Which of the model's :func:`touch_sensors` found a contact in the last physics step; none after :meth:`put`."""
 
     @abstractmethod
-    def reset(self, qpos: Float[Tensor, "n q"], command: Float[Tensor, "n u"], mask: Bool[Tensor, " n"]) -> None:
-        """Put the worlds of ``mask`` at rest in ``qpos``."""
+    def step(self, command: Float[Tensor, "n u"], substeps: int, mask: Bool[Tensor, " n"]) -> Lost:
+        """Hold ``command`` for ``substeps`` timesteps in the worlds of ``mask``; the others stand still."""
+
+    @abstractmethod
+    def put(
+        self,
+        worlds: Int[Tensor, " k"],
+        qpos: Float[Tensor, "k q"],
+        command: Float[Tensor, "k u"],
+        qvel: Float[Tensor, "k v"] | None = None,
+    ) -> None:
+        """Put some worlds into a state, at rest if no ``qvel`` is given."""
 
     @abstractmethod
     def set_field(
-        self, name: str, index: Int[Tensor, " k"] | Sequence[int], values: Tensor, mask: Bool[Tensor, " n"]
+        self, name: str, index: Int[Tensor, " m"] | Sequence[int], values: Tensor, worlds: Int[Tensor, " k"] | None
     ) -> None:
-        """Give the worlds of ``mask`` their own ``model.<name>[index]``; ``values`` is ``(n, k, …)``.
+        """Give some worlds (all when None) their own ``model.<name>[index]``; ``values`` is ``(k, m, …)``.
 
         ``ValueError`` for a field that was not named when the world was made.
         """
 
     @abstractmethod
+    def snapshot(self) -> dict[str, Tensor]:
+        """All worlds' state and fields, ``(n, …)`` each; exact where the engine is."""
+
+    @abstractmethod
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        """Put all worlds back to a :meth:`snapshot`."""
+
+    @abstractmethod
     def render(self, mask: Bool[Tensor, " n"]) -> dict[str, CameraImages]:
         """Images by camera name. Worlds outside ``mask`` keep the image they were last rendered with."""
+
+    @abstractmethod
+    def capacity_needed(self) -> str:
+        """What memory the last step would have needed, and how to reserve it: a sentence for whoever was crowded."""
 
     @abstractmethod
     def close(self) -> None:
@@ -120,8 +161,19 @@ class World(ABC):
 
     def joint_address(self, name: str) -> int:
         """Where a joint's coordinates start in ``qpos``; ``KeyError`` names the joints there are."""
+        return int(self.model.jnt_qposadr[self._joint(name)])
+
+    def velocity_address(self, name: str) -> int:
+        """Where a joint's velocities start in ``qvel``; ``KeyError`` names the joints there are."""
+        return int(self.model.jnt_dofadr[self._joint(name)])
+
+    def _joint(self, name: str) -> int:
         joint = mujoco.mj_name2id(self.model, mujoco.mjtObj.mjOBJ_JOINT, name)
         if joint < 0:
             known = [self.model.joint(i).name for i in range(self.model.njnt)]
             raise KeyError(f"no joint {name!r}; the scene has {known}")
-        return int(self.model.jnt_qposadr[joint])
+        return joint
+
+    def _check_field(self, name: str) -> None:
+        if name not in self.fields:
+            raise ValueError(f"{name} cannot be set per world; the fields named at the start are {sorted(self.fields)}")

@@ -19,15 +19,17 @@ class Capacity:
     """What memory is reserved for, per world.
 
     ``contacts_per_world`` is an average: contacts (and pairs of geoms near enough to be looked at) of all worlds share
-    one store. ``rows_per_world`` of the constraint Jacobian holds for every single world.
+    one store, which has room for ``contacts_shared`` more, so that one crowded world takes nothing from the others.
+    ``rows_per_world`` of the constraint Jacobian holds for every single world.
     """
 
     contacts_per_world: int
     rows_per_world: int
+    contacts_shared: int = 512
 
     def __post_init__(self) -> None:
-        if self.contacts_per_world < 1 or self.rows_per_world < 1:
-            raise ValueError(f"a capacity must be at least 1 contact and 1 row, got {self}")
+        if self.contacts_per_world < 1 or self.rows_per_world < 1 or self.contacts_shared < 0:
+            raise ValueError(f"a capacity must be at least 1 contact and 1 row, and nothing negative; got {self}")
 
     @classmethod
     def of(cls, model: mujoco.MjModel) -> Self:

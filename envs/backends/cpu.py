@@ -5,7 +5,7 @@ import copy
 import logging
 import os
 import weakref
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 import mujoco
@@ -16,7 +16,7 @@ from mujoco import rollout
 from torch import Tensor
 
 from envs.backends.gl import NOTHING, Pictures, Renderer, RenderThread, metres
-from envs.world import CameraImages, RenderConfig, World
+from envs.world import CameraImages, Lost, RenderConfig, World, touch_sensors
 
 _STATE = mujoco.mjtState.mjSTATE_FULLPHYSICS
 logger = logging.getLogger(__name__)
@@ -50,8 +50,11 @@ class CpuWorld(World):
         self._datas = [mujoco.MjData(model) for _ in range(self._threads)]
         self._pool = rollout.Rollout(nthread=self._threads if self._threads > 1 else 0)
         self._state = np.zeros((num_worlds, mujoco.mj_stateSize(model, _STATE)))
+        self._velocity = self._state[:, 1 + model.nq : 1 + model.nq + model.nv]
         self._command = np.zeros((num_worlds, model.nu))
-        self._fields, self._render = frozenset(fields), render
+        self._sensors = np.zeros((num_worlds, model.nsensordata))
+        self._touch_sensors = [int(model.sensor_adr[i]) for i in touch_sensors(model)]
+        self.fields, self._render = frozenset(fields), render
         self._renderers: list[RenderThread] = []
         self._finalizer = weakref.finalize(self, _release, self._renderers, self._pool)
         shape = (num_worlds, len(render.cameras), render.height_px, render.width_px)
@@ -68,48 +71,83 @@ class CpuWorld(World):
 
     @property
     def qvel(self) -> Float[Tensor, "n v"]:
-        start = 1 + self.model.nq
-        return torch.from_numpy(self._state[:, start : start + self.model.nv].astype(np.float32))
+        return torch.from_numpy(self._velocity.astype(np.float32))
 
     @property
     def command(self) -> Float[Tensor, "n u"]:
         return torch.from_numpy(self._command.astype(np.float32))
 
-    def step(self, command: Float[Tensor, "n u"], substeps: int, mask: Bool[Tensor, " n"]) -> Bool[Tensor, " n"]:
+    @property
+    def touches(self) -> Bool[Tensor, "n s"]:
+        return torch.from_numpy(self._sensors[:, self._touch_sensors] > 0)
+
+    def step(self, command: Float[Tensor, "n u"], substeps: int, mask: Bool[Tensor, " n"]) -> Lost:
         self._check_open()
         diverged = torch.zeros(self.num_worlds, dtype=torch.bool)
         active = mask.numpy().nonzero()[0]
         if len(active) == 0:
-            return diverged
-        self._command[active] = command.numpy()[active]
-        control = np.repeat(self._command[active][:, None], substeps, axis=1)
+            return Lost(diverged, torch.zeros_like(diverged))
+        asked = command.numpy()[active].astype(np.float64)
         before = self._state[active]
-        states, _ = self._pool.rollout([self._models[i] for i in active], self._datas, before, control, nstep=substeps)
+        states, sensors = self._pool.rollout(
+            [self._models[i] for i in active],
+            self._datas,
+            before,
+            np.broadcast_to(asked[:, None], (len(active), substeps, asked.shape[1])),
+            nstep=substeps,
+        )
         after = np.asarray(states)[:, -1]
         # MuJoCo gives up on a world that blows up: its clock stops early, its state is the template's.
         late_s = before[:, 0] + substeps * self.model.opt.timestep - after[:, 0]
         sound = (np.abs(late_s) < self.model.opt.timestep / 2) & np.isfinite(after).all(axis=1)
-        self._state[active[sound]] = after[sound]
+        kept = active[sound]
+        self._state[kept], self._command[kept] = after[sound], asked[sound]
+        self._sensors[kept] = np.asarray(sensors)[sound, -1]
         diverged[active[~sound]] = True
-        return diverged
+        return Lost(diverged, torch.zeros_like(diverged))
 
-    def reset(self, qpos: Float[Tensor, "n q"], command: Float[Tensor, "n u"], mask: Bool[Tensor, " n"]) -> None:
+    def put(
+        self,
+        worlds: Int[Tensor, " k"],
+        qpos: Float[Tensor, "k q"],
+        command: Float[Tensor, "k u"],
+        qvel: Float[Tensor, "k v"] | None = None,
+    ) -> None:
         self._check_open()
-        chosen = mask.numpy()
-        self._state[chosen] = 0
-        self._state[chosen, 1 : 1 + self.model.nq] = qpos.numpy()[chosen]
-        self._command[chosen] = command.numpy()[chosen]
+        chosen = worlds.numpy()
+        self._state[chosen] = self._sensors[chosen] = 0
+        self._state[chosen, 1 : 1 + self.model.nq] = qpos.numpy()
+        self._command[chosen] = command.numpy()
+        if qvel is not None:
+            self._velocity[chosen] = qvel.numpy()
 
     def set_field(
-        self, name: str, index: Int[Tensor, " k"] | Sequence[int], values: Tensor, mask: Bool[Tensor, " n"]
+        self, name: str, index: Int[Tensor, " m"] | Sequence[int], values: Tensor, worlds: Int[Tensor, " k"] | None
     ) -> None:
-        if name not in self._fields:
-            raise ValueError(
-                f"{name} cannot be set per world; the fields named at the start are {sorted(self._fields)}"
-            )
-        rows = np.asarray(index)
-        for world in mask.numpy().nonzero()[0]:
-            getattr(self._models[world], name)[rows] = values[world].numpy()
+        self._check_field(name)
+        rows, given = np.asarray(index), values.numpy()
+        chosen = range(self.num_worlds) if worlds is None else worlds.tolist()
+        for world, value in zip(chosen, given, strict=True):
+            getattr(self._models[world], name)[rows] = value
+
+    def snapshot(self) -> dict[str, Tensor]:
+        fields = {
+            f"field.{name}": torch.from_numpy(np.stack([getattr(model, name) for model in self._models]))
+            for name in sorted(self.fields)
+        }
+        numbers = {"state": self._state, "command": self._command, "sensors": self._sensors}
+        return fields | {name: torch.from_numpy(array.copy()) for name, array in numbers.items()}
+
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        self._check_open()
+        for name, array in (("state", self._state), ("command", self._command), ("sensors", self._sensors)):
+            array[:] = tensors[name].numpy()
+        for name in self.fields:
+            for model, value in zip(self._models, tensors[f"field.{name}"].numpy(), strict=True):
+                getattr(model, name)[:] = value
+
+    def capacity_needed(self) -> str:
+        return "this engine reserves no memory beforehand"
 
     def render(self, mask: Bool[Tensor, " n"]) -> dict[str, CameraImages]:
         self._check_open()

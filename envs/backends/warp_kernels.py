@@ -12,11 +12,11 @@ import warp as wp
 STATE_LIMIT = wp.constant(1.0e10)
 """A coordinate, velocity or acceleration beyond this counts as divergence, as in C MuJoCo."""
 
-NEED_ROWS, NEED_CONTACTS, NEED_FLAGS = range(3)
-"""Places in ``need``: most rows in a world, most contacts or candidate pairs in all, flags of what was lost."""
-_ROWS, _CONTACTS, _FLAGS = wp.constant(NEED_ROWS), wp.constant(NEED_CONTACTS), wp.constant(NEED_FLAGS)
+NEED_ROWS, NEED_CONTACTS = range(2)
+"""Places in ``need``: most rows in a world, most contacts or candidate pairs in all."""
+_ROWS, _CONTACTS = wp.constant(NEED_ROWS), wp.constant(NEED_CONTACTS)
 
-LOSSES = ~(1 << 8)
+LOSSES = wp.constant(~(1 << 8))
 """Flags of ``mujoco_warp.Data.overflow`` that mean lost contacts or rows: all but the one that says that the depth of a
 penetration was found with fewer facets than asked for."""
 
@@ -83,28 +83,63 @@ def measure(
     nacon: wp.array[int],
     overflow: wp.array[int],
     need: wp.array[int],
+    crowded: wp.array[wp.bool],
 ) -> None:
-    """Keep the largest counts seen so far; the engine counts on beyond its limits."""
+    """Keep the largest counts seen so far (the engine counts on beyond its limits), and note who lost something."""
     world = wp.tid()
     wp.atomic_max(need, _ROWS, nefc[world])
     if world == 0:
         wp.atomic_max(need, _CONTACTS, wp.max(ncollision[0], nacon[0]))
-    if overflow[world] != 0:
-        wp.atomic_or(need, _FLAGS, overflow[world])
+    if (overflow[world] & LOSSES) != 0:
+        crowded[world] = True
 
 
 @wp.kernel
 def choose_kept(
     active: wp.array[wp.bool],
     diverged: wp.array[wp.bool],
-    need: wp.array[int],
-    loss: int,
+    crowded: wp.array[wp.bool],
     kept: wp.array[wp.bool],
 ) -> None:
-    """Which worlds keep the state from before the step; all of them if a flag of ``loss`` is up."""
+    """Which worlds keep the state from before the step."""
     world = wp.tid()
-    lost = (need[_FLAGS] & loss) != 0
-    kept[world] = lost or diverged[world] or not active[world]
+    kept[world] = diverged[world] or crowded[world] or not active[world]
+
+
+@wp.kernel
+def find_touches(
+    nacon: wp.array[int],
+    distance: wp.array[float],
+    margin: wp.array[float],
+    geoms: wp.array[wp.vec2i],
+    worlds: wp.array[int],
+    ones: wp.array2d[int],
+    others: wp.array2d[int],
+    touches: wp.array2d[int],
+) -> None:
+    """Set a bit of ``touches`` for each sensor that a contact is between; a thread per contact.
+
+    ``ones`` and ``others`` are, by geom, the bits of the sensors that have it on their one and on their other side.
+    """
+    i = wp.tid()
+    if i >= nacon[0]:
+        return
+    if distance[i] >= margin[i]:
+        return
+    a = geoms[i][0]
+    b = geoms[i][1]
+    for word in range(ones.shape[1]):
+        found = (ones[a, word] & others[b, word]) | (ones[b, word] & others[a, word])
+        if found != 0:
+            wp.atomic_or(touches, worlds[i], word, found)
+
+
+@wp.kernel
+def renew(kept: wp.array[wp.bool], fresh: wp.array2d[int], current: wp.array2d[int]) -> None:
+    """``current`` becomes ``fresh`` where not kept; a thread per world and word."""
+    world, i = wp.tid()
+    if not kept[world]:
+        current[world, i] = fresh[world, i]
 
 
 @wp.kernel

@@ -1,5 +1,7 @@
 """The arrays of n worlds on one device, and the launches that step them."""
 
+import copy
+
 import mujoco
 import mujoco_warp as mjw
 import numpy as np
@@ -9,20 +11,22 @@ from torch import Tensor
 
 from envs.backends import warp_kernels as kernels
 from envs.backends.capacity import Capacity
+from envs.world import touch_sensors
 
 
 class Simulation:
     """Model and data of MuJoCo Warp with what a control step needs beside them; make it on the current Warp device.
 
     ``qpos``, ``qvel``, ``act``, ``time_s`` and ``ctrl`` share memory with the engine, as do the inputs of
-    :meth:`control_step`, ``target`` and ``active``, and its results, ``diverged`` and ``need``. None of them may be
-    replaced, since recorded graphs hold their addresses.
+    :meth:`control_step`, ``target`` and ``active``, and its results, ``diverged``, ``crowded``, ``need`` and the bits of
+    ``touch_words``. None of them may be replaced, since recorded graphs hold their addresses.
     """
 
     def __init__(self, model: mujoco.MjModel, num_worlds: int, fields: frozenset[str], capacity: Capacity) -> None:
-        self.model = mjw.put_model(model, batch_sizes=dict.fromkeys(fields, num_worlds))
-        self.model.opt.warn_overflow = False  # an exception says it
-        self.data = mjw.make_data(model, num_worlds, nconmax=capacity.contacts_per_world, njmax=capacity.rows_per_world)
+        self.model = mjw.put_model(_without_sensors(model), batch_sizes=dict.fromkeys(fields, num_worlds))
+        self.model.opt.warn_overflow = False  # the flags say it
+        room = capacity.contacts_per_world * num_worlds + capacity.contacts_shared
+        self.data = mjw.make_data(model, num_worlds, naconmax=room, njmax=capacity.rows_per_world)
         data = self.data
         self.qpos, self.qvel, self.act = (wp.to_torch(a) for a in (data.qpos, data.qvel, data.act))
         self.time_s, self.ctrl = wp.to_torch(data.time), wp.to_torch(data.ctrl)
@@ -30,10 +34,15 @@ class Simulation:
         self._saved = [wp.clone(array) for array in self._state]
         self._home = wp.clone(data.qpos)
         self._target = wp.zeros_like(data.ctrl)
-        self._active, self._diverged, self._kept = (wp.zeros(num_worlds, dtype=wp.bool) for _ in range(3))
-        self._need = wp.zeros(3, dtype=int)
+        flags = [wp.zeros(num_worlds, dtype=wp.bool) for _ in range(4)]
+        self._active, self._diverged, self._crowded, self._kept = flags
+        self._need = wp.zeros(2, dtype=int)
         self.target, self.active = wp.to_torch(self._target), wp.to_torch(self._active)
-        self.diverged, self.need = wp.to_torch(self._diverged), wp.to_torch(self._need)
+        self.diverged, self.crowded, self.need = (wp.to_torch(a) for a in (self._diverged, self._crowded, self._need))
+        self._ones, self._others = (wp.array(bits, dtype=int) for bits in touch_bits(model))
+        words = (num_worlds, self._ones.shape[1])
+        self._touches, self._fresh_touches = wp.zeros(words, dtype=int), wp.zeros(words, dtype=int)
+        self.touch_words = wp.to_torch(self._touches)
         static = model.body_weldid[model.geom_bodyid] == 0
         static &= model.body_mocapid[model.body_rootid[model.geom_bodyid]] < 0
         self._static_geoms = wp.array(np.flatnonzero(static), dtype=int)
@@ -41,11 +50,12 @@ class Simulation:
     def control_step(self, substeps: int) -> None:
         """Hold ``target`` for ``substeps`` timesteps in the ``active`` worlds.
 
-        Those that are not active or ``diverged`` end in the state they began with, and all of them do if contacts or
-        rows were lost; ``need`` then says how many there were.
+        Those that are not active, that ``diverged`` or that were ``crowded`` (contacts or rows were lost; ``need`` says
+        how many there were) end in the state they began with.
         """
         data = self.data
-        for buffer in (self._need, self._diverged, data.overflow, data.qacc, data.qacc_warmstart):
+        cleared = (self._need, self._diverged, self._crowded, self._fresh_touches)
+        for buffer in (*cleared, data.overflow, data.qacc, data.qacc_warmstart):
             buffer.zero_()
         for saved, current in zip(self._saved, self._state, strict=True):
             wp.copy(saved, current)
@@ -55,9 +65,12 @@ class Simulation:
             mjw.step(self.model, data)
             self._contain(remember=False)
             counts = [data.nefc, data.ncollision, data.nacon, data.overflow]
-            wp.launch(kernels.measure, data.nworld, [*counts, self._need])
-        choice = [self._active, self._diverged, self._need, kernels.LOSSES]
-        wp.launch(kernels.choose_kept, data.nworld, [*choice, self._kept])
+            wp.launch(kernels.measure, data.nworld, [*counts, self._need, self._crowded])
+        contact = data.contact
+        where = [data.nacon, contact.dist, contact.includemargin, contact.geom, contact.worldid]
+        wp.launch(kernels.find_touches, data.naconmax, [*where, self._ones, self._others, self._fresh_touches])
+        wp.launch(kernels.choose_kept, data.nworld, [self._active, self._diverged, self._crowded, self._kept])
+        wp.launch(kernels.renew, self._touches.shape, [self._kept, self._fresh_touches, self._touches])
         for saved, current in zip(self._saved, self._state, strict=True):
             wp.launch(kernels.restore, current.shape, [self._kept, saved, current])
 
@@ -78,3 +91,37 @@ class Simulation:
         data = self.data
         state = [data.qpos, data.qvel, data.qacc, self._home, data.act, data.qacc_warmstart]
         wp.launch(kernels.contain, data.nworld, [*state, remember, self._diverged])
+
+
+def touch_bits(model: mujoco.MjModel) -> tuple[np.ndarray, np.ndarray]:
+    """By geom, the bits of the touch sensors that have it on their one and on their other side: int32 ``(g, words)``."""
+    sensors = touch_sensors(model)
+    ones, others = (np.zeros((model.ngeom, 32 * max(1, -(-len(sensors) // 32))), bool) for _ in range(2))
+    for bit, sensor in enumerate(sensors):
+        ones[_geoms(model, model.sensor_objtype[sensor], model.sensor_objid[sensor]), bit] = True
+        others[_geoms(model, model.sensor_reftype[sensor], model.sensor_refid[sensor]), bit] = True
+    return _packed(ones), _packed(others)
+
+
+def _packed(bits: np.ndarray) -> np.ndarray:
+    return np.packbits(bits, axis=1, bitorder="little").view(np.int32)
+
+
+def _geoms(model: mujoco.MjModel, kind: int, body: int) -> np.ndarray:
+    """The geoms of a body, or of it and all below it."""
+    if kind == mujoco.mjtObj.mjOBJ_BODY:
+        return np.flatnonzero(model.geom_bodyid == body)
+    if kind != mujoco.mjtObj.mjOBJ_XBODY:
+        raise ValueError(f"a touch sensor is between bodies or their subtrees, got object type {kind}")
+    below = np.zeros(model.nbody, bool)
+    below[body] = True
+    for child in range(body + 1, model.nbody):
+        below[child] = below[model.body_parentid[child]]
+    return np.flatnonzero(below[model.geom_bodyid])
+
+
+def _without_sensors(model: mujoco.MjModel) -> mujoco.MjModel:
+    """A copy whose sensors are not evaluated: each would go over all contacts of all worlds at every step."""
+    silent = copy.copy(model)
+    silent.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_SENSOR
+    return silent

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import mujoco
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from envs.perturbations.effect import Effect, Role, draw, geoms_of, slots_of, subtree
@@ -63,7 +63,7 @@ class Bodies(Effect):
         position[..., 2] = torch.where(factors == 1, height, grown)
         return replace(layout, position=position, scale=factors)
 
-    def apply(self, world: World, layout: Layout, random: EpisodeRandom, mask: Bool[Tensor, " n"]) -> None:
+    def apply(self, world: World, layout: Layout, random: EpisodeRandom, worlds: Int[Tensor, " k"]) -> None:
         length = layout.scale
         mass = length**3
         if self._mass is not None:
@@ -71,22 +71,22 @@ class Bodies(Effect):
         inertia = mass * length**2
         if "geom_size" in self.fields:
             for name in ("geom_size", "geom_pos", "geom_rbound", "geom_aabb"):
-                self._scale(world, name, self._geoms, length[:, self._geom_slots], mask)
-            self._scale(world, "body_ipos", self._bodies, length[:, self._slots], mask)
+                self._scale(world, name, self._geoms, length[:, self._geom_slots], worlds)
+            self._scale(world, "body_ipos", self._bodies, length[:, self._slots], worlds)
         if not self._bodies:
             return
-        self._scale(world, "body_mass", self._bodies, mass[:, self._slots], mask)
-        self._scale(world, "body_inertia", self._bodies, inertia[:, self._slots], mask)
+        self._scale(world, "body_mass", self._bodies, mass[:, self._slots], worlds)
+        self._scale(world, "body_inertia", self._bodies, inertia[:, self._slots], worlds)
         of_body = torch.stack((1 / mass, 1 / inertia), -1)[:, self._slots]
-        self._scale(world, "body_invweight0", self._bodies, of_body, mask)
+        self._scale(world, "body_invweight0", self._bodies, of_body, worlds)
         if self._dofs:
             of_dof = torch.where(self._turning, 1 / inertia[:, self._dof_slots], 1 / mass[:, self._dof_slots])
-            self._scale(world, "dof_invweight0", self._dofs, of_dof, mask)
-            self._scale(world, "dof_M0", self._dofs, 1 / of_dof, mask)
+            self._scale(world, "dof_invweight0", self._dofs, of_dof, worlds)
+            self._scale(world, "dof_M0", self._dofs, 1 / of_dof, worlds)
         built = self._built["body_subtreemass"]
         gained = (mass[:, self._slots] - 1) * self._built["body_mass"][self._bodies]
         totals = torch.cat((built[0] + gained.sum(-1, keepdim=True), built[self._bodies] + gained), -1)
-        world.set_field("body_subtreemass", [0, *self._bodies], totals, mask)
+        world.set_field("body_subtreemass", [0, *self._bodies], totals, worlds)
 
     def _scales(self, layout: Layout, random: EpisodeRandom) -> Float[Tensor, "n k"]:
         """How large things are: one factor for all objects of a world, one for all its receivers."""
@@ -96,12 +96,12 @@ class Bodies(Effect):
         return scale
 
     def _scale(
-        self, world: World, name: str, index: list[int], factors: Float[Tensor, "n k ..."], mask: Bool[Tensor, " n"]
+        self, world: World, name: str, index: list[int], factors: Float[Tensor, "n k ..."], worlds: Int[Tensor, " k"]
     ) -> None:
         """The field as built times ``factors``, which may lack its last axis."""
         built = self._built[name][index]
         world.set_field(
-            name, index, built * factors.reshape(*factors.shape, *(1,) * (built.dim() + 1 - factors.dim())), mask
+            name, index, built * factors.reshape(*factors.shape, *(1,) * (built.dim() + 1 - factors.dim())), worlds
         )
 
 
@@ -121,10 +121,10 @@ class Friction(Effect):
         self._geoms = [model.geom(TABLE_TOP).id, *geoms_of(model, [*fingers, *bodies])]
         self._built = _read(model, "geom_friction", scene.home_rad.device)[self._geoms]
 
-    def apply(self, world: World, layout: Layout, random: EpisodeRandom, mask: Bool[Tensor, " n"]) -> None:
+    def apply(self, world: World, layout: Layout, random: EpisodeRandom, worlds: Int[Tensor, " k"]) -> None:
         values = self._built.repeat(len(random), 1, 1)
         values[..., 0] *= draw(random, "friction", self._config.factor)
-        world.set_field("geom_friction", self._geoms, values, mask)
+        world.set_field("geom_friction", self._geoms, values, worlds)
 
 
 def _may_grow(prop: Prop) -> bool:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 import mujoco
-from jaxtyping import Bool, Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from envs.props.base import Prop
@@ -36,8 +36,8 @@ class Effect:
         """Change where things stand."""
         return layout
 
-    def apply(self, world: World, layout: Layout, random: EpisodeRandom, mask: Bool[Tensor, " n"]) -> None:
-        """Set fields of the worlds of ``mask``, after the scene has been arranged."""
+    def apply(self, world: World, layout: Layout, random: EpisodeRandom, worlds: Int[Tensor, " k"]) -> None:
+        """Set fields of ``worlds``, after the scene has been arranged; ``layout`` and ``random`` have a row for each."""
 
 
 def slots_of(role: Role, props: Sequence[Prop]) -> list[int]:

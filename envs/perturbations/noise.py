@@ -25,10 +25,10 @@ class Spoiler:
         self._config = config
 
     def spoil(
-        self, images: UInt8[Tensor, "n h w 3"], camera: str, seeds: Int[Tensor, " n"], steps: Int[Tensor, " n"]
+        self, images: UInt8[Tensor, "n h w 3"], camera: str, random: EpisodeRandom, steps: Int[Tensor, " n"]
     ) -> UInt8[Tensor, "n h w 3"]:
-        """What the camera delivers instead, ``steps`` control steps into the episodes of ``seeds``."""
-        episode = EpisodeRandom(seeds).fork("perturb/noise")
+        """What the camera delivers instead, ``steps`` control steps into the episodes of ``random``."""
+        episode = random.fork("perturb/noise")
         kind = episode.integers("kind", 1, len(self._config.kinds))[:, 0]
         severity = episode.uniform("severity", 1, *self._config.severity)[:, 0]
         spoilt = images.clone()
@@ -36,7 +36,7 @@ class Spoiler:
             worlds = (kind == i).nonzero()[:, 0]
             if not len(worlds):
                 continue
-            moment = EpisodeRandom(seeds[worlds] ^ (steps[worlds] << 40)).fork(f"perturb/{camera}")
+            moment = random.take(worlds).at(steps[worlds]).fork(f"perturb/{camera}")
             clean = images[worlds].permute(0, 3, 1, 2).float() / 255
             made = _KINDS[name](clean, severity[worlds], moment).clamp(0, 1)
             spoilt[worlds] = (255 * made).round().to(torch.uint8).permute(0, 2, 3, 1)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import mujoco
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from envs.perturbations.bodies import Bodies, Friction
@@ -46,6 +46,11 @@ class Perturber:
         language = self.perturbation.language
         return not (self._effects or self._posture or self._spoiler or language)
 
+    @property
+    def spoils(self) -> bool:
+        """Does :meth:`observe` change anything?"""
+        return self._spoiler is not None
+
     def build(self, spec: mujoco.MjSpec) -> None:
         """Add to the scene what must exist beforehand."""
         for effect in self._effects:
@@ -57,38 +62,38 @@ class Perturber:
         for effect in self._effects:
             effect.bind(scene)
 
-    def arrange(self, layout: Layout, seeds: Int[Tensor, " n"]) -> Layout:
+    def arrange(self, layout: Layout, random: EpisodeRandom) -> Layout:
         """Where things stand instead; ``layout`` is what the task drew."""
         for effect in self._effects:
-            layout = effect.arrange(layout, _random(seeds))
+            layout = effect.arrange(layout, random.fork("perturb"))
         return layout
 
-    def start_joints_rad(self, seeds: Int[Tensor, " n"]) -> Float[Tensor, "n j"] | None:
+    def start_joints_rad(self, random: EpisodeRandom) -> Float[Tensor, "n j"] | None:
         """Where the arm starts; None for at home."""
-        return None if self._posture is None else self._posture.joints_rad(self._scene, _random(seeds))
+        return None if self._posture is None else self._posture.joints_rad(self._scene, random.fork("perturb"))
 
-    def apply(self, world: World, layout: Layout, seeds: Int[Tensor, " n"], mask: Bool[Tensor, " n"]) -> None:
-        """Set the fields of the worlds of ``mask``, after the scene has been arranged."""
+    def apply(self, world: World, layout: Layout, random: EpisodeRandom, worlds: Int[Tensor, " k"]) -> None:
+        """Set the fields of ``worlds``, after the scene has been arranged."""
         for effect in self._effects:
-            effect.apply(world, layout, _random(seeds), mask)
+            effect.apply(world, layout, random.fork("perturb"), worlds)
 
-    def rewrite(self, sentences: Sequence[str], seeds: Int[Tensor, " m"]) -> list[str]:
-        """The instructions of the episodes of ``seeds`` in other words."""
+    def rewrite(self, sentences: Sequence[str], random: EpisodeRandom) -> list[str]:
+        """The instructions of the episodes of ``random`` in other words."""
         config = self.perturbation.language
         if config is None:
             return list(sentences)
-        draws = _random(seeds).uniform("language", 3).tolist()
+        draws = random.fork("perturb").uniform("language", 3).tolist()
         return [rewrite(sentence, config, (a, b, c)) for sentence, (a, b, c) in zip(sentences, draws, strict=True)]
 
     def observe(
-        self, observation: dict[str, Any], seeds: Int[Tensor, " n"], steps: Int[Tensor, " n"]
+        self, observation: dict[str, Any], random: EpisodeRandom, steps: Int[Tensor, " n"]
     ) -> dict[str, Any]:
-        """The observation as the sensors deliver it, ``steps`` control steps into the episodes of ``seeds``."""
+        """The observation as the sensors deliver it, ``steps`` control steps into the episodes of ``random``."""
         if self._spoiler is None:
             return observation
         prefix = image_key("")
         spoilt = {
-            key: self._spoiler.spoil(value, key, seeds, steps)
+            key: self._spoiler.spoil(value, key, random, steps)
             for key, value in observation.items()
             if key.startswith(prefix)
         }
@@ -120,7 +125,3 @@ def _effects(given: Perturbation, props: Sequence[Prop]) -> list[Effect]:
     if given.camera:
         effects.append(Camera(given.camera))
     return effects
-
-
-def _random(seeds: Int[Tensor, " n"]) -> EpisodeRandom:
-    return EpisodeRandom(seeds).fork("perturb")

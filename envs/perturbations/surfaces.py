@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import mujoco
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from envs.perturbations.colour import contrasting, hsv_from_rgb, rgb_from_hsv
@@ -85,14 +85,14 @@ class Looks(Effect):
         self._centre = torch.tensor(model.geom_pos[on].reshape(-1, 3), dtype=torch.float32, device=device)
         self._frames = torch.tensor(model.geom_quat[on].reshape(-1, 4), dtype=torch.float32, device=device)
 
-    def apply(self, world: World, layout: Layout, random: EpisodeRandom, mask: Bool[Tensor, " n"]) -> None:
+    def apply(self, world: World, layout: Layout, random: EpisodeRandom, worlds: Int[Tensor, " k"]) -> None:
         rgb = self._palette[layout.colour[:, self._geom_slots]]
         if self._shade is not None:
             rgb = _shaded(rgb, self._geom_slots, self._shade, random.fork(self._role))
-            world.set_field("geom_rgba", self._geoms, _opaque(rgb), mask)
+            world.set_field("geom_rgba", self._geoms, _opaque(rgb), worlds)
         if self._bands is not None and self._band_geoms:
             scale = layout.scale[:, self._band_slots, None]
-            self._apply_bands(world, rgb, scale, self._bands, random, mask)
+            self._apply_bands(world, rgb, scale, self._bands, random, worlds)
 
     def _apply_bands(
         self,
@@ -101,13 +101,13 @@ class Looks(Effect):
         scale: Float[Tensor, "n b 1"],
         bands: Bands,
         random: EpisodeRandom,
-        mask: Bool[Tensor, " n"],
+        worlds: Int[Tensor, " k"],
     ) -> None:
         """Width and place along its axis are drawn for each axis of each thing, so that its parts match."""
         n = len(random)
         contrast = draw(random, f"{self._role}_contrast", bands.contrast)
         second = contrasting(rgb, contrast)[:, self._band_of]
-        world.set_field("geom_rgba", self._band_geoms, _opaque(second), mask)
+        world.set_field("geom_rgba", self._band_geoms, _opaque(second), worlds)
         k = 3 * (max(self._band_slots) + 1)
         per_thing = 3 * torch.tensor(self._band_slots, device=rgb.device) + self._band_axis
         width = draw(random, f"{self._role}_width", bands.width, k)[:, per_thing]
@@ -120,8 +120,8 @@ class Looks(Effect):
         size = torch.where(self._is_box[:, None], box, ring)
         shift = torch.where(self._is_box, offset, 0.0)[..., None] * along * self._half
         shift = (matrix_from_quat(self._frames) @ shift[..., None]).squeeze(-1)
-        world.set_field("geom_size", self._band_geoms, size, mask)
-        world.set_field("geom_pos", self._band_geoms, (self._centre + shift) * scale, mask)
+        world.set_field("geom_size", self._band_geoms, size, worlds)
+        world.set_field("geom_pos", self._band_geoms, (self._centre + shift) * scale, worlds)
 
 
 class Ground(Effect):
@@ -164,19 +164,19 @@ class Ground(Effect):
         self._material_ids = [model.material(name).id for name in self._materials]
         self._rgb = torch.tensor(model.geom(self._surface).rgba[:3], dtype=torch.float32, device=device)
 
-    def apply(self, world: World, layout: Layout, random: EpisodeRandom, mask: Bool[Tensor, " n"]) -> None:
+    def apply(self, world: World, layout: Layout, random: EpisodeRandom, worlds: Int[Tensor, " k"]) -> None:
         n = len(random)
         if self._paint is not None:
             other = draw(random, f"{self._surface}_colour", self._paint.rgb, 3)
             amount = draw(random, f"{self._surface}_amount", self._paint.amount)
             rgba = _opaque(self._rgb + amount * (other - self._rgb))[:, None]
-            world.set_field("geom_rgba", self._geoms, rgba.expand(n, len(self._geoms), 4), mask)
+            world.set_field("geom_rgba", self._geoms, rgba.expand(n, len(self._geoms), 4), worlds)
             if self._texture is not None:
-                world.set_field("mat_rgba", self._material_ids, rgba.expand(n, len(self._material_ids), 4), mask)
+                world.set_field("mat_rgba", self._material_ids, rgba.expand(n, len(self._material_ids), 4), worlds)
         if self._texture is not None:
             choice = random.integers(f"{self._surface}_texture", 1, len(self._material_ids))
             materials = torch.tensor(self._material_ids, dtype=torch.int32, device=random.device)
-            world.set_field("geom_matid", self._geoms[-1:], materials[choice], mask)
+            world.set_field("geom_matid", self._geoms[-1:], materials[choice], worlds)
 
 
 _REPEAT = {TABLE: [8.0, 8.0], FLOOR: [4.0, 4.0]}

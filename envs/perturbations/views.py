@@ -2,7 +2,7 @@
 
 import mujoco
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from envs.perturbations.effect import Effect, draw
@@ -30,7 +30,7 @@ class Camera(Effect):
         self._right, _, backward = matrix_from_quat(self._quat).unbind(-1)
         self._target = self._position - self._position[2] / backward[2] * backward
 
-    def apply(self, world: World, layout: Layout, random: EpisodeRandom, mask: Bool[Tensor, " n"]) -> None:
+    def apply(self, world: World, layout: Layout, random: EpisodeRandom, worlds: Int[Tensor, " k"]) -> None:
         match self._config:
             case CameraJitter(translation_m=reach, rotation_rad=turn):
                 position = self._position + draw(random, "camera_position", (-reach, reach), 3)
@@ -51,8 +51,8 @@ class Camera(Effect):
                 known = torch.tensor(views, dtype=torch.float32, device=random.device)
                 azimuth = known[random.integers("camera_view", 1, len(views))[:, 0]]
                 position, quat = self._around(azimuth, 0 * azimuth, 1 + 0 * azimuth, 0 * azimuth)
-        world.set_field("cam_pos", [self._id], position[:, None], mask)
-        world.set_field("cam_quat", [self._id], quat[:, None], mask)
+        world.set_field("cam_pos", [self._id], position[:, None], worlds)
+        world.set_field("cam_quat", [self._id], quat[:, None], worlds)
 
     def _around(
         self,
@@ -82,7 +82,7 @@ class Lamp(Effect):
         self._diffuse = torch.tensor(model.light_diffuse[self._id], dtype=torch.float32, device=device)
         self._direction = torch.tensor(model.light_dir[self._id], dtype=torch.float32, device=device)
 
-    def apply(self, world: World, layout: Layout, random: EpisodeRandom, mask: Bool[Tensor, " n"]) -> None:
+    def apply(self, world: World, layout: Layout, random: EpisodeRandom, worlds: Int[Tensor, " k"]) -> None:
         match self._config:
             case LampColour(rgb=span):
                 diffuse = draw(random, "lamp_rgb", span, 3)
@@ -91,8 +91,8 @@ class Lamp(Effect):
                 tilt, heading = draw(random, "lamp_tilt", config.tilt_rad), draw(random, "lamp_heading", (0.0, 6.2832))
                 axis = torch.cat((heading.cos(), heading.sin(), torch.zeros_like(heading)), -1)
                 turned = matrix_from_quat(_about(axis, tilt[:, 0])) @ self._direction
-                world.set_field("light_dir", [self._id], turned[:, None], mask)
-        world.set_field("light_diffuse", [self._id], diffuse[:, None], mask)
+                world.set_field("light_dir", [self._id], turned[:, None], worlds)
+        world.set_field("light_diffuse", [self._id], diffuse[:, None], worlds)
 
 
 def _sign(random: EpisodeRandom, name: str, k: int = 1) -> Float[Tensor, "n k"]:

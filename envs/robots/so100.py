@@ -9,7 +9,7 @@ Five joints cannot tilt the tool sideways, out of the arm's plane: such a comman
 position allows.
 """
 
-from envs.control import DeltaPoseConfig
+from envs.control.servo import ServoConfig
 from envs.robots.arm import ArmSpec
 
 SO100 = ArmSpec(
@@ -22,5 +22,5 @@ SO100 = ArmSpec(
     home_rad=(0.0, 0.1775, 1.6603, 1.3038, 0.0),
     opening_m=0.08,
     base_m=(0.12, 0.0, 0.0),
-    control=DeltaPoseConfig(damping=0.02, posture_gain=0.0, rotation_weight=0.2),
+    servo=ServoConfig(damping=0.02, posture_gain=0.0, leash_turn_rad=0.0, rotation_weight=0.2),
 )

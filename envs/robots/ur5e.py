@@ -1,6 +1,6 @@
 """A Universal Robots UR5e built from primitive geoms, with a parallel gripper of 85 mm stroke."""
 
-from envs.control import DeltaPoseConfig
+from envs.control.servo import ServoConfig
 from envs.robots.arm import ArmSpec
 
 UR5E = ArmSpec(
@@ -13,5 +13,5 @@ UR5E = ArmSpec(
     home_rad=(-0.2635, -1.5150, 1.8473, -1.9031, -1.5708, -0.2635),
     opening_m=0.085,
     # Six joints have no spare freedom: a pull towards home could only drag the tool along.
-    control=DeltaPoseConfig(posture_gain=0.0),
+    servo=ServoConfig(posture_gain=0.0),
 )

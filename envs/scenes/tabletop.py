@@ -6,38 +6,64 @@ from pathlib import Path
 
 import mujoco
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from envs.batch import Batch
 from envs.kinematics import SerialChain
 from envs.props.base import Prop
 from envs.props.colours import COLOURS
 from envs.robots.arm import ArmSpec
 from envs.scenes.layout import Layout
-from envs.world import World
+from envs.world import TOUCH_PREFIX, World
 
 FRONT_CAMERA, LAMP = "front", "lamp"
 TABLE, TABLE_TOP, FLOOR = "table", "table_top", "floor"
 """What is seen of the table, what things stand on, and what is around it."""
+STILL_M_S, STILL_RAD_S = 0.02, 0.3
+"""What is slower is at rest."""
 _PARKED_M = (-20.0, 0.0, 1.0)
 _PARKED_SPACING_M = 0.3
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sensed:
-    """What the simulator knows after a step; metres, radians, world frame, quaternions wxyz.
+class Sensed(Batch):
+    """What the simulator knows after a step; metres, radians, seconds, world frame, quaternions wxyz.
 
     ``gap`` is the distance between the fingers, ``joints_rad`` the arm's angles. ``position`` and ``quat`` are the
-    things' by slot, ``opening`` is where the moving part of a jointed one is (0 for others).
+    things' by slot, ``opening`` is where the moving part of a jointed one is (0 for others). ``speed_m_s`` is how fast
+    things that can be carried move, ``spin_rad_s`` how fast they turn, ``opening_speed`` how fast moving parts do.
+    ``touched`` says whether any of the robot touches a thing (or its moving part), its left finger, and its right one.
     """
 
     tool_position: Float[Tensor, "n 3"]
     tool_rotation: Float[Tensor, "n 3 3"]
     gap: Float[Tensor, " n"]
     joints_rad: Float[Tensor, "n j"]
+    joints_rad_s: Float[Tensor, "n j"]
     position: Float[Tensor, "n k 3"]
     quat: Float[Tensor, "n k 4"]
     opening: Float[Tensor, "n k"]
+    speed_m_s: Float[Tensor, "n k"]
+    spin_rad_s: Float[Tensor, "n k"]
+    opening_speed: Float[Tensor, "n k"]
+    touched: Bool[Tensor, "n k 3"]
+
+    @property
+    def held(self) -> Bool[Tensor, "n k"]:
+        """Which things are between the fingers, touching both."""
+        return self.touched[..., 1:].all(-1)
+
+    @property
+    def let_go(self) -> Bool[Tensor, "n k"]:
+        """Which things the robot does not touch."""
+        return ~self.touched[..., 0]
+
+    @property
+    def at_rest(self) -> Bool[Tensor, "n k"]:
+        """Which things neither move nor turn."""
+        still = (self.speed_m_s < STILL_M_S) & (self.spin_rad_s < STILL_RAD_S)
+        return still & (self.opening_speed.abs() < STILL_M_S)
 
 
 class Tabletop:
@@ -57,6 +83,7 @@ class Tabletop:
             prop.add_to(spec)
         if finish is not None:
             finish(spec)
+        _add_touch_sensors(spec, arm, self.props)
         self.model = spec.compile()
         self.cameras = (FRONT_CAMERA, *(arm.prefix + camera for camera in arm.cameras))
 
@@ -67,6 +94,7 @@ class Tabletop:
         self.chain = SerialChain(model, joints, arm.prefix + arm.tool_site, device)
         self._joints = torch.tensor([world.joint_address(joint) for joint in joints], device=device)
         self._fingers = torch.tensor([world.joint_address(arm.prefix + f) for f in arm.fingers], device=device)
+        self._joint_velocities = torch.tensor([world.velocity_address(joint) for joint in joints], device=device)
         limits = torch.tensor(model.jnt_range[[model.joint(j).id for j in joints]], dtype=torch.float32)
         self.joint_limits_rad = limits.to(device)
         self.home_rad = torch.tensor(arm.home_rad, device=device)
@@ -74,70 +102,119 @@ class Tabletop:
         def slots(*motions: str) -> list[int]:
             return [slot for slot, prop in enumerate(self.props) if prop.motion in motions]
 
-        def addresses(of: list[int], width: int) -> Tensor:
-            starts = [world.joint_address(self.props[slot].name) for slot in of]
+        def addresses(of: list[int], width: int, start: Callable[[str], int]) -> Tensor:
+            starts = [start(self.props[slot].name) for slot in of]
             table = torch.tensor(starts, dtype=torch.long)[:, None] + torch.arange(width)
             return table.to(device)
 
         free, jointed, standing = slots("free"), slots("jointed"), slots("fixed", "jointed")
-        self._free_qpos = addresses(free, 7)
-        self._jointed_qpos = addresses(jointed, 1)[:, 0]
+        self._free_qpos = addresses(free, 7, world.joint_address)
+        self._jointed_qpos = addresses(jointed, 1, world.joint_address)[:, 0]
+        self._free_qvel = addresses(free, 6, world.velocity_address)
+        self._jointed_qvel = addresses(jointed, 1, world.velocity_address)[:, 0]
         self._free_bodies = [model.body(self.props[slot].name).id for slot in free]
         self._standing_bodies = [model.body(self.props[slot].name).id for slot in standing]
-        # As tensors: a list as an index would be copied to the device at every step.
-        self._free, self._jointed, self._standing = (
-            torch.tensor(of, dtype=torch.long, device=device) for of in (free, jointed, standing)
-        )
         painted = [(model.geom(name).id, slot) for slot, prop in enumerate(self.props) for name in prop.painted]
         self._painted_geoms = [geom for geom, _ in painted]
-        self._painted_slots = [slot for _, slot in painted]
+        # As tensors: a list as an index would be copied to the device at every step.
+        self._free, self._jointed, self._standing, self._painted_slots = (
+            torch.tensor(of, dtype=torch.long, device=device)
+            for of in (free, jointed, standing, [slot for _, slot in painted])
+        )
         self._palette = torch.tensor([(*rgb, 1.0) for rgb in COLOURS.values()], device=device)
         self._parked = torch.tensor(_PARKED_M, device=device).repeat(len(self.props), 1)
         self._parked[:, 1] = _PARKED_SPACING_M * torch.arange(len(self.props), device=device)
         self._rest = torch.tensor(model.qpos0, dtype=torch.float32, device=device)
 
     def arrange(
-        self, world: World, layout: Layout, mask: Bool[Tensor, " n"], joints_rad: Float[Tensor, "n j"] | None = None
+        self, world: World, layout: Layout, worlds: Int[Tensor, " k"], joints_rad: Float[Tensor, "k j"] | None = None
     ) -> None:
-        """Start the worlds of ``mask`` at rest in ``layout``: arm at ``joints_rad`` (at home when None), gripper open,
-        absent things out of sight.
+        """Start k ``worlds`` at rest in ``layout``, which has k rows: arm at ``joints_rad`` (at home when None), gripper
+        open, absent things out of sight.
         """
-        joints_rad = self.home_rad.expand(world.num_worlds, -1) if joints_rad is None else joints_rad
-        n, half_gap = world.num_worlds, self.arm.opening_m / 2
-        qpos = self._rest.repeat(n, 1)
+        k, half_gap = len(layout), self.arm.opening_m / 2
+        joints_rad = self.home_rad.expand(k, -1) if joints_rad is None else joints_rad
+        qpos = self._rest.repeat(k, 1)
         qpos[:, self._joints] = joints_rad
         qpos[:, self._fingers] = half_gap
-        position = torch.where(layout.present[..., None], layout.position, self._parked)
+        position = self._places(layout)
         if len(self._free):
             qpos[:, self._free_qpos] = torch.cat((position, layout.quat), -1)[:, self._free]
             weightless = (~layout.present[:, self._free]).float()
-            world.set_field("body_gravcomp", self._free_bodies, weightless, mask)
-        if len(self._standing):
-            world.set_field("body_pos", self._standing_bodies, position[:, self._standing], mask)
-            world.set_field("body_quat", self._standing_bodies, layout.quat[:, self._standing], mask)
+            world.set_field("body_gravcomp", self._free_bodies, weightless, worlds)
         if len(self._jointed):
             qpos[:, self._jointed_qpos] = layout.opening[:, self._jointed]
-        world.set_field("geom_rgba", self._painted_geoms, self._palette[layout.colour[:, self._painted_slots]], mask)
-        opening = torch.full((n, 1), half_gap, device=world.device)
-        world.reset(qpos, torch.cat((joints_rad, opening), -1), mask)
+        self.rearrange(world, layout, worlds)
+        world.set_field("geom_rgba", self._painted_geoms, self._palette[layout.colour[:, self._painted_slots]], worlds)
+        opening = torch.full((k, 1), half_gap, device=world.device)
+        world.put(worlds, qpos, torch.cat((joints_rad, opening), -1))
 
-    def sense(self, world: World, layout: Layout) -> Sensed:
-        """Read the tool, the fingers and the things."""
-        qpos = world.qpos
+    def rearrange(self, world: World, layout: Layout, worlds: Int[Tensor, " k"] | None = None) -> None:
+        """Put the things that stand (those no joint carries) where ``layout`` says, in the midst of an episode too."""
+        if not len(self._standing):
+            return
+        position = self._places(layout)[:, self._standing]
+        world.set_field("body_pos", self._standing_bodies, position, worlds)
+        world.set_field("body_quat", self._standing_bodies, layout.quat[:, self._standing], worlds)
+
+    def sense(self, world: World, layout: Layout, worlds: Int[Tensor, " k"] | None = None) -> Sensed:
+        """Read the tool, the fingers and the things of all worlds, or of ``worlds``; ``layout`` has as many rows."""
+        qpos, qvel, touches = world.qpos, world.qvel, world.touches
+        if worlds is not None:
+            qpos, qvel, touches = qpos[worlds], qvel[worlds], touches[worlds]
         joints = qpos[:, self._joints]
         tool_position, tool_rotation = self.chain.pose(joints)
-        position, quat, opening = layout.position.clone(), layout.quat.clone(), layout.opening.clone()
+        position, quat, opening = layout.position, layout.quat, layout.opening
+        speed = spin = opening_speed = torch.zeros_like(opening)
         if len(self._free):
-            pose = qpos[:, self._free_qpos]
-            position[:, self._free], quat[:, self._free] = pose[..., :3], pose[..., 3:]
+            pose, twist = qpos[:, self._free_qpos], qvel[:, self._free_qvel].reshape(len(qpos), -1, 2, 3).norm(dim=-1)
+            position = position.index_copy(1, self._free, pose[..., :3])
+            quat = quat.index_copy(1, self._free, pose[..., 3:])
+            speed = speed.index_copy(1, self._free, twist[..., 0])
+            spin = spin.index_copy(1, self._free, twist[..., 1])
         if len(self._jointed):
-            opening[:, self._jointed] = qpos[:, self._jointed_qpos]
+            opening = opening.index_copy(1, self._jointed, qpos[:, self._jointed_qpos])
+            opening_speed = opening_speed.index_copy(1, self._jointed, qvel[:, self._jointed_qvel])
         return Sensed(
             tool_position=tool_position,
             tool_rotation=tool_rotation,
             gap=qpos[:, self._fingers].sum(-1),
             joints_rad=joints,
+            joints_rad_s=qvel[:, self._joint_velocities],
             position=position,
             quat=quat,
             opening=opening,
+            speed_m_s=speed,
+            spin_rad_s=spin,
+            opening_speed=opening_speed,
+            touched=touches.unflatten(1, (len(self.props), len(_TOUCHERS))),
         )
+
+    def _places(self, layout: Layout) -> Float[Tensor, "k m 3"]:
+        """Where things are to be; those that are absent out of sight."""
+        return torch.where(layout.present[..., None], layout.position, self._parked)
+
+
+_TOUCHERS = ("robot", "left", "right")
+"""What touches things, in the order of :attr:`Sensed.touched`."""
+
+
+def _add_touch_sensors(spec: mujoco.MjSpec, arm: ArmSpec, props: Sequence[Prop]) -> None:
+    """For each thing a sensor of contacts with the whole robot, with its left finger and with its right one."""
+    left, right = (spec.joint(arm.prefix + finger).parent for finger in arm.fingers)
+    base = left
+    while base.parent.name != spec.worldbody.name:
+        base = base.parent
+    subtree, body = mujoco.mjtObj.mjOBJ_XBODY, mujoco.mjtObj.mjOBJ_BODY
+    touchers = ((base, subtree), (left, body), (right, body))
+    for prop in props:
+        for name, (part, kind) in zip(_TOUCHERS, touchers, strict=True):
+            sensor = spec.add_sensor(
+                name=f"{TOUCH_PREFIX}{prop.name}/{name}",
+                type=mujoco.mjtSensor.mjSENS_CONTACT,
+                objtype=subtree,
+                objname=prop.name,
+                reftype=kind,
+                refname=part.name,
+            )
+            sensor.intprm[:3] = (1, 0, 1)  # how many contacts were found, of one at most

@@ -3,7 +3,8 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
-from jaxtyping import Bool, Float
+import torch
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from envs.language import Phrasings, Split
@@ -20,8 +21,9 @@ class Task(ABC):
     ``chance`` is the success of a policy that does the right thing to a random one of the things that might have been
     meant; None where nothing is to be chosen.
 
-    A task of several ``stages`` is solved when each of them has succeeded, in order. ``draws["stage"]`` of its layouts
-    counts those that have; success, potential and expert are about the next one.
+    A task of several ``stages`` is solved when each of them has succeeded, in order; a stage has when what it asks for
+    has held for ``dwell_steps`` control steps in a row. ``layout.memory`` counts the ``stage``\ s behind and the steps
+    of the present ``dwell``; success, potential and expert are about the next stage.
     """
 
     name: str
@@ -30,6 +32,9 @@ class Task(ABC):
     props: tuple[Prop, ...]
     chance: float | None = None
     stages: int = 1
+    dwell_steps: int = 1
+    rearranges: bool = False
+    """Whether :meth:`advance` may move things that stand, in the midst of an episode."""
 
     @abstractmethod
     def sample(self, random: EpisodeRandom) -> Layout:
@@ -37,7 +42,7 @@ class Task(ABC):
 
     @abstractmethod
     def success(self, sensed: Sensed, layout: Layout) -> Bool[Tensor, " n"]:
-        """Is the instruction, or its present stage, fulfilled now?"""
+        """Is what the instruction, or its present stage, asks for so now?"""
 
     @abstractmethod
     def potential(self, sensed: Sensed, layout: Layout) -> Float[Tensor, " n"]:
@@ -45,22 +50,55 @@ class Task(ABC):
 
     @abstractmethod
     def expert(self, sensed: Sensed, layout: Layout) -> Float[Tensor, "n 7"]:
-        """The scripted expert: a function of the present state alone, so that it recovers from any noise."""
+        """The scripted expert's delta-pose action: a function of the present state and what the episode remembers, so
+        that it recovers from any noise.
+        """
 
-    def instructions(self, layout: Layout, split: Split, worlds: Sequence[int]) -> list[str]:
-        """One sentence for each of ``worlds``."""
+    def begin(self, layout: Layout) -> Layout:
+        """``layout`` with what an episode remembers at its start."""
+        none = torch.zeros(len(layout), dtype=torch.long, device=layout.position.device)
+        return layout.remembering(stage=none, dwell=none)
+
+    def advance(self, sensed: Sensed, layout: Layout, running: Bool[Tensor, " n"]) -> Layout:
+        """What episodes remember after a control step of the ``running`` worlds; the others' memory stays.
+
+        The one hook by which a task carries on from what it saw. By default it counts dwell and stages.
+        """
+        now = self.success(sensed, layout) & running
+        dwell = torch.where(running, 0, layout.memory["dwell"]) + (layout.memory["dwell"] + 1) * now
+        done = now & (dwell >= self.present_dwell_steps(layout))
+        return layout.remembering(stage=layout.memory["stage"] + done, dwell=dwell * ~done)
+
+    def solved(self, layout: Layout) -> Bool[Tensor, " n"]:
+        """Which episodes have every stage behind them."""
+        return layout.memory["stage"] >= self.stages
+
+    def present_dwell_steps(self, layout: Layout) -> Int[Tensor, " n"] | int:
+        """How long each world's present stage has to hold."""
+        return self.dwell_steps
+
+    def horizon_steps(self, layout: Layout) -> Int[Tensor, " n"] | int:
+        """How many control steps each episode may take."""
+        return self.max_episode_steps
+
+    def names(self, layout: Layout) -> list[str]:
+        """What each episode's task is called: this one, but in a mixture."""
+        return [self.name] * len(layout)
+
+    def instructions(self, layout: Layout, split: Split) -> list[str]:
+        """One sentence for each episode."""
         roles = {role: slots.tolist() for role, slots in layout.roles.items()}
-        colours, draws = layout.colour.tolist(), layout.phrasing.tolist()
+        colours = layout.colour.tolist()
         return [
-            wording.choose(split, draws[world]).format(
-                **{role: self.describe(role, slots[world], colours[world]) for role, slots in roles.items()}
+            wording.choose(split, draw).format(
+                **{role: self.describe(role, slots[i], colours[i]) for role, slots in roles.items()}
             )
-            for world, wording in zip(worlds, self.wordings(layout, worlds), strict=True)
+            for i, (draw, wording) in enumerate(zip(layout.phrasing.tolist(), self.wordings(layout), strict=True))
         ]
 
-    def wordings(self, layout: Layout, worlds: Sequence[int]) -> list[Phrasings]:
-        """The phrasings that fit what was drawn for each of ``worlds``: all of them by default."""
-        return [self.phrasings] * len(worlds)
+    def wordings(self, layout: Layout) -> list[Phrasings]:
+        """The phrasings that fit what was drawn for each episode: all of them by default."""
+        return [self.phrasings] * len(layout)
 
     def describe(self, role: str, slot: int, colours: Sequence[int]) -> str:
         """How the instruction calls the thing in ``slot`` that plays ``role``; ``colours`` are this world's."""

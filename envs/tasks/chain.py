@@ -1,8 +1,8 @@
 """Chain: several tasks one after the other in one scene, such as "open the drawer, put the red cube in, close it".
 
 *Randomisation*: of the chain's own things, each in its region; which of them a stage means is fixed, and where it
-stands and what colour it has is drawn. *Success*: every stage has succeeded in turn; a stage counts once it has, even
-if it is undone later. *Dense reward*: the stages behind plus the potential of the present one, over their number.
+stands and what colour it has is drawn. *Success*: every stage has succeeded in turn (and held as long as its task asks); a stage
+counts once it has, even if it is undone later. *Dense reward*: the stages behind plus the potential of the present one, over their number.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from envs.constants import constant
 from envs.language import Phrasings, Split
 from envs.props.base import Prop
 from envs.random import EpisodeRandom
@@ -31,10 +32,6 @@ class Stage:
     task: Task
     roles: Mapping[str, str]
 
-    def view(self, layout: Layout) -> Layout:
-        """The chain's layout as the stage's task knows it."""
-        return replace(layout, roles={role: layout.roles[thing] for role, thing in self.roles.items()})
-
 
 class Chain(Task):
     """The ``stages`` one after the other among ``props``.
@@ -49,6 +46,9 @@ class Chain(Task):
         self.name, self.props = name, tuple(props)
         self._stages, self._opening = tuple(stages), dict(opening or {})
         self.stages = len(self._stages)
+        self._tasks = {
+            stage.task: [i for i, other in enumerate(self._stages) if other.task is stage.task] for stage in stages
+        }
         self.max_episode_steps = sum(stage.task.max_episode_steps for stage in stages)
         self.phrasings = _connectives(self.stages)
         self._things = tuple(dict.fromkeys(thing for stage in stages for thing in stage.roles.values()))
@@ -58,19 +58,15 @@ class Chain(Task):
 
     def sample(self, random: EpisodeRandom) -> Layout:
         layout = scatter(random, self.props)
-        opening = [self._opening.get(prop.name, 0.0) for prop in self.props]
-        opening = torch.tensor(opening, device=random.device).expand(len(random), -1).contiguous()
-        return replace(
-            layout.with_roles(**{thing: thing for thing in self._things}),
-            opening=opening,
-            draws={"stage": torch.zeros(len(random), dtype=torch.long, device=random.device)},
-        )
+        opening = constant([self._opening.get(prop.name, 0.0) for prop in self.props], random.device)
+        layout = replace(layout, opening=opening.repeat(len(random), 1))
+        return layout.with_roles(**{thing: thing for thing in self._things})
 
     def success(self, sensed: Sensed, layout: Layout) -> Bool[Tensor, " n"]:
         return self._present(layout, lambda task, view: task.success(sensed, view))
 
     def potential(self, sensed: Sensed, layout: Layout) -> Float[Tensor, " n"]:
-        behind = layout.draws["stage"]
+        behind = layout.memory["stage"]
         progress = self._present(layout, lambda task, view: task.potential(sensed, view))
         return (behind + torch.where(behind < self.stages, progress, 0.0)) / self.stages
 
@@ -81,10 +77,14 @@ class Chain(Task):
         turns = (action[:, 3:6] != 0).any(-1, keepdim=True)
         return torch.cat((action[:, :3], torch.where(turns, action[:, 3:6], upright), action[:, 6:]), -1)
 
-    def instructions(self, layout: Layout, split: Split, worlds: Sequence[int]) -> list[str]:
+    def present_dwell_steps(self, layout: Layout) -> Int[Tensor, " n"]:
+        dwells = [stage.task.dwell_steps for stage in self._stages]
+        return constant(dwells, layout.position.device)[self._present_stage(layout)]
+
+    def instructions(self, layout: Layout, split: Split) -> list[str]:
         slots = {thing: layout.slot(thing) for thing in self._things}
-        colours, draws = layout.colour.tolist(), layout.phrasing.tolist()
-        return [self._sentence(split, draws[world], slots, colours[world]) for world in worlds]
+        drawn = zip(layout.phrasing.tolist(), layout.colour.tolist(), strict=True)
+        return [self._sentence(split, draw, slots, colours) for draw, colours in drawn]
 
     def _sentence(self, split: Split, draw: float, slots: Mapping[str, int], colours: Sequence[int]) -> str:
         connective, parts = self.phrasings.choose(split, draw), []
@@ -95,10 +95,32 @@ class Chain(Task):
         return connective.format(*parts)
 
     def _present(self, layout: Layout, ask: Callable[[Task, Layout], Tensor]) -> Tensor:
-        """What ``ask`` says of the task of each world's present stage; of the last one when all are behind."""
-        answers = torch.stack([ask(stage.task, stage.view(layout)) for stage in self._stages])
-        stage: Int[Tensor, " n"] = layout.draws["stage"].clamp(max=self.stages - 1)
-        return answers[stage, torch.arange(len(layout), device=stage.device)]
+        """What ``ask`` says of the task of each world's present stage; of the last one when all are behind.
+
+        A task of several stages is asked once, about each world's own things.
+        """
+        stage, answer = self._present_stage(layout), None
+        for task, stages in self._tasks.items():
+            asked = ask(task, replace(layout, roles=self._roles(task, stage)))
+            if answer is None:
+                answer = asked
+                continue
+            theirs = constant([i in stages for i in range(self.stages)], stage.device)[stage]
+            answer = torch.where(theirs.reshape(-1, *(1,) * (asked.dim() - 1)), asked, answer)
+        assert answer is not None
+        return answer
+
+    def _roles(self, task: Task, stage: Int[Tensor, " n"]) -> dict[str, Int[Tensor, " n"]]:
+        """Which slot plays each role of ``task`` in each world's stage; any where it is another task's."""
+        first = self._stages[self._tasks[task][0]]
+        things = [each.roles if each.task is task else first.roles for each in self._stages]
+        names = [prop.name for prop in self.props]
+        return {
+            role: constant([names.index(roles[role]) for roles in things], stage.device)[stage] for role in first.roles
+        }
+
+    def _present_stage(self, layout: Layout) -> Int[Tensor, " n"]:
+        return layout.memory["stage"].clamp(max=self.stages - 1)
 
 
 def _connectives(count: int) -> Phrasings:

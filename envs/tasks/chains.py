@@ -5,6 +5,8 @@ and two buttons on the left. *Place*'s table with three cubes and both bins. *Pu
 Colours of cubes and buttons are drawn, no two alike.
 """
 
+from typing import get_args
+
 from envs.props.base import Region
 from envs.props.bin import Bin
 from envs.props.button import PushButton
@@ -56,32 +58,37 @@ MATS = (
 BUTTONS = Button.props
 
 
+_DRAWER = {action: Drawer(action) for action in get_args(Action)}
+_DOOR = {action: Door(action) for action in get_args(Action)}
+_STOW, _PLACE, _STACK, _PUSH, _PRESS = Stow(), Place(), Stack(), Push(), Button()
+
+
 def _drawer(action: Action) -> Stage:
-    return Stage(task=Drawer(action), roles={"drawer": "drawer"})
+    return Stage(task=_DRAWER[action], roles={"drawer": "drawer"})
 
 
 def _door(action: Action) -> Stage:
-    return Stage(task=Door(action), roles={"door": "door"})
+    return Stage(task=_DOOR[action], roles={"door": "door"})
 
 
 def _stow(block: str) -> Stage:
-    return Stage(task=Stow(), roles={"block": block, "drawer": "drawer"})
+    return Stage(task=_STOW, roles={"block": block, "drawer": "drawer"})
 
 
 def _place(block: str, receiver: str) -> Stage:
-    return Stage(task=Place(), roles={"block": block, "bin": receiver})
+    return Stage(task=_PLACE, roles={"block": block, "bin": receiver})
 
 
 def _stack(block: str, base: str) -> Stage:
-    return Stage(task=Stack(), roles={"block": block, "base": base})
+    return Stage(task=_STACK, roles={"block": block, "base": base})
 
 
 def _push(block: str, mat: str) -> Stage:
-    return Stage(task=Push(), roles={"block": block, "mat": mat})
+    return Stage(task=_PUSH, roles={"block": block, "mat": mat})
 
 
 def _press(button: str) -> Stage:
-    return Stage(task=Button(), roles={"button": button})
+    return Stage(task=_PRESS, roles={"button": button})
 
 
 def chains(prefix: str = "") -> tuple[Chain, ...]:

@@ -1,9 +1,11 @@
 """Several things on the table, one of them meant: what makes an instruction worth reading."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from statistics import fmean
 from typing import Any
 
+from envs.constants import constant
 from envs.props.base import Region
 from envs.props.block import Block
 from envs.random import EpisodeRandom
@@ -19,12 +21,12 @@ def choose_block(
     random: EpisodeRandom, layout: Layout, names: Sequence[str], at_least: int = 2, role: str = "block"
 ) -> Layout:
     """``layout`` with the first ``at_least`` … all of the things ``names`` present, one of them in ``role``."""
-    count = at_least + random.integers("count", 1, len(names) - at_least + 1)
-    slots = layout.slots(names)
-    present = layout.present.clone()
-    present[:, slots] = (slots - slots[0])[None] < count
-    chosen = slots[random.integers("target", 1, count)[:, 0]]
-    return Layout(**{**vars(layout), "present": present}).with_roles(**{role: chosen})
+    drawn, target = random.uniforms((("count", 1), ("target", 1)))
+    count = at_least + (drawn * (len(names) - at_least + 1)).long()
+    slots = [layout.slot(name) for name in names]
+    rank = constant([slots.index(i) if i in slots else -1 for i in range(len(layout.names))], random.device)
+    chosen = constant(slots, random.device)[(target * count).long()[:, 0]]
+    return replace(layout, present=layout.present & (rank < count)).with_roles(**{role: chosen})
 
 
 def chance_among(counts: Sequence[int], receivers: int = 1) -> float:

@@ -90,9 +90,8 @@ class Openable(Task):
         move = move_to(sensed, goal, (held | at_grasp(sensed, handle)).float())
         return torch.where(self._far_enough(sensed, layout)[:, None], let_go(sensed, self.handle_width_m), move)
 
-    def wordings(self, layout: Layout, worlds: Sequence[int]) -> list[Phrasings]:
-        to_open = self._to_open(layout).tolist()
-        return [self.opening if to_open[world] else self.closing for world in worlds]
+    def wordings(self, layout: Layout) -> list[Phrasings]:
+        return [self.opening if to_open else self.closing for to_open in self._to_open(layout).tolist()]
 
     def _far_enough(self, sensed: Sensed, layout: Layout) -> Bool[Tensor, " n"]:
         opening = layout.of(sensed.opening, self.role)

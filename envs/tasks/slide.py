@@ -6,7 +6,6 @@ within 1 cm of the named end; left and right are the robot's. *Dense reward*: ne
 far the knob has come.
 """
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -89,9 +88,8 @@ class Slide(Task):
         turn = turn_to(sensed, pointing_down(yaw_from_quat(layout.of(sensed.quat, "knob"))))
         return move_to(sensed, goal, torch.ones_like(ahead), turn=turn)
 
-    def wordings(self, layout: Layout, worlds: Sequence[int]) -> list[Phrasings]:
-        sides = layout.draws["side"].tolist()
-        return [_LEFT if sides[world] > 0 else _RIGHT for world in worlds]
+    def wordings(self, layout: Layout) -> list[Phrasings]:
+        return [_LEFT if side > 0 else _RIGHT for side in layout.draws["side"].tolist()]
 
 
 def _knob(sensed: Sensed, layout: Layout) -> tuple[Float[Tensor, "n 3"], Float[Tensor, "n 3"]]:

@@ -1,0 +1,1 @@
+"""How a robot obeys: what an action means, and the servo that turns it into joint targets."""
