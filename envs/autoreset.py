@@ -80,7 +80,8 @@ class AutoresetEnv:
         starting = self._waiting
         moved = self.env.step_chunk(actions)
         ended = torch.zeros_like(starting)
-        ended[moved.ended] = True
+        if moved.ended:
+            ended[moved.ended] = True
         observation = moved.observation
         before = starting.to(self.device, non_blocking=True)
         info = {SUCCESS: moved.success & ~before, REWARDS: moved.rewards, STEPS: moved.steps}

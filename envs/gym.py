@@ -18,9 +18,9 @@ from gymnasium.vector.utils import batch_space
 
 from envs.autoreset import FINAL_OBSERVATION, SUCCESS, AutoresetEnv
 from envs.specs import (
+    COMMAND_DIM,
     COMMAND_KEY,
     ENVIRONMENT_STATE_KEY,
-    COMMAND_DIM,
     STATE_KEY,
     TASK_KEY,
     EmbodimentSpec,

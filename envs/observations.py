@@ -31,8 +31,8 @@ from envs.world import RenderConfig, World
 
 
 class Observer:
-    """Builds observations, by the keys of ``envs.specs``, of a scene's worlds; without pictures if there is no camera in
-    ``render``, with the joints' ``velocities`` in the state and with the ``privileged`` state where they are wanted.
+    """Builds observations, by the keys of ``envs.specs``, of a scene's worlds: pictures if there is a camera in
+    ``render``, the joints' ``velocities`` in the state and the ``privileged`` state where they are wanted.
     """
 
     def __init__(

@@ -34,7 +34,12 @@ def _splitmix64(x: Int[Tensor, "..."]) -> Int[Tensor, "..."]:
 @lru_cache(maxsize=4096)
 def _counter(name: str, k: int, device: torch.device) -> Int[Tensor, " k"]:
     """What k draws called ``name`` mix into the state."""
-    return _splitmix64(torch.arange(k) + (zlib.crc32(name.encode()) << 20)).to(device)
+    return _splitmix64(torch.arange(k) + _start_of(name)).to(device)
+
+
+def _start_of(name: str) -> int:
+    """Where a name's counter starts: far from those of other names, and from the seeds."""
+    return (zlib.crc32(name.encode()) << 20) + (1 << 62)
 
 
 @lru_cache(maxsize=1024)
@@ -70,7 +75,7 @@ class EpisodeRandom:
 
     def at(self, steps: Int[Tensor, " n"]) -> "EpisodeRandom":
         """Draws of their own at each step of the episodes."""
-        return self._with(_splitmix64(self._state ^ _splitmix64(steps)))
+        return self._with(_splitmix64(self._state ^ _splitmix64(steps + _start_of("at"))))
 
     def attempts(self, count: int, first: int = 0) -> "EpisodeRandom":
         """``count`` times as many draws: each episode's attempts from the ``first`` on, one after the other."""

@@ -291,7 +291,8 @@ class TaskEnv:
             torch.stack([each.crowded for each in lost]).any(0),
             running & ~self._episodes.running,
         ]
-        was_running, bad, diverged, crowded, ended = torch.stack(flags).cpu().numpy()  # waits for the device, here alone
+        # Here, and only here, the host waits for the device.
+        was_running, bad, diverged, crowded, ended = torch.stack(flags).cpu().numpy()
         if bad.any():
             raise ValueError(f"actions of worlds {bad.nonzero()[0].tolist()} are not finite")
         for kind, which in (("diverged", diverged), ("crowded", crowded)):

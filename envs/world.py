@@ -58,6 +58,15 @@ class CameraImages:
     segmentation: Int32[Tensor, "n h w"] | None
     T_world_cam: Float[Tensor, "n 4 4"]
 
+    def copied(self) -> "CameraImages":
+        """The same in memory of its own."""
+        return CameraImages(
+            rgb=self.rgb.clone(),
+            depth_m=None if self.depth_m is None else self.depth_m.clone(),
+            segmentation=None if self.segmentation is None else self.segmentation.clone(),
+            T_world_cam=self.T_world_cam.clone(),
+        )
+
 
 class CapacityError(RuntimeError):
     """Every world made more contacts or constraints than memory was reserved for; the message names the size needed."""
@@ -114,7 +123,7 @@ class World(ABC):
     @property
     @abstractmethod
     def touches(self) -> Bool[Tensor, "n s"]:
-        """Which of the model's :func:`touch_sensors` found a contact in the last physics step; none after :meth:`put`."""
+        """Which of :func:`touch_sensors` found a contact in the last physics step; none after :meth:`put`."""
 
     @abstractmethod
     def step(self, command: Float[Tensor, "n u"], substeps: int, mask: Bool[Tensor, " n"]) -> Lost:

@@ -19,8 +19,9 @@ class Capacity:
     """What memory is reserved for, per world.
 
     ``contacts_per_world`` is an average: contacts (and pairs of geoms near enough to be looked at) of all worlds share
-    one store, which has room for ``contacts_shared`` more, so that one crowded world takes nothing from the others.
-    ``rows_per_world`` of the constraint Jacobian holds for every single world.
+    one store, which has room for ``contacts_shared`` more, so that one crowded world takes nothing from the others:
+    MuJoCo Warp reads beyond the end of a store that overflows, so be generous. ``rows_per_world`` of the constraint
+    Jacobian holds for every single world.
     """
 
     contacts_per_world: int
@@ -37,7 +38,8 @@ class Capacity:
 
         Contacts: 8 for each geom that collides on a body that can move, of at most 3 geoms per body, and 8 to spare.
         Rows: every equality, friction loss and limit at once, and every one of those contacts with the scene's
-        largest ``condim`` (``2 (condim − 1)`` rows in a pyramidal cone, ``condim`` in an elliptic one).
+        largest ``condim`` (``2 (condim − 1)`` rows in a pyramidal cone, ``condim`` in an elliptic one). Shared: every
+        pair of geoms that may collide, as in a world where all things are in one place.
         """
         geoms = _moving_colliders(model)
         per_body = np.bincount(model.geom_bodyid[geoms], minlength=model.nbody)
@@ -45,7 +47,11 @@ class Capacity:
         condim = max([int(d) for d in model.geom_condim[geoms]] + [int(d) for d in model.pair_dim] + [1])
         pyramidal = model.opt.cone == mujoco.mjtCone.mjCONE_PYRAMIDAL
         rows = condim if condim == 1 or not pyramidal else 2 * (condim - 1)
-        return cls(contacts_per_world=contacts, rows_per_world=contacts * rows + _rows_without_contact(model))
+        return cls(
+            contacts_per_world=contacts,
+            rows_per_world=contacts * rows + _rows_without_contact(model),
+            contacts_shared=_pairs(model, geoms),
+        )
 
 
 def _moving_colliders(model: mujoco.MjModel) -> np.ndarray:
@@ -53,6 +59,16 @@ def _moving_colliders(model: mujoco.MjModel) -> np.ndarray:
     collides = (model.geom_contype | model.geom_conaffinity) != 0
     collides[model.pair_geom1] = collides[model.pair_geom2] = True
     return np.flatnonzero(collides & (model.body_weldid[model.geom_bodyid] != 0))
+
+
+def _pairs(model: mujoco.MjModel, moving: np.ndarray) -> int:
+    """How many pairs of geoms may collide, one of them ``moving``."""
+    types, affinities = model.geom_contype[:, None], model.geom_conaffinity[None]
+    allowed = ((types & affinities) | (types & affinities).T) != 0
+    allowed &= model.geom_bodyid[:, None] != model.geom_bodyid[None]
+    moves = np.zeros(model.ngeom, bool)
+    moves[moving] = True
+    return int((allowed & (moves[:, None] | moves[None])).sum()) // 2 + model.npair
 
 
 def _rows_without_contact(model: mujoco.MjModel) -> int:

@@ -1,16 +1,13 @@
 """Images of every world at once, by MuJoCo Warp's ray tracer."""
 
 import copy
-import dataclasses
-from dataclasses import dataclass
-from typing import Any
 
 import mujoco
 import mujoco_warp as mjw
 import numpy as np
 import torch
 import warp as wp
-from jaxtyping import Bool, Float, Int32, UInt8
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from envs.backends.warp_graphs import Graphs
@@ -63,14 +60,21 @@ class WarpRenderer:
 
         graphs.directly(make)
         graphs.directly(self._program)  # compiles what drawing needs
-        self._shown: Pictures | None = None
+        self._shown: dict[str, CameraImages] | None = None
+        device = wp.device_to_torch(simulation.data.qpos.device)
+        self._ids = torch.tensor(self._camera_ids, device=device)
+        self._rgb_channels = torch.tensor([2, 1, 0], device=device)
+        # MuJoCo's cameras look along −z with y up; OpenCV's along +z with y down.
+        self._flip = torch.tensor([1.0, -1.0, -1.0], device=device)
+        self._last_row = torch.tensor([0.0, 0.0, 0.0, 1.0], device=device)
 
     def draw(self, mask: Bool[Tensor, " n"]) -> dict[str, CameraImages]:
-        """Images by camera name; worlds outside ``mask`` show what they last showed."""
+        """Images by camera name, the caller's own; worlds outside ``mask`` show what they last showed."""
         self._graphs.run("render", self._program)
-        fresh = self._read()
-        self._shown = fresh if self._shown is None else fresh.where(mask, self._shown)
-        return {name: self._shown.of_camera(i) for i, name in enumerate(self._render.cameras)}
+        names = self._render.cameras
+        shown = self._shown or dict.fromkeys(names)
+        self._shown = {name: self._seen(camera, mask, shown[name]) for camera, name in enumerate(names)}
+        return {name: images.copied() for name, images in self._shown.items()}
 
     def _program(self) -> None:
         mjw.kinematics(self._model, self._data)
@@ -78,53 +82,40 @@ class WarpRenderer:
         mjw.refit_bvh(self._model, self._data, self._context)
         mjw.render(self._model, self._data, self._context)
 
-    def _read(self) -> "Pictures":
-        """Fresh tensors from the context's buffers, cameras in the order of the configuration."""
-        render, context = self._render, self._context
+    def _seen(self, camera: int, mask: Bool[Tensor, " n"], shown: CameraImages | None) -> CameraImages:
+        """What the ``camera``-th one sees in the worlds of ``mask``, and what it has ``shown`` elsewhere."""
+        render, context, place = self._render, self._context, self._places[camera]
         shape = (self._data.nworld, len(render.cameras), render.height_px, render.width_px)
-        bgra = wp.to_torch(context.rgb_data.view(wp.int32)).view(torch.uint8).view(*shape, 4)
         depth = segmentation = None
+        bgra = wp.to_torch(context.rgb_data.view(wp.int32)).view(torch.uint8).view(*shape, 4)
+        rgb = _chosen(mask, bgra[:, place][..., self._rgb_channels], shown and shown.rgb)
         if render.depth:
-            depth = wp.to_torch(context.depth_data).view(shape)[:, self._places]
+            depth = _chosen(mask, wp.to_torch(context.depth_data).view(shape)[:, place], shown and shown.depth_m)
         if render.segmentation:
-            geom, kind = wp.to_torch(context.seg_data).view(*shape, 2)[:, self._places].unbind(-1)
-            segmentation = torch.where(kind == int(mujoco.mjtObj.mjOBJ_GEOM), geom, NOTHING)
-        ids = self._camera_ids
-        poses = torch.zeros(*shape[:2], 4, 4, device=bgra.device)
-        # MuJoCo's cameras look along −z with y up; OpenCV's along +z with y down.
-        flip = torch.tensor([1.0, -1.0, -1.0], device=bgra.device)
-        poses[..., :3, :3] = wp.to_torch(self._data.cam_xmat)[:, ids] * flip
-        poses[..., :3, 3] = wp.to_torch(self._data.cam_xpos)[:, ids]
-        poses[..., 3, 3] = 1
-        return Pictures(bgra[:, self._places][..., :3].flip(-1), depth, segmentation, poses)
-
-
-@dataclass(frozen=True)
-class Pictures:
-    """What c cameras saw in n worlds; as in :class:`CameraImages`, with an axis for the camera."""
-
-    rgb: UInt8[Tensor, "n c h w 3"]
-    depth_m: Float[Tensor, "n c h w"] | None
-    segmentation: Int32[Tensor, "n c h w"] | None
-    T_world_cam: Float[Tensor, "n c 4 4"]
-
-    def where(self, mask: Bool[Tensor, " n"], other: "Pictures") -> "Pictures":
-        """These pictures in the worlds of ``mask``, those of ``other`` elsewhere."""
-
-        def choose(name: str) -> Any:
-            mine, theirs = getattr(self, name), getattr(other, name)
-            return None if mine is None else torch.where(mask.reshape(-1, *(1,) * (mine.dim() - 1)), mine, theirs)
-
-        return Pictures(**{field.name: choose(field.name) for field in dataclasses.fields(self)})
-
-    def of_camera(self, i: int) -> CameraImages:
-        """Copies of what camera ``i`` saw."""
+            geom, kind = wp.to_torch(context.seg_data).view(*shape, 2)[:, place].unbind(-1)
+            found = torch.where(kind == int(mujoco.mjtObj.mjOBJ_GEOM), geom, NOTHING)
+            segmentation = _chosen(mask, found, shown and shown.segmentation)
+        poses = self._poses[:, camera]
         return CameraImages(
-            rgb=self.rgb[:, i].clone(),
-            depth_m=None if self.depth_m is None else self.depth_m[:, i].clone(),
-            segmentation=None if self.segmentation is None else self.segmentation[:, i].clone(),
-            T_world_cam=self.T_world_cam[:, i].clone(),
+            rgb=rgb,
+            depth_m=depth,
+            segmentation=segmentation,
+            T_world_cam=_chosen(mask, poses, shown and shown.T_world_cam),
         )
+
+    @property
+    def _poses(self) -> Float[Tensor, "n c 4 4"]:
+        """``T_world_cam`` of every camera in every world."""
+        rotation = wp.to_torch(self._data.cam_xmat)[:, self._ids] * self._flip
+        rigid = torch.cat((rotation, wp.to_torch(self._data.cam_xpos)[:, self._ids, :, None]), -1)
+        return torch.cat((rigid, self._last_row.expand(*rigid.shape[:2], 1, 4)), -2)
+
+
+def _chosen(mask: Bool[Tensor, " n"], fresh: Tensor, shown: Tensor | None) -> Tensor:
+    """A new tensor: ``fresh`` in the worlds of ``mask``, what was ``shown`` elsewhere."""
+    if shown is None:
+        return fresh.clone()
+    return torch.where(mask.reshape(-1, *(1,) * (fresh.dim() - 1)), fresh, shown)
 
 
 def camera_ids(model: mujoco.MjModel, names: tuple[str, ...]) -> list[int]:

@@ -18,8 +18,8 @@ class Simulation:
     """Model and data of MuJoCo Warp with what a control step needs beside them; make it on the current Warp device.
 
     ``qpos``, ``qvel``, ``act``, ``time_s`` and ``ctrl`` share memory with the engine, as do the inputs of
-    :meth:`control_step`, ``target`` and ``active``, and its results, ``diverged``, ``crowded``, ``need`` and the bits of
-    ``touch_words``. None of them may be replaced, since recorded graphs hold their addresses.
+    :meth:`control_step`, ``target`` and ``active``, and its results, ``diverged``, ``crowded``, ``need`` and the bits
+    of ``touch_words``. None of them may be replaced, since recorded graphs hold their addresses.
     """
 
     def __init__(self, model: mujoco.MjModel, num_worlds: int, fields: frozenset[str], capacity: Capacity) -> None:
@@ -94,7 +94,7 @@ class Simulation:
 
 
 def touch_bits(model: mujoco.MjModel) -> tuple[np.ndarray, np.ndarray]:
-    """By geom, the bits of the touch sensors that have it on their one and on their other side: int32 ``(g, words)``."""
+    """By geom, the bits of the touch sensors that have it on their one and on their other side, in words of 32."""
     sensors = touch_sensors(model)
     ones, others = (np.zeros((model.ngeom, 32 * max(1, -(-len(sensors) // 32))), bool) for _ in range(2))
     for bit, sensor in enumerate(sensors):

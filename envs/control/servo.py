@@ -1,4 +1,4 @@
-"""From tool poses to joint targets: closed-loop inverse kinematics, batched in torch; the same code drives every engine.
+"""From tool poses to joint targets: closed-loop inverse kinematics, batched in torch, the same for every engine.
 
 Damped least squares (Nakamura & Hanafusa 1986; Wampler 1986) with feedback on the pose that is commanded (Siciliano
 1990) and a posture term in the null space.
@@ -79,9 +79,7 @@ class PoseServo:
         self._leash_sine = sin(config.leash_turn_rad)
         self._weight = torch.tensor([1.0] * 3 + [config.rotation_weight] * 3, device=device)
 
-    def within_leash(
-        self, targets_rad: Float[Tensor, "n j"], joints_rad: Float[Tensor, "n j"]
-    ) -> Float[Tensor, "n j"]:
+    def within_leash(self, targets_rad: Float[Tensor, "n j"], joints_rad: Float[Tensor, "n j"]) -> Float[Tensor, "n j"]:
         """Joint targets that an arm which is blocked at ``joints_rad`` has not run away from."""
         leash = self.config.leash_rad
         return torch.minimum(torch.maximum(targets_rad, joints_rad - leash), joints_rad + leash)
@@ -96,9 +94,7 @@ class PoseServo:
             rotation=torch.where(lost[:, None, None], reached.rotation, pose.rotation),
         )
 
-    def follow(
-        self, pose: ToolPose, reached: ChainPose, targets_rad: Float[Tensor, "n j"]
-    ) -> Float[Tensor, "n j"]:
+    def follow(self, pose: ToolPose, reached: ChainPose, targets_rad: Float[Tensor, "n j"]) -> Float[Tensor, "n j"]:
         """The next joint targets on the way to ``pose`` from ``targets_rad``, which reach ``reached``."""
         step = self._joint_step(reached.jacobian, self._weight * self._error(pose, reached), targets_rad)
         fastest = step.abs().amax(-1, keepdim=True).clamp_min(self.config.max_turn_rad)

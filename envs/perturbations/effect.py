@@ -37,7 +37,7 @@ class Effect:
         return layout
 
     def apply(self, world: World, layout: Layout, random: EpisodeRandom, worlds: Int[Tensor, " k"]) -> None:
-        """Set fields of ``worlds``, after the scene has been arranged; ``layout`` and ``random`` have a row for each."""
+        """Set fields of ``worlds`` after the scene has been arranged; ``layout`` and ``random`` have a row for each."""
 
 
 def slots_of(role: Role, props: Sequence[Prop]) -> list[int]:

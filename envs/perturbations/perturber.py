@@ -85,9 +85,7 @@ class Perturber:
         draws = random.fork("perturb").uniform("language", 3).tolist()
         return [rewrite(sentence, config, (a, b, c)) for sentence, (a, b, c) in zip(sentences, draws, strict=True)]
 
-    def observe(
-        self, observation: dict[str, Any], random: EpisodeRandom, steps: Int[Tensor, " n"]
-    ) -> dict[str, Any]:
+    def observe(self, observation: dict[str, Any], random: EpisodeRandom, steps: Int[Tensor, " n"]) -> dict[str, Any]:
         """The observation as the sensors deliver it, ``steps`` control steps into the episodes of ``random``."""
         if self._spoiler is None:
             return observation

@@ -129,8 +129,8 @@ class Tabletop:
     def arrange(
         self, world: World, layout: Layout, worlds: Int[Tensor, " k"], joints_rad: Float[Tensor, "k j"] | None = None
     ) -> None:
-        """Start k ``worlds`` at rest in ``layout``, which has k rows: arm at ``joints_rad`` (at home when None), gripper
-        open, absent things out of sight.
+        """Start k ``worlds`` at rest in ``layout``, which has k rows: the arm at ``joints_rad`` (at home when None),
+        the gripper open, absent things out of sight.
         """
         k, half_gap = len(layout), self.arm.opening_m / 2
         joints_rad = self.home_rad.expand(k, -1) if joints_rad is None else joints_rad

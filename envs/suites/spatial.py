@@ -88,7 +88,7 @@ class PlaceFrom(Place):
         )
 
     def sample(self, random: EpisodeRandom) -> Layout:
-        """The first clear one of ``ATTEMPTS`` tables, or the last; many episodes draw more only where they need them."""
+        """The first clear one of ``ATTEMPTS`` tables, or the last; many episodes draw more only where needed."""
         rounds = MANY_ROUNDS if len(random) > MANY and random.device.type == "cpu" else (ATTEMPTS,)
         worlds, tried, drawn = torch.arange(len(random), device=random.device), 0, None
         for count in rounds:

@@ -8,8 +8,18 @@ import torch
 from envs.kinematics import SerialChain
 from envs.random import EpisodeRandom
 from envs.robots.panda import PANDA
-from envs.rotations import matrix_from_quat, quat_from_yaw, quat_multiply, rotation_vector, yaw_from_quat
+from envs.rotations import (
+    compose,
+    matrix_from_quat,
+    matrix_from_vector,
+    quat_from_yaw,
+    quat_multiply,
+    rotate,
+    rotation_vector,
+    yaw_from_quat,
+)
 from envs.scenes.tabletop import Tabletop
+from envs.specs import STREAMS
 from envs.tasks.choice import blocks
 from envs.tasks.reach import TABLE
 
@@ -82,6 +92,41 @@ def test_chain_refuses_joints_that_are_not_on_the_way():
     model = Tabletop(PANDA, blocks(TABLE, 1)).model
     with pytest.raises(ValueError, match="expected joints"):
         SerialChain(model, ["block0"], PANDA.prefix + PANDA.tool_site, "cpu")
+
+
+def test_turns_by_a_vector_are_the_inverse_of_its_logarithm():
+    vectors = torch.randn(40, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    vectors *= torch.linspace(0, 3.1, 40)[:, None] / vectors.norm(dim=-1, keepdim=True)
+    matrices = matrix_from_vector(vectors)
+    assert torch.allclose(rotation_vector(matrices), vectors, atol=1e-9)
+    assert torch.allclose(
+        compose(matrices, matrices.mT), torch.eye(3, dtype=torch.float64).expand(40, 3, 3), atol=1e-12
+    )
+    assert torch.allclose(rotate(matrices, vectors), vectors, atol=1e-9)
+
+
+def test_streams_never_meet():
+    """Any seed of one stream begins in another state than any seed of another, however far they are counted."""
+    seeds = torch.cat((torch.arange(50_000), torch.tensor([2**40, 2**61 - 1])))
+    states = [EpisodeRandom(seeds, stream)._state for stream in STREAMS]
+    assert len(torch.cat(states).unique()) == len(STREAMS) * len(seeds)
+    first, second = (EpisodeRandom(torch.tensor([7]), stream).uniform("x", 4) for stream in STREAMS[:2])
+    assert not torch.equal(first, second)
+
+
+def test_draws_in_one_go_equal_those_by_name():
+    random = EpisodeRandom(torch.arange(5), "learn")
+    together = random.uniforms((("a", 2), ("b", 3)))
+    assert torch.equal(together[0], random.uniform("a", 2)) and torch.equal(together[1], random.uniform("b", 3))
+
+
+def test_attempts_and_steps_have_draws_of_their_own():
+    random = EpisodeRandom(torch.arange(4))
+    several = random.attempts(6).uniform("x", 1).reshape(4, 6)
+    assert len(several.unique()) == 24
+    assert torch.equal(random.take(torch.tensor([2])).attempts(2, first=3).uniform("x", 1)[:, 0], several[2, 3:5])
+    moments = torch.stack([random.at(torch.full((4,), step)).uniform("x", 1) for step in range(5)])
+    assert len(moments.unique()) == 20
 
 
 def test_draws_depend_on_seed_and_name_alone():

@@ -16,7 +16,7 @@ import envs
 from envs.backends.capacity import Capacity
 from envs.backends.cpu import CpuWorld
 from envs.backends.warp import WarpWorld
-from envs.world import QUALITY, CapacityError, RenderConfig
+from envs.world import QUALITY, RenderConfig
 
 FOLDER = Path(envs.__file__).parent
 BLIND = RenderConfig(cameras=(), height_px=1, width_px=1)
@@ -29,8 +29,7 @@ cuda = pytest.param(
 )
 
 
-@pytest.fixture(scope="module")
-def model() -> mujoco.MjModel:
+def scene() -> mujoco.MjSpec:
     """The arm over a table with two cubes and a static shelf."""
     spec = mujoco.MjSpec.from_file(str(FOLDER / "scenes" / "tabletop.xml"))
     arm = mujoco.MjSpec.from_file(str(FOLDER / "robots" / "panda.xml"))
@@ -43,7 +42,12 @@ def model() -> mujoco.MjModel:
         body = spec.worldbody.add_body(name=f"cube{i}", pos=position)
         body.add_freejoint(name=f"cube{i}")
         body.add_geom(name=f"cube{i}", type=mujoco.mjtGeom.mjGEOM_BOX, size=[0.02] * 3, mass=0.05, condim=4)
-    return spec.compile()
+    return spec
+
+
+@pytest.fixture(scope="module")
+def model() -> mujoco.MjModel:
+    return scene().compile()
 
 
 def home(model: mujoco.MjModel, n: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -57,10 +61,15 @@ def home(model: mujoco.MjModel, n: int) -> tuple[torch.Tensor, torch.Tensor]:
     return qpos, command
 
 
+def put(world, qpos, command, worlds=None) -> None:
+    """Start some worlds (all when None) in their rows of ``qpos`` and ``command``."""
+    worlds = torch.arange(world.num_worlds) if worlds is None else torch.tensor(worlds)
+    world.put(*(each.to(world.device) for each in (worlds, qpos[worlds], command[worlds])))
+
+
 def started(model, n=3, fields=(), render=BLIND, **settings) -> WarpWorld:
     world = WarpWorld(model, n, render, fields, **settings)
-    qpos, command = home(model, n)
-    world.reset(qpos.to(world.device), command.to(world.device), everywhere(world))
+    put(world, *home(model, n))
     return world
 
 
@@ -75,7 +84,7 @@ def drive(world, steps=3, mask=None) -> torch.Tensor:
     command = world.command
     for step in range(steps):
         command = command + 0.03 * np.cos(step / 8)
-        diverged |= world.step(command, SUBSTEPS, mask)
+        diverged |= world.step(command, SUBSTEPS, mask).diverged
     return diverged
 
 
@@ -122,12 +131,12 @@ def test_masked_step_moves_no_other_world(model):
     assert torch.equal(world.qpos[1], other.qpos[1])  # nor did anything unseen change
 
 
-def test_masked_reset_touches_no_other_world(model):
+def test_putting_a_world_touches_no_other_world(model):
     world, other = started(model), started(model)
     drive(world), drive(other)
     qpos, command = home(model, 3)
     mask = torch.tensor([False, True, False])
-    world.reset(qpos.masked_fill(~mask[:, None], torch.nan), command.masked_fill(~mask[:, None], torch.nan), mask)
+    put(world, qpos, command, [1])
     assert torch.equal(world.qpos[1], qpos[1])
     assert torch.equal(world.command[1], command[1])
     assert not world.qvel[1].any()
@@ -138,7 +147,25 @@ def test_masked_reset_touches_no_other_world(model):
     assert torch.equal(world.qpos[1], fresh.qpos[1])
 
 
-def test_snapshots_are_copies(model):
+@pytest.mark.parametrize("kind", [CpuWorld, WarpWorld])
+def test_worlds_are_put_back_exactly(model, kind):
+    world = kind(model, 3, BLIND, FIELDS)
+    put(world, *home(model, 3))
+    perturb(world)
+    drive(world)
+    photograph = world.snapshot()
+    drive(world)
+    expected = world.qpos, world.qvel, world.command
+    fresh = kind(model, 3, BLIND, FIELDS)
+    for each in (world, fresh):
+        each.restore(photograph)
+        drive(each)
+        for was, now in zip(expected, (each.qpos, each.qvel, each.command), strict=True):
+            assert torch.equal(was, now)
+        each.close()
+
+
+def test_readings_are_copies(model):
     world = started(model)
     world.qpos.zero_(), world.command.zero_()
     assert world.qpos.any()
@@ -150,12 +177,12 @@ def test_a_world_that_is_not_a_number_is_reported_and_harms_no_other(model, bad)
     world, other = started(model), started(model)
     qpos, command = home(model, 3)
     qpos[1, 9] = bad
-    world.reset(qpos, command, torch.tensor([False, True, False]))
+    put(world, qpos, command, [1])
     assert drive(world).tolist() == [False, True, False]
     assert world.qpos[1, 9].isnan() if np.isnan(bad) else world.qpos[1, 9] == bad
     drive(other)
     assert torch.equal(world.qpos[[0, 2]], other.qpos[[0, 2]])
-    world.reset(*home(model, 3), torch.tensor([False, True, False]))
+    put(world, *home(model, 3), [1])
     assert not drive(world).any()
 
 
@@ -163,8 +190,8 @@ def test_divergence_within_a_step_leaves_the_state_before_it(model):
     world = started(model, fields=("body_mass",))
     drive(world)
     before = world.qpos, world.qvel
-    world.set_field("body_mass", [model.body("cube1").id], torch.full((3, 1), -1.0), torch.tensor([False, False, True]))
-    assert world.step(world.command, SUBSTEPS, everywhere(world)).tolist() == [False, False, True]
+    world.set_field("body_mass", [model.body("cube1").id], torch.full((1, 1), -1.0), torch.tensor([2]))
+    assert world.step(world.command, SUBSTEPS, everywhere(world)).diverged.tolist() == [False, False, True]
     assert torch.equal(world.qpos[2], before[0][2])
     assert torch.equal(world.qvel[2], before[1][2])
     assert (world.qpos[:2] != before[0][:2]).any()
@@ -173,66 +200,119 @@ def test_divergence_within_a_step_leaves_the_state_before_it(model):
 def test_an_inactive_world_is_not_reported(model):
     world = started(model)
     qpos, command = home(model, 3)
-    world.reset(qpos * torch.nan, command, torch.tensor([True, False, False]))
+    put(world, qpos * torch.nan, command, [0])
     assert not drive(world, mask=torch.tensor([False, True, True])).any()
 
 
-@pytest.mark.parametrize(("contacts", "rows"), [(64, 20), (3, 400)])
-def test_overflow_in_any_substep_is_an_error_that_names_what_suffices(model, contacts, rows):
-    """Two cubes inside one another fly apart, so that only the first substeps have contacts."""
-    qpos, command = home(model, 1)
+def colliding(model) -> tuple[torch.Tensor, torch.Tensor]:
+    """Three worlds; in the last one two cubes inside one another fly apart: only the first substeps have contacts."""
+    qpos, command = home(model, 3)
     for start, z in ((9, 0.6), (16, 0.605)):
-        qpos[0, start : start + 3] = torch.tensor([0.4, -0.3, z])
+        qpos[2, start : start + 3] = torch.tensor([0.4, -0.3, z])
     data = mujoco.MjData(model)
-    data.qpos[:], data.ctrl[:] = qpos[0], command[0]
+    data.qpos[:], data.ctrl[:] = qpos[2], command[2]
     mujoco.mj_step(model, data)
-    assert data.ncon > 3
-    assert data.nefc > 20
+    assert data.ncon > 3 and data.nefc > 20
     mujoco.mj_step(model, data, nstep=39)
     assert data.ncon == 0
-    mask = torch.tensor([True])
-    world = WarpWorld(model, 1, BLIND, capacity=Capacity(contacts_per_world=contacts, rows_per_world=rows))
-    world.reset(qpos, command, mask)
-    with pytest.raises(CapacityError, match="contacts_per_world") as raised:
-        world.step(command, 40, mask)
-    assert torch.equal(world.qpos, qpos)  # the step was undone
-    named = {name: int(size) for name, size in re.findall(r"(\w+)=(\d+)", str(raised.value).split("needed")[0])}
-    assert named["contacts_per_world"] > contacts or named["rows_per_world"] > rows
-    roomy = WarpWorld(model, 1, BLIND, capacity=Capacity(**named))
-    roomy.reset(qpos, command, mask)
-    assert not roomy.step(command, 40, mask).any()
-    assert roomy.qpos[0, 18] - roomy.qpos[0, 11] > 0.04  # they did fly apart
+    return qpos, command
+
+
+def in_the_air(qpos: torch.Tensor) -> torch.Tensor:
+    """The cubes of the first two worlds apart from everything for a while."""
+    lifted = qpos.clone()
+    lifted[:2, 11], lifted[:2, 18] = 0.9, 0.9
+    return lifted
+
+
+def test_a_crowded_world_is_cut_short_and_the_others_go_on(model):
+    qpos, command = colliding(model)
+    qpos = in_the_air(qpos)
+    capacities = (Capacity(contacts_per_world=64, rows_per_world=20), None)
+    worlds = [WarpWorld(model, 3, BLIND, capacity=capacity) for capacity in capacities]
+    for world in worlds:
+        put(world, qpos, command)
+    tight, roomy = (world.step(command, 40, everywhere(world)) for world in worlds)
+    assert tight.crowded.tolist() == [False, False, True] and not tight.diverged.any()
+    assert not roomy.crowded.any()
+    assert torch.equal(worlds[0].qpos[2], qpos[2])  # its step was undone
+    assert torch.equal(worlds[0].qpos[:2], worlds[1].qpos[:2]) and (worlds[0].qpos[:2] != qpos[:2]).any()
+
+
+def test_what_would_have_sufficed_is_named(model):
+    qpos, command = colliding(model)
+    world = WarpWorld(model, 3, BLIND, capacity=Capacity(contacts_per_world=64, rows_per_world=20))
+    put(world, qpos, command)
+    assert world.step(command, 40, everywhere(world)).crowded[2]
+    asked = world.capacity_needed().split("needed")[0]
+    named = {name: int(size) for name, size in re.findall(r"(\w+)=(\d+)", asked)}
+    assert named["rows_per_world"] > 20
+    roomy = WarpWorld(model, 3, BLIND, capacity=Capacity(**named))
+    put(roomy, qpos, command)
+    assert not roomy.step(command, 40, everywhere(world)).crowded.any()
+    assert roomy.qpos[2, 18] - roomy.qpos[2, 11] > 0.04  # they did fly apart
+
+
+def test_touches_equal_those_of_c_mujoco():
+    """Whose contact sensors see something, in a scene with more of them than a word has bits."""
+    spec = scene()
+    names = ["cube0", "cube1", "shelf", "panda/left_finger", "panda/hand", "world"]
+    body, subtree = mujoco.mjtObj.mjOBJ_BODY, mujoco.mjtObj.mjOBJ_XBODY
+    for one in names:
+        for other in names:
+            sensor = spec.add_sensor(
+                name=f"touch/{one}/{other}", type=mujoco.mjtSensor.mjSENS_CONTACT,
+                objtype=subtree if one != "world" else body, objname=one, reftype=body, refname=other,
+            )  # fmt: skip
+            sensor.intprm[:3] = (1, 0, 1)
+    with_sensors = spec.compile()
+    worlds = [kind(with_sensors, 3, BLIND) for kind in (CpuWorld, WarpWorld)]
+    qpos, command = home(with_sensors, 3)
+    qpos[1, 16:19] = qpos[1, 9:12] + torch.tensor([0.0, 0.0, 0.0399])  # the second cube on the first
+    qpos[2, 11] = 0.5
+    found = []
+    for world in worlds:
+        put(world, qpos, command)
+        assert not world.touches.any()
+        world.step(command, SUBSTEPS, everywhere(world))
+        found.append(world.touches.reshape(3, len(names), len(names)))
+        world.close()
+    assert torch.equal(*found)
+    cube0, cube1, ground = names.index("cube0"), names.index("cube1"), names.index("world")
+    assert found[0][0, cube0, ground] and not found[0][0, cube0, cube1]
+    assert found[0][1, cube0, cube1] and found[0][1, cube1, cube0] and not found[0][1, cube1, ground]
+    assert not found[0][2, cube0].any()
 
 
 def test_capacity_is_counted_from_the_scene(model):
     # cubes, hand and fingers (three of their geoms), 8 contacts each and 8 to spare, 6 rows in a contact of condim 4;
     # 9 joint limits and the coupling of the fingers
-    assert Capacity.of(model) == Capacity(contacts_per_world=80, rows_per_world=80 * 6 + 9 + 1)
+    assert Capacity.of(model) == Capacity(contacts_per_world=80, rows_per_world=80 * 6 + 9 + 1, contacts_shared=84)
     with pytest.raises(ValueError, match="at least 1 contact"):
         Capacity(contacts_per_world=0, rows_per_world=1)
 
 
 def perturb(world) -> None:
     """Give worlds 1 and 2 appearances of their own."""
-    model, mask = world.model, torch.tensor([False, True, True])
+    model = world.model
     geom, body, camera = model.geom("cube0").id, model.body("shelf").id, model.camera("front").id
     values = {
-        ("geom_rgba", geom): [[0.0, 0, 0, 1], [0.9, 0.1, 0.1, 1], [0.1, 0.1, 0.9, 1]],
-        ("geom_size", geom): [[0.0, 0, 0], [0.05, 0.02, 0.03], [0.02, 0.06, 0.02]],
-        ("body_pos", body): [[9.0, 9, 9], [0.5, 0.1, 0.2], [0.6, -0.3, 0.05]],
-        ("cam_pos", camera): [[9.0, 9, 9], [1.1, 0.1, 0.75], [0.9, -0.1, 0.7]],
-        ("cam_fovy", camera): [[1.0], [55.0], [35.0]],
+        ("geom_rgba", geom): [[0.9, 0.1, 0.1, 1], [0.1, 0.1, 0.9, 1]],
+        ("geom_size", geom): [[0.05, 0.02, 0.03], [0.02, 0.06, 0.02]],
+        ("body_pos", body): [[0.5, 0.1, 0.2], [0.6, -0.3, 0.05]],
+        ("cam_pos", camera): [[1.1, 0.1, 0.75], [0.9, -0.1, 0.7]],
+        ("cam_fovy", camera): [[55.0], [35.0]],
     }
     for (name, index), rows in values.items():
         value = torch.tensor(rows)
-        world.set_field(name, [index], value if name == "cam_fovy" else value[:, None], mask)
+        world.set_field(name, [index], value if name == "cam_fovy" else value[:, None], torch.tensor([1, 2]))
 
 
 def test_images_and_fields_agree_with_opengl(model):
     warp, reference = (kind(model, 3, SEEING, tuple(dict.fromkeys(FIELDS))) for kind in (WarpWorld, CpuWorld))
     try:
         for world in (warp, reference):
-            world.reset(*home(model, 3), everywhere(world))
+            put(world, *home(model, 3))
             perturb(world)
         seen, expected = (world.render(everywhere(world)) for world in (warp, reference))
     finally:
@@ -258,9 +338,9 @@ def test_static_bodies_that_moved_also_collide_there(model):
     world = WarpWorld(model, 2, BLIND, ("body_pos",))
     qpos, command = home(model, 2)
     qpos[:, 9:12] = torch.tensor([0.45, -0.3, 0.29])
-    world.reset(qpos, command, everywhere(world))
-    shelf = torch.tensor([0.45, -0.3, 0.25]).expand(2, 1, 3)
-    world.set_field("body_pos", [model.body("shelf").id], shelf, torch.tensor([False, True]))
+    put(world, qpos, command)
+    shelf = torch.tensor([[[0.45, -0.3, 0.25]]])
+    world.set_field("body_pos", [model.body("shelf").id], shelf, torch.tensor([1]))
     world.step(command, 150, everywhere(world))
     assert world.qpos[0, 11] == pytest.approx(0.02, abs=2e-3)
     assert world.qpos[1, 11] == pytest.approx(0.25 + 0.01 + 0.02, abs=2e-3)
@@ -269,8 +349,7 @@ def test_static_bodies_that_moved_also_collide_there(model):
 def test_fields_reach_recorded_steps(model):
     world = started(model, 2, fields=("body_mass",))
     drive(world)
-    mass = torch.full((2, 1), 50.0)
-    world.set_field("body_mass", [model.body("panda/hand").id], mass, torch.tensor([False, True]))
+    world.set_field("body_mass", [model.body("panda/hand").id], torch.tensor([[50.0]]), torch.tensor([1]))
     same = started(model, 2, fields=("body_mass",))
     drive(same), drive(same), drive(world)
     heavy = (world.qpos - same.qpos).abs().amax(1)
@@ -283,7 +362,7 @@ def test_images_of_other_worlds_stay(model):
     first = world.render(everywhere(world))["front"]
     qpos, command = home(model, 3)
     qpos[:, 9] += 0.1
-    world.reset(qpos, command, everywhere(world))
+    put(world, qpos, command)
     second = world.render(torch.tensor([True, False, True]))["front"]
     for kind in ("rgb", "depth_m", "segmentation"):
         was, now = getattr(first, kind), getattr(second, kind)
@@ -306,11 +385,11 @@ def test_shadows_follow_the_profile(model):
 
 def test_refuses_what_it_cannot_do(model):
     world = started(model, fields=FIELDS)
-    mask = everywhere(world)
+    worlds = torch.arange(3)
     with pytest.raises(ValueError, match=r"geom_friction cannot be set per world.*body_pos"):
-        world.set_field("geom_friction", [0], torch.zeros(3, 1, 3), mask)
+        world.set_field("geom_friction", [0], torch.zeros(3, 1, 3), worlds)
     with pytest.raises(ValueError, match=r"geom_rgba of shape \(3, 1, 4\), got \(3, 1, 3\)"):
-        world.set_field("geom_rgba", [0], torch.zeros(3, 1, 3), mask)
+        world.set_field("geom_rgba", [0], torch.zeros(3, 1, 3), None)
     with pytest.raises(ValueError, match="nonsense"):
         WarpWorld(model, 1, BLIND, ("nonsense",))
     with pytest.raises(KeyError, match="no camera 'side'"):
@@ -327,9 +406,9 @@ def test_closing_twice_is_fine_and_use_afterwards_is_not(model):
     world.close()
     uses = (
         lambda: world.step(command, 1, mask),
-        lambda: world.reset(qpos, command, mask),
+        lambda: world.put(torch.arange(3), qpos, command),
         lambda: world.render(mask),
-        lambda: world.set_field("geom_rgba", [0], torch.zeros(3, 1, 4), mask),
+        lambda: world.set_field("geom_rgba", [0], torch.zeros(3, 1, 4), None),
         lambda: world.qpos,
     )
     for use in uses:
