@@ -129,7 +129,7 @@ class TaskEnv:
     @property
     def stages_done(self) -> Bool[Tensor, "n stages"]:
         """Which stages of the running episodes are behind; one column, success, for most tasks."""
-        return torch.arange(self.task.stages, device=self.device) < self.layout.memory["stage"][:, None]
+        return self.task.stages_done(self.layout)
 
     @property
     def task_names(self) -> list[str]:

@@ -8,6 +8,7 @@ from envs.suites.long import LONG
 from envs.suites.objects import OBJECT
 from envs.suites.spatial import SPATIAL
 from envs.tasks import TASKS, Task, make_task
+from envs.tasks.mixture import Mixture
 
 SUITES: dict[str, Suite] = {suite.name: suite for suite in (SPATIAL, OBJECT, GOAL, LONG)}
 
@@ -20,7 +21,12 @@ def make_suite(name: str) -> Suite:
 
 
 def find_task(name: str) -> Task:
-    """A task by its name, or by its id in a suite; ``ValueError`` lists what there is."""
+    """A task by its name, by its id in a suite, or several as one mixture (``reach+pick+tabletop-goal``).
+
+    ``ValueError`` lists what there is.
+    """
+    if "+" in name:
+        return Mixture([find_task(each) for each in task_names(name.split("+"))], name=name)
     suite, slash, _ = name.partition("/")
     if not slash:
         return make_task(name)
@@ -36,7 +42,7 @@ def task_names(names: Sequence[str]) -> tuple[str, ...]:
     for name in names:
         if name in SUITES:
             found += SUITES[name].task_names
-        elif "/" in name or name in TASKS:
+        elif "/" in name or "+" in name or name in TASKS:
             found.append(find_task(name).name)
         else:
             known = ", ".join([*TASKS, *SUITES])

@@ -73,6 +73,10 @@ class Task(ABC):
         """Which episodes have every stage behind them."""
         return layout.memory["stage"] >= self.stages
 
+    def stages_done(self, layout: Layout) -> Bool[Tensor, "n s"]:
+        """Which stages are behind."""
+        return torch.arange(self.stages, device=layout.position.device) < layout.memory["stage"][:, None]
+
     def present_dwell_steps(self, layout: Layout) -> Int[Tensor, " n"] | int:
         """How long each world's present stage has to hold."""
         return self.dwell_steps
