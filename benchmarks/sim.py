@@ -1,13 +1,17 @@
 """Simulation speed and memory, with and without pictures, beside robosuite, Fetch and Meta-World in the same run.
 
-    vla bench sim --engine cpu [--worlds 1 16 256 4096] [--tasks reach sort] [--seconds 4] [--json PATH]
+    vla bench sim --engine cpu [--worlds 1 64 512 4096] [--tasks reach sort] [--what state episodes] [--seconds 4]
+                  [--checkout FOLDER] [--no-peers] [--json PATH]
 
-*physics* steps the engine alone (5 ms each here); an *environment step* is a control step of 20 Hz (10 physics steps
-here, 25 in robosuite, 20 in Fetch, 5 in Meta-World) with state, reward and reset logic; *RGB-D* adds colour and depth
-of two cameras after every environment step (Fetch and Meta-World: one camera, colour alone); *frames* are the pictures
-(one camera's colour and depth) that rendering alone makes per second. Actions are uniformly random. Every row is
-measured in a process of its own, whose peak memory (resident, and on the GPU) is given. ``reach`` is light in contacts,
-``sort`` is rich. ``ours_over_this`` compares the best of our rows of the same kind and size.
+*physics* steps the engine alone (5 ms each here); an *environment step* (``state``) is a control step of 20 Hz (10
+physics steps here, 25 in robosuite, 20 in Fetch, 5 in Meta-World) with state and reward; *episodes* are such steps with
+episodes of their real length that end and start anew; *RGB-D* adds colour and depth of two cameras after every
+environment step (Fetch and Meta-World: one camera, colour alone); *frames* are the pictures (one camera's colour and
+depth) that rendering alone makes per second; *reset* starts one of the worlds anew, *samples* are tables drawn for all
+worlds at once, in worlds per second. Actions are uniformly random. Every row is measured in a process of its own, whose
+peak memory (resident, and on the GPU) is given. ``reach`` is light in contacts, ``sort`` is rich. ``ours_over_this``
+compares the best of our rows of the same kind and size. ``--checkout`` measures another checkout of this project beside
+this one, row by row: what was, and what is.
 """
 
 import argparse
@@ -25,9 +29,21 @@ import torch
 from peers import PEERS
 from report import machine, print_table, write_json
 
+from envs.autoreset import AutoresetEnv
+from envs.random import EpisodeRandom
 from envs.vector import TaskEnv
 
 SIZES_PX = (84, 128)
+KINDS: dict[str, tuple[int | None, ...]] = {
+    "physics": (None,),
+    "state": (None,),
+    "episodes": (None,),
+    "reset": (None,),
+    "samples": (None,),
+    "RGB-D": SIZES_PX,
+    "frames": (128,),
+}
+"""What is measured, and at which picture sizes."""
 
 
 def main() -> None:
@@ -35,7 +51,9 @@ def main() -> None:
     parser.add_argument("--engine", choices=("cpu", "warp"), default="cpu")
     parser.add_argument("--device", help="where the warp engine runs; a GPU if there is one")
     parser.add_argument("--tasks", nargs="+", default=["reach", "sort"])
-    parser.add_argument("--worlds", type=int, nargs="+", default=[1, 16, 256, 4096])
+    parser.add_argument("--worlds", type=int, nargs="+", default=[1, 64, 512, 4096])
+    parser.add_argument("--what", nargs="+", default=list(KINDS), choices=list(KINDS))
+    parser.add_argument("--checkout", type=Path, help="another checkout of this project to measure beside this one")
     parser.add_argument("--seconds", type=float, default=4.0, help="how long each row is timed, at least")
     parser.add_argument("--no-peers", action="store_true", help="leave the other simulators out")
     parser.add_argument("--json", type=Path, help="also write the figures here")
@@ -63,14 +81,17 @@ def planned(arguments: argparse.Namespace) -> list[dict[str, Any]]:
             **common,
             "stack": arguments.engine,
             "device": arguments.device,
+            "checkout": str(checkout.resolve()) if checkout else None,
             "task": task,
             "what": what,
             "size_px": size,
             "worlds": n,
         }
         for task in arguments.tasks
-        for what, size in [("physics", None), ("state", None), *(("RGB-D", size) for size in SIZES_PX), ("frames", 128)]
+        for what in arguments.what
+        for size in KINDS[what]
         for n in arguments.worlds
+        for checkout in ((arguments.checkout, None) if arguments.checkout else (None,))
     ]
     if not arguments.no_peers:
         rows += [
@@ -96,10 +117,12 @@ def kind(row: dict[str, Any]) -> tuple[Any, ...]:
 
 def in_a_process(row: dict[str, Any]) -> dict[str, Any]:
     """Measure ``row`` in a fresh interpreter; a row that fails says why and the rest goes on."""
-    command = [sys.executable, __file__, "--row", json.dumps(row)]
-    headless = {"MUJOCO_GL": "egl", **os.environ}
+    checkout = row.get("checkout")
+    command = [sys.executable, __file__, "--row", json.dumps({k: v for k, v in row.items() if k != "checkout"})]
+    headless = {"MUJOCO_GL": "egl", **os.environ, **({"PYTHONPATH": checkout} if checkout else {})}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=headless)
-    shown = {key: value for key, value in row.items() if key not in ("seconds", "device")}
+    shown = {key: value for key, value in row.items() if key not in ("seconds", "device", "checkout")}
+    shown |= {"checkout": "other" if checkout else "this"} if "checkout" in row else {}
     if done.returncode:
         return {**shown, "failed": (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1][:60]}
     return {**shown, **json.loads(done.stdout.strip().splitlines()[-1])}
@@ -130,7 +153,8 @@ def our_step(
     """One call of what is measured, and how many steps or pictures it makes."""
     pictures = {"image_size_px": (size_px, size_px), "depth": True} if size_px else {"render": False}
     place = {"device": device} if engine == "warp" else {}
-    env = TaskEnv(task, worlds, engine=engine, max_episode_steps=10**9, **place, **pictures)
+    endless = {} if what == "episodes" else {"max_episode_steps": 10**9}
+    env = TaskEnv(task, worlds, engine=engine, **endless, **place, **pictures)
     bounds = env.embodiment.action_low, env.embodiment.action_high
     low, high = (torch.tensor(side, device=env.device) for side in bounds)
     generator = torch.Generator(env.device).manual_seed(0)
@@ -147,6 +171,16 @@ def our_step(
     if what == "frames":
         env.step(actions())
         return lambda: finish(env.world.render(everywhere)), worlds * len(env.embodiment.cameras)
+    if what == "episodes":
+        learner = AutoresetEnv(env)
+        learner.reset(0)
+        return lambda: finish(learner.step(actions())), worlds
+    if what == "reset":
+        seeds, one = torch.arange(worlds, device=env.device), torch.arange(worlds) == worlds // 2
+        return lambda: finish(env.reset(seeds, one)), 1
+    if what == "samples":
+        random = EpisodeRandom(torch.arange(worlds, device=env.device))
+        return lambda: finish(env.task.sample(random)), worlds
     return lambda: finish(env.step(actions())), worlds
 
 
