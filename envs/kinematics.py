@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from envs.rotations import compose, matrix_from_quat
+from envs.rotations import matrix_from_quat
 
 
 class ChainPose(NamedTuple):
@@ -27,7 +27,8 @@ class SerialChain:
     """World → … → site through hinge joints, with fixed offsets folded between them.
 
     The transform of joint i is affine in (cos qᵢ, sin qᵢ): all of them are made at once, and multiplied pairwise
-    (Hillis & Steele 1986), so that a pose takes a dozen tensor operations whatever the number of joints.
+    (Hillis & Steele 1986), so that a pose takes a dozen tensor operations whatever the number of joints. In float64,
+    which neither autocast nor TF32 rounds.
     """
 
     def __init__(self, model: mujoco.MjModel, joints: Sequence[str], site: str, device: torch.device | str) -> None:
@@ -37,17 +38,17 @@ class SerialChain:
         sine = torch.zeros(4, 4, dtype=torch.float64)
         sine[0, 1], sine[1, 0] = -1.0, 1.0
         parts = torch.stack([offsets[:-1] @ part for part in (keep, cosine, sine)])
-        self._constant, self._cosine, self._sine = parts.to(device=device, dtype=torch.float32)
-        self._tip = offsets[-1:].to(device=device, dtype=torch.float32)
+        self._constant, self._cosine, self._sine = parts.to(device)
+        self._tip = offsets[-1:].to(device)
 
     def pose(self, joints_rad: Float[Tensor, "n j"]) -> tuple[Float[Tensor, "n 3"], Float[Tensor, "n 3 3"]]:
         """Tip position (m) and rotation in the world."""
-        tip = self._frames(joints_rad)[:, -1]
+        tip = self._frames(joints_rad)[:, -1].float()
         return tip[:, :3, 3], tip[:, :3, :3]
 
     def pose_and_jacobian(self, joints_rad: Float[Tensor, "n j"]) -> ChainPose:
         """Tip pose and geometric Jacobian: column i is (zᵢ × (p − pᵢ), zᵢ)."""
-        frames = self._frames(joints_rad)
+        frames = self._frames(joints_rad).float()
         tip, hinges = frames[:, -1], frames[:, :-1]
         axis, lever = hinges[..., :3, 2], tip[:, None, :3, 3] - hinges[..., :3, 3]
         jacobian = torch.cat((torch.linalg.cross(axis, lever), axis), -1).transpose(1, 2)
@@ -55,12 +56,12 @@ class SerialChain:
 
     def _frames(self, joints_rad: Float[Tensor, "n j"]) -> Float[Tensor, "n k 4 4"]:
         """The frame of every joint (turned by its angle) in the world, then that of the tip."""
-        angle = joints_rad[..., None, None]
+        angle = joints_rad.double()[..., None, None]
         local = torch.addcmul(torch.addcmul(self._constant, self._cosine, angle.cos()), self._sine, angle.sin())
         frames = torch.cat((local, self._tip.expand(len(local), 1, 4, 4)), 1)
         reach = 1
         while reach < frames.shape[1]:
-            frames = torch.cat((frames[:, :reach], compose(frames[:, :-reach], frames[:, reach:])), 1)
+            frames = torch.cat((frames[:, :reach], frames[:, :-reach] @ frames[:, reach:]), 1)
             reach *= 2
         return frames
 

@@ -89,20 +89,27 @@ class CpuWorld(World):
             return Lost(diverged, torch.zeros_like(diverged))
         asked = command.numpy()[active].astype(np.float64)
         before = self._state[active]
-        states, sensors = self._pool.rollout(
+        shape = (len(active), substeps)
+        states = np.empty((*shape, before.shape[1]))
+        sensors = np.empty((*shape, self.model.nsensordata))
+        self._pool.rollout(
             [self._models[i] for i in active],
             self._datas,
             before,
-            np.broadcast_to(asked[:, None], (len(active), substeps, asked.shape[1])),
+            np.repeat(asked[:, None], substeps, axis=1),
+            skip_checks=True,
             nstep=substeps,
+            initial_warmstart=None,
+            state=states,
+            sensordata=sensors,
         )
-        after = np.asarray(states)[:, -1]
+        after = states[:, -1]
         # MuJoCo gives up on a world that blows up: its clock stops early, its state is the template's.
         late_s = before[:, 0] + substeps * self.model.opt.timestep - after[:, 0]
         sound = (np.abs(late_s) < self.model.opt.timestep / 2) & np.isfinite(after).all(axis=1)
         kept = active[sound]
         self._state[kept], self._command[kept] = after[sound], asked[sound]
-        self._sensors[kept] = np.asarray(sensors)[sound, -1]
+        self._sensors[kept] = sensors[sound, -1]
         diverged[active[~sound]] = True
         return Lost(diverged, torch.zeros_like(diverged))
 
