@@ -11,16 +11,14 @@ position allows.
 
 from envs.control import DeltaPoseConfig
 from envs.robots.arm import ArmSpec
+from envs.robots.grippers import SMALL
 
 SO100 = ArmSpec(
     name="so100",
     mjcf="so100.xml",
     joints=("shoulder_pan", "shoulder_lift", "elbow", "wrist_flex", "wrist_roll"),
-    fingers=("finger1", "finger2"),
-    tool_site="tcp",
-    cameras=("wrist",),
     home_rad=(0.0, 0.1775, 1.6603, 1.3038, 0.0),
-    opening_m=0.08,
+    gripper=SMALL,
     base_m=(0.12, 0.0, 0.0),
     control=DeltaPoseConfig(damping=0.02, posture_gain=0.0, rotation_weight=0.2),
 )

@@ -70,6 +70,35 @@ def test_pose_and_jacobian_equal_mujoco(arm):
         np.testing.assert_allclose(pose.jacobian[i].numpy(), expected, atol=4e-6)
 
 
+@primitive_arms
+def test_what_a_gripper_says_of_its_fingers_is_so_in_the_scene(arm):
+    """From the corners of the closed fingers' boxes, in the tool's frame."""
+    model, gripper = _scene(arm), arm.gripper
+    data = mujoco.MjData(model)
+    mujoco.mj_kinematics(model, data)
+    tool = data.site(arm.prefix + gripper.tool_site)
+    corners = {}
+    for body in (gripper.left_finger, gripper.right_finger, gripper.hand):
+        box = model.geom(arm.prefix + body)
+        assert box.bodyid[0] == model.body(arm.prefix + body).id
+        signs = np.array(np.meshgrid(*[(-1, 1)] * 3)).reshape(3, -1).T
+        seen = data.geom(arm.prefix + body)
+        in_world = seen.xpos + signs * box.size @ seen.xmat.reshape(3, 3).T
+        corners[body] = (in_world - tool.xpos) @ tool.xmat.reshape(3, 3)
+    left, right = corners[gripper.left_finger], corners[gripper.right_finger]
+    outer = left[left[:, 1].argmax()]
+    np.testing.assert_allclose(right[:, 1].min(), -outer[1], atol=1e-9)
+    np.testing.assert_allclose(gripper.corner_m, np.hypot(outer[0], outer[1]), atol=1e-9)
+    np.testing.assert_allclose(np.tan(gripper.corner_rad), outer[1] / abs(outer[0]), atol=1e-9)
+    np.testing.assert_allclose((gripper.finger_width_m, gripper.finger_thickness_m), (2 * abs(outer[0]), outer[1]))
+    np.testing.assert_allclose(gripper.fingertip_m, left[:, 2].max(), atol=1e-9)
+    np.testing.assert_allclose(gripper.free_depth_m, -corners[gripper.hand][:, 2].max(), atol=1e-9)
+    slides = [model.joint(arm.prefix + finger) for finger in gripper.fingers]
+    assert sum(slide.range[1] for slide in slides) == gripper.opening_m
+    bodies = [model.body(arm.prefix + finger).id for finger in (gripper.left_finger, gripper.right_finger)]
+    assert [slide.bodyid[0] for slide in slides] == bodies
+
+
 def test_ur5e_is_the_published_denavit_hartenberg_chain():
     """Universal Robots' table: a, d (m) and α per joint; its base frame is ours turned by half a turn about z."""
     table = (

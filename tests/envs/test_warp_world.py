@@ -16,6 +16,7 @@ import envs
 from envs.backends.capacity import Capacity
 from envs.backends.cpu import CpuWorld
 from envs.backends.warp import WarpWorld
+from envs.robots import PANDA
 from envs.world import QUALITY, CapacityError, RenderConfig
 
 FOLDER = Path(envs.__file__).parent
@@ -33,8 +34,7 @@ cuda = pytest.param(
 def model() -> mujoco.MjModel:
     """The arm over a table with two cubes and a static shelf."""
     spec = mujoco.MjSpec.from_file(str(FOLDER / "scenes" / "tabletop.xml"))
-    arm = mujoco.MjSpec.from_file(str(FOLDER / "robots" / "panda.xml"))
-    spec.attach(arm, prefix="panda/", frame=spec.worldbody.add_frame())
+    PANDA.attach_to(spec)
     shelf = spec.worldbody.add_body(name="shelf", pos=[0.45, 0.3, 0.05])
     shelf.add_geom(name="shelf", type=mujoco.mjtGeom.mjGEOM_BOX, size=[0.08, 0.06, 0.01], quat=[0.9, 0, 0, 0.44])
     ghost = spec.worldbody.add_body(name="ghost", pos=[0.5, 0, 0.3])
