@@ -19,10 +19,14 @@ from envs.specs import STATE_KEY, depth_key, image_key
 from envs.tasks import make_task
 from envs.vector import TaskEnv
 
+ORIGINAL_MESHES = dataclasses.replace(PANDA_MESH, face_budget=None)
 POINTING_DOWN = torch.diag(torch.tensor([1.0, -1.0, -1.0]))
 needs_meshes = pytest.mark.skipif(
     any(importlib.util.find_spec(name) is None for name in ("robosuite", "open3d")),
     reason="the mesh Panda needs the extras robosuite and open3d",
+)
+needs_robosuite = pytest.mark.skipif(
+    importlib.util.find_spec("robosuite") is None, reason="the original meshes need the extra robosuite"
 )
 # The mesh Panda has the primitive one's kinematics, which is tested below.
 primitive_arms = pytest.mark.parametrize("arm", [PANDA, UR5E, SO100], ids=lambda arm: arm.name)
@@ -216,6 +220,25 @@ def test_where_five_joints_cannot_do_both_position_wins():
         drift = chain.pose(command[:, :-1])[0] - chain.pose(home[None])[0]
         drift_m[weight] = float(drift.norm(dim=-1).median())
     assert drift_m[SO100.control.rotation_weight] < 0.01 and drift_m[1.0] > 0.03
+
+
+@pytest.mark.parametrize("engine", ["cpu", "warp"])
+@pytest.mark.parametrize(
+    "arm", [PANDA, UR5E, SO100, pytest.param(ORIGINAL_MESHES, marks=needs_robosuite)], ids=lambda a: a.name
+)
+def test_what_only_collides_is_seen_by_no_camera(arm, engine):
+    """Guards of the links, and all that collides of the mesh Panda; the rest of the arm is seen."""
+    if engine == "warp":
+        pytest.importorskip("mujoco_warp", reason="needs the extra: pip install 'vla-stack[warp]'")
+    env = TaskEnv("reach", 1, engine=engine, arm=arm, image_size_px=(64, 64), segmentation=True)
+    env.reset([0])
+    images, model = env.world.render(torch.tensor([True], device=env.world.device)), env.world.model
+    seen = {int(geom) for image in images.values() for geom in image.segmentation.unique() if geom >= 0}
+    env.close()
+    hidden = {i for i in range(model.ngeom) if model.geom_group[i] >= 3}
+    of_arm = {i for i in range(model.ngeom) if model.body(model.geom_bodyid[i]).name.startswith(arm.prefix)}
+    assert len(hidden & of_arm) >= 4 and not seen & hidden
+    assert len(seen & of_arm) >= 5
 
 
 def test_robots_by_name():

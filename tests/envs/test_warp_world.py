@@ -205,10 +205,10 @@ def test_overflow_in_any_substep_is_an_error_that_names_what_suffices(model, con
 
 
 def test_capacity_is_counted_from_the_scene(model):
-    # two cubes and the hand with 8 contacts each, two fingers of a box and two of their beads with 8 + 2 + 2, five
-    # links of a capsule with 4, and 8 to spare; 6 rows in a contact of condim 4; 9 joint limits and the coupling of
+    # two cubes and the hand with 8 contacts each, two fingers of a box and two of their beads with 8 + 2 + 2, six
+    # capsules of links with 4, and 8 to spare; 6 rows in a contact of condim 4; 9 joint limits and the coupling of
     # the fingers
-    assert Capacity.of(model) == Capacity(contacts_per_world=76, rows_per_world=76 * 6 + 9 + 1)
+    assert Capacity.of(model) == Capacity(contacts_per_world=80, rows_per_world=80 * 6 + 9 + 1)
     with pytest.raises(ValueError, match="at least 1 contact"):
         Capacity(contacts_per_world=0, rows_per_world=1)
 
