@@ -24,7 +24,8 @@ class StableBaselinesEnv(VecEnv):
 
     Observations are a dict of the state, the command, the privileged state (if the environment has it) and the images,
     by their keys with ``_`` for every dot (torch's modules allow none); instructions and camera geometry are left out,
-    because its policies cannot read them. Finished worlds start again in the same step; their last observation is ``info["terminal_observation"]``.
+    because its policies cannot read them. Finished worlds start again in the same step; their last observation is
+    ``info["terminal_observation"]``.
     """
 
     def __init__(self, env: TaskEnv, *, seed: int = 0) -> None:

@@ -1,5 +1,6 @@
 """How much room for contacts and constraints a scene is given on an engine that cannot grow it while it runs."""
 
+from collections import defaultdict
 from dataclasses import dataclass
 from typing import Self
 
@@ -8,6 +9,8 @@ import numpy as np
 
 _CONTACTS_PER_GEOM = 8
 """Two faces of a box, each with four contacts: what it stands on and what it touches."""
+_CONTACTS_OF_ROUND = {mujoco.mjtGeom.mjGEOM_SPHERE: 2, mujoco.mjtGeom.mjGEOM_CAPSULE: 4}
+"""Likewise: a sphere touches a thing at one place, a capsule at its two ends."""
 _GEOMS_PER_BODY = 3
 """How many geoms of one body touch something at once, at most; matters for bodies of many pieces."""
 _SPARE_CONTACTS = 8
@@ -36,14 +39,14 @@ class Capacity:
     def of(cls, model: mujoco.MjModel) -> Self:
         """Room for ``model`` by counting, without stepping it.
 
-        Contacts: 8 for each geom that collides on a body that can move, of at most 3 geoms per body, and 8 to spare.
+        Contacts: 8 for each geom that collides on a body that can move (4 for a capsule, 2 for a sphere), of the 3
+        geoms per body that count most, and 8 to spare.
         Rows: every equality, friction loss and limit at once, and every one of those contacts with the scene's
         largest ``condim`` (``2 (condim − 1)`` rows in a pyramidal cone, ``condim`` in an elliptic one). Shared: every
         pair of geoms that may collide, as in a world where all things are in one place.
         """
         geoms = _moving_colliders(model)
-        per_body = np.bincount(model.geom_bodyid[geoms], minlength=model.nbody)
-        contacts = _SPARE_CONTACTS + _CONTACTS_PER_GEOM * int(np.minimum(per_body, _GEOMS_PER_BODY).sum())
+        contacts = _SPARE_CONTACTS + _contacts(model, geoms)
         condim = max([int(d) for d in model.geom_condim[geoms]] + [int(d) for d in model.pair_dim] + [1])
         pyramidal = model.opt.cone == mujoco.mjtCone.mjCONE_PYRAMIDAL
         rows = condim if condim == 1 or not pyramidal else 2 * (condim - 1)
@@ -52,6 +55,15 @@ class Capacity:
             rows_per_world=contacts * rows + _rows_without_contact(model),
             contacts_shared=_pairs(model, geoms),
         )
+
+
+def _contacts(model: mujoco.MjModel, geoms: np.ndarray) -> int:
+    """Contacts of all ``geoms`` together, counting few of each body."""
+    of_body = defaultdict(list)
+    for geom in geoms:
+        most = _CONTACTS_OF_ROUND.get(mujoco.mjtGeom(model.geom_type[geom]), _CONTACTS_PER_GEOM)
+        of_body[int(model.geom_bodyid[geom])].append(most)
+    return sum(sum(sorted(counts)[-_GEOMS_PER_BODY:]) for counts in of_body.values())
 
 
 def _moving_colliders(model: mujoco.MjModel) -> np.ndarray:

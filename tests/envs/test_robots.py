@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from envs.control import DeltaPoseController
+from envs.control.modes import DeltaPose
+from envs.control.servo import PoseServo, ServoConfig
 from envs.kinematics import SerialChain
 from envs.robots import PANDA, PANDA_MESH, ROBOTS, SO100, UR5E, make_robot
 from envs.robots.meshes import cache_folder
@@ -19,10 +20,14 @@ from envs.specs import STATE_KEY, depth_key, image_key
 from envs.tasks import make_task
 from envs.vector import TaskEnv
 
+ORIGINAL_MESHES = dataclasses.replace(PANDA_MESH, face_budget=None)
 POINTING_DOWN = torch.diag(torch.tensor([1.0, -1.0, -1.0]))
 needs_meshes = pytest.mark.skipif(
     any(importlib.util.find_spec(name) is None for name in ("robosuite", "open3d")),
     reason="the mesh Panda needs the extras robosuite and open3d",
+)
+needs_robosuite = pytest.mark.skipif(
+    importlib.util.find_spec("robosuite") is None, reason="the original meshes need the extra robosuite"
 )
 # The mesh Panda has the primitive one's kinematics, which is tested below.
 primitive_arms = pytest.mark.parametrize("arm", [PANDA, UR5E, SO100], ids=lambda arm: arm.name)
@@ -70,6 +75,35 @@ def test_pose_and_jacobian_equal_mujoco(arm):
         np.testing.assert_allclose(pose.jacobian[i].numpy(), expected, atol=4e-6)
 
 
+@primitive_arms
+def test_what_a_gripper_says_of_its_fingers_is_so_in_the_scene(arm):
+    """From the corners of the closed fingers' boxes, in the tool's frame."""
+    model, gripper = _scene(arm), arm.gripper
+    data = mujoco.MjData(model)
+    mujoco.mj_kinematics(model, data)
+    tool = data.site(arm.prefix + gripper.tool_site)
+    corners = {}
+    for body in (gripper.left_finger, gripper.right_finger, gripper.hand):
+        box = model.geom(arm.prefix + body)
+        assert box.bodyid[0] == model.body(arm.prefix + body).id
+        signs = np.array(np.meshgrid(*[(-1, 1)] * 3)).reshape(3, -1).T
+        seen = data.geom(arm.prefix + body)
+        in_world = seen.xpos + signs * box.size @ seen.xmat.reshape(3, 3).T
+        corners[body] = (in_world - tool.xpos) @ tool.xmat.reshape(3, 3)
+    left, right = corners[gripper.left_finger], corners[gripper.right_finger]
+    outer = left[left[:, 1].argmax()]
+    np.testing.assert_allclose(right[:, 1].min(), -outer[1], atol=1e-9)
+    np.testing.assert_allclose(gripper.corner_m, np.hypot(outer[0], outer[1]), atol=1e-9)
+    np.testing.assert_allclose(np.tan(gripper.corner_rad), outer[1] / abs(outer[0]), atol=1e-9)
+    np.testing.assert_allclose((gripper.finger_width_m, gripper.finger_thickness_m), (2 * abs(outer[0]), outer[1]))
+    np.testing.assert_allclose(gripper.fingertip_m, left[:, 2].max(), atol=1e-9)
+    np.testing.assert_allclose(gripper.free_depth_m, -corners[gripper.hand][:, 2].max(), atol=1e-9)
+    slides = [model.joint(arm.prefix + finger) for finger in gripper.fingers]
+    assert sum(slide.range[1] for slide in slides) == gripper.opening_m
+    bodies = [model.body(arm.prefix + finger).id for finger in (gripper.left_finger, gripper.right_finger)]
+    assert [slide.bodyid[0] for slide in slides] == bodies
+
+
 def test_ur5e_is_the_published_denavit_hartenberg_chain():
     """Universal Robots' table: a, d (m) and α per joint; its base frame is ours turned by half a turn about z."""
     table = (
@@ -113,23 +147,28 @@ def test_every_arm_starts_where_the_panda_does(arm):
     np.testing.assert_allclose(np.abs(axis), [0, 1, 0], atol=1e-3)
 
 
+def driven(arm, servo: ServoConfig | None = None) -> DeltaPose:
+    """The arm's controller, with nothing that could stand in its way."""
+    model, joints, chain = _chain(arm)
+    limits, home = _limits(model, joints), torch.tensor(arm.home_rad)
+    return DeltaPose(PoseServo(chain, servo or arm.servo, limits_rad=limits, home_rad=home), gripper_open_m=0.04)
+
+
 @primitive_arms
 def test_every_arm_reaches_the_workspace_pointing_down(arm):
     """The corners and the middle of x 0.30 … 0.66 m, |y| ≤ 0.27 m, from the table up to 0.30 m."""
     corners = torch.cartesian_prod(
         torch.tensor([0.30, 0.48, 0.66]), torch.tensor([-0.27, 0.0, 0.27]), torch.tensor([0.02, 0.15, 0.30])
     )
-    model, joints, chain = _chain(arm)
-    low, high = _limits(model, joints).unbind(-1)
+    _, _, chain = _chain(arm)
     home = torch.tensor(arm.home_rad)
-    controller = DeltaPoseController(
-        chain, lower_rad=low, upper_rad=high, home_rad=home, gripper_open_m=0.04, config=arm.control
-    )
+    controller = driven(arm)
     command = torch.cat((home, torch.tensor([0.04]))).repeat(len(corners), 1)
+    pose = controller.start(command[:, :-1])
     for _ in range(80):
         position, _ = chain.pose(command[:, :-1])
         action = torch.cat(((corners - position).clamp(-0.03, 0.03), torch.zeros(len(corners), 4)), -1)
-        command = controller.targets(action, command[:, :-1], command)
+        command, pose = controller.targets(action, command[:, :-1], command, pose)
     position, rotation = chain.pose(command[:, :-1])
     assert float((position - corners).norm(dim=-1).max()) < 0.01
     tilt_deg = torch.rad2deg(torch.arccos((-rotation[:, 2, 2]).clamp(-1, 1)))
@@ -169,24 +208,41 @@ def test_state_action_and_limits_are_the_robots(arm):
 
 def test_where_five_joints_cannot_do_both_position_wins():
     """A turn that the arm cannot make displaces the tool little; with equal weights it would drag it along."""
-    model, joints, chain = _chain(SO100)
-    low, high = _limits(model, joints).unbind(-1)
+    _, _, chain = _chain(SO100)
     home = torch.tensor(SO100.home_rad)
     drift_m = {}
-    for weight in (1.0, SO100.control.rotation_weight):
-        config = dataclasses.replace(SO100.control, rotation_weight=weight)
-        controller = DeltaPoseController(
-            chain, lower_rad=low, upper_rad=high, home_rad=home, gripper_open_m=0.04, config=config
-        )
+    for weight in (1.0, SO100.servo.rotation_weight):
+        controller = driven(SO100, dataclasses.replace(SO100.servo, rotation_weight=weight))
         turns = torch.randn(50, 3, generator=torch.Generator().manual_seed(0))
         turns = 0.05 * turns / turns.norm(dim=-1, keepdim=True)
         action = torch.cat((torch.zeros(50, 3), turns, torch.zeros(50, 1)), -1)
         command = torch.cat((home, torch.tensor([0.04]))).repeat(50, 1)
+        pose = controller.start(command[:, :-1])
         for _ in range(15):
-            command = controller.targets(action, command[:, :-1], command)
+            command, pose = controller.targets(action, command[:, :-1], command, pose)
         drift = chain.pose(command[:, :-1])[0] - chain.pose(home[None])[0]
         drift_m[weight] = float(drift.norm(dim=-1).median())
-    assert drift_m[SO100.control.rotation_weight] < 0.01 and drift_m[1.0] > 0.03
+    assert drift_m[SO100.servo.rotation_weight] < 0.001 and drift_m[1.0] > 0.01
+
+
+@pytest.mark.parametrize("engine", ["cpu", "warp"])
+@pytest.mark.parametrize(
+    "arm", [PANDA, UR5E, SO100, pytest.param(ORIGINAL_MESHES, marks=needs_robosuite)], ids=lambda a: a.name
+)
+def test_what_only_collides_is_seen_by_no_camera(arm, engine):
+    """Guards of the links, and all that collides of the mesh Panda; the rest of the arm is seen."""
+    if engine == "warp":
+        pytest.importorskip("mujoco_warp", reason="needs the extra: pip install 'vla-stack[warp]'")
+    env = TaskEnv("reach", 1, engine=engine, arm=arm, image_size_px=(64, 64), segmentation=True)
+    env.reset([0])
+    images, model = env.world.render(torch.tensor([True], device=env.world.device)), env.world.model
+    pictures = [image.segmentation for image in images.values() if image.segmentation is not None]
+    seen = set(torch.cat([picture.flatten() for picture in pictures]).tolist()) - {-1}
+    env.close()
+    hidden = {i for i in range(model.ngeom) if model.geom_group[i] >= 3}
+    of_arm = {i for i in range(model.ngeom) if model.body(model.geom_bodyid[i]).name.startswith(arm.prefix)}
+    assert len(hidden & of_arm) >= 4 and not seen & hidden
+    assert len(seen & of_arm) >= 5
 
 
 def test_robots_by_name():

@@ -16,6 +16,7 @@ import envs
 from envs.backends.capacity import Capacity
 from envs.backends.cpu import CpuWorld
 from envs.backends.warp import WarpWorld
+from envs.robots import PANDA
 from envs.world import QUALITY, RenderConfig
 
 FOLDER = Path(envs.__file__).parent
@@ -32,8 +33,7 @@ cuda = pytest.param(
 def scene() -> mujoco.MjSpec:
     """The arm over a table with two cubes and a static shelf."""
     spec = mujoco.MjSpec.from_file(str(FOLDER / "scenes" / "tabletop.xml"))
-    arm = mujoco.MjSpec.from_file(str(FOLDER / "robots" / "panda.xml"))
-    spec.attach(arm, prefix="panda/", frame=spec.worldbody.add_frame())
+    PANDA.attach_to(spec)
     shelf = spec.worldbody.add_body(name="shelf", pos=[0.45, 0.3, 0.05])
     shelf.add_geom(name="shelf", type=mujoco.mjtGeom.mjGEOM_BOX, size=[0.08, 0.06, 0.01], quat=[0.9, 0, 0, 0.44])
     ghost = spec.worldbody.add_body(name="ghost", pos=[0.5, 0, 0.3])
@@ -208,7 +208,7 @@ def colliding(model) -> tuple[torch.Tensor, torch.Tensor]:
     """Three worlds; in the last one two cubes inside one another fly apart: only the first substeps have contacts."""
     qpos, command = home(model, 3)
     for start, z in ((9, 0.6), (16, 0.605)):
-        qpos[2, start : start + 3] = torch.tensor([0.4, -0.3, z])
+        qpos[2, start : start + 3] = torch.tensor([0.4, 0.4, z])  # the arm is on the other side
     data = mujoco.MjData(model)
     data.qpos[:], data.ctrl[:] = qpos[2], command[2]
     mujoco.mj_step(model, data)
@@ -285,9 +285,10 @@ def test_touches_equal_those_of_c_mujoco():
 
 
 def test_capacity_is_counted_from_the_scene(model):
-    # cubes, hand and fingers (three of their geoms), 8 contacts each and 8 to spare, 6 rows in a contact of condim 4;
-    # 9 joint limits and the coupling of the fingers
-    assert Capacity.of(model) == Capacity(contacts_per_world=80, rows_per_world=80 * 6 + 9 + 1, contacts_shared=84)
+    # two cubes and the hand with 8 contacts each, two fingers of a box and two of their beads with 8 + 2 + 2, six
+    # capsules of links with 4, and 8 to spare; 6 rows in a contact of condim 4; 9 joint limits and the coupling of
+    # the fingers
+    assert Capacity.of(model) == Capacity(contacts_per_world=80, rows_per_world=80 * 6 + 9 + 1, contacts_shared=75)
     with pytest.raises(ValueError, match="at least 1 contact"):
         Capacity(contacts_per_world=0, rows_per_world=1)
 
