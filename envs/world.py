@@ -102,6 +102,16 @@ class World(ABC):
         """Put the worlds of ``mask`` at rest in ``qpos``."""
 
     @abstractmethod
+    def put(
+        self,
+        qpos: Float[Tensor, "n q"],
+        qvel: Float[Tensor, "n v"],
+        command: Float[Tensor, "n u"],
+        mask: Bool[Tensor, " n"],
+    ) -> None:
+        """Give the worlds of ``mask`` this state; their clocks go on."""
+
+    @abstractmethod
     def set_field(
         self, name: str, index: Int[Tensor, " k"] | Sequence[int], values: Tensor, mask: Bool[Tensor, " n"]
     ) -> None:

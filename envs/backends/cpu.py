@@ -100,6 +100,19 @@ class CpuWorld(World):
         self._state[chosen, 1 : 1 + self.model.nq] = qpos.numpy()[chosen]
         self._command[chosen] = command.numpy()[chosen]
 
+    def put(
+        self,
+        qpos: Float[Tensor, "n q"],
+        qvel: Float[Tensor, "n v"],
+        command: Float[Tensor, "n u"],
+        mask: Bool[Tensor, " n"],
+    ) -> None:
+        self._check_open()
+        chosen, start = mask.numpy(), 1 + self.model.nq
+        self._state[chosen, 1:start] = qpos.numpy()[chosen]
+        self._state[chosen, start : start + self.model.nv] = qvel.numpy()[chosen]
+        self._command[chosen] = command.numpy()[chosen]
+
     def set_field(
         self, name: str, index: Int[Tensor, " k"] | Sequence[int], values: Tensor, mask: Bool[Tensor, " n"]
     ) -> None:
