@@ -3,12 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-import mujoco
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from envs.perturbations.effect import Effect, Role, draw, geoms_of, slots_of, subtree
+from envs.perturbations.effect import Effect, Role, draw, geoms_of, read, slots_of, sometimes, subtree
 from envs.perturbations.spec import Perturbation, Scaled, Size
 from envs.props.base import Prop
 from envs.random import EpisodeRandom
@@ -27,7 +26,7 @@ class Bodies(Effect):
     """
 
     def __init__(self, given: Perturbation, props: Sequence[Prop]) -> None:
-        self._mass = given.mass
+        self._given = given
         self._weighed = [slot for slot in slots_of("object", props) if given.mass and props[slot].motion == "free"]
         sizes: dict[Role, Size | None] = {"object": given.object_size, "receiver": given.receiver_size}
         self._sized: dict[Role, tuple[Size, list[int]]] = {
@@ -51,7 +50,7 @@ class Bodies(Effect):
             self._geoms, self._geom_slots = [*self._geoms, *geoms], self._geom_slots + [slot] * len(geoms)
             self._dofs, self._dof_slots = [*self._dofs, *dofs], self._dof_slots + [slot] * len(dofs)
         self._turning = torch.tensor([i % 6 >= 3 for i in range(len(self._dofs))], device=device)
-        self._built = {name: _read(model, name, device) for name in self.fields}
+        self._built = {name: read(model, name, device) for name in self.fields}
         self._heights = torch.tensor([prop.rest_height_m for prop in scene.props], device=device)
 
     def arrange(self, layout: Layout, random: EpisodeRandom) -> Layout:
@@ -63,45 +62,47 @@ class Bodies(Effect):
         position[..., 2] = torch.where(factors == 1, height, grown)
         return replace(layout, position=position, scale=factors)
 
-    def apply(self, world: World, layout: Layout, random: EpisodeRandom, mask: Bool[Tensor, " n"]) -> None:
+    def apply(self, world: World, layout: Layout, random: EpisodeRandom, worlds: Bool[Tensor, " n"]) -> None:
         length = layout.scale
         mass = length**3
-        if self._mass is not None:
-            mass[:, self._weighed] *= draw(random, "mass", self._mass.factor)
+        if self._given.mass is not None:
+            factor = draw(random, "mass", self._given.mass.factor)
+            mass[:, self._weighed] *= sometimes(self._given, "mass", random, factor, 1.0)
         inertia = mass * length**2
         if "geom_size" in self.fields:
             for name in ("geom_size", "geom_pos", "geom_rbound", "geom_aabb"):
-                self._scale(world, name, self._geoms, length[:, self._geom_slots], mask)
-            self._scale(world, "body_ipos", self._bodies, length[:, self._slots], mask)
+                self._scale(world, name, self._geoms, length[:, self._geom_slots], worlds)
+            self._scale(world, "body_ipos", self._bodies, length[:, self._slots], worlds)
         if not self._bodies:
             return
-        self._scale(world, "body_mass", self._bodies, mass[:, self._slots], mask)
-        self._scale(world, "body_inertia", self._bodies, inertia[:, self._slots], mask)
+        self._scale(world, "body_mass", self._bodies, mass[:, self._slots], worlds)
+        self._scale(world, "body_inertia", self._bodies, inertia[:, self._slots], worlds)
         of_body = torch.stack((1 / mass, 1 / inertia), -1)[:, self._slots]
-        self._scale(world, "body_invweight0", self._bodies, of_body, mask)
+        self._scale(world, "body_invweight0", self._bodies, of_body, worlds)
         if self._dofs:
             of_dof = torch.where(self._turning, 1 / inertia[:, self._dof_slots], 1 / mass[:, self._dof_slots])
-            self._scale(world, "dof_invweight0", self._dofs, of_dof, mask)
-            self._scale(world, "dof_M0", self._dofs, 1 / of_dof, mask)
+            self._scale(world, "dof_invweight0", self._dofs, of_dof, worlds)
+            self._scale(world, "dof_M0", self._dofs, 1 / of_dof, worlds)
         built = self._built["body_subtreemass"]
         gained = (mass[:, self._slots] - 1) * self._built["body_mass"][self._bodies]
         totals = torch.cat((built[0] + gained.sum(-1, keepdim=True), built[self._bodies] + gained), -1)
-        world.set_field("body_subtreemass", [0, *self._bodies], totals, mask)
+        world.set_field("body_subtreemass", [0, *self._bodies], totals, worlds)
 
     def _scales(self, layout: Layout, random: EpisodeRandom) -> Float[Tensor, "n k"]:
         """How large things are: one factor for all objects of a world, one for all its receivers."""
         scale = layout.scale.clone()
         for role, (size, slots) in self._sized.items():
-            scale[:, slots] = draw(random, f"{role}_size", size.factor)
+            factor = draw(random, f"{role}_size", size.factor)
+            scale[:, slots] = sometimes(self._given, f"{role}_size", random, factor, 1.0)
         return scale
 
     def _scale(
-        self, world: World, name: str, index: list[int], factors: Float[Tensor, "n k ..."], mask: Bool[Tensor, " n"]
+        self, world: World, name: str, index: list[int], factors: Float[Tensor, "n k ..."], worlds: Bool[Tensor, " n"]
     ) -> None:
         """The field as built times ``factors``, which may lack its last axis."""
         built = self._built[name][index]
         world.set_field(
-            name, index, built * factors.reshape(*factors.shape, *(1,) * (built.dim() + 1 - factors.dim())), mask
+            name, index, built * factors.reshape(*factors.shape, *(1,) * (built.dim() + 1 - factors.dim())), worlds
         )
 
 
@@ -110,8 +111,8 @@ class Friction(Effect):
 
     fields = ("geom_friction",)
 
-    def __init__(self, config: Scaled, props: Sequence[Prop]) -> None:
-        self._config = config
+    def __init__(self, config: Scaled, given: Perturbation, props: Sequence[Prop]) -> None:
+        self._config, self._given = config, given
         self._things = [props[slot].name for slot in slots_of("object", props)]
 
     def bind(self, scene: Tabletop) -> None:
@@ -119,17 +120,14 @@ class Friction(Effect):
         fingers = [model.joint(arm.prefix + finger).bodyid[0] for finger in arm.fingers]
         bodies = [body for name in self._things for body in subtree(model, name)]
         self._geoms = [model.geom(TABLE_TOP).id, *geoms_of(model, [*fingers, *bodies])]
-        self._built = _read(model, "geom_friction", scene.home_rad.device)[self._geoms]
+        self._built = read(model, "geom_friction", scene.home_rad.device)[self._geoms]
 
-    def apply(self, world: World, layout: Layout, random: EpisodeRandom, mask: Bool[Tensor, " n"]) -> None:
+    def apply(self, world: World, layout: Layout, random: EpisodeRandom, worlds: Bool[Tensor, " n"]) -> None:
+        factor = draw(random, "friction", self._config.factor)
         values = self._built.repeat(len(random), 1, 1)
-        values[..., 0] *= draw(random, "friction", self._config.factor)
-        world.set_field("geom_friction", self._geoms, values, mask)
+        values[..., 0] *= sometimes(self._given, "friction", random, factor, 1.0)
+        world.set_field("geom_friction", self._geoms, values, worlds)
 
 
 def _may_grow(prop: Prop) -> bool:
     return prop.resizable and prop.motion != "jointed"
-
-
-def _read(model: mujoco.MjModel, name: str, device: torch.device) -> Float[Tensor, "k ..."]:
-    return torch.tensor(getattr(model, name), dtype=torch.float32, device=device)

@@ -28,7 +28,7 @@ from envs.perturbations.spec import (
     Size,
     Texture,
 )
-from envs.perturbations.surfaces import _shaded
+from envs.perturbations.looks import _shaded
 from envs.perturbations.wording import rewrite
 from envs.props.colours import BRIGHT, COLOURS
 from envs.random import EpisodeRandom
@@ -415,8 +415,8 @@ def test_rewrites_name_the_same_colours_and_fit_the_text_space():
 
 
 def test_synonyms_replace_whole_words():
-    config, draws = Rewrite(level=4), (0.0, 0.0, 0.0)
-    assert rewrite("pick up the red cube", config, draws) == "robot, please fetch the red little block now"
+    config, draws = Rewrite(level=4), (0.0, 0.0, 0.0, 0.0)
+    assert rewrite("pick up the red cube", config, draws) == "robot, it is your turn, please fetch the red block"
     assert "displace" in rewrite("displace the cupboard", config, draws)
 
 
