@@ -111,6 +111,8 @@ class TaskEnv:
         self._truncated = torch.zeros(n, dtype=torch.bool, device=device_)
         self._success = torch.zeros(n, dtype=torch.bool, device=device_)
         self._potential = torch.zeros(n, device=device_)
+        told = self._perturber.history_steps, self.embodiment.action_dim
+        self._history = torch.zeros(n, *told, device=device_)
 
     @property
     def privileged_dim(self) -> int:
@@ -171,6 +173,7 @@ class TaskEnv:
             active = ~(self._terminated | self._truncated)
             if not bool(active.any()):
                 break
+            action = self._disturbed(action, sensed, active)
             command = self._controller.targets(action, sensed.joints_rad, self.world.command)
             diverged = self.world.step(command, self._substeps, active)
             steps += active
@@ -188,6 +191,13 @@ class TaskEnv:
             self._success.clone(),
             steps,
         )
+
+    def perturb(self, perturbation: Perturbation) -> None:
+        """Perturb each world's next episodes by other ranges of the same axes; running ones go on as they are.
+
+        ``ValueError`` if that needs another scene: other axes, another number of distractors, other patterns.
+        """
+        self._perturber = self._perturber.replaced(perturbation)
 
     def expert_action(self) -> Float[Tensor, "n a"]:
         """What the task's scripted expert would do now."""
@@ -228,6 +238,22 @@ class TaskEnv:
     def _put_to_start(self, mask: Bool[Tensor, " n"]) -> None:
         self._scene.arrange(self.world, self.layout, mask, self._perturber.start_joints_rad(self._seeds))
         self._perturber.apply(self.world, self.layout, self._seeds, mask)
+        self._perturber.begin(self._seeds, mask.nonzero()[:, 0])
+        self._history[mask] = 0
+
+    def _disturbed(
+        self, action: Float[Tensor, "n a"], sensed: Sensed, active: Bool[Tensor, " n"]
+    ) -> Float[Tensor, "n a"]:
+        """What the arm executes instead of ``action``, which is remembered; things may be pushed meanwhile."""
+        told = self._perturber.disturb(action, self._history, self._seeds, self._elapsed)
+        if self._perturber.history_steps:
+            shifted = torch.cat((action[:, None], self._history[:, :-1]), 1)
+            self._history = torch.where(active[:, None, None], shifted, self._history)
+        kicks = self._perturber.kicks(self._seeds, self._elapsed, sensed, self.layout)
+        if kicks is not None:
+            pushed = active & (kicks != 0).any(-1)
+            self.world.put(self.world.qpos, self.world.qvel + kicks, self.world.command, pushed)
+        return told
 
     def _cut_short(self, diverged: Bool[Tensor, " n"]) -> None:
         """Note the worlds that diverged, put them back to their start and end their episodes."""
