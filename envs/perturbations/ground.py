@@ -5,11 +5,11 @@ MuJoCo Warp draws textures on planes alone, so the table gets a cover, a plane j
 
 import mujoco
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 from envs.perturbations.colour import opaque
-from envs.perturbations.effect import Effect, draw, sometimes
+from envs.perturbations.effect import Effect, applied, draw, read, sometimes
 from envs.perturbations.spec import Paint, Perturbation, Texture
 from envs.random import EpisodeRandom
 from envs.scenes.layout import Layout
@@ -17,6 +17,7 @@ from envs.scenes.tabletop import FLOOR, TABLE, Tabletop
 from envs.world import World
 
 _COVER_M = 0.0002
+_HIDDEN_M = 0.01
 _PLAIN = -1
 """In ``geom_matid``: no material."""
 _WHITE, _DARK = [1.0, 1.0, 1.0], [0.35, 0.35, 0.35]
@@ -32,7 +33,7 @@ class Ground(Effect):
         self._plane = f"{TABLE}/cover" if surface == TABLE and texture else surface
         self.fields = ("geom_rgba",) if paint else ()
         if texture:
-            self.fields += ("geom_matid", "mat_rgba")
+            self.fields += ("mat_rgba", "geom_matid", *(("geom_pos",) if surface == TABLE else ()))
 
     def build(self, spec: mujoco.MjSpec) -> None:
         if self._texture is None:
@@ -61,6 +62,7 @@ class Ground(Effect):
         model, device = scene.model, scene.home_rad.device
         self._geoms = list(dict.fromkeys((model.geom(self._surface).id, model.geom(self._plane).id)))
         self._material_ids = [model.material(name).id for name in self._materials]
+        self._cover_m = read(model, "geom_pos", device)[self._geoms[-1]]
         self._rgb = torch.tensor(model.geom(self._surface).rgba[:3], dtype=torch.float32, device=device)
 
     def apply(self, world: World, layout: Layout, random: EpisodeRandom, worlds: Bool[Tensor, " n"]) -> None:
@@ -76,8 +78,20 @@ class Ground(Effect):
             world.set_field("mat_rgba", self._material_ids, rgba, worlds)
             choice = random.integers(f"{self._surface}_texture", 1, len(self._material_ids))
             known = torch.tensor(self._material_ids, dtype=torch.int32, device=random.device)
-            materials = sometimes(self._given, f"{self._axis}_texture", random, known[choice], _PLAIN)
-            world.set_field("geom_matid", self._geoms[-1:], materials, worlds)
+            self._lay(world, known[choice], applied(self._given, f"{self._axis}_texture", random)[:, None], worlds)
+
+    def _lay(
+        self, world: World, materials: Int[Tensor, "n 1"], here: Bool[Tensor, "n 1"], worlds: Bool[Tensor, " n"]
+    ) -> None:
+        """A pattern on the surface where it is ``here``; elsewhere the table's cover is inside of the table."""
+        patterned = self._geoms[-1:]
+        if self._surface == TABLE:
+            height = torch.where(here, self._cover_m[2], self._cover_m[2] - _HIDDEN_M)
+            place = torch.cat((self._cover_m[:2].expand(len(height), 2), height), -1)
+            world.set_field("geom_pos", patterned, place[:, None], worlds)
+        else:
+            materials = torch.where(here, materials, _PLAIN)
+        world.set_field("geom_matid", patterned, materials, worlds)
 
 
 _REPEAT = {TABLE: [8.0, 8.0], FLOOR: [4.0, 4.0]}

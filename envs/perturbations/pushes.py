@@ -22,8 +22,7 @@ _AT_GRIPPER_M = 0.08
 class Knocks(Running):
     """At a step with a push, one of the things that can be carried gets a horizontal velocity on top of its own.
 
-    Things that are absent, or so near to the tool that they may be held, are spared: where one is drawn, nothing
-    happens at that step.
+    Things that are absent, or so near to the tool that they may be held, are spared.
     """
 
     def __init__(self, config: Pushes, given: Perturbation, props: Sequence[Prop]) -> None:
@@ -50,13 +49,11 @@ class Knocks(Running):
     ) -> Float[Tensor, "n v"]:
         """By how much velocities change at this step (m/s)."""
         random = moment(seeds, steps, "pushes")
-        slot_of = random.integers("thing", 1, len(self._slots))
-        slot, dof = self._slots[slot_of], self._dofs[slot_of]
-        heading = random.uniform("heading", 1, 0.0, 2 * math.pi)
-        position = torch.take_along_dim(sensed.position, slot[..., None], 1)[:, 0]
-        spared = (position - sensed.tool_position).norm(dim=-1) < _AT_GRIPPER_M
-        spared |= ~torch.take_along_dim(layout.present, slot, 1)[:, 0]
-        pushed = (random.uniform("push", 1)[:, 0] < self.numbers["probability"]) & ~spared
+        away = (sensed.position[:, self._slots] - sensed.tool_position[:, None]).norm(dim=-1)
+        fair = layout.present[:, self._slots] & (away > _AT_GRIPPER_M)
+        chosen = torch.where(fair, random.uniform("thing", len(self._slots)), -1.0).argmax(-1, keepdim=True)
+        pushed = (random.uniform("push", 1)[:, 0] < self.numbers["probability"]) & fair.any(-1)
         speed = torch.where(pushed, self.numbers["speed_m_s"], 0.0)[:, None]
+        heading, dof = random.uniform("heading", 1, 0.0, 2 * math.pi), self._dofs[chosen]
         kicks = torch.zeros(len(seeds), self._nv, device=seeds.device)
         return kicks.scatter(1, torch.cat((dof, dof + 1), 1), speed * torch.cat((heading.cos(), heading.sin()), 1))

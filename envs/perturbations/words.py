@@ -78,7 +78,7 @@ DEEDS = {
     "build": ("make", "erect"),
     "sort": ("arrange", "group"),
     "tidy": ("gather", "arrange"),
-    "belongs in": ("ends up in", "lands in"),
+    "belongs in": ("is moved into", "lands in"),
     "insert": ("fit", "slot"),
     "plug": ("fit", "slot"),
     "stick": ("fit", "slot"),
