@@ -44,6 +44,16 @@ class EpisodeRandom:
         """Draws of their own under each name, independent of these."""
         return EpisodeRandom(self._state ^ zlib.crc32(name.encode()))
 
+    def at(self, steps: Int[Tensor, " n"]) -> "EpisodeRandom":
+        """Draws of their own at each step of the episodes."""
+        return EpisodeRandom(self._state ^ _splitmix64(steps))
+
+    def take(self, worlds: Int[Tensor, " k"]) -> "EpisodeRandom":
+        """The draws of some of the episodes."""
+        random = EpisodeRandom(worlds)
+        random._state = self._state[worlds]
+        return random
+
     def uniform(self, name: str, k: int, low: float = 0.0, high: float = 1.0) -> Float[Tensor, "n k"]:
         """float32 in [low, high): 24 random bits each."""
         counter = torch.arange(k, device=self._state.device) + (zlib.crc32(name.encode()) << 20)

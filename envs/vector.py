@@ -97,11 +97,11 @@ class TaskEnv:
         self.world = make_world(engine, self._scene.model, num_envs, images, fields, threads=threads, device=device)
         self.device = self.world.device
         self._scene.bind(self.world)
-        self._perturber.bind(self._scene)
         self._controller = _controller(self._scene, arm)
         self._substeps = round(1 / (arm.control_rate_hz * self._scene.model.opt.timestep))
         self._observer = Observer(self._scene, self.world, images)
         self.embodiment = self._observer.embodiment
+        self._perturber.bind(self._scene, self.embodiment.action)
         n, device_ = num_envs, self.device
         self._layout: Layout | None = None
         self._instructions = [""] * n
@@ -143,13 +143,13 @@ class TaskEnv:
     def reset(self, seeds: Int[Tensor, " n"] | list[int], mask: Bool[Tensor, " n"] | None = None) -> dict[str, Any]:
         """Start an episode in every world of ``mask`` (all when None); world i's is drawn from ``seeds[i]``."""
         seeds, mask = self._check_reset(seeds, mask)
-        fresh = self._perturber.arrange(self.task.sample(EpisodeRandom(seeds)), seeds)
+        fresh = self._perturber.arrange(self.task.sample(EpisodeRandom(seeds)), EpisodeRandom(seeds))
         self._layout = fresh if self._layout is None else self._layout.updated(fresh, mask)
         self._seeds = torch.where(mask, seeds, self._seeds)
         self._put_to_start(mask)
         worlds = mask.nonzero()[:, 0].tolist()
         sentences = self.task.instructions(self._layout, self.split, worlds)
-        sentences = self._perturber.rewrite(sentences, self._seeds[worlds])
+        sentences = self._perturber.rewrite(sentences, EpisodeRandom(self._seeds[worlds]))
         for world, sentence in zip(worlds, sentences, strict=True):
             self._instructions[world] = sentence
         self._elapsed[mask] = 0
@@ -236,20 +236,22 @@ class TaskEnv:
             )
 
     def _put_to_start(self, mask: Bool[Tensor, " n"]) -> None:
-        self._scene.arrange(self.world, self.layout, mask, self._perturber.start_joints_rad(self._seeds))
-        self._perturber.apply(self.world, self.layout, self._seeds, mask)
-        self._perturber.begin(self._seeds, mask.nonzero()[:, 0])
+        self._scene.arrange(self.world, self.layout, mask, self._perturber.start_joints_rad(EpisodeRandom(self._seeds)))
+        self._perturber.apply(self.world, self.layout, EpisodeRandom(self._seeds), mask)
+        worlds = mask.nonzero()[:, 0]
+        self._perturber.begin(EpisodeRandom(self._seeds[worlds]), worlds, self.num_envs)
         self._history[mask] = 0
 
     def _disturbed(
         self, action: Float[Tensor, "n a"], sensed: Sensed, active: Bool[Tensor, " n"]
     ) -> Float[Tensor, "n a"]:
         """What the arm executes instead of ``action``, which is remembered; things may be pushed meanwhile."""
-        told = self._perturber.disturb(action, self._history, self._seeds, self._elapsed)
+        random = EpisodeRandom(self._seeds)
+        told = self._perturber.disturb(action, self._history, random, self._elapsed)
         if self._perturber.history_steps:
             shifted = torch.cat((action[:, None], self._history[:, :-1]), 1)
             self._history = torch.where(active[:, None, None], shifted, self._history)
-        kicks = self._perturber.kicks(self._seeds, self._elapsed, sensed, self.layout)
+        kicks = self._perturber.kicks(random, self._elapsed, sensed, self.layout)
         if kicks is not None:
             pushed = active & (kicks != 0).any(-1)
             self.world.put(self.world.qpos, self.world.qvel + kicks, self.world.command, pushed)
@@ -287,7 +289,7 @@ class TaskEnv:
 
     def _observe(self, sensed: Sensed, fresh: Bool[Tensor, " n"]) -> dict[str, Any]:
         observation = self._observer.observe(sensed, fresh) | {TASK_KEY: list(self._instructions)}
-        observation = self._perturber.observe(observation, self._seeds, self._elapsed)
+        observation = self._perturber.observe(observation, EpisodeRandom(self._seeds), self._elapsed)
         if self._privileged:
             observation[ENVIRONMENT_STATE_KEY] = privileged_state(sensed, self.layout)
         return observation

@@ -1,17 +1,20 @@
 """What goes wrong with the arm: other servos, commands that come late or wrong."""
 
+from collections.abc import Sequence
+
 import mujoco
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from envs.perturbations.effect import Effect, draw, normal, read, sometimes
 from envs.perturbations.felt import LONGEST_LATENCY
-from envs.perturbations.running import Running, moment
+from envs.perturbations.running import Running
 from envs.perturbations.spec import ActionNoise, Gains, Latency, Perturbation
 from envs.random import EpisodeRandom
 from envs.scenes.layout import Layout
 from envs.scenes.tabletop import Tabletop
+from envs.specs import Dimension
 from envs.world import World
 
 
@@ -33,7 +36,7 @@ class Servos(Effect):
         self._ids = [i for i in range(model.nu) if of_joint[i] and model.actuator_trnid[i, 0] in joints]
         self._gain, self._bias = (read(model, name, device)[self._ids] for name in self.fields)
 
-    def apply(self, world: World, layout: Layout, random: EpisodeRandom, worlds: Bool[Tensor, " n"]) -> None:
+    def apply(self, world: World, layout: Layout, random: EpisodeRandom, worlds: Int[Tensor, " k"]) -> None:
         stiffness, damping = (
             sometimes(self._given, "gains", random, draw(random, f"gains_{name}", span), 1.0)
             for name, span in (("stiffness", self._config.stiffness), ("damping", self._config.damping))
@@ -73,9 +76,9 @@ class Tremor(Running):
         super().__init__()
         self._config, self._given = config, given
 
-    def bind(self, scene: Tabletop) -> None:
-        """Look up the range of each dimension."""
-        halves = [(dim.high - dim.low) / 2 if dim.relative else 0.0 for dim in scene.arm.action_dimensions()]
+    def bind(self, scene: Tabletop, action: Sequence[Dimension]) -> None:
+        """Look up the range of each dimension; those that are not relative are exempt."""
+        halves = [(dimension.high - dimension.low) / 2 if dimension.relative else 0.0 for dimension in action]
         self._halves = torch.tensor(halves, device=scene.home_rad.device)
 
     def drawn(self, random: EpisodeRandom) -> dict[str, Tensor]:
@@ -83,8 +86,8 @@ class Tremor(Running):
         return {"std": sometimes(self._given, "action_noise", random, std, 0.0)}
 
     def shaken(
-        self, actions: Float[Tensor, "n a"], seeds: Int[Tensor, " n"], steps: Int[Tensor, " n"]
+        self, actions: Float[Tensor, "n a"], random: EpisodeRandom, steps: Int[Tensor, " n"]
     ) -> Float[Tensor, "n a"]:
         """``actions`` with the noise of the moment."""
-        noise = normal(moment(seeds, steps, "action_noise"), "noise", actions.shape[1])
+        noise = normal(random.at(steps), "action_noise", actions.shape[1])
         return actions + self.numbers["std"][:, None] * self._halves * noise

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from envs.perturbations.effect import Effect, Role, draw, geoms_of, read, slots_of, sometimes, subtree
@@ -62,7 +62,7 @@ class Bodies(Effect):
         position[..., 2] = torch.where(factors == 1, height, grown)
         return replace(layout, position=position, scale=factors)
 
-    def apply(self, world: World, layout: Layout, random: EpisodeRandom, worlds: Bool[Tensor, " n"]) -> None:
+    def apply(self, world: World, layout: Layout, random: EpisodeRandom, worlds: Int[Tensor, " k"]) -> None:
         length = layout.scale
         mass = length**3
         if self._given.mass is not None:
@@ -97,7 +97,7 @@ class Bodies(Effect):
         return scale
 
     def _scale(
-        self, world: World, name: str, index: list[int], factors: Float[Tensor, "n k ..."], worlds: Bool[Tensor, " n"]
+        self, world: World, name: str, index: list[int], factors: Float[Tensor, "n k ..."], worlds: Int[Tensor, " k"]
     ) -> None:
         """The field as built times ``factors``, which may lack its last axis."""
         built = self._built[name][index]
@@ -122,7 +122,7 @@ class Friction(Effect):
         self._geoms = [model.geom(TABLE_TOP).id, *geoms_of(model, [*fingers, *bodies])]
         self._built = read(model, "geom_friction", scene.home_rad.device)[self._geoms]
 
-    def apply(self, world: World, layout: Layout, random: EpisodeRandom, worlds: Bool[Tensor, " n"]) -> None:
+    def apply(self, world: World, layout: Layout, random: EpisodeRandom, worlds: Int[Tensor, " k"]) -> None:
         factor = draw(random, "friction", self._config.factor)
         values = self._built.repeat(len(random), 1, 1)
         values[..., 0] *= sometimes(self._given, "friction", random, factor, 1.0)

@@ -1,7 +1,7 @@
 """Where the cameras are mounted, and how wide the front one sees."""
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from envs.perturbations.effect import Effect, draw, read, sign, sometimes
@@ -31,7 +31,7 @@ class FrontCamera(Effect):
         self._right, _, backward = matrix_from_quat(self._quat).unbind(-1)
         self._target = self._position - self._position[2] / backward[2] * backward
 
-    def apply(self, world: World, layout: Layout, random: EpisodeRandom, worlds: Bool[Tensor, " n"]) -> None:
+    def apply(self, world: World, layout: Layout, random: EpisodeRandom, worlds: Int[Tensor, " k"]) -> None:
         position, quat = self._pose(random)
         position = sometimes(self._given, "camera", random, position, self._position)
         quat = sometimes(self._given, "camera", random, quat, self._quat)
@@ -83,7 +83,7 @@ class WristCamera(Effect):
         self._ids = [int(model.camera(scene.arm.prefix + name).id) for name in scene.arm.cameras]
         self._position, self._quat = (read(model, name, device)[self._ids] for name in self.fields)
 
-    def apply(self, world: World, layout: Layout, random: EpisodeRandom, worlds: Bool[Tensor, " n"]) -> None:
+    def apply(self, world: World, layout: Layout, random: EpisodeRandom, worlds: Int[Tensor, " k"]) -> None:
         for i, camera in enumerate(self._ids):
             built = self._position[i], self._quat[i]
             moved = _jittered(*built, self._config, random, f"wrist_camera{i}")
@@ -105,7 +105,7 @@ class Lens(Effect, Running):
         camera = scene.model.camera(FRONT_CAMERA)
         self._id, self._fovy_deg = int(camera.id), float(camera.fovy[0])
 
-    def apply(self, world: World, layout: Layout, random: EpisodeRandom, worlds: Bool[Tensor, " n"]) -> None:
+    def apply(self, world: World, layout: Layout, random: EpisodeRandom, worlds: Int[Tensor, " k"]) -> None:
         fovy_deg = self._fovy_deg * self.drawn(random)["factor"]
         world.set_field("cam_fovy", [self._id], fovy_deg[:, None], worlds)
 

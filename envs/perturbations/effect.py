@@ -6,7 +6,7 @@ from typing import Literal
 
 import mujoco
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from envs.perturbations.spec import Perturbation
@@ -23,8 +23,8 @@ class Effect:
     """One change, in the order in which the methods are called; all of them do nothing by default.
 
     ``fields`` are those of the model that :meth:`apply` sets, ``props`` things of its own. Draws must come from the
-    ``random`` handed in and from nothing else, so that a world's perturbation depends on its seed alone. ``layout`` and
-    ``random`` are of the starting episodes only; where an axis is not applied, the fields must be set as built.
+    ``random`` handed in and from nothing else, so that a world's perturbation depends on its seed alone. Where an
+    axis is not applied, the fields must be set as built.
     """
 
     fields: tuple[str, ...] = ()
@@ -40,8 +40,8 @@ class Effect:
         """Change where things stand."""
         return layout
 
-    def apply(self, world: World, layout: Layout, random: EpisodeRandom, worlds: Bool[Tensor, " n"]) -> None:
-        """Set fields of the starting ``worlds``, after the scene has been arranged."""
+    def apply(self, world: World, layout: Layout, random: EpisodeRandom, worlds: Int[Tensor, " k"]) -> None:
+        """Set fields of ``worlds`` once the scene has been arranged; ``layout`` and ``random`` have a row for each."""
 
 
 def slots_of(role: Role, props: Sequence[Prop]) -> list[int]:

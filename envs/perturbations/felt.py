@@ -95,7 +95,7 @@ class Gains(Axis):
 class Latency(Axis):
     """Commands take effect some control steps late; how many, both ends included, is drawn per episode.
 
-    Until the first command arrives the arm stays where it is, its gripper open.
+    Until the first command arrives, the arm is told what it was told before the episode.
     """
 
     steps: tuple[int, int]
@@ -109,7 +109,8 @@ class Latency(Axis):
 
 @dataclass(frozen=True, kw_only=True)
 class ActionNoise(Axis):
-    """Normal noise on the command that the arm executes, fresh at every step; the gripper is exempt.
+    """Normal noise on the changes that the arm is told to make, fresh at every step; absolute commands, as the
+    gripper's, are exempt.
 
     ``std`` is a share of half of each dimension's range.
     """

@@ -65,7 +65,7 @@ class Ground(Effect):
         self._cover_m = read(model, "geom_pos", device)[self._geoms[-1]]
         self._rgb = torch.tensor(model.geom(self._surface).rgba[:3], dtype=torch.float32, device=device)
 
-    def apply(self, world: World, layout: Layout, random: EpisodeRandom, worlds: Bool[Tensor, " n"]) -> None:
+    def apply(self, world: World, layout: Layout, random: EpisodeRandom, worlds: Int[Tensor, " k"]) -> None:
         n = len(random)
         rgb = self._rgb.expand(n, 3)
         if self._paint is not None:
@@ -81,7 +81,7 @@ class Ground(Effect):
             self._lay(world, known[choice], applied(self._given, f"{self._axis}_texture", random)[:, None], worlds)
 
     def _lay(
-        self, world: World, materials: Int[Tensor, "n 1"], here: Bool[Tensor, "n 1"], worlds: Bool[Tensor, " n"]
+        self, world: World, materials: Int[Tensor, "n 1"], here: Bool[Tensor, "n 1"], worlds: Int[Tensor, " k"]
     ) -> None:
         """A pattern on the surface where it is ``here``; elsewhere the table's cover is inside of the table."""
         patterned = self._geoms[-1:]

@@ -2,7 +2,7 @@
 
 import mujoco
 import torch
-from jaxtyping import Bool
+from jaxtyping import Int
 from torch import Tensor
 
 from envs.perturbations.effect import Effect, draw, read, sign, sometimes
@@ -27,7 +27,7 @@ class Lamp(Effect):
         self._diffuse = read(model, "light_diffuse", device)[self._id]
         self._direction = read(model, "light_dir", device)[self._id]
 
-    def apply(self, world: World, layout: Layout, random: EpisodeRandom, worlds: Bool[Tensor, " n"]) -> None:
+    def apply(self, world: World, layout: Layout, random: EpisodeRandom, worlds: Int[Tensor, " k"]) -> None:
         match self._config:
             case LampColour(rgb=span):
                 diffuse = draw(random, "lamp_rgb", span, 3)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import mujoco
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from envs.perturbations.colour import contrasting, hsv_from_rgb, opaque, rgb_from_hsv
@@ -86,7 +86,7 @@ class Looks(Effect):
         self._centre = torch.tensor(model.geom_pos[on].reshape(-1, 3), dtype=torch.float32, device=device)
         self._frames = torch.tensor(model.geom_quat[on].reshape(-1, 4), dtype=torch.float32, device=device)
 
-    def apply(self, world: World, layout: Layout, random: EpisodeRandom, worlds: Bool[Tensor, " n"]) -> None:
+    def apply(self, world: World, layout: Layout, random: EpisodeRandom, worlds: Int[Tensor, " k"]) -> None:
         rgb = self._palette[layout.colour[:, self._geom_slots]]
         if self._shade is not None:
             shaded = _shaded(rgb, self._geom_slots, self._shade, random.fork(self._role))
@@ -103,7 +103,7 @@ class Looks(Effect):
         scale: Float[Tensor, "n b 1"],
         bands: Bands,
         random: EpisodeRandom,
-        worlds: Bool[Tensor, " n"],
+        worlds: Int[Tensor, " k"],
     ) -> None:
         """Width and place along its axis are drawn for each axis of each thing, so that its parts match.
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import grid_sample, interpolate
 
 from envs.perturbations.effect import sometimes
-from envs.perturbations.running import Running, moment
+from envs.perturbations.running import Running
 from envs.perturbations.spec import NOISES, Perturbation, SensorNoise
 from envs.random import EpisodeRandom
 
@@ -37,7 +37,7 @@ class Spoiler(Running):
         return {"kind": sometimes(self._given, "noise", random, kind, _NONE), "severity": severity}
 
     def spoil(
-        self, images: UInt8[Tensor, "n h w 3"], camera: str, seeds: Int[Tensor, " n"], steps: Int[Tensor, " n"]
+        self, images: UInt8[Tensor, "n h w 3"], camera: str, random: EpisodeRandom, steps: Int[Tensor, " n"]
     ) -> UInt8[Tensor, "n h w 3"]:
         """What the camera delivers instead, ``steps`` control steps into the running episodes."""
         spoilt = images.clone()
@@ -46,7 +46,7 @@ class Spoiler(Running):
             if not len(worlds):
                 continue
             clean = images[worlds].permute(0, 3, 1, 2).float() / 255
-            noise = moment(seeds[worlds], steps[worlds], camera)
+            noise = random.take(worlds).at(steps[worlds]).fork(camera)
             made = _KINDS[name](clean, self.numbers["severity"][worlds], noise).clamp(0, 1)
             spoilt[worlds] = (255 * made).round().to(torch.uint8).permute(0, 2, 3, 1)
         return spoilt

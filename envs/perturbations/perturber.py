@@ -1,10 +1,10 @@
 """Puts a perturbation to work in the worlds of an environment."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import mujoco
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from envs.perturbations.arm import Delay, Servos, Tremor
@@ -25,8 +25,11 @@ from envs.props.base import Prop
 from envs.random import EpisodeRandom
 from envs.scenes.layout import Layout
 from envs.scenes.tabletop import FLOOR, FRONT_CAMERA, TABLE, Sensed, Tabletop
-from envs.specs import image_key, intrinsics_key
+from envs.specs import Dimension, image_key, intrinsics_key
 from envs.world import World
+
+_NAME = "perturb"
+"""All draws are made under this name, apart from the task's own."""
 
 
 class Perturber:
@@ -59,6 +62,11 @@ class Perturber:
         return not (self._effects or self._posture or self._running or self.perturbation.language)
 
     @property
+    def senses(self) -> bool:
+        """Does :meth:`observe` change anything?"""
+        return self._spoiler is not None or self._lens is not None
+
+    @property
     def history_steps(self) -> int:
         """How many actions :meth:`disturb` must be told of."""
         return self._delay.history_steps if self._delay else 0
@@ -73,12 +81,15 @@ class Perturber:
         for effect in self._effects:
             effect.build(spec)
 
-    def bind(self, scene: Tabletop) -> None:
-        """Look up what the compiled, bound scene has where."""
-        self._scene = scene
-        for part in (*self._effects, self._tremor, self._knocks):
-            if part is not None:
-                part.bind(scene)
+    def bind(self, scene: Tabletop, action: Sequence[Dimension]) -> None:
+        """Look up what the compiled, bound scene has where, and what the robot's ``action`` consists of."""
+        self._scene, self._action = scene, tuple(action)
+        for effect in self._effects:
+            effect.bind(scene)
+        if self._tremor is not None:
+            self._tremor.bind(scene, action)
+        if self._knocks is not None:
+            self._knocks.bind(scene)
 
     def replaced(self, perturbation: Perturbation) -> "Perturber":
         """The same axes in the same scene with other ranges; what runs goes on until its episode ends.
@@ -92,37 +103,48 @@ class Perturber:
                 f"expected a perturbation that changes {sorted(self.fields)} of the model, got one that changes "
                 f"{sorted(set(other.fields) - set(self.fields))} as well"
             )
-        other.bind(self._scene)
+        other.bind(self._scene, self._action)
         for theirs, ours in zip(other._running, self._running, strict=True):
             theirs.numbers = ours.numbers
         return other
 
-    def arrange(self, layout: Layout, seeds: Int[Tensor, " n"]) -> Layout:
+    def arrange(self, layout: Layout, random: EpisodeRandom) -> Layout:
         """Where things stand instead; ``layout`` is what the task drew."""
         for effect in self._effects:
-            layout = effect.arrange(layout, _random(seeds))
+            layout = effect.arrange(layout, random.fork(_NAME))
         return layout
 
-    def start_joints_rad(self, seeds: Int[Tensor, " n"]) -> Float[Tensor, "n j"] | None:
+    def start_joints_rad(self, random: EpisodeRandom) -> Float[Tensor, "n j"] | None:
         """Where the arm starts; None for at home."""
-        return None if self._posture is None else self._posture.joints_rad(self._scene, _random(seeds))
+        return None if self._posture is None else self._posture.joints_rad(self._scene, random.fork(_NAME))
 
-    def apply(self, world: World, layout: Layout, seeds: Int[Tensor, " n"], worlds: Bool[Tensor, " n"]) -> None:
+    def apply(self, world: World, layout: Layout, random: EpisodeRandom, worlds: Int[Tensor, " k"]) -> None:
         """Set the fields of the starting ``worlds``, after the scene has been arranged."""
         for effect in self._effects:
-            effect.apply(world, layout, _random(seeds), worlds)
+            effect.apply(world, layout, random.fork(_NAME), worlds)
 
-    def begin(self, seeds: Int[Tensor, " n"], worlds: Int[Tensor, " k"]) -> None:
-        """Draw what acts throughout the episodes that start in ``worlds``; ``seeds`` are those of all worlds."""
+    def begin(self, random: EpisodeRandom, worlds: Int[Tensor, " k"], num_worlds: int) -> None:
+        """Draw what acts throughout the episodes that start in ``worlds``, of all ``num_worlds``."""
         for part in self._running:
-            part.begin(_random(seeds[worlds]), worlds, len(seeds))
+            part.begin(random.fork(_NAME), worlds, num_worlds)
 
-    def rewrite(self, sentences: Sequence[str], seeds: Int[Tensor, " m"]) -> list[str]:
-        """The instructions of the episodes of ``seeds`` in other words."""
+    @property
+    def numbers(self) -> dict[str, Tensor]:
+        """What :meth:`begin` drew for the running episodes, (n, …) each."""
+        parts = ((type(part).__name__, part) for part in self._running)
+        return {f"{name}.{key}": numbers for name, part in parts for key, numbers in part.numbers.items()}
+
+    def recall(self, numbers: Mapping[str, Tensor]) -> None:
+        """Go on with other episodes, those of :attr:`numbers`; ``KeyError`` if they do not fit."""
+        for part in self._running:
+            part.numbers = {key: numbers[f"{type(part).__name__}.{key}"].clone() for key in part.numbers}
+
+    def rewrite(self, sentences: Sequence[str], random: EpisodeRandom) -> list[str]:
+        """The instructions of the episodes of ``random`` in other words."""
         config = self.perturbation.language
         if config is None:
             return list(sentences)
-        random = _random(seeds)
+        random = random.fork(_NAME)
         draws, here = random.uniform("language", 4).tolist(), applied(self.perturbation, "language", random).tolist()
         return [
             rewrite(sentence, config, (a, b, c, d)) if reworded else sentence
@@ -133,27 +155,25 @@ class Perturber:
         self,
         actions: Float[Tensor, "n a"],
         history: Float[Tensor, "n l a"],
-        seeds: Int[Tensor, " n"],
+        random: EpisodeRandom,
         steps: Int[Tensor, " n"],
     ) -> Float[Tensor, "n a"]:
         """What the arm executes when it is told ``actions``, ``steps`` control steps into the running episodes.
 
         ``history`` are the ``history_steps`` actions that it was told before, newest first; those before the episode
-        mean "stay, gripper open".
+        are what the robot is told at its start.
         """
         if self._delay is not None:
             actions = self._delay.delayed(actions, history)
-        return actions if self._tremor is None else self._tremor.shaken(actions, seeds, steps)
+        return actions if self._tremor is None else self._tremor.shaken(actions, random.fork(_NAME), steps)
 
     def kicks(
-        self, seeds: Int[Tensor, " n"], steps: Int[Tensor, " n"], sensed: Sensed, layout: Layout
+        self, random: EpisodeRandom, steps: Int[Tensor, " n"], sensed: Sensed, layout: Layout
     ) -> Float[Tensor, "n v"] | None:
         """By how much the generalised velocities change before this step; None if they never do."""
-        return None if self._knocks is None else self._knocks.kicks(seeds, steps, sensed, layout)
+        return None if self._knocks is None else self._knocks.kicks(random.fork(_NAME), steps, sensed, layout)
 
-    def observe(
-        self, observation: dict[str, Any], seeds: Int[Tensor, " n"], steps: Int[Tensor, " n"]
-    ) -> dict[str, Any]:
+    def observe(self, observation: dict[str, Any], random: EpisodeRandom, steps: Int[Tensor, " n"]) -> dict[str, Any]:
         """The observation as the sensors deliver it, ``steps`` control steps into the running episodes."""
         changed: dict[str, Any] = {}
         lens = intrinsics_key(FRONT_CAMERA)
@@ -161,7 +181,7 @@ class Perturber:
             changed[lens] = self._lens.intrinsics(observation[lens])
         if self._spoiler is not None:
             for key in (key for key in observation if key.startswith(image_key(""))):
-                changed[key] = self._spoiler.spoil(observation[key], key, seeds, steps)
+                changed[key] = self._spoiler.spoil(observation[key], key, random.fork(_NAME), steps)
         return observation | changed
 
 
@@ -216,7 +236,3 @@ def _check_replaceable(old: Perturbation, new: Perturbation) -> None:
         now = new.axes[axis]
         if isinstance(was, Texture) and was != now:
             raise ValueError(f"expected the patterns of {axis} that the scene was built with, {was}; got {now}")
-
-
-def _random(seeds: Int[Tensor, " n"]) -> EpisodeRandom:
-    return EpisodeRandom(seeds).fork("perturb")

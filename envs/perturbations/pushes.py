@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from envs.perturbations.effect import applied, draw
-from envs.perturbations.running import Running, moment
+from envs.perturbations.running import Running
 from envs.perturbations.spec import Perturbation, Pushes
 from envs.props.base import Prop
 from envs.random import EpisodeRandom
@@ -45,15 +45,15 @@ class Knocks(Running):
         }
 
     def kicks(
-        self, seeds: Int[Tensor, " n"], steps: Int[Tensor, " n"], sensed: Sensed, layout: Layout
+        self, random: EpisodeRandom, steps: Int[Tensor, " n"], sensed: Sensed, layout: Layout
     ) -> Float[Tensor, "n v"]:
         """By how much velocities change at this step (m/s)."""
-        random = moment(seeds, steps, "pushes")
+        random = random.at(steps).fork("pushes")
         away = (sensed.position[:, self._slots] - sensed.tool_position[:, None]).norm(dim=-1)
         fair = layout.present[:, self._slots] & (away > _AT_GRIPPER_M)
         chosen = torch.where(fair, random.uniform("thing", len(self._slots)), -1.0).argmax(-1, keepdim=True)
         pushed = (random.uniform("push", 1)[:, 0] < self.numbers["probability"]) & fair.any(-1)
         speed = torch.where(pushed, self.numbers["speed_m_s"], 0.0)[:, None]
         heading, dof = random.uniform("heading", 1, 0.0, 2 * math.pi), self._dofs[chosen]
-        kicks = torch.zeros(len(seeds), self._nv, device=seeds.device)
+        kicks = torch.zeros(len(random), self._nv, device=random.device)
         return kicks.scatter(1, torch.cat((dof, dof + 1), 1), speed * torch.cat((heading.cos(), heading.sin()), 1))

@@ -25,8 +25,3 @@ class Running:
             if name not in self.numbers:
                 self.numbers[name] = drawn.new_zeros(num_worlds)
             self.numbers[name][worlds] = drawn
-
-
-def moment(seeds: Int[Tensor, " n"], steps: Int[Tensor, " n"], name: str) -> EpisodeRandom:
-    """Draws for one control step of each episode."""
-    return EpisodeRandom(seeds ^ (steps << 40)).fork(f"perturb/{name}")

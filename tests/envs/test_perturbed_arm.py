@@ -7,6 +7,7 @@ from perturbed_worlds import field_of, start
 from envs.perturbations import Perturbation, axes
 from envs.perturbations.perturber import Perturber
 from envs.perturbations.spec import ActionNoise, Gains, Latency, Pushes
+from envs.random import EpisodeRandom
 from envs.tasks import make_task
 from envs.vector import TaskEnv
 
@@ -94,11 +95,12 @@ def test_action_noise_has_its_deviation_spares_the_gripper_and_repeats_for_a_see
     perturber = Perturber(Perturbation(action_noise=ActionNoise(std=(0.2, 0.2))), make_task("reach").props)
     env = TaskEnv("reach", 4, render=False, perturbation=perturber.perturbation)
     env.reset(range(4))
-    perturber.bind(env._scene)
+    perturber.bind(env._scene, env.embodiment.action)
     seeds = torch.arange(4000)
-    perturber.begin(seeds, seeds)
+    random = EpisodeRandom(seeds)
+    perturber.begin(random, seeds, 4000)
     actions, history = forward(env)[:1].repeat(4000, 1), torch.zeros(4000, 0, 7)
-    noisy = [perturber.disturb(actions, history, seeds, torch.full((4000,), step)) for step in (0, 0, 1)]
+    noisy = [perturber.disturb(actions, history, random, torch.full((4000,), step)) for step in (0, 0, 1)]
     assert torch.equal(noisy[0], noisy[1]) and not torch.equal(noisy[0], noisy[2])
     deviation = (noisy[0] - actions).std(0)
     halves = torch.tensor([0.04] * 3 + [0.2] * 3)
@@ -145,9 +147,9 @@ def test_pushes_are_as_frequent_and_fast_as_they_say_and_spare_what_is_held():
         seeds=list(range(400)),
         render=False,
     )
-    sensed, seeds = env.sense(), env._seeds
+    sensed, random = env.sense(), EpisodeRandom(torch.arange(400))
     kicks = torch.stack(
-        [env._perturber.kicks(seeds, torch.full((400,), step), sensed, env.layout) for step in range(50)]
+        [env._perturber.kicks(random, torch.full((400,), step), sensed, env.layout) for step in range(50)]
     )
     speed = kicks.norm(dim=-1)
     assert (speed > 0).float().mean() == pytest.approx(0.2, abs=0.02)
@@ -155,7 +157,7 @@ def test_pushes_are_as_frequent_and_fast_as_they_say_and_spare_what_is_held():
     assert int((kicks != 0).any(0).any(0).sum()) == 2 * sum(prop.motion == "free" for prop in env.task.props)
     at_hand = sensed.tool_position[:, None].expand_as(sensed.position)
     held = type(sensed)(**{**vars(sensed), "position": at_hand})
-    assert not env._perturber.kicks(seeds, torch.zeros(400, dtype=torch.long), held, env.layout).any()
+    assert not env._perturber.kicks(random, torch.zeros(400, dtype=torch.long), held, env.layout).any()
     env.close()
 
 

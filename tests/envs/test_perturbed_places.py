@@ -29,10 +29,10 @@ def test_distractors_stand_clear_of_everything(task):
     perturber = Perturber(Perturbation(distractors=Distractors(count=4)), made.props)
     scene = Tabletop(PANDA, perturber.props, perturber.build)
     scene.home_rad = torch.tensor(PANDA.home_rad)
-    perturber.bind(scene)
+    perturber.bind(scene, PANDA.action_dimensions())
     seeds = torch.arange(200)
     plain = made.sample(EpisodeRandom(seeds))
-    layout = perturber.arrange(plain, seeds)
+    layout = perturber.arrange(plain, EpisodeRandom(seeds))
     k = len(made.props)
     assert torch.equal(layout.position[:, :k], plain.position) and layout.names[:k] == plain.names
     assert bool(layout.present[:, k:].all())

@@ -118,5 +118,5 @@ def test_training_lists_share_nothing_with_test_lists():
 def test_episodes_choose_their_words_by_their_seeds():
     task, seeds = make_task("pick"), torch.arange(40)
     perturber = Perturber(Perturbation(language=Rewrite(level=5)), task.props)
-    said = perturber.rewrite(["lift the red cube"] * 40, seeds)
-    assert len(set(said)) > 10 and said == perturber.rewrite(["lift the red cube"] * 40, seeds)
+    said = perturber.rewrite(["lift the red cube"] * 40, EpisodeRandom(seeds))
+    assert len(set(said)) > 10 and said == perturber.rewrite(["lift the red cube"] * 40, EpisodeRandom(seeds))
