@@ -246,6 +246,8 @@ class TaskEnv:
         self, action: Float[Tensor, "n a"], sensed: Sensed, active: Bool[Tensor, " n"]
     ) -> Float[Tensor, "n a"]:
         """What the arm executes instead of ``action``, which is remembered; things may be pushed meanwhile."""
+        if not self._perturber.interferes:
+            return action
         random = EpisodeRandom(self._seeds)
         told = self._perturber.disturb(action, self._history, random, self._elapsed)
         if self._perturber.history_steps:
@@ -253,8 +255,7 @@ class TaskEnv:
             self._history = torch.where(active[:, None, None], shifted, self._history)
         kicks = self._perturber.kicks(random, self._elapsed, sensed, self.layout)
         if kicks is not None:
-            pushed = active & (kicks != 0).any(-1)
-            self.world.put(self.world.qpos, self.world.qvel + kicks, self.world.command, pushed)
+            self.world.push(kicks * active[:, None])
         return told
 
     def _cut_short(self, diverged: Bool[Tensor, " n"]) -> None:

@@ -102,14 +102,8 @@ class World(ABC):
         """Put the worlds of ``mask`` at rest in ``qpos``."""
 
     @abstractmethod
-    def put(
-        self,
-        qpos: Float[Tensor, "n q"],
-        qvel: Float[Tensor, "n v"],
-        command: Float[Tensor, "n u"],
-        mask: Bool[Tensor, " n"],
-    ) -> None:
-        """Give the worlds of ``mask`` this state; their clocks go on."""
+    def push(self, change: Float[Tensor, "n v"]) -> None:
+        """Add to the generalised velocities of all worlds; nothing else changes."""
 
     @abstractmethod
     def set_field(

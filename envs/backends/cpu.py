@@ -100,18 +100,10 @@ class CpuWorld(World):
         self._state[chosen, 1 : 1 + self.model.nq] = qpos.numpy()[chosen]
         self._command[chosen] = command.numpy()[chosen]
 
-    def put(
-        self,
-        qpos: Float[Tensor, "n q"],
-        qvel: Float[Tensor, "n v"],
-        command: Float[Tensor, "n u"],
-        mask: Bool[Tensor, " n"],
-    ) -> None:
+    def push(self, change: Float[Tensor, "n v"]) -> None:
         self._check_open()
-        chosen, start = mask.numpy(), 1 + self.model.nq
-        self._state[chosen, 1:start] = qpos.numpy()[chosen]
-        self._state[chosen, start : start + self.model.nv] = qvel.numpy()[chosen]
-        self._command[chosen] = command.numpy()[chosen]
+        start = 1 + self.model.nq
+        self._state[:, start : start + self.model.nv] += change.numpy()
 
     def set_field(
         self, name: str, index: Int[Tensor, " k"] | Sequence[int], values: Tensor, mask: Bool[Tensor, " n"]

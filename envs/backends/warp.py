@@ -91,17 +91,8 @@ class WarpWorld(World):
         for state in (simulation.qvel, simulation.act, simulation.time_s):
             _assign(state, mask, state.new_zeros(()))
 
-    def put(
-        self,
-        qpos: Float[Tensor, "n q"],
-        qvel: Float[Tensor, "n v"],
-        command: Float[Tensor, "n u"],
-        mask: Bool[Tensor, " n"],
-    ) -> None:
-        simulation = self._open()
-        _assign(simulation.qpos, mask, qpos)
-        _assign(simulation.qvel, mask, qvel)
-        _assign(simulation.ctrl, mask, command)
+    def push(self, change: Float[Tensor, "n v"]) -> None:
+        self._open().qvel.add_(change)
 
     def set_field(
         self, name: str, index: Int[Tensor, " k"] | Sequence[int], values: Tensor, mask: Bool[Tensor, " n"]

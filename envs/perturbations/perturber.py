@@ -67,6 +67,11 @@ class Perturber:
         return self._spoiler is not None or self._lens is not None
 
     @property
+    def interferes(self) -> bool:
+        """Do :meth:`disturb` and :meth:`kicks` change anything?"""
+        return not (self._delay is self._tremor is self._knocks is None)
+
+    @property
     def history_steps(self) -> int:
         """How many actions :meth:`disturb` must be told of."""
         return self._delay.history_steps if self._delay else 0

@@ -6,6 +6,7 @@ from itertools import pairwise
 import pytest
 import torch
 from perturbed_worlds import FRONT, SEEDS, WRIST, field_of, start
+from torch.nn.functional import avg_pool2d
 
 from envs.perturbations import PRESETS, Perturbation, axes
 from envs.perturbations.perturber import Perturber
@@ -154,8 +155,10 @@ def test_both_engines_are_perturbed_alike(name):
     for field, values in fields.items():
         if field != "body_invweight0":  # what cannot move is kept otherwise
             assert torch.allclose(values, warp_fields[field], rtol=1e-5, atol=1e-6), field
-    difference = (seen[FRONT].int() - warp_seen[FRONT].int()).abs().float()
-    assert difference.median() <= 3 and difference.mean() < 10
+    # In blocks, because speckles that are smaller than a pixel are drawn otherwise.
+    coarse = [avg_pool2d(each[FRONT].permute(0, 3, 1, 2).float(), 4) for each in (seen, warp_seen)]
+    difference = (coarse[0] - coarse[1]).abs()
+    assert difference.median() <= 3 and difference.mean() < 6
     key = depth_key("front")
     assert (seen[key] - warp_seen[key]).abs().median() < 1e-3
 

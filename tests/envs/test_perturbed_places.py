@@ -29,7 +29,7 @@ def test_distractors_stand_clear_of_everything(task):
     perturber = Perturber(Perturbation(distractors=Distractors(count=4)), made.props)
     scene = Tabletop(PANDA, perturber.props, perturber.build)
     scene.home_rad = torch.tensor(PANDA.home_rad)
-    perturber.bind(scene, PANDA.action_dimensions())
+    perturber.bind(scene, ())
     seeds = torch.arange(200)
     plain = made.sample(EpisodeRandom(seeds))
     layout = perturber.arrange(plain, EpisodeRandom(seeds))
