@@ -39,7 +39,7 @@ class EnvConfig:
     device: str | None = None
     """Where the warp engine runs, such as cuda:0; by default a GPU if there is one."""
     perturbation: str | None = None
-    """What differs from the usual worlds, as PRESET:AXIS, such as colosseum-14:light_color."""
+    """What differs from the usual worlds, as PRESET:AXIS, such as colosseum-14:light."""
 
     def __post_init__(self) -> None:
         if self.image_size_px < 16:

@@ -38,6 +38,12 @@ def quat_from_yaw(yaw_rad: Float[Tensor, "..."]) -> Float[Tensor, "... 4"]:
     return torch.stack(((yaw_rad / 2).cos(), zero, zero, (yaw_rad / 2).sin()), -1)
 
 
+def quat_about(axis: Float[Tensor, "... 3"], angle_rad: Float[Tensor, " n"]) -> Float[Tensor, "n 4"]:
+    """Rotation about a unit vector."""
+    half = angle_rad[:, None] / 2
+    return torch.cat((half.cos(), half.sin() * axis), -1)
+
+
 def yaw_from_quat(quat: Float[Tensor, "... 4"]) -> Float[Tensor, "..."]:
     """The turn about +z (rad, −π … π) that takes world x to the horizontal direction of the body's x axis."""
     w, x, y, z = quat.unbind(-1)

@@ -106,11 +106,11 @@ class TaskEnv:
         )
         self.device = self.world.device
         self._scene.bind(self.world)
-        self._perturber.bind(self._scene)
         self._controller = _controller(self._scene, arm)
         self._substeps = round(1 / (arm.control_rate_hz * self._scene.model.opt.timestep))
         self._observer = Observer(self._scene, self.world, images, velocities=velocities, privileged=privileged)
         self.embodiment = self._observer.embodiment
+        self._perturber.bind(self._scene, self.embodiment.action)
         self.privileged_dim = self._count_privileged() if privileged else 0
         self._instructions = [""] * num_envs
         self._everywhere = torch.arange(num_envs, device=self.device)
@@ -118,6 +118,8 @@ class TaskEnv:
         self._sensed: Sensed
         self._pose: ToolPose
         self._episodes: Episodes
+        told = self._perturber.history_steps, self.embodiment.action_dim
+        self._history = torch.zeros(num_envs, *told, device=self.device)
 
     @property
     def layout(self) -> Layout:
@@ -192,10 +194,19 @@ class TaskEnv:
         move = self.task.expert(sensed, self.layout)
         return self._controller.translated(move, sensed.joints_rad, self.world.command, self._pose)
 
+    def perturb(self, perturbation: Perturbation) -> None:
+        """Perturb each world's next episodes by other ranges of the same axes; running ones go on as they are.
+
+        ``ValueError`` if that needs another scene: other axes, another number of distractors, other patterns.
+        """
+        self._perturber = self._perturber.replaced(perturbation)
+
     def snapshot(self) -> Snapshot:
         """Every world and episode as it is now; to the last bit on the cpu engine."""
         tensors = {f"world.{name}": tensor for name, tensor in self.world.snapshot().items()}
         tensors |= self._episodes.tensors("episodes") | self.layout.tensors("layout") | self._pose.tensors("pose")
+        tensors |= {f"perturbation.{name}": tensor for name, tensor in self._perturber.numbers.items()}
+        tensors["history"] = self._history
         return Snapshot({name: tensor.clone() for name, tensor in tensors.items()}, list(self._instructions))
 
     def restore(self, snapshot: Snapshot) -> dict[str, Any]:
@@ -212,6 +223,9 @@ class TaskEnv:
         self._episodes = self._episodes.with_tensors("episodes", tensors)
         self._layout = self.layout.with_tensors("layout", tensors)
         self._pose = self._pose.with_tensors("pose", tensors)
+        named = {name.removeprefix("perturbation."): each.to(self.device) for name, each in tensors.items()}
+        self._perturber.recall(named)
+        self._history = tensors["history"].to(self.device)
         self._instructions = list(snapshot.instructions)
         self._sensed = self._scene.sense(self.world, self.layout)
         return self._observe(torch.ones(self.num_envs, dtype=torch.bool, device=self.device))
@@ -232,6 +246,7 @@ class TaskEnv:
         layout = self.task.begin(self._perturber.arrange(self.task.sample(random), random))
         self._scene.arrange(self.world, layout, worlds, self._perturber.start_joints_rad(random))
         self._perturber.apply(self.world, layout, random, worlds)
+        self._perturber.begin(random, worlds, self.num_envs)
         sensed = self._scene.sense(self.world, layout, worlds)
         pose = ToolPose(position=sensed.tool_position, rotation=sensed.tool_rotation)
         potential = self.task.potential(sensed, layout) if self._dense else torch.zeros(len(seeds), device=self.device)
@@ -247,9 +262,15 @@ class TaskEnv:
             self._sensed = self._sensed.replaced(worlds, sensed)
             self._pose = self._pose.replaced(worlds, pose)
             self._episodes = self._episodes.replaced(worlds, episodes)
+        if self._perturber.history_steps:
+            stay = torch.zeros(len(seeds), _DELTA_POSE, device=self.device)
+            told = self._controller.translated(stay, sensed.joints_rad, self.world.command[worlds], pose)
+            self._history = self._history.index_copy(0, worlds, told[:, None].expand_as(self._history[worlds]))
 
     def _step(self, action: Float[Tensor, "n a"], active: Bool[Tensor, " n"]) -> tuple[Float[Tensor, " n"], Lost]:
         """One control step of the ``active`` worlds: their reward, and whom the engine lost."""
+        if self._perturber.interferes:
+            action = self._disturbed(action, active)
         command, pose = self._controller.targets(action, self._sensed.joints_rad, self.world.command, self._pose)
         lost = self.world.step(command, self._substeps, active)
         live = active & ~(lost.diverged | lost.crowded)
@@ -260,6 +281,18 @@ class TaskEnv:
             self._scene.rearrange(self.world, self._layout)
             self._sensed = self._scene.sense(self.world, self._layout)
         return self._judge(active, live), lost
+
+    def _disturbed(self, action: Float[Tensor, "n a"], active: Bool[Tensor, " n"]) -> Float[Tensor, "n a"]:
+        """What the arm executes instead of ``action``, which is remembered; things may be pushed meanwhile."""
+        random, elapsed = EpisodeRandom(self._episodes.seed, self.stream), self._episodes.elapsed
+        executed = self._perturber.disturb(action, self._history, random, elapsed)
+        if self._perturber.history_steps:
+            shifted = torch.cat((action[:, None], self._history[:, :-1]), 1)
+            self._history = torch.where(active[:, None, None], shifted, self._history)
+        kicks = self._perturber.kicks(random, elapsed, self._sensed, self.layout)
+        if kicks is not None:
+            self.world.push(kicks * active[:, None])
+        return executed
 
     def _judge(self, active: Bool[Tensor, " n"], live: Bool[Tensor, " n"]) -> Float[Tensor, " n"]:
         """Bring the episodes up to date and return the reward: ``active`` worlds were stepped, ``live`` ones moved."""
@@ -311,7 +344,7 @@ class TaskEnv:
         observation = self._observer.observe(self._sensed, self._pose, self.layout, fresh)
         if self._language:
             observation[TASK_KEY] = list(self._instructions)
-        if self._perturber.spoils:
+        if self._perturber.senses:
             random = EpisodeRandom(self._episodes.seed, self.stream)
             observation = self._perturber.observe(observation, random, self._episodes.elapsed)
         return observation
@@ -349,6 +382,8 @@ class TaskEnv:
         return tensor.to(self.device)
 
 
+_DELTA_POSE = 7
+"""Dimensions of a delta-pose action, which every control mode can translate."""
 MOST_SEEDS = 2**61
 """Seeds of a stream are 0 … this, less one."""
 

@@ -140,6 +140,10 @@ class World(ABC):
         """Put some worlds into a state, at rest if no ``qvel`` is given."""
 
     @abstractmethod
+    def push(self, change: Float[Tensor, "n v"]) -> None:
+        """Add to the generalised velocities of all worlds; nothing else changes."""
+
+    @abstractmethod
     def set_field(
         self, name: str, index: Int[Tensor, " m"] | Sequence[int], values: Tensor, worlds: Int[Tensor, " k"] | None
     ) -> None:

@@ -128,6 +128,10 @@ class CpuWorld(World):
         if qvel is not None:
             self._velocity[chosen] = qvel.numpy()
 
+    def push(self, change: Float[Tensor, "n v"]) -> None:
+        self._check_open()
+        self._velocity += change.numpy()
+
     def set_field(
         self, name: str, index: Int[Tensor, " m"] | Sequence[int], values: Tensor, worlds: Int[Tensor, " k"] | None
     ) -> None:

@@ -106,6 +106,9 @@ class WarpWorld(World):
         if qvel is not None:
             simulation.qvel.index_copy_(0, worlds, qvel)
 
+    def push(self, change: Float[Tensor, "n v"]) -> None:
+        self._open().qvel.add_(change)
+
     def set_field(
         self, name: str, index: Int[Tensor, " m"] | Sequence[int], values: Tensor, worlds: Int[Tensor, " k"] | None
     ) -> None:

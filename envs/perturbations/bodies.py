@@ -3,12 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-import mujoco
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from envs.perturbations.effect import Effect, Role, draw, geoms_of, slots_of, subtree
+from envs.perturbations.effect import Effect, Role, draw, geoms_of, read, slots_of, sometimes, subtree
 from envs.perturbations.spec import Perturbation, Scaled, Size
 from envs.props.base import Prop
 from envs.random import EpisodeRandom
@@ -27,7 +26,7 @@ class Bodies(Effect):
     """
 
     def __init__(self, given: Perturbation, props: Sequence[Prop]) -> None:
-        self._mass = given.mass
+        self._given = given
         self._weighed = [slot for slot in slots_of("object", props) if given.mass and props[slot].motion == "free"]
         sizes: dict[Role, Size | None] = {"object": given.object_size, "receiver": given.receiver_size}
         self._sized: dict[Role, tuple[Size, list[int]]] = {
@@ -51,7 +50,7 @@ class Bodies(Effect):
             self._geoms, self._geom_slots = [*self._geoms, *geoms], self._geom_slots + [slot] * len(geoms)
             self._dofs, self._dof_slots = [*self._dofs, *dofs], self._dof_slots + [slot] * len(dofs)
         self._turning = torch.tensor([i % 6 >= 3 for i in range(len(self._dofs))], device=device)
-        self._built = {name: _read(model, name, device) for name in self.fields}
+        self._built = {name: read(model, name, device) for name in self.fields}
         self._heights = torch.tensor([prop.rest_height_m for prop in scene.props], device=device)
 
     def arrange(self, layout: Layout, random: EpisodeRandom) -> Layout:
@@ -66,8 +65,9 @@ class Bodies(Effect):
     def apply(self, world: World, layout: Layout, random: EpisodeRandom, worlds: Int[Tensor, " k"]) -> None:
         length = layout.scale
         mass = length**3
-        if self._mass is not None:
-            mass[:, self._weighed] *= draw(random, "mass", self._mass.factor)
+        if self._given.mass is not None:
+            factor = draw(random, "mass", self._given.mass.factor)
+            mass[:, self._weighed] *= sometimes(self._given, "mass", random, factor, 1.0)
         inertia = mass * length**2
         if "geom_size" in self.fields:
             for name in ("geom_size", "geom_pos", "geom_rbound", "geom_aabb"):
@@ -92,7 +92,8 @@ class Bodies(Effect):
         """How large things are: one factor for all objects of a world, one for all its receivers."""
         scale = layout.scale.clone()
         for role, (size, slots) in self._sized.items():
-            scale[:, slots] = draw(random, f"{role}_size", size.factor)
+            factor = draw(random, f"{role}_size", size.factor)
+            scale[:, slots] = sometimes(self._given, f"{role}_size", random, factor, 1.0)
         return scale
 
     def _scale(
@@ -110,8 +111,8 @@ class Friction(Effect):
 
     fields = ("geom_friction",)
 
-    def __init__(self, config: Scaled, props: Sequence[Prop]) -> None:
-        self._config = config
+    def __init__(self, config: Scaled, given: Perturbation, props: Sequence[Prop]) -> None:
+        self._config, self._given = config, given
         self._things = [props[slot].name for slot in slots_of("object", props)]
 
     def bind(self, scene: Tabletop) -> None:
@@ -119,17 +120,14 @@ class Friction(Effect):
         fingers = [model.joint(arm.prefix + finger).bodyid[0] for finger in arm.fingers]
         bodies = [body for name in self._things for body in subtree(model, name)]
         self._geoms = [model.geom(TABLE_TOP).id, *geoms_of(model, [*fingers, *bodies])]
-        self._built = _read(model, "geom_friction", scene.home_rad.device)[self._geoms]
+        self._built = read(model, "geom_friction", scene.home_rad.device)[self._geoms]
 
     def apply(self, world: World, layout: Layout, random: EpisodeRandom, worlds: Int[Tensor, " k"]) -> None:
+        factor = draw(random, "friction", self._config.factor)
         values = self._built.repeat(len(random), 1, 1)
-        values[..., 0] *= draw(random, "friction", self._config.factor)
+        values[..., 0] *= sometimes(self._given, "friction", random, factor, 1.0)
         world.set_field("geom_friction", self._geoms, values, worlds)
 
 
 def _may_grow(prop: Prop) -> bool:
     return prop.resizable and prop.motion != "jointed"
-
-
-def _read(model: mujoco.MjModel, name: str, device: torch.device) -> Float[Tensor, "k ..."]:
-    return torch.tensor(getattr(model, name), dtype=torch.float32, device=device)

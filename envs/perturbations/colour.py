@@ -28,3 +28,8 @@ def contrasting(rgb: Float[Tensor, "... 3"], amount: Float[Tensor, "..."]) -> Fl
     """``amount`` of the way to black, or to white from dark colours."""
     end = (rgb.amax(-1, keepdim=True) < 0.4).float()
     return rgb + amount[..., None] * (end - rgb)
+
+
+def opaque(rgb: Float[Tensor, "... 3"]) -> Float[Tensor, "... 4"]:
+    """RGBA with alpha 1."""
+    return torch.cat((rgb, torch.ones_like(rgb[..., :1])), -1)

@@ -10,35 +10,44 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 from torch.nn.functional import grid_sample, interpolate
 
-from envs.perturbations.spec import SensorNoise
+from envs.perturbations.effect import sometimes
+from envs.perturbations.running import Running
+from envs.perturbations.spec import NOISES, Perturbation, SensorNoise
 from envs.random import EpisodeRandom
 
 Images = Float[Tensor, "n 3 h w"]
 _SHOTS = 9
 _FOG = 0.85
+_NONE = -1
 
 
-class Spoiler:
+class Spoiler(Running):
     """Spoils colour images: kind and severity are drawn per episode, the noise itself per step."""
 
-    def __init__(self, config: SensorNoise) -> None:
-        self._config = config
+    def __init__(self, config: SensorNoise, given: Perturbation) -> None:
+        super().__init__()
+        self._config, self._given = config, given
+
+    def drawn(self, random: EpisodeRandom) -> dict[str, Tensor]:
+        """``kind`` indexes ``NOISES``, and is −1 where nothing is spoilt."""
+        episode = random.fork("noise")
+        kinds = torch.tensor([NOISES.index(kind) for kind in self._config.kinds], device=random.device)
+        kind = kinds[episode.integers("kind", 1, len(kinds))[:, 0]]
+        severity = episode.uniform("severity", 1, *self._config.severity)[:, 0]
+        return {"kind": sometimes(self._given, "noise", random, kind, _NONE), "severity": severity}
 
     def spoil(
         self, images: UInt8[Tensor, "n h w 3"], camera: str, random: EpisodeRandom, steps: Int[Tensor, " n"]
     ) -> UInt8[Tensor, "n h w 3"]:
-        """What the camera delivers instead, ``steps`` control steps into the episodes of ``random``."""
-        episode = random.fork("perturb/noise")
-        kind = episode.integers("kind", 1, len(self._config.kinds))[:, 0]
-        severity = episode.uniform("severity", 1, *self._config.severity)[:, 0]
+        """What the camera delivers instead, ``steps`` control steps into the running episodes."""
         spoilt = images.clone()
-        for i, name in enumerate(self._config.kinds):
-            worlds = (kind == i).nonzero()[:, 0]
+        for i, name in enumerate(NOISES):
+            worlds = (self.numbers["kind"] == i).nonzero()[:, 0]
             if not len(worlds):
                 continue
-            moment = random.take(worlds).at(steps[worlds]).fork(f"perturb/{camera}")
             clean = images[worlds].permute(0, 3, 1, 2).float() / 255
-            made = _KINDS[name](clean, severity[worlds], moment).clamp(0, 1)
+            noise = random.take(worlds).at(steps[worlds]).fork(camera)
+            made = _KINDS[name](clean, self.numbers["severity"][worlds], noise).clamp(0, 1)
             spoilt[worlds] = (255 * made).round().to(torch.uint8).permute(0, 2, 3, 1)
         return spoilt
 
@@ -62,7 +71,7 @@ def _zoom(images: Images, severity: Float[Tensor, " n"], random: EpisodeRandom) 
 
 
 def _fog(images: Images, severity: Float[Tensor, " n"], random: EpisodeRandom) -> Images:
-    """Pale clouds of two sizes over up to 70 % of the contrast."""
+    """Pale clouds of two sizes over half to 90 % of the contrast."""
     n, _, height, width = images.shape
     clouds = torch.zeros_like(images[:, :1])
     for cells, weight in ((3, 0.65), (8, 0.35)):

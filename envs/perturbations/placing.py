@@ -1,4 +1,4 @@
-"""Where things and the arm start: more things, things elsewhere, the arm away from home."""
+"""Where things start: more of them, and elsewhere."""
 
 import math
 from collections.abc import Sequence
@@ -10,8 +10,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from envs.perturbations.effect import Effect, draw, geoms_of, slots_of, subtree
-from envs.perturbations.spec import Displacement, Distractors, Perturbation, RobotStart
+from envs.perturbations.effect import Effect, applied, draw, first, geoms_of, slots_of, sometimes, subtree
+from envs.perturbations.spec import Displacement, Distractors, Perturbation
 from envs.props.base import Prop, Region
 from envs.props.block import Block
 from envs.props.colours import COLOUR_NAMES
@@ -27,7 +27,6 @@ _GAP_M = 0.01
 _REACH_M = ((0.32, 0.66), (-0.27, 0.27))
 _MIDDLE_M = (0.5, 0.0)
 _CANDIDATES = 12
-_CLEAR_HEIGHT_M = 0.15
 
 
 def _distractors(count: int) -> tuple[Prop, ...]:
@@ -43,9 +42,9 @@ def _distractors(count: int) -> tuple[Prop, ...]:
 class Clutter(Effect):
     """Distractors in cells that are clear of wherever the task's things may start and their parts may move."""
 
-    def __init__(self, config: Distractors, sizes_up_to: float, props: Sequence[Prop]) -> None:
+    def __init__(self, config: Distractors, given: Perturbation, props: Sequence[Prop]) -> None:
         self.props = _distractors(config.count)
-        self._sizes_up_to, self._task_props = sizes_up_to, tuple(props)
+        self._given, self._task_props = given, tuple(props)
 
     def bind(self, scene: Tabletop) -> None:
         radii = {prop.name: radius_m(scene.model, prop) for prop in scene.props}
@@ -54,7 +53,7 @@ class Clutter(Effect):
         clearance = torch.full((len(cells),), math.inf)
         for prop in self._task_props:
             taken = torch.tensor(prop.region.cells_m)
-            radius = radii[prop.name] * self._sizes_up_to + prop.region.jitter_m * math.sqrt(2)
+            radius = radii[prop.name] * largest_size(self._given) + prop.region.jitter_m * math.sqrt(2)
             clearance = torch.minimum(clearance, torch.cdist(cells, taken).amin(-1) - radius)
         clear = cells[clearance > own_m + _GAP_M]
         # Those near the middle are seen and met most.
@@ -69,6 +68,7 @@ class Clutter(Effect):
         position[:, :places, :2] = self._cells[order]
         position[..., :2] += draw(random, "clutter_jitter", (-_JITTER_M, _JITTER_M), 2 * k).reshape(n, k, 2)
         position[..., 2] = torch.tensor([prop.rest_height_m for prop in self.props], device=device)
+        present = (torch.arange(k, device=device) < places) & applied(self._given, "distractors", random)[:, None]
         colour = torch.tensor([COLOUR_NAMES.index(prop.palette[0]) for prop in self.props], device=device)
 
         def joined(old: Tensor, new: Tensor) -> Tensor:
@@ -80,17 +80,17 @@ class Clutter(Effect):
             position=joined(layout.position, position),
             quat=joined(layout.quat, quat_from_yaw(draw(random, "clutter_yaw", (-1.5, 1.5), k))),
             colour=joined(layout.colour, colour.expand(n, k)),
-            present=joined(layout.present, (torch.arange(k, device=device) < places).expand(n, k)),
+            present=joined(layout.present, present),
             opening=joined(layout.opening, torch.zeros(n, k, device=device)),
             scale=joined(layout.scale, torch.ones(n, k, device=device)),
         )
 
 
 class Elsewhere(Effect):
-    """Moves things to where training never saw them, within reach and clear of the others."""
+    """Moves things away from where the task puts them, within reach and clear of the others."""
 
-    def __init__(self, config: Displacement, props: Sequence[Prop]) -> None:
-        self._config, self._task_props = config, tuple(props)
+    def __init__(self, config: Displacement, given: Perturbation, props: Sequence[Prop]) -> None:
+        self._config, self._given, self._task_props = config, given, tuple(props)
         self._movable = [slot for slot in slots_of("object", props) if props[slot].motion == "free"]
 
     def bind(self, scene: Tabletop) -> None:
@@ -107,7 +107,7 @@ class Elsewhere(Effect):
             moved = self._moved(position, layout.present, slot, random.fork(f"slot{slot}"))
             position[:, slot, :2] = torch.where(together[:, None], position[:, slot, :2], moved)
         position[..., :2] += torch.where(together[:, None], self._common(layout, random), 0.0)[:, None]
-        return replace(layout, position=position)
+        return replace(layout, position=sometimes(self._given, "layout", random, position, layout.position))
 
     def _moved(
         self, position: Float[Tensor, "n k 3"], present: Bool[Tensor, "n k"], slot: int, random: EpisodeRandom
@@ -121,14 +121,14 @@ class Elsewhere(Effect):
         clear = (away.masked_fill(absent[:, None], math.inf) > _GAP_M).all(-1) & self._within_reach(places)
         touching = (own - position[..., :2]).norm(dim=-1) < self._radii + self._radii[slot]
         clear &= ~(touching & ~absent).any(-1, keepdim=True)
-        return _first(clear, places, own[:, 0])
+        return first(clear, places, own[:, 0])
 
     def _common(self, layout: Layout, random: EpisodeRandom) -> Float[Tensor, "n 2"]:
         """One offset for all things that keeps the movable ones within reach; none if there is not any."""
         offsets = self._offsets(random)
         things = layout.position[:, None, self._movable, :2] + offsets[:, :, None]
         fine = (self._within_reach(things) | ~layout.present[:, None, self._movable]).all(-1)
-        return _first(fine, offsets, torch.zeros_like(offsets[:, 0]))
+        return first(fine, offsets, torch.zeros_like(offsets[:, 0]))
 
     def _offsets(self, random: EpisodeRandom) -> Float[Tensor, "n c 2"]:
         heading = draw(random, "displacement_heading", (0.0, 2 * math.pi), _CANDIDATES)
@@ -144,28 +144,6 @@ class Elsewhere(Effect):
         present = layout.present[:, self._movable]
         same = (called[:, :, None] == called[:, None]) & present[:, :, None] & present[:, None]
         return same.triu(1).any(-1).any(-1)
-
-
-class Posture:
-    """Where the arm's joints start."""
-
-    def __init__(self, config: RobotStart) -> None:
-        self._config = config
-
-    def joints_rad(self, scene: Tabletop, random: EpisodeRandom) -> Float[Tensor, "n j"]:
-        """The first of several draws that leaves the tool well above the table, else the one that leaves it highest."""
-        n, j = len(random), len(scene.home_rad)
-        # Box and Muller (1958): directions of normal vectors are uniform.
-        u, v = random.uniform("posture_u", _CANDIDATES * j), random.uniform("posture_v", _CANDIDATES * j)
-        normal = ((-2 * (1 - u).log()).sqrt() * (2 * math.pi * v).cos()).reshape(n, _CANDIDATES, j)
-        distance = draw(random, "posture_distance", self._config.distance_rad)[:, None]
-        lower, upper = scene.joint_limits_rad.unbind(-1)
-        tried = scene.home_rad + distance * normal / normal.norm(dim=-1, keepdim=True).clamp_min(1e-6)
-        tried = tried.clamp(lower, upper)
-        tool, _ = scene.chain.pose(tried.reshape(-1, j))
-        height = tool[:, 2].reshape(n, _CANDIDATES)
-        highest = torch.take_along_dim(tried, height.argmax(-1)[:, None, None], 1)[:, 0]
-        return _first(height > _CLEAR_HEIGHT_M, tried, highest)
 
 
 def radius_m(model: mujoco.MjModel, prop: Prop) -> float:
@@ -192,11 +170,3 @@ def largest_size(perturbation: Perturbation) -> float:
     """The largest factor by which any thing may grow."""
     sizes = (perturbation.object_size, perturbation.receiver_size)
     return max([1.0, *(size.factor[1] for size in sizes if size is not None)])
-
-
-def _first(
-    fine: Bool[Tensor, "n c"], choices: Float[Tensor, "n c d"], otherwise: Float[Tensor, "n d"]
-) -> Float[Tensor, "n d"]:
-    """Each world's first choice that is fine."""
-    chosen = torch.take_along_dim(choices, fine.int().argmax(-1)[:, None, None], 1)[:, 0]
-    return torch.where(fine.any(-1, keepdim=True), chosen, otherwise)

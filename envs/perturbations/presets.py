@@ -1,9 +1,10 @@
-"""Named sets of perturbations, in the manner of published benchmarks: their axes and ranges, on our tasks."""
+"""Named sets of perturbations: the axes and ranges of published benchmarks on our tasks, and one to train under."""
 
 from collections.abc import Mapping
 from dataclasses import replace
 from math import radians
 
+from envs.perturbations.randomised import randomised
 from envs.perturbations.spec import (
     Bands,
     CameraJitter,
@@ -111,6 +112,7 @@ PRESETS: Mapping[str, Mapping[str, Perturbation]] = {
     "colosseum-14": _colosseum(),
     "libero-plus-7": _libero_plus(),
     "multiview": _multiview(),
+    "randomised": randomised(),
 }
 """By name: a perturbation for each axis, or each level of one (``camera/3``)."""
 

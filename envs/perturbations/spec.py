@@ -1,220 +1,108 @@
 """What may differ from the scenes that demonstrations show: one optional config per axis.
 
 *Objects* are the things that are handled: those that can be carried, or, in a scene without any, those with a moving
-part. *Receivers* are all other things that stand on the table. A range is ``(low, high)``, drawn from uniformly once
-per episode.
+part. *Receivers* are all other things that stand on the table.
 """
 
-from dataclasses import dataclass, fields
-from math import isfinite
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
 
-Range = tuple[float, float]
-THING_SIZES = (0.5, 2.0)
-NOISES = ("gaussian", "motion", "zoom", "fog", "glass")
-TEXTURES = ("checker", "gradient", "tiles", "speckles")
+from envs.perturbations.felt import (
+    THING_SIZES,
+    ActionNoise,
+    Displacement,
+    Distractors,
+    Gains,
+    Latency,
+    Pushes,
+    RobotStart,
+    Scaled,
+    Size,
+)
+from envs.perturbations.ranges import Axis, Range, check_range
+from envs.perturbations.seen import (
+    NOISES,
+    TEXTURES,
+    Bands,
+    CameraJitter,
+    CameraOrbit,
+    CameraViews,
+    FieldOfView,
+    LampColour,
+    LampShift,
+    Paint,
+    SensorNoise,
+    Shade,
+    Texture,
+)
+from envs.perturbations.words import ADDRESSED, Wordlist
+
+__all__ = [
+    "NOISES",
+    "TEXTURES",
+    "THING_SIZES",
+    "ActionNoise",
+    "Axis",
+    "Bands",
+    "CameraJitter",
+    "CameraOrbit",
+    "CameraViews",
+    "Displacement",
+    "Distractors",
+    "FieldOfView",
+    "Gains",
+    "LampColour",
+    "LampShift",
+    "Latency",
+    "Paint",
+    "Perturbation",
+    "Pushes",
+    "Range",
+    "Rewrite",
+    "RobotStart",
+    "Scaled",
+    "SensorNoise",
+    "Shade",
+    "Size",
+    "Texture",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Shade:
-    """Another shade of the colour that a thing is called by, each thing its own: the name still fits.
+class Rewrite(Axis):
+    """The instruction in other words.
 
-    The hue turns by ``hue_rad``; saturation and value are multiplied; greys take on up to ``tint`` of some hue.
+    ``level``, or one from a range drawn per episode: 1 a polite form, 2 addressed to the robot as well, 3 other nouns,
+    4 other verbs, 5 much talk around it. Colours and places stay. The words are those of the "test" lists; the
+    "training" lists, of levels 1 and 2, share none of their polite forms and addresses.
     """
 
-    hue_rad: Range = (-0.2, 0.2)
-    saturation: Range = (0.6, 1.0)
-    value: Range = (0.6, 1.1)
-    tint: float = 0.25
+    level: int | tuple[int, int]
+    words: Wordlist = "test"
 
     def __post_init__(self) -> None:
-        _check_range("hue_rad", self.hue_rad, -0.35, 0.35)
-        _check_range("saturation", self.saturation, 0.3, 1.0)
-        _check_range("value", self.value, 0.4, 1.5)
+        if self.words not in ADDRESSED:
+            raise ValueError(f"expected one of {', '.join(ADDRESSED)} for words, got {self.words!r}")
+        check_range("level", self._levels, 1, 5 if self.words == "test" else 2)
 
+    @property
+    def _levels(self) -> tuple[int, int]:
+        return self.level if isinstance(self.level, tuple) else (self.level, self.level)
 
-@dataclass(frozen=True, kw_only=True)
-class Bands:
-    """Bands around each part of a thing, ``contrast`` of the way from its colour to black, or to white if it is dark;
-    ``width`` is relative to the part's extent.
-    """
-
-    contrast: Range = (0.35, 0.6)
-    width: Range = (0.15, 0.4)
-
-    def __post_init__(self) -> None:
-        _check_range("contrast", self.contrast, 0.0, 1.0)
-        _check_range("width", self.width, 0.05, 0.5)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Paint:
-    """Another colour of a surface: ``amount`` of the way from its own to one with channels from ``rgb``."""
-
-    rgb: Range = (0.25, 1.0)
-    amount: Range = (1.0, 1.0)
-
-    def __post_init__(self) -> None:
-        _check_range("rgb", self.rgb, 0.0, 1.0)
-        _check_range("amount", self.amount, 0.0, 1.0)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Texture:
-    """One of several patterns on a surface, multiplied with its colour."""
-
-    names: tuple[str, ...] = TEXTURES
-
-    def __post_init__(self) -> None:
-        _check_names("texture", self.names, TEXTURES)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Size:
-    """All lengths of the things times ``factor``, at constant density: mass grows with its cube, inertia with its fifth
-    power. Things that are not resizable keep their size.
-    """
-
-    factor: Range
-
-    def __post_init__(self) -> None:
-        _check_range("factor", self.factor, *THING_SIZES)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Scaled:
-    """A physical quantity of the things times ``factor``."""
-
-    factor: Range
-
-    def __post_init__(self) -> None:
-        _check_range("factor", self.factor, 0.01, 100.0)
-
-
-@dataclass(frozen=True, kw_only=True)
-class LampColour:
-    """Each channel of the lamp's diffuse light is drawn anew; as built it is 0.45."""
-
-    rgb: Range = (0.0, 0.5)
-
-    def __post_init__(self) -> None:
-        _check_range("rgb", self.rgb, 0.0, 2.0)
-
-
-@dataclass(frozen=True, kw_only=True)
-class LampShift:
-    """Each channel of the lamp's diffuse light rises or falls by ``shift``; its direction tilts by ``tilt_rad``."""
-
-    shift: Range
-    tilt_rad: Range
-
-    def __post_init__(self) -> None:
-        _check_range("shift", self.shift, 0.0, 0.45)
-        _check_range("tilt_rad", self.tilt_rad, 0.0, 1.4)
-
-
-@dataclass(frozen=True, kw_only=True)
-class CameraJitter:
-    """The front camera moves by ±``translation_m`` along, and turns by ±``rotation_rad`` about, each of its axes."""
-
-    translation_m: float = 0.1
-    rotation_rad: float = 0.05
-
-    def __post_init__(self) -> None:
-        _check_range("translation_m", (0.0, self.translation_m), 0.0, 0.3)
-        _check_range("rotation_rad", (0.0, self.rotation_rad), 0.0, 0.5)
-
-
-@dataclass(frozen=True, kw_only=True)
-class CameraOrbit:
-    """The front camera goes around the point of the table that it looks at, and goes on looking at it.
-
-    ``azimuth_rad`` to either side; ``elevation_rad`` upwards; ``distance`` relative to its own; ``roll_rad`` to either
-    side about the optical axis.
-    """
-
-    azimuth_rad: Range
-    elevation_rad: Range = (0.0, 0.0)
-    distance: Range = (1.0, 1.0)
-    roll_rad: Range = (0.0, 0.0)
-
-    def __post_init__(self) -> None:
-        _check_range("azimuth_rad", self.azimuth_rad, 0.0, 1.6)
-        _check_range("elevation_rad", self.elevation_rad, -0.6, 0.5)
-        _check_range("distance", self.distance, 0.5, 3.0)
-        _check_range("roll_rad", self.roll_rad, 0.0, 0.5)
-
-
-@dataclass(frozen=True, kw_only=True)
-class CameraViews:
-    """The front camera looks from one of some places: azimuths (rad, positive to its right) around the point of the
-    table that it looks at.
-    """
-
-    azimuths_rad: tuple[float, ...]
-
-    def __post_init__(self) -> None:
-        for azimuth in self.azimuths_rad or (float("nan"),):
-            _check_range("azimuths_rad", (azimuth, azimuth), -1.6, 1.6)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Distractors:
-    """Up to ``count`` more things, of shapes and colours that no instruction names, beside where the task's stand."""
-
-    count: int = 2
-
-    def __post_init__(self) -> None:
-        _check_range("count", (1, self.count), 1, 6)
-
-
-@dataclass(frozen=True, kw_only=True)
-class RobotStart:
-    """The arm starts ``distance_rad`` from home along a random direction in joint space."""
-
-    distance_rad: Range
-
-    def __post_init__(self) -> None:
-        _check_range("distance_rad", self.distance_rad, 0.0, 1.0)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Rewrite:
-    """The instruction in other words; ``level`` 1 (a polite word more) … 5 (hardly a word in common)."""
-
-    level: int
-
-    def __post_init__(self) -> None:
-        _check_range("level", (self.level, self.level), 1, 5)
-
-
-@dataclass(frozen=True, kw_only=True)
-class SensorNoise:
-    """Colour images of all cameras are spoilt in one of some ways per episode; ``severity`` 0 (none) … 1."""
-
-    severity: Range
-    kinds: tuple[str, ...] = NOISES
-
-    def __post_init__(self) -> None:
-        _check_range("severity", self.severity, 0.0, 1.0)
-        _check_names("noise", self.kinds, NOISES)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Displacement:
-    """Things that can be carried start ``distance_m`` from where the task put them, clear of all others.
-
-    Where things look alike, so that only their place tells which is meant, all move together.
-    """
-
-    distance_m: Range
-
-    def __post_init__(self) -> None:
-        _check_range("distance_m", self.distance_m, 0.0, 0.3)
+    def level_of(self, drawn: float) -> int:
+        """The level for ``drawn`` in [0, 1)."""
+        low, high = self._levels
+        return low + int(drawn * (high - low + 1))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Perturbation:
-    """Everything that differs; nothing by default."""
+    """Everything that differs; nothing by default.
+
+    ``friction`` is that of objects, fingers and table, ``mass`` that of what can be carried, ``camera`` the front
+    camera. ``probability`` says for some axes in what share of the episodes they are applied, such as
+    ``{"camera": 0.5}``; in the others the world is as built. Axes that it does not name are applied in all.
+    """
 
     object_colour: Shade | None = None
     object_texture: Bands | None = None
@@ -229,24 +117,48 @@ class Perturbation:
     background_texture: Texture | None = None
     distractors: Distractors | None = None
     camera: CameraJitter | CameraOrbit | CameraViews | None = None
+    field_of_view: FieldOfView | None = None
+    wrist_camera: CameraJitter | None = None
     friction: Scaled | None = None
     mass: Scaled | None = None
     robot_start: RobotStart | None = None
+    gains: Gains | None = None
+    latency: Latency | None = None
+    action_noise: ActionNoise | None = None
+    pushes: Pushes | None = None
     language: Rewrite | None = None
     noise: SensorNoise | None = None
     layout: Displacement | None = None
+    probability: Mapping[str, float] = field(default_factory=dict, hash=False)
+
+    def __post_init__(self) -> None:
+        unknown = sorted(set(self.probability) - set(self.changed))
+        if unknown:
+            raise ValueError(f"expected probabilities of {', '.join(self.changed) or 'no axis'}; got {unknown}")
+        for axis, share in self.probability.items():
+            check_range(f"probability of {axis}", (share, share), 0.0, 1.0)
+
+    @property
+    def axes(self) -> dict[str, Axis]:
+        """The configs of the axes on which something differs."""
+        given = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "probability"}
+        return {name: config for name, config in given.items() if config is not None}
 
     @property
     def changed(self) -> tuple[str, ...]:
         """Names of the axes on which something differs."""
-        return tuple(field.name for field in fields(self) if getattr(self, field.name) is not None)
+        return tuple(self.axes)
 
+    def scaled(self, strength: float) -> "Perturbation":
+        """The same axes, as far from the scene as built as ``strength`` says: 0 changes nothing, 1 is this.
 
-def _check_range(name: str, given: Range, low: float, high: float) -> None:
-    if not (all(isfinite(end) for end in given) and low <= given[0] <= given[1] <= high):
-        raise ValueError(f"expected {low} <= low <= high <= {high} for {name}, got {given}")
-
-
-def _check_names(what: str, given: tuple[str, ...], known: tuple[str, ...]) -> None:
-    if not given or not set(given) <= set(known):
-        raise ValueError(f"expected at least one {what} out of {', '.join(known)}; got {given}")
+        Ranges shrink towards what they are as built, so that a seed's draws do, in proportion. What has no range
+        (patterns, words, distractors) becomes less probable instead. ``ValueError`` outside 0 … 1.
+        """
+        check_range("strength", (strength, strength), 0.0, 1.0)
+        probability = {axis: self.probability.get(axis, 1.0) for axis in self.axes}
+        for axis, config in self.axes.items():
+            probability[axis] *= (strength > 0) if config.built else strength
+        named = {axis: share for axis, share in probability.items() if share < 1 or axis in self.probability}
+        nearer = {axis: config.scaled(strength) for axis, config in self.axes.items()}
+        return replace(self, **nearer, probability=named)  # pyright: ignore[reportArgumentType]

@@ -1,7 +1,7 @@
-"""Colours and patterns of things, of the table and of the floor around it.
+"""Colours and patterns of things.
 
 MuJoCo Warp draws textures on planes alone, so things get their pattern from thin bands of a second colour, which touch
-nothing and weigh nothing; the table gets a cover, a plane just over its top.
+nothing and weigh nothing.
 """
 
 from collections.abc import Sequence
@@ -12,23 +12,22 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from envs.perturbations.colour import contrasting, hsv_from_rgb, rgb_from_hsv
-from envs.perturbations.effect import Effect, Role, draw, slots_of
-from envs.perturbations.spec import Bands, Paint, Shade, Texture
+from envs.perturbations.colour import contrasting, hsv_from_rgb, opaque, rgb_from_hsv
+from envs.perturbations.effect import Effect, Role, applied, draw, slots_of, sometimes
+from envs.perturbations.spec import Bands, Perturbation, Shade
 from envs.props.base import Prop
 from envs.props.colours import COLOURS
 from envs.random import EpisodeRandom
 from envs.rotations import matrix_from_quat
 from envs.scenes.layout import Layout
-from envs.scenes.tabletop import FLOOR, TABLE, Tabletop
+from envs.scenes.tabletop import Tabletop
 from envs.world import World
 
 _PROUD_M = 0.0004
-_COVER_M = 0.0002
+_SPECK_M = 1e-5
 _OFFSET = 0.5
 _BOX, _SPHERE = mujoco.mjtGeom.mjGEOM_BOX, mujoco.mjtGeom.mjGEOM_SPHERE
 _ROUND = (_SPHERE, mujoco.mjtGeom.mjGEOM_CYLINDER, mujoco.mjtGeom.mjGEOM_CAPSULE)
-_WHITE, _DARK = [1.0, 1.0, 1.0], [0.35, 0.35, 0.35]
 
 
 class Looks(Effect):
@@ -36,8 +35,10 @@ class Looks(Effect):
 
     fields = ("geom_rgba",)
 
-    def __init__(self, role: Role, shade: Shade | None, bands: Bands | None, props: Sequence[Prop]) -> None:
-        self._role, self._shade, self._bands = role, shade, bands
+    def __init__(
+        self, role: Role, shade: Shade | None, bands: Bands | None, given: Perturbation, props: Sequence[Prop]
+    ) -> None:
+        self._role, self._shade, self._bands, self._given = role, shade, bands, given
         self._slots = slots_of(role, props)
         self._painted = [(name, slot) for slot in self._slots for name in props[slot].painted]
         if bands is not None:
@@ -88,8 +89,9 @@ class Looks(Effect):
     def apply(self, world: World, layout: Layout, random: EpisodeRandom, worlds: Int[Tensor, " k"]) -> None:
         rgb = self._palette[layout.colour[:, self._geom_slots]]
         if self._shade is not None:
-            rgb = _shaded(rgb, self._geom_slots, self._shade, random.fork(self._role))
-            world.set_field("geom_rgba", self._geoms, _opaque(rgb), worlds)
+            shaded = _shaded(rgb, self._geom_slots, self._shade, random.fork(self._role))
+            rgb = sometimes(self._given, f"{self._role}_colour", random, shaded, rgb)
+            world.set_field("geom_rgba", self._geoms, opaque(rgb), worlds)
         if self._bands is not None and self._band_geoms:
             scale = layout.scale[:, self._band_slots, None]
             self._apply_bands(world, rgb, scale, self._bands, random, worlds)
@@ -103,11 +105,14 @@ class Looks(Effect):
         random: EpisodeRandom,
         worlds: Int[Tensor, " k"],
     ) -> None:
-        """Width and place along its axis are drawn for each axis of each thing, so that its parts match."""
+        """Width and place along its axis are drawn for each axis of each thing, so that its parts match.
+
+        Where bands are not applied they shrink to a speck in the middle of their part.
+        """
         n = len(random)
         contrast = draw(random, f"{self._role}_contrast", bands.contrast)
         second = contrasting(rgb, contrast)[:, self._band_of]
-        world.set_field("geom_rgba", self._band_geoms, _opaque(second), worlds)
+        world.set_field("geom_rgba", self._band_geoms, opaque(second), worlds)
         k = 3 * (max(self._band_slots) + 1)
         per_thing = 3 * torch.tensor(self._band_slots, device=rgb.device) + self._band_axis
         width = draw(random, f"{self._role}_width", bands.width, k)[:, per_thing]
@@ -120,90 +125,11 @@ class Looks(Effect):
         size = torch.where(self._is_box[:, None], box, ring)
         shift = torch.where(self._is_box, offset, 0.0)[..., None] * along * self._half
         shift = (matrix_from_quat(self._frames) @ shift[..., None]).squeeze(-1)
+        here = applied(self._given, f"{self._role}_texture", random)[:, None, None]
+        size = torch.where(here, size, _SPECK_M)
+        position = torch.where(here, self._centre + shift, self._centre) * scale
         world.set_field("geom_size", self._band_geoms, size, worlds)
-        world.set_field("geom_pos", self._band_geoms, (self._centre + shift) * scale, worlds)
-
-
-class Ground(Effect):
-    """Colour and pattern of the table's top, or of the floor."""
-
-    def __init__(self, surface: str, paint: Paint | None, texture: Texture | None) -> None:
-        self._surface, self._paint, self._texture = surface, paint, texture
-        self._materials = [f"{surface}/{name}" for name in texture.names] if texture else []
-        self._plane = f"{TABLE}/cover" if surface == TABLE and texture else surface
-        self.fields = ("geom_rgba",) if paint else ()
-        if texture:
-            self.fields += ("geom_matid", "mat_rgba")
-
-    def build(self, spec: mujoco.MjSpec) -> None:
-        if self._texture is None:
-            return
-        surface = next(geom for geom in spec.geoms if geom.name == self._surface)
-        for name, material in zip(self._texture.names, self._materials, strict=True):
-            _add_texture(spec, name, material)
-            made = spec.add_material(
-                name=material, rgba=surface.rgba, texrepeat=_REPEAT[self._surface], texuniform=True
-            )
-            made.textures[mujoco.mjtTextureRole.mjTEXROLE_RGB] = material
-        if self._surface == TABLE:
-            top = float(surface.pos[2] + surface.size[2])
-            surface = spec.worldbody.add_geom(
-                name=self._plane,
-                type=mujoco.mjtGeom.mjGEOM_PLANE,
-                pos=(*surface.pos[:2], top + _COVER_M),
-                size=(*surface.size[:2], 1),
-                rgba=surface.rgba,
-                contype=0,
-                conaffinity=0,
-            )
-        surface.material = self._materials[0]
-
-    def bind(self, scene: Tabletop) -> None:
-        model, device = scene.model, scene.home_rad.device
-        self._geoms = list(dict.fromkeys((model.geom(self._surface).id, model.geom(self._plane).id)))
-        self._material_ids = [model.material(name).id for name in self._materials]
-        self._rgb = torch.tensor(model.geom(self._surface).rgba[:3], dtype=torch.float32, device=device)
-
-    def apply(self, world: World, layout: Layout, random: EpisodeRandom, worlds: Int[Tensor, " k"]) -> None:
-        n = len(random)
-        if self._paint is not None:
-            other = draw(random, f"{self._surface}_colour", self._paint.rgb, 3)
-            amount = draw(random, f"{self._surface}_amount", self._paint.amount)
-            rgba = _opaque(self._rgb + amount * (other - self._rgb))[:, None]
-            world.set_field("geom_rgba", self._geoms, rgba.expand(n, len(self._geoms), 4), worlds)
-            if self._texture is not None:
-                world.set_field("mat_rgba", self._material_ids, rgba.expand(n, len(self._material_ids), 4), worlds)
-        if self._texture is not None:
-            choice = random.integers(f"{self._surface}_texture", 1, len(self._material_ids))
-            materials = torch.tensor(self._material_ids, dtype=torch.int32, device=random.device)
-            world.set_field("geom_matid", self._geoms[-1:], materials[choice], worlds)
-
-
-_REPEAT = {TABLE: [8.0, 8.0], FLOOR: [4.0, 4.0]}
-"""Tiles per two metres."""
-
-
-def _add_texture(spec: mujoco.MjSpec, kind: str, name: str) -> None:
-    """A procedural texture of 64 × 64 px, white and grey, to be multiplied with a colour."""
-    builtin, mark = mujoco.mjtBuiltin, mujoco.mjtMark
-    made = {
-        "checker": (builtin.mjBUILTIN_CHECKER, mark.mjMARK_NONE),
-        "gradient": (builtin.mjBUILTIN_GRADIENT, mark.mjMARK_NONE),
-        "tiles": (builtin.mjBUILTIN_FLAT, mark.mjMARK_EDGE),
-        "speckles": (builtin.mjBUILTIN_FLAT, mark.mjMARK_RANDOM),
-    }[kind]
-    spec.add_texture(
-        name=name,
-        type=mujoco.mjtTexture.mjTEXTURE_2D,
-        builtin=made[0],
-        mark=made[1],
-        rgb1=_WHITE,
-        rgb2=_DARK if kind != "tiles" and kind != "speckles" else _WHITE,
-        markrgb=_DARK,
-        random=0.15,
-        width=64,
-        height=64,
-    )
+        world.set_field("geom_pos", self._band_geoms, position, worlds)
 
 
 def _shaded(
@@ -226,10 +152,6 @@ def _shaded(
     # Black, times anything, stays black: dark things get lighter instead.
     value = torch.where(value < 0.2, value + 0.3 * (1 - darker).clamp_min(0), (value * darker).clamp(max=1.0))
     return rgb_from_hsv(torch.stack((hue, saturation.clamp(0, 1), value), -1))
-
-
-def _opaque(rgb: Float[Tensor, "... 3"]) -> Float[Tensor, "... 4"]:
-    return torch.cat((rgb, torch.ones_like(rgb[..., :1])), -1)
 
 
 def _band(geom: str, axis: int) -> str:
