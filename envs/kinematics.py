@@ -38,30 +38,30 @@ class SerialChain:
         sine = torch.zeros(4, 4, dtype=torch.float64)
         sine[0, 1], sine[1, 0] = -1.0, 1.0
         parts = torch.stack([offsets[:-1] @ part for part in (keep, cosine, sine)])
-        self._constant, self._cosine, self._sine = parts.to(device)
+        self._constant, self._cosine, self._sine = parts[:, :, None].to(device)
         self._tip = offsets[-1:].to(device)
 
     def pose(self, joints_rad: Float[Tensor, "n j"]) -> tuple[Float[Tensor, "n 3"], Float[Tensor, "n 3 3"]]:
         """Tip position (m) and rotation in the world."""
-        tip = self._frames(joints_rad)[:, -1].float()
+        tip = self._frames(joints_rad)[-1].float()
         return tip[:, :3, 3], tip[:, :3, :3]
 
     def pose_and_jacobian(self, joints_rad: Float[Tensor, "n j"]) -> ChainPose:
         """Tip pose and geometric Jacobian: column i is (zᵢ × (p − pᵢ), zᵢ)."""
         frames = self._frames(joints_rad).float()
-        tip, hinges = frames[:, -1], frames[:, :-1]
-        axis, lever = hinges[..., :3, 2], tip[:, None, :3, 3] - hinges[..., :3, 3]
-        jacobian = torch.cat((torch.linalg.cross(axis, lever), axis), -1).transpose(1, 2)
+        tip, hinges = frames[-1], frames[:-1]
+        axis, lever = hinges[..., :3, 2], tip[:, :3, 3] - hinges[..., :3, 3]
+        jacobian = torch.cat((torch.linalg.cross(axis, lever), axis), -1).permute(1, 2, 0)
         return ChainPose(tip[:, :3, 3], tip[:, :3, :3], jacobian)
 
-    def _frames(self, joints_rad: Float[Tensor, "n j"]) -> Float[Tensor, "n k 4 4"]:
+    def _frames(self, joints_rad: Float[Tensor, "n j"]) -> Float[Tensor, "k n 4 4"]:
         """The frame of every joint (turned by its angle) in the world, then that of the tip."""
-        angle = joints_rad.double()[..., None, None]
+        angle = joints_rad.double().T[..., None, None]
         local = torch.addcmul(torch.addcmul(self._constant, self._cosine, angle.cos()), self._sine, angle.sin())
-        frames = torch.cat((local, self._tip.expand(len(local), 1, 4, 4)), 1)
+        frames = torch.cat((local, self._tip.expand(1, local.shape[1], 4, 4)))
         reach = 1
-        while reach < frames.shape[1]:
-            frames = torch.cat((frames[:, :reach], frames[:, :-reach] @ frames[:, reach:]), 1)
+        while reach < len(frames):
+            frames = torch.cat((frames[:reach], frames[:-reach] @ frames[reach:]))
             reach *= 2
         return frames
 

@@ -36,7 +36,7 @@ class Operations(TorchDispatchMode):
     @property
     def launches(self) -> int:
         """Operations that compute something."""
-        return sum(count for name, count in self.counts.items() if name not in VIEWS)
+        return sum(count for name, count in self.counts.items() if name not in VIEWS | BRINGS)
 
     def stalls(self, engine: str) -> set[str]:
         """What makes the host wait for the device, or the device for the host."""
