@@ -1,8 +1,9 @@
 """Chain: several tasks one after the other in one scene, such as "open the drawer, put the red cube in, close it".
 
 *Randomisation*: of the chain's own things, each in its region; which of them a stage means is fixed, and where it
-stands and what colour it has is drawn. *Success*: every stage has succeeded in turn (and held as long as its task asks); a stage
-counts once it has, even if it is undone later. *Dense reward*: the stages behind plus the potential of the present one, over their number.
+stands and what colour it has is drawn. *Success*: every stage has succeeded in turn (and held as long as its task
+asks); a stage counts once it has, even if it is undone later. *Dense reward*: the stages behind plus the potential of
+the present one, over their number.
 """
 
 from collections.abc import Callable, Mapping, Sequence
