@@ -23,13 +23,23 @@ def compose(a: Float[Tensor, "... i j"], b: Float[Tensor, "... j k"]) -> Float[T
 
 def matrix_from_quat(quat: Float[Tensor, "... 4"]) -> Float[Tensor, "... 3 3"]:
     """Rotation matrix of a unit quaternion."""
-    w, x, y, z = quat.unbind(-1)
-    rows = (
-        torch.stack((1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)), -1),
-        torch.stack((2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)), -1),
-        torch.stack((2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)), -1),
-    )
-    return torch.stack(rows, -2)
+    squares = (quat[..., :, None] * quat[..., None, :]).flatten(-2)
+    return (squares[..., None] * _square_basis(quat.device, quat.dtype)).sum(-2).unflatten(-1, (3, 3))
+
+
+@lru_cache
+def _square_basis(device: torch.device, dtype: torch.dtype) -> Float[Tensor, "16 9"]:
+    """What each product of two of a quaternion's numbers adds to its rotation matrix."""
+    basis = torch.zeros(4, 4, 3, 3, dtype=dtype)
+    basis[0, 0] = torch.eye(3)
+    for i in range(3):
+        j, k = (i + 1) % 3, (i + 2) % 3
+        basis[i + 1, i + 1] = -torch.eye(3)
+        basis[i + 1, i + 1, i, i] = 1
+        for one, other, sign in ((j, k, 1), (k, j, -1)):
+            basis[0, i + 1, other, one] = 2 * sign
+            basis[j + 1, k + 1, one, other] = 2
+    return basis.reshape(16, 9).to(device)
 
 
 def quat_from_yaw(yaw_rad: Float[Tensor, "..."]) -> Float[Tensor, "... 4"]:

@@ -4,7 +4,11 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import mujoco
+import torch
+from jaxtyping import Float
+from torch import Tensor
 
+from envs.constants import constant
 from envs.props.base import Prop
 
 CUBE_HALF_M = 0.02
@@ -37,6 +41,16 @@ class Block(Prop):
     @property
     def rest_height_m(self) -> float:
         return self.half_m[2]
+
+    def extent_m(self, rotation: Float[Tensor, "... 3 3"]) -> Float[Tensor, "... 3"]:
+        """How far it reaches from its middle along each axis when it is turned by ``rotation``."""
+        across, _, along = self.half_m
+        if self.shape == "ball":
+            return torch.full_like(rotation[..., 0], across)
+        if self.shape == "cube":
+            return (rotation.abs() * constant(self.half_m, rotation.device)).sum(-1)
+        axis = rotation[..., 2]
+        return across * (1 - axis.square()).clamp_min(0).sqrt() + along * axis.abs()
 
     def add_to(self, spec: mujoco.MjSpec) -> None:
         """A body with one geom."""

@@ -25,7 +25,10 @@ class Slider(Prop):
     noun: ClassVar = "knob"
 
     def add_to(self, spec: mujoco.MjSpec) -> None:
-        """The rail only shows where the knob goes: nothing but the knob and the posts at its ends collides."""
+        """Its ends are firm: an arm would push through soft ones.
+
+        The rail only shows where the knob goes: nothing but the knob and the posts at its ends collides.
+        """
         rail = spec.worldbody.add_body(name=self.name)
         end = RAIL_REACH_M + KNOB_HALF_M + _POST_M
         box, dark = mujoco.mjtGeom.mjGEOM_BOX, [0.15, 0.15, 0.17, 1]
@@ -43,5 +46,7 @@ class Slider(Prop):
             limited=True,
             damping=5.0,
             frictionloss=1.0,
+            solref_limit=[0.01, 1.0],
+            solimp_limit=[0.99, 0.999, 0.001, 0.5, 2.0],
         )
         knob.add_geom(name=self.name, type=box, size=(KNOB_HALF_M, KNOB_HALF_M, 0.018), mass=0.1)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import mujoco
@@ -49,21 +50,26 @@ class Sensed(Batch):
     opening_speed: Float[Tensor, "n k"]
     touched: Bool[Tensor, "n k 3"]
 
-    @property
+    @cached_property
     def held(self) -> Bool[Tensor, "n k"]:
         """Which things are between the fingers, touching both."""
         return self.touched[..., 1:].all(-1)
 
-    @property
+    @cached_property
     def let_go(self) -> Bool[Tensor, "n k"]:
         """Which things the robot does not touch."""
         return ~self.touched[..., 0]
 
-    @property
+    @cached_property
     def at_rest(self) -> Bool[Tensor, "n k"]:
         """Which things neither move nor turn."""
         still = (self.speed_m_s < STILL_M_S) & (self.spin_rad_s < STILL_RAD_S)
         return still & (self.opening_speed.abs() < STILL_M_S)
+
+    @cached_property
+    def left_alone(self) -> Bool[Tensor, "n k"]:
+        """Which things are at rest without the robot's touch: they stay where they are."""
+        return self.at_rest & self.let_go
 
 
 class Tabletop:

@@ -6,18 +6,15 @@
 
 from typing import Any
 
-from jaxtyping import Float
-from torch import Tensor
-
 from envs.language import Phrasings
 from envs.props.base import Region
 from envs.props.bin import Bin
-from envs.props.block import CUBE_HALF_M, Block
+from envs.props.block import Block
 from envs.random import EpisodeRandom
 from envs.scenes.layout import Layout, scatter
-from envs.scenes.tabletop import Sensed
+from envs.scenes.regions import MIDDLE, SIDES
 from envs.suites.base import Suite
-from envs.tasks.place import MIDDLE, SIDES, Place, put_into
+from envs.tasks.place import Place
 
 NAME = "tabletop-object"
 _POST, _FLAT, _SMALL = (0.014, 0.014, 0.024), (0.03, 0.02, 0.012), (0.015, 0.015, 0.015)
@@ -41,17 +38,15 @@ class PlaceObject(Place):
     """Put one certain thing into the bin."""
 
     chance = 1 / (1 + len(OTHERS))
+    grasp_within_m = 0.006
 
     def __init__(self, wanted: str, region: Region = MIDDLE) -> None:
         names = list(OBJECTS)
         first = names.index(wanted)
         chosen = [names[(first + step) % len(names)] for step in (0, *OTHERS)]
         self.name = f"{NAME}/{wanted}"
-        self.props = (
-            *(Block(name=name, region=region, palette=(name.split("-")[0],), **OBJECTS[name]) for name in chosen),
-            Bin(name="bin0", region=SIDES, palette=("white",)),
-        )
-        self._width_m = 2 * OBJECTS[wanted].get("half_m", (0, CUBE_HALF_M))[1]
+        things = [Block(name=name, region=region, palette=(name.split("-")[0],), **OBJECTS[name]) for name in chosen]
+        self.thing, self.props = things[0], (*things, Bin(name="bin0", region=SIDES, palette=("white",)))
         words = wanted.replace("-", " ")
         self.phrasings = Phrasings(
             train=tuple(sentence.replace("{block}", words) for sentence in Place.phrasings.train),
@@ -60,11 +55,6 @@ class PlaceObject(Place):
 
     def sample(self, random: EpisodeRandom) -> Layout:
         return scatter(random, self.props).with_roles(block=self.props[0].name, bin="bin0")
-
-    def expert(self, sensed: Sensed, layout: Layout) -> Float[Tensor, "n 7"]:
-        wanted, receiver = layout.of(sensed.position, "block"), layout.of(sensed.position, "bin")
-        width_m = self._width_m * layout.of(layout.scale, "block")
-        return put_into(sensed, wanted, receiver, width_m, within_m=0.006)
 
 
 OBJECT = Suite(name=NAME, varies="which thing is to be moved", tasks=tuple(PlaceObject(name) for name in OBJECTS))

@@ -64,10 +64,10 @@ class Task(ABC):
 
         The one hook by which a task carries on from what it saw. By default it counts dwell and stages.
         """
-        now = self.success(sensed, layout) & running
-        dwell = torch.where(running, 0, layout.memory["dwell"]) + (layout.memory["dwell"] + 1) * now
-        done = now & (dwell >= self.present_dwell_steps(layout))
-        return layout.remembering(stage=layout.memory["stage"] + done, dwell=dwell * ~done)
+        before = layout.memory["dwell"]
+        dwell = torch.where(running, (before + 1) * self.success(sensed, layout), before)
+        done = running & (dwell >= self.present_dwell_steps(layout))
+        return layout.remembering(stage=layout.memory["stage"] + done, dwell=dwell.masked_fill(done, 0))
 
     def solved(self, layout: Layout) -> Bool[Tensor, " n"]:
         """Which episodes have every stage behind them."""

@@ -1,8 +1,8 @@
 """Button: press the named button.
 
 *Randomisation*: 2–3 buttons of distinct colours in a 3 × 3 grid, displaced by ±1.5 cm and turned by ±0.3 rad.
-*Success*: the named button is pressed by 8 of its 15 mm. *Dense reward*: nearness of the tool to the button, and how
-far it is pressed.
+*Success*: the robot touches the named button, which is pressed by 8 of its 15 mm. *Dense reward*: nearness of the tool
+to the button, and how far it is pressed.
 """
 
 import torch
@@ -16,7 +16,7 @@ from envs.random import EpisodeRandom
 from envs.scenes.layout import Layout, scatter
 from envs.scenes.tabletop import Sensed
 from envs.tasks.base import Task
-from envs.tasks.choice import chance_among, choose_block
+from envs.tasks.choice import chance_among, choose_named
 from envs.tasks.motion import hop, move_to, nearness
 
 GRID = Region(
@@ -49,10 +49,11 @@ class Button(Task):
     )
 
     def sample(self, random: EpisodeRandom) -> Layout:
-        return choose_block(random, scatter(random, self.props), [prop.name for prop in self.props], role="button")
+        return choose_named(random, scatter(random, self.props), [prop.name for prop in self.props], role="button")
 
     def success(self, sensed: Sensed, layout: Layout) -> Bool[Tensor, " n"]:
-        return layout.of(sensed.opening, "button") > PRESSED_M
+        pressed = layout.of(sensed.opening, "button") > PRESSED_M
+        return pressed & ~layout.of(sensed.let_go, "button")
 
     def potential(self, sensed: Sensed, layout: Layout) -> Float[Tensor, " n"]:
         pressed = (layout.of(sensed.opening, "button") / PRESSED_M).clamp(0, 1)

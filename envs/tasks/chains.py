@@ -13,16 +13,17 @@ from envs.props.button import PushButton
 from envs.props.door import HingedDoor
 from envs.props.drawer import TRAVEL_M, DrawerUnit
 from envs.props.mat import Mat
+from envs.scenes.regions import BESIDE, BEYOND, LEFT, MIDDLE, SIDES
 from envs.tasks.button import Button
 from envs.tasks.chain import Chain, Stage
 from envs.tasks.choice import blocks
 from envs.tasks.door import Door
 from envs.tasks.drawer import Drawer
 from envs.tasks.openable import Action
-from envs.tasks.place import MIDDLE, SIDES, Place
-from envs.tasks.push import BEYOND, Push
+from envs.tasks.place import Place
+from envs.tasks.push import Push
 from envs.tasks.stack import Stack
-from envs.tasks.stow import BESIDE, LEFT, Stow
+from envs.tasks.stow import Stow
 
 RIGHT = Region(name="right", cells_m=((0.63, -0.15),), jitter_m=0.02, yaw_rad=0.1)
 LEFT_HALF = Region(

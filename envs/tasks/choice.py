@@ -17,7 +17,7 @@ def blocks(region: Region, count: int = 4, **settings: Any) -> tuple[Block, ...]
     return tuple(Block(name=f"block{i}", region=region, **settings) for i in range(count))
 
 
-def choose_block(
+def choose_named(
     random: EpisodeRandom, layout: Layout, names: Sequence[str], at_least: int = 2, role: str = "block"
 ) -> Layout:
     """``layout`` with the first ``at_least`` … all of the things ``names`` present, one of them in ``role``."""

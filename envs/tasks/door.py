@@ -1,8 +1,8 @@
 """Door: open or close the door of a cabinet.
 
 *Randomisation*: a cabinet with a coloured door near the far edge, in one of three places, displaced by ±2 cm and turned
-by ±0.15 rad; the action is drawn. *Success*: the door stands open by 45°, or is closed to 3°, and the gripper has left
-it. *Dense reward*: nearness of the tool to the handle, and how far the door has come.
+by ±0.15 rad; the action is drawn. *Success*: for three steps the door is at rest, open by 45° or closed to 3°, and
+the gripper has left it. *Dense reward*: nearness of the tool to the handle, and how far the door has come.
 """
 
 from math import radians
@@ -28,7 +28,7 @@ class Door(Openable):
     stride: ClassVar = 0.5
     handle_width_m: ClassVar = 2 * HANDLE_RADIUS_M
     handle = staticmethod(handle_position)
-    opening: ClassVar = Phrasings(
+    to_open: ClassVar = Phrasings(
         train=(
             "open the {door}",
             "pull the {door} open",
@@ -38,7 +38,7 @@ class Door(Openable):
         ),
         held_out=("pull open the {door}", "swing open the {door}", "please open the {door}"),
     )
-    closing: ClassVar = Phrasings(
+    to_close: ClassVar = Phrasings(
         train=(
             "close the {door}",
             "push the {door} shut",

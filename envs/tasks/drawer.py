@@ -1,9 +1,9 @@
 """Drawer: open or close the named drawer.
 
 *Randomisation*: two drawers of distinct colours side by side near the far edge, each displaced by ±2 cm and turned by
-±0.1 rad; drawer and action are drawn, the other drawer is open or closed by chance. *Success*: the named drawer is
-11 of 13 cm open, or closed to 1 cm, and the gripper has left it. *Dense reward*: nearness of the tool to the knob, and
-how far the drawer has come.
+±0.1 rad; drawer and action are drawn, the other drawer is open or closed by chance. *Success*: for three steps the
+named drawer is at rest, 11 of 13 cm open or closed to 1 cm, and the gripper has left it. *Dense reward*: nearness of
+the tool to the knob, and how far the drawer has come.
 """
 
 from typing import ClassVar
@@ -30,7 +30,7 @@ class Drawer(Openable):
     stride: ClassVar = 0.05
     handle_width_m: ClassVar = 2 * KNOB_RADIUS_M
     handle = staticmethod(knob_position)
-    opening: ClassVar = Phrasings(
+    to_open: ClassVar = Phrasings(
         train=(
             "open the {drawer}",
             "pull the {drawer} open",
@@ -40,7 +40,7 @@ class Drawer(Openable):
         ),
         held_out=("pull open the {drawer}", "slide out the {drawer}", "please open the {drawer}"),
     )
-    closing: ClassVar = Phrasings(
+    to_close: ClassVar = Phrasings(
         train=(
             "close the {drawer}",
             "push the {drawer} shut",

@@ -27,13 +27,15 @@ class Openable(Task):
 
     ``action`` fixes what is asked; without it, it is drawn per episode as ``draws["open"]``. What is to be opened
     starts closed and the other way round; the things that are not meant start either way. Openings are in the unit of
-    the joint, metres or radians: ``open_from`` and ``closed_until`` are success once the tool is clear of the handle,
-    ``widest`` is where the part ends, ``stride`` how far ahead of it the expert pulls.
+    the joint, metres or radians: ``open_from`` and ``closed_until`` are success once the part has been at rest, and the
+    tool clear of the handle, for three steps; ``widest`` is where the part ends, ``stride`` how far ahead of it the
+    expert pulls.
     """
 
+    dwell_steps = 3
     role: ClassVar[str]
-    opening: ClassVar[Phrasings]
-    closing: ClassVar[Phrasings]
+    to_open: ClassVar[Phrasings]
+    to_close: ClassVar[Phrasings]
     open_from: ClassVar[float]
     closed_until: ClassVar[float]
     widest: ClassVar[float]
@@ -44,11 +46,11 @@ class Openable(Task):
         self.props, self.action = tuple(props), action
         if action is None:
             self.phrasings = Phrasings(
-                train=self.opening.train + self.closing.train, held_out=self.opening.held_out + self.closing.held_out
+                train=self.to_open.train + self.to_close.train, held_out=self.to_open.held_out + self.to_close.held_out
             )
         else:
             self.name = f"{action}-{self.role}"
-            self.phrasings = self.opening if action == "open" else self.closing
+            self.phrasings = self.to_open if action == "open" else self.to_close
         self.chance = 1 / len(self.props) if len(self.props) > 1 else None
 
     @staticmethod
@@ -61,28 +63,28 @@ class Openable(Task):
     def sample(self, random: EpisodeRandom) -> Layout:
         layout = scatter(random, self.props)
         named = random.integers(self.role, 1, len(self.props))
-        to_open = random.integers("open", 1, 2).bool()
+        opens = random.integers("open", 1, 2).bool()
         if self.action is not None:
-            to_open = torch.full_like(to_open, self.action == "open")
-        is_open = random.integers("state", len(self.props), 2).bool().scatter(1, named, ~to_open)
+            opens = torch.full_like(opens, self.action == "open")
+        is_open = random.integers("state", len(self.props), 2).bool().scatter(1, named, ~opens)
         opening = random.uniform("opening", len(self.props), 0.9, 1.0) * self.widest
         layout = replace(layout, opening=torch.where(is_open, opening, 0.0))
-        return layout.with_roles(**{self.role: named[:, 0]}).with_draws(open=to_open[:, 0])
+        return layout.with_roles(**{self.role: named[:, 0]}).with_draws(open=opens[:, 0])
 
     def success(self, sensed: Sensed, layout: Layout) -> Bool[Tensor, " n"]:
         clear = (sensed.tool_position - self._handle(sensed, layout)).norm(dim=-1) > CLEAR_M
-        return self._far_enough(sensed, layout) & clear
+        return self._far_enough(sensed, layout) & clear & layout.of(sensed.at_rest, self.role)
 
     def potential(self, sensed: Sensed, layout: Layout) -> Float[Tensor, " n"]:
         opened = (layout.of(sensed.opening, self.role) / self.open_from).clamp(0, 1)
-        progress = torch.where(self._to_open(layout), opened, 1 - opened)
+        progress = torch.where(self._opens(layout), opened, 1 - opened)
         return 0.3 * nearness(sensed.tool_position, self._handle(sensed, layout)) + 0.7 * progress
 
     def expert(self, sensed: Sensed, layout: Layout) -> Float[Tensor, "n 7"]:
         """Come down around the handle, close, follow its way, and let go."""
         handle, opening = self._handle(sensed, layout), layout.of(sensed.opening, self.role)
         held = holds(sensed, handle, self.handle_width_m)
-        end = torch.where(self._to_open(layout), self.widest, 0.0)
+        end = torch.where(self._opens(layout), self.widest, 0.0)
         ahead = opening + (end - opening).clamp(-self.stride, self.stride)
         way = self.handle(layout.of(sensed.position, self.role), layout.of(sensed.quat, self.role), ahead) - handle
         onwards = torch.cat((sensed.tool_position[:, :2], handle[:, 2:]), -1) + way
@@ -91,13 +93,13 @@ class Openable(Task):
         return torch.where(self._far_enough(sensed, layout)[:, None], let_go(sensed, self.handle_width_m), move)
 
     def wordings(self, layout: Layout) -> list[Phrasings]:
-        return [self.opening if to_open else self.closing for to_open in self._to_open(layout).tolist()]
+        return [self.to_open if opens else self.to_close for opens in self._opens(layout).tolist()]
 
     def _far_enough(self, sensed: Sensed, layout: Layout) -> Bool[Tensor, " n"]:
         opening = layout.of(sensed.opening, self.role)
-        return torch.where(self._to_open(layout), opening >= self.open_from, opening <= self.closed_until)
+        return torch.where(self._opens(layout), opening >= self.open_from, opening <= self.closed_until)
 
-    def _to_open(self, layout: Layout) -> Bool[Tensor, " n"]:
+    def _opens(self, layout: Layout) -> Bool[Tensor, " n"]:
         if self.action is None:
             return layout.draws["open"]
         return torch.full((len(layout),), self.action == "open", device=layout.position.device)

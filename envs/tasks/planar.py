@@ -12,7 +12,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from envs.rotations import matrix_from_yaw
+from envs.constants import constant
+from envs.rotations import compose, matrix_from_yaw, rotate
 from envs.scenes.tabletop import Sensed
 from envs.tasks.motion import hop, move_to, pointing_down, turn_to
 
@@ -43,24 +44,40 @@ class Rim:
 
 @dataclass(frozen=True, kw_only=True)
 class Flat:
-    """Where n things lie on the table, metres and radians."""
+    """Where n things lie on the table (m), and their rotations in its plane."""
 
     position: Float[Tensor, "n 2"]
-    yaw_rad: Float[Tensor, " n"]
+    rotation: Float[Tensor, "n 2 2"]
+
+    @classmethod
+    def turned(cls, position: Float[Tensor, "n 2"], yaw_rad: Float[Tensor, " n"]) -> "Flat":
+        """Things turned by an angle."""
+        return cls(position=position, rotation=matrix_from_yaw(yaw_rad)[:, :2, :2])
+
+    @property
+    def yaw_rad(self) -> Float[Tensor, " n"]:
+        return torch.atan2(self.rotation[:, 1, 0], self.rotation[:, 0, 0])
 
     def inwards(self, points: Float[Tensor, "n k 2"]) -> Float[Tensor, "n k 2"]:
         """Points of the world in the things' frames."""
-        return (points - self.position[:, None]) @ matrix_from_yaw(self.yaw_rad)[:, :2, :2]
+        return rotate(self.rotation.mT[:, None], points - self.position[:, None])
 
     def outwards(self, points: Float[Tensor, "n k 2"] | Float[Tensor, "k 2"]) -> Float[Tensor, "n k 2"]:
         """Points of the things' frames in the world."""
-        return points @ matrix_from_yaw(self.yaw_rad)[:, :2, :2].mT + self.position[:, None]
+        return rotate(self.rotation[:, None], points) + self.position[:, None]
+
+    def seen_from(self, other: "Flat") -> "Flat":
+        """Where they lie in the frames of others."""
+        return Flat(
+            position=rotate(other.rotation.mT, self.position - other.position),
+            rotation=compose(other.rotation.mT, self.rotation),
+        )
 
 
 def push_flat(sensed: Sensed, thing: Flat, goal: Flat, rim: Rim, lever_m: float) -> Float[Tensor, "n 7"]:
     """Bring ``thing`` to ``goal``, which have the same ``rim``; ``lever_m`` is c."""
-    turn_left = torch.remainder(goal.yaw_rad - thing.yaw_rad + torch.pi, 2 * torch.pi) - torch.pi
-    left = torch.cat((thing.inwards(goal.position[:, None])[:, 0], lever_m * turn_left[:, None]), -1)
+    ahead = goal.seen_from(thing)
+    left = torch.cat((ahead.position, lever_m * ahead.yaw_rad[:, None]), -1)
     push = best_pushes(left, rim, lever_m)
     gain = left.norm(dim=-1, keepdim=True) - (left[:, None] - push).norm(dim=-1)
 
@@ -107,8 +124,8 @@ def best_pushes(left: Float[Tensor, "n 3"], rim: Rim, lever_m: float) -> Float[T
 
 def _corner_towards(facing_rad: Float[Tensor, " n"], sensed: Sensed) -> Float[Tensor, " n"]:
     """The tool yaw that points a corner of the fingers along ``facing_rad``: near the present one, and to home's."""
-    corners = torch.tensor([1.0, -1.0, 1.0, -1.0], device=facing_rad.device) * CORNER_RAD
-    corners = corners + torch.tensor([0.0, 0.0, -torch.pi, torch.pi], device=facing_rad.device)
+    angles = (CORNER_RAD, -CORNER_RAD, CORNER_RAD - torch.pi, torch.pi - CORNER_RAD)
+    corners = constant(angles, facing_rad.device)
     yaws = torch.remainder(facing_rad[:, None] - corners + torch.pi, 2 * torch.pi) - torch.pi
     now = torch.atan2(sensed.tool_rotation[:, 1, 0], sensed.tool_rotation[:, 0, 0])
     return _chosen(yaws, ((yaws - now[:, None]).abs() + 0.5 * yaws.abs()).argmin(-1))

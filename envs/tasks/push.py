@@ -1,9 +1,9 @@
 """Push: slide the named cube over the table onto the named mat, without lifting it.
 
 *Randomisation*: 2–4 cubes of distinct colours in a row before the robot, displaced by ±1.5 cm and turned by ±0.3 rad; a
-white and a black mat beyond them, sides drawn, each displaced by ±2 cm. *Success*: the named cube's centre is inside
-the named mat and as low as a cube on the table; where the tool is does not matter. *Dense reward*: nearness of the tool
-to the cube, and of the cube to the mat.
+white and a black mat beyond them, sides drawn, each displaced by ±2 cm. *Success*: for a quarter of a second the
+named cube rests on the table, its centre over the named mat, and nothing of the robot touches it. *Dense reward*:
+nearness of the tool to the cube, and of the cube to the mat.
 """
 
 import torch
@@ -16,9 +16,10 @@ from envs.props.block import CUBE_HALF_M
 from envs.props.mat import MAT_HALF_M, Mat
 from envs.random import EpisodeRandom
 from envs.scenes.layout import Layout, scatter
+from envs.scenes.regions import BEYOND
 from envs.scenes.tabletop import Sensed
 from envs.tasks.base import Task
-from envs.tasks.choice import blocks, chance_among, choose_block
+from envs.tasks.choice import blocks, chance_among, choose_named
 from envs.tasks.motion import hop, move_to, nearness, pointing_down, turn_to
 
 ROW = Region(
@@ -27,11 +28,12 @@ ROW = Region(
     jitter_m=0.015,
     yaw_rad=0.3,
 )
-BEYOND = Region(name="beyond", cells_m=((0.59, 0.11), (0.59, -0.11)), jitter_m=0.02)
 LOW_M = 0.02
 BEHIND_M = 0.055
 STRIDE_M = 0.04
 SLIPPED_M = 0.016
+WELL_INSIDE_M = 0.015
+LEAVE_M = 0.05
 _MATS = tuple(Mat(name=f"mat{i}", region=BEYOND) for i in range(2))
 
 
@@ -40,6 +42,7 @@ class Push(Task):
 
     name = "push"
     max_episode_steps = 120
+    dwell_steps = 5
     props = (*blocks(ROW), *_MATS)
     chance = chance_among((2, 3, 4), receivers=len(_MATS))
     phrasings = Phrasings(
@@ -59,22 +62,35 @@ class Push(Task):
 
     def sample(self, random: EpisodeRandom) -> Layout:
         names = [prop.name for prop in self.props if prop.region is ROW]
-        layout = choose_block(random, scatter(random, self.props), names)
+        layout = choose_named(random, scatter(random, self.props), names)
         mats = layout.slots([prop.name for prop in _MATS])
         return layout.with_roles(mat=mats[random.integers("mat", 1, len(_MATS))[:, 0]])
 
     def success(self, sensed: Sensed, layout: Layout) -> Bool[Tensor, " n"]:
-        block, mat = layout.of(sensed.position, "block"), layout.of(sensed.position, "mat")
-        inside = (block - mat)[:, :2].abs().amax(-1) < MAT_HALF_M
-        return inside & (block[:, 2] < CUBE_HALF_M + 0.005)
+        """Mats are never turned."""
+        low = layout.of(sensed.position, "block")[:, 2] < CUBE_HALF_M * layout.of(layout.scale, "block") + 0.005
+        return low & (_inside_m(sensed, layout) > 0) & layout.of(sensed.left_alone, "block")
 
     def potential(self, sensed: Sensed, layout: Layout) -> Float[Tensor, " n"]:
         block, mat = layout.of(sensed.position, "block"), layout.of(sensed.position, "mat")
         return 0.3 * nearness(sensed.tool_position, block) + 0.7 * nearness(block[:, :2], mat[:, :2])
 
     def expert(self, sensed: Sensed, layout: Layout) -> Float[Tensor, "n 7"]:
+        """Push from behind; once the cube is well on the mat, draw back and rise."""
         block, mat = layout.of(sensed.position, "block"), layout.of(sensed.position, "mat")
-        return push_towards(sensed, block[:, :2], mat[:, :2])
+        push = push_towards(sensed, block[:, :2], mat[:, :2])
+        away = torch.nn.functional.normalize((sensed.tool_position - block)[:, :2], dim=-1)
+        leave = sensed.tool_position + LEAVE_M * torch.nn.functional.pad(away, (0, 1), value=1.0)
+        # Beside the cube it may as well be pushed a little further in.
+        beside = sensed.tool_position[:, 2] < LOW_M + 0.02
+        done = _inside_m(sensed, layout) > torch.where(beside, WELL_INSIDE_M, 0.0)
+        return torch.where(done[:, None], move_to(sensed, leave, push[:, 6]), push)
+
+
+def _inside_m(sensed: Sensed, layout: Layout) -> Float[Tensor, " n"]:
+    """How far the named cube's centre is from the nearest edge of the named mat; below 0 beside it."""
+    offset = layout.of(sensed.position, "block") - layout.of(sensed.position, "mat")
+    return MAT_HALF_M * layout.of(layout.scale, "mat") - offset[:, :2].abs().amax(-1)
 
 
 def push_towards(sensed: Sensed, thing: Float[Tensor, "n 2"], goal: Float[Tensor, "n 2"]) -> Float[Tensor, "n 7"]:

@@ -1,8 +1,9 @@
 """Reorient: stand up the named fallen block.
 
 *Randomisation*: 2–3 blocks of distinct colours, 4 × 4 × 11 cm, lying side by side, displaced by ±2.5 cm and turned by
-±0.5 rad. *Success*: the named block's long axis is within 10° of the vertical, its foot is on the table and the
-gripper has let go. *Dense reward*: nearness of the tool to the block, and how upright it is.
+±0.5 rad. *Success*: for a quarter of a second the named block's long axis is within 10° of the vertical and its foot on
+the table, at rest and touched by nothing of the robot. *Dense reward*: nearness of the tool to the block, and how
+upright it is.
 """
 
 import math
@@ -17,9 +18,8 @@ from envs.rotations import matrix_from_quat
 from envs.scenes.layout import Layout, scatter
 from envs.scenes.tabletop import Sensed
 from envs.tasks.base import Task
-from envs.tasks.choice import blocks, chance_among, choose_block
+from envs.tasks.choice import blocks, chance_among, choose_named
 from envs.tasks.motion import nearness
-from envs.tasks.place import OPEN_GAP_M
 from envs.tasks.uprighting import stand_up
 
 HALF_LENGTH_M, HALF_WIDTH_M = 0.055, 0.02
@@ -33,6 +33,7 @@ class Reorient(Task):
 
     name = "reorient"
     max_episode_steps = 140
+    dwell_steps = 5
     props = blocks(
         LANES,
         3,
@@ -57,12 +58,12 @@ class Reorient(Task):
     )
 
     def sample(self, random: EpisodeRandom) -> Layout:
-        return choose_block(random, scatter(random, self.props), [prop.name for prop in self.props])
+        return choose_named(random, scatter(random, self.props), [prop.name for prop in self.props])
 
     def success(self, sensed: Sensed, layout: Layout) -> Bool[Tensor, " n"]:
         upright = _long_axis(sensed, layout)[:, 2].abs() > math.cos(UPRIGHT_RAD)
         on_the_table = (layout.of(sensed.position, "block")[:, 2] - HALF_LENGTH_M).abs() < HEIGHT_SLACK_M
-        return upright & on_the_table & (sensed.gap > OPEN_GAP_M)
+        return upright & on_the_table & layout.of(sensed.left_alone, "block")
 
     def potential(self, sensed: Sensed, layout: Layout) -> Float[Tensor, " n"]:
         reached = nearness(sensed.tool_position, layout.of(sensed.position, "block"))
