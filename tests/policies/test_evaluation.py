@@ -32,6 +32,8 @@ class Reader(Policy):
     def _find(self, image, text):
         colour = next(c for name, c in COLOURS.items() if name in text)
         rows, columns = (image == torch.tensor(colour, dtype=torch.uint8)).all(-1).nonzero(as_tuple=True)
+        if not len(rows):  # it stands on it
+            return torch.zeros(2)
         size = image.shape[0]
         return torch.stack([rows.float().mean(), columns.float().mean()]).add(0.5).div(size).mul(2).sub(1)
 

@@ -137,6 +137,7 @@ class PointEnv:
     embodiment = EMBODIMENT
     max_episode_steps = 30
     task_name = "point"
+    stream = "evaluate"
 
     def __init__(self, goal_steps: int = 12, step_s: float = 0.0) -> None:
         self.goal_steps = goal_steps
@@ -156,5 +157,13 @@ class PointEnv:
         time.sleep(self.step_s)
         self.actions.append(actions[0].numpy().copy())
         done = torch.tensor([len(self.actions) >= self.goal_steps])
-        false = torch.tensor([False])
-        return Transition(self._observation(), torch.ones(1), done, false, done, torch.ones(1, dtype=torch.long))
+        return Transition(
+            observation=self._observation(),
+            reward=torch.ones(1),
+            rewards=torch.ones(1, 1),
+            terminated=done,
+            truncated=torch.tensor([False]),
+            success=done,
+            steps=torch.ones(1, dtype=torch.long),
+            ended=[0] if done else [],
+        )
