@@ -19,9 +19,7 @@ class ExpertPolicy(Policy):
 
     def __init__(self, env: VectorEnv) -> None:
         if EXPERT not in env.capabilities:
-            raise ValueError(
-                f"{env.task_name} has no scripted expert: it declares {sorted(env.capabilities) or 'none'}"
-            )
+            raise ValueError(f"{env.task_name} has no scripted expert; all it declares is {sorted(env.capabilities)}")
         super().__init__(env.embodiment, horizon=1, replan_interval=1)
         self.env = cast(ExpertEnv, env)
 

@@ -74,7 +74,7 @@ def test_a_perturbation_of_the_start_has_its_way_and_others_are_kept():
     both = starting_anywhere(heavy, 0.2)
     assert (both.mass, both.robot_start) == (heavy.mass, RobotStart(distance_rad=(0.0, 0.2)))
     assert starting_anywhere(None, 0.0) == Perturbation()
-    with pytest.raises(ValueError, match="must lie in 0 … 1, got 1.2"):
+    with pytest.raises(ValueError, match=r"must lie in 0 … 1, got 1\.2"):
         starting_anywhere(None, 1.2)
 
 

@@ -88,7 +88,8 @@ def test_the_privileged_state_tells_where_the_named_thing_is():
     seen = env.reset([1, 2, 3, 4])[ENVIRONMENT_STATE_KEY]
     assert seen.shape == (4, env.privileged_dim)
     assert torch.equal(seen[:, :3], env.layout.of(env.sense().position, "block"))
-    assert torch.equal(seen[:, 10:13], env.layout.of(env.layout.position, "bin"))
+    one_thing = 3 + 6 + 2  # position, two axes, opening and whether it is held
+    assert torch.equal(seen[:, one_thing : one_thing + 3], env.layout.of(env.layout.position, "bin"))
     env.close()
 
 

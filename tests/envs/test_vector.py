@@ -114,7 +114,7 @@ def test_bad_input_is_refused_with_what_was_expected():
     with pytest.raises(ValueError, match="expected 2 seeds"):
         env.reset([1])
     env.reset([1, 2])
-    with pytest.raises(ValueError, match=r"expected actions of shape \(n=2, h, a=7\), got \(2, 1, 6\)"):
+    with pytest.raises(ValueError, match=r"expected actions of shape \(n=2, h ≥ 1, a=7\), got \(2, 1, 6\)"):
         env.step(torch.zeros(2, 6))
     with pytest.raises(ValueError, match=r"worlds \[1\] are not finite"):
         env.step(torch.tensor([[0.0] * 7, [float("nan")] + [0.0] * 6]))
