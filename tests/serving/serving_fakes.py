@@ -7,6 +7,8 @@ import numpy as np
 import torch
 
 from envs.specs import (
+    COMMAND_DIM,
+    COMMAND_KEY,
     STATE_KEY,
     TASK_KEY,
     CameraSpec,
@@ -94,7 +96,7 @@ class DepthPolicy(LinearPolicy):
 
 
 def observation(rng: np.random.Generator, geometry: bool = True) -> dict:
-    """A random valid unbatched observation in our keys."""
+    """A random valid unbatched observation in our keys; without ``geometry`` only what must be there."""
     values = {
         TASK_KEY: "pick up the red cube"[: rng.integers(1, 20)],
         STATE_KEY: rng.uniform(-1, 1, 4).astype(np.float32),
@@ -102,6 +104,7 @@ def observation(rng: np.random.Generator, geometry: bool = True) -> dict:
         image_key("wrist"): rng.integers(0, 256, (6, 6, 3)).astype(np.uint8),
     }
     if geometry:
+        values[COMMAND_KEY] = rng.uniform(-1, 1, COMMAND_DIM).astype(np.float32)
         values[depth_key("front")] = rng.uniform(0, 2, (8, 12)).astype(np.float32)
         values[intrinsics_key("front")] = np.eye(3, dtype=np.float32)
         values[extrinsics_key("front")] = np.eye(4, dtype=np.float32)
