@@ -32,6 +32,20 @@ def test_tasks_of_suites_have_ids_too():
     env.close()
 
 
+def test_arrays_that_were_handed_out_are_the_callers_own():
+    spoilt, whole = (gymnasium.make_vec("vla/Pick-v0", num_envs=2, image_size_px=(16, 16)) for _ in range(2))
+    action = np.full((2, 7), 0.01, np.float32)
+    for env in (spoilt, whole):
+        env.reset(seed=4)
+    for array in spoilt.step(action)[0].values():
+        array.clear() if isinstance(array, list) else array.fill(0)
+    whole.step(action)
+    seen, expected = (env.step(action)[0] for env in (spoilt, whole))
+    assert seen.keys() == expected.keys() and all(np.array_equal(seen[key], expected[key]) for key in seen)
+    for env in (spoilt, whole):
+        env.close()
+
+
 def test_an_environment_without_language_has_a_space_without_it():
     vector = gymnasium.make_vec("vla/Reach-v0", num_envs=2, render=False, language=False)
     observation, _ = vector.reset(seed=0)
