@@ -1,6 +1,7 @@
 # make quickstart   demonstrate, train, evaluate and report, from a bare checkout
 # make test         lint, types, import contracts, tests
-# make check        the same without the tests
+# make test-slow    the tests that take minutes each
+# make check        lint, types, import contracts
 # make install      the virtual environment alone
 #
 # TORCH_INDEX=URL   a package index for PyTorch's own build, such as its CPU builds
@@ -10,7 +11,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: quickstart test check install clean
+.PHONY: quickstart test test-slow check install clean
 
 PYTHON ?= python3.11
 VENV ?= .venv
@@ -25,6 +26,9 @@ quickstart: install
 
 test: check
 	$(BIN)/python -m pytest -n $(TEST_WORKERS) -m "not slow"
+
+test-slow: install
+	$(BIN)/python -m pytest -n $(TEST_WORKERS) -m slow --durations=0
 
 check: install
 	$(BIN)/ruff check .

@@ -46,17 +46,17 @@ def main() -> None:
 
 
 def run(task: str, engine: Any, robot: str, episodes: int) -> tuple[list[bool], list[int], float]:
-    """Success and length of one episode per seed, and the seconds that took."""
+    """Success and length of one episode per seed of the stream "demonstrate", and the seconds that took."""
     from envs.robots import make_robot
 
     env = TaskEnv(task, episodes, engine=engine, arm=make_robot(robot), render=False)
     env.reset(list(range(episodes)))
-    began, lengths = time.perf_counter(), torch.zeros(episodes, dtype=torch.long)
-    for _ in range(env.max_episode_steps):
+    began, running = time.perf_counter(), episodes
+    lengths = torch.zeros(episodes, dtype=torch.long, device=env.device)
+    while running:
         last = env.step(env.expert_action())
-        lengths += last.steps.cpu()
-        if bool((last.terminated | last.truncated).all()):
-            break
+        lengths += last.steps
+        running -= len(last.ended)
     seconds = time.perf_counter() - began
     env.close()
     return last.success.tolist(), lengths.tolist(), seconds

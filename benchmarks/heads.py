@@ -3,7 +3,7 @@
     python benchmarks/heads.py [--data FOLDER] [--steps 2000] [--seeds 0 1 2] [--episodes 50] [--jobs 2] [--json PATH]
 
 Without --data, demonstrations are recorded first as the quickstart records them. Success is over held-out phrasings on
-seeds that no demonstration has; the same seeds for both heads, so that the comparison is paired.
+the stream "evaluate"; the same seeds for both heads, so that the comparison is paired.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from pathlib import Path
 from report import print_table, write_json
 
 from configs.commands import collect, quickstart, train
-from configs.environments import EVALUATION_SEEDS, TRAINING_SEEDS, EnvConfig, episode_seeds, make_env
+from configs.environments import EnvConfig, episode_seeds, make_env
 from configs.presets import nano_bridge, nano_mlp
 from policies.intervals import paired_difference, wilson
 
@@ -51,8 +51,13 @@ def main() -> None:
 def record(path: Path) -> Path:
     """The quickstart's demonstrations."""
     settings = quickstart.Config()
-    recording = collect.Config(tasks=settings.tasks, num_envs=settings.num_envs, noise=settings.noise)
-    collect.collect_tasks(recording, path, episode_seeds(TRAINING_SEEDS, 0, settings.demonstrations))
+    recording = collect.Config(
+        tasks=settings.tasks,
+        num_envs=settings.num_envs,
+        noise=settings.noise,
+        arm_start_rad=settings.arm_start_rad,
+    )
+    collect.collect_tasks(recording, path, episode_seeds(settings.demonstrations))
     return path
 
 
@@ -69,10 +74,11 @@ def train_and_evaluate(
     run_dir = scratch / f"{head}-{seed}"
     imitate(run_dir, config.train, train.network_config(config), config.data, show_progress=False)
     policy = VLAPolicy.load(run_dir)
-    seeds = episode_seeds(EVALUATION_SEEDS, 0, episodes)
+    seeds = episode_seeds(episodes)
     outcomes = {}
     for task in quickstart.Config().tasks:
-        env = make_env(task, min(25, episodes), split="held_out", config=EnvConfig(threads=1))
+        worlds, config = min(25, episodes), EnvConfig(threads=1)
+        env = make_env(task, worlds, stream="evaluate", split="held_out", config=config)
         outcomes[task] = [bool(won) for won in evaluate(env, policy, seeds, show_progress=False).outcomes]
         env.close()
     print(

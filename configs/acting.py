@@ -65,12 +65,12 @@ class Actor:
     def enter(
         self, task: str, num_envs: int, split: Split, perturbation: str | None = None
     ) -> "tuple[TaskEnv, Policy]":
-        """Worlds of ``task`` and what acts in them; the caller closes the environment.
+        """Worlds of ``task``, of the stream ``evaluate``, and what acts in them; the caller closes the environment.
 
         ``perturbation`` (PRESET:AXIS) replaces the one of the settings.
         """
         from policies.expert import ExpertPolicy
 
         config = replace(self._env, perturbation=perturbation or self._env.perturbation)
-        env = make_env(task, num_envs, split=split, config=config)
+        env = make_env(task, num_envs, stream="evaluate", split=split, config=config)
         return env, self._policy or ExpertPolicy(env)

@@ -5,17 +5,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-from envs.specs import EmbodimentSpec
+from envs.specs import EmbodimentSpec, Stream
 
 if TYPE_CHECKING:
+    from envs.backends.capacity import Capacity
     from envs.perturbations import Perturbation
     from envs.vector import TaskEnv
 
 Split = Literal["train", "held_out"]
 
-TRAINING_SEEDS = range(0, 1_000_000)
-EVALUATION_SEEDS = range(1_000_000, 2_000_000)
-"""Demonstrations and evaluations draw their episodes from ranges that share no seed."""
+ARM_START_RAD = 0.3
+"""How far from home, in joint space, the arm starts at most where demonstrations are recorded: a policy whose
+demonstrations all begin at home is lost when the arm starts elsewhere."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +27,10 @@ class EnvConfig:
     """Physics and rendering: C MuJoCo with OpenGL on the CPU, or MuJoCo Warp on a GPU (it also runs without one)."""
     robot: str = "panda"
     """The arm: panda, panda_mesh, ur5e or so100."""
+    control: Literal["delta_pose", "absolute_pose", "joint_position"] = "delta_pose"
+    """What actions mean: a change of the tool's pose, a pose, or joint angles."""
+    velocities: bool = False
+    """Whether the state also holds the joints' velocities."""
     image_size_px: int = 64
     """Side of the square camera images."""
     depth: bool = False
@@ -38,6 +43,10 @@ class EnvConfig:
     """Threads for physics and rendering of the cpu engine; 0 takes every core this process may use."""
     device: str | None = None
     """Where the warp engine runs, such as cuda:0; by default a GPU if there is one."""
+    contacts_per_world: int = 0
+    """Contacts that the warp engine reserves memory for; 0 counts them from the scene."""
+    rows_per_world: int = 0
+    """Rows of constraints that the warp engine reserves memory for; 0 counts them from the scene."""
     perturbation: str | None = None
     """What differs from the usual worlds, as PRESET:AXIS, such as colosseum-14:light."""
 
@@ -46,10 +55,34 @@ class EnvConfig:
             raise ValueError(f"image_size_px must be at least 16, got {self.image_size_px}")
         if self.threads < 0:
             raise ValueError(f"threads must not be negative, got {self.threads}")
+        reserved = self.contacts_per_world, self.rows_per_world
+        if min(reserved) < 0 or (min(reserved) == 0) != (max(reserved) == 0):
+            raise ValueError(f"give contacts_per_world and rows_per_world, or neither (0), got {reserved}")
+
+    @property
+    def capacity(self) -> "Capacity | None":
+        """What the warp engine reserves memory for, if it is not counted from the scene."""
+        from envs.backends.capacity import Capacity
+
+        if not self.contacts_per_world:
+            return None
+        return Capacity(contacts_per_world=self.contacts_per_world, rows_per_world=self.rows_per_world)
 
 
-def make_env(task: str, num_envs: int, *, split: Split = "train", config: EnvConfig | None = None) -> "TaskEnv":
-    """``num_envs`` worlds of ``task``; ``split`` chooses the phrasings. ``ValueError`` names the tasks there are."""
+def make_env(
+    task: str,
+    num_envs: int,
+    *,
+    stream: Stream,
+    split: Split = "train",
+    config: EnvConfig | None = None,
+    arm_start_rad: float = 0.0,
+) -> "TaskEnv":
+    """``num_envs`` worlds of ``task``, whose episodes are those of ``stream``; ``split`` chooses the phrasings.
+
+    The arm starts up to ``arm_start_rad`` from home, see :func:`starting_anywhere`. ``ValueError`` names the tasks
+    there are.
+    """
     from envs.robots import make_robot
     from envs.vector import TaskEnv
     from envs.world import FAST, QUALITY
@@ -61,15 +94,38 @@ def make_env(task: str, num_envs: int, *, split: Split = "train", config: EnvCon
         num_envs,
         engine=config.engine,
         device=config.device,
-        arm=make_robot(config.robot),
-        perturbation=perturbation,
+        arm=replace(make_robot(config.robot), control=config.control),
+        perturbation=starting_anywhere(perturbation, arm_start_rad),
         image_size_px=(config.image_size_px, config.image_size_px),
         depth=config.depth,
         segmentation=config.segmentation,
+        velocities=config.velocities,
+        stream=stream,
         split=split,
         profile={"fast": FAST, "quality": QUALITY}[config.profile],
         threads=config.threads or None,
+        capacity=config.capacity,
     )
+
+
+def starting_anywhere(perturbation: "Perturbation | None", arm_start_rad: float) -> "Perturbation":
+    """``perturbation`` with the arm starting up to ``arm_start_rad`` from home (joint space, 0 … 1).
+
+    One that says itself where the arm starts stays as it is; ``ValueError`` where a distance other than the usual one
+    was asked for besides.
+    """
+    from envs.perturbations import Perturbation
+    from envs.perturbations.spec import RobotStart
+
+    if not 0 <= arm_start_rad <= 1:
+        raise ValueError(f"arm_start_rad must lie in 0 … 1, got {arm_start_rad}")
+    perturbation = perturbation or Perturbation()
+    if perturbation.robot_start is None:
+        start = RobotStart(distance_rad=(0.0, arm_start_rad)) if arm_start_rad else None
+        return replace(perturbation, robot_start=start)
+    if arm_start_rad not in (0.0, ARM_START_RAD):
+        raise ValueError(f"the perturbation says where the arm starts, and so does arm_start_rad ({arm_start_rad})")
+    return perturbation
 
 
 @contextmanager
@@ -133,8 +189,8 @@ def expand_tasks(names: Sequence[str]) -> tuple[str, ...]:
     return task_names(names)
 
 
-def episode_seeds(seeds: range, first: int, count: int) -> list[int]:
-    """``count`` seeds of a range, from its ``first``-th on; ``ValueError`` if the range does not hold them."""
-    if count < 1 or first < 0 or first + count > len(seeds):
-        raise ValueError(f"expected 1…{len(seeds)} seeds within the range, got {count} from the {first}-th on")
-    return list(seeds[first : first + count])
+def episode_seeds(count: int, first: int = 0) -> list[int]:
+    """``count`` seeds of a stream, from ``first`` on; ``ValueError`` if there are none or the first is negative."""
+    if count < 1 or first < 0:
+        raise ValueError(f"expected at least one episode and seeds from 0 on, got {count} from seed {first} on")
+    return list(range(first, first + count))

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from configs.environments import EnvConfig, Split, make_env
+from configs.environments import EnvConfig, make_env
 
 if TYPE_CHECKING:
     from policies.collect import ExecutionNoise
@@ -50,13 +50,17 @@ def film_episode(episode: "Episode", film: Film, rate_hz: float, sheet_frames: i
 
 
 class Studio:
-    """One world of ``task`` with RGB, depth and segmentation in every camera, where the expert acts to be filmed."""
+    """One world of ``task`` with RGB, depth and segmentation in every camera, where the expert demonstrates.
 
-    def __init__(self, task: str, config: EnvConfig, split: Split = "train") -> None:
+    Its episodes are those of the stream ``demonstrate``; the arm starts up to ``arm_start_rad`` from home.
+    """
+
+    def __init__(self, task: str, config: EnvConfig, arm_start_rad: float = 0.0) -> None:
         from envs.specs import ACTION_KEY, STATE_KEY, depth_key, image_key, segmentation_key
         from policies.expert import ExpertPolicy
 
-        self._env = make_env(task, 1, split=split, config=replace(config, depth=True, segmentation=True))
+        seeing = replace(config, depth=True, segmentation=True)
+        self._env = make_env(task, 1, stream="demonstrate", config=seeing, arm_start_rad=arm_start_rad)
         self._expert = ExpertPolicy(self._env)
         self.embodiment = self._env.embodiment
         views = (image_key, depth_key, segmentation_key)

@@ -25,10 +25,16 @@ def make_world(
     """``num_worlds`` worlds of ``model``; only the chosen engine is imported.
 
     ``threads`` is for the cpu engine; ``device`` (such as ``cuda:0``) and ``capacity`` are for warp. ``ValueError``
-    names the engines there are; ``ModuleNotFoundError`` says what to install.
+    names the engines there are, or the one that a setting is for; ``ModuleNotFoundError`` says what to install.
     """
     if engine not in ENGINES:
         raise ValueError(f"unknown engine {engine!r}; expected one of {', '.join(ENGINES)}")
+    if engine == "cpu" and device not in (None, "cpu"):
+        raise ValueError(f"the cpu engine runs on the CPU, got device {device!r}; a device is for the warp engine")
+    if engine == "cpu" and capacity is not None:
+        raise ValueError(f"the cpu engine reserves no memory, got {capacity}; a capacity is for the warp engine")
+    if engine == "warp" and threads is not None:
+        raise ValueError(f"the warp engine has no threads to choose, got {threads}; threads are for the cpu engine")
     if engine == "warp":
         from envs.backends.warp import WarpWorld
 

@@ -1,9 +1,9 @@
 """The gymnasium face: ``import envs.gym``, then ``gymnasium.make("vla/Place-v0")`` or ``gymnasium.make_vec``.
 
-Importing this module registers every task (:func:`env_id`) (``gymnasium.make("envs.gym:vla/Place-v0")`` imports it
-by itself). Thin wrappers turn the torch environment into numpy spaces; nothing here knows a task. Settings are
+Importing this module registers every task under its :func:`env_id`; ``gymnasium.make("envs.gym:vla/Place-v0")`` imports
+it by itself. Thin wrappers turn the torch environment into numpy spaces; nothing here knows a task. Settings are
 those of :class:`envs.vector.TaskEnv`, such as ``engine="warp"``; episodes are those of the stream ``learn``, unless
-they say otherwise.
+they say otherwise. One call is one control step.
 """
 
 from numbers import Integral
@@ -54,13 +54,14 @@ def _register() -> None:
         )
 
 
-def observation_space(embodiment: EmbodimentSpec, privileged_dim: int = 0) -> spaces.Dict:
+def observation_space(embodiment: EmbodimentSpec, privileged_dim: int = 0, language: bool = True) -> spaces.Dict:
     """The space of one world's observation, by the keys of ``envs.specs``."""
     parts: dict[str, spaces.Space[Any]] = {
         STATE_KEY: _unbounded(embodiment.state_dim),
         COMMAND_KEY: _unbounded(COMMAND_DIM),
-        TASK_KEY: spaces.Text(MAX_INSTRUCTION_CHARACTERS, charset=_CHARSET),
     }
+    if language:
+        parts[TASK_KEY] = spaces.Text(MAX_INSTRUCTION_CHARACTERS, charset=_CHARSET)
     if privileged_dim:
         parts[ENVIRONMENT_STATE_KEY] = _unbounded(privileged_dim)
     for camera in embodiment.cameras:
@@ -113,7 +114,7 @@ class VectorTaskEnv(gymnasium.vector.VectorEnv):
             "render_fps": core.embodiment.control_rate_hz,
             "autoreset_mode": self._env.mode,
         }
-        self._space = self.single_observation_space = observation_space(core.embodiment, core.privileged_dim)
+        self.single_observation_space = _space_of(core, settings)
         self.single_action_space = action_space(core.embodiment)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
@@ -144,7 +145,7 @@ class VectorTaskEnv(gymnasium.vector.VectorEnv):
         info: dict[str, Any] = {SUCCESS: facts[SUCCESS].cpu().numpy()}
         if FINAL_OBSERVATION in facts:
             ended = facts[f"_{FINAL_OBSERVATION}"].cpu().numpy()
-            final = self._arrays(facts[FINAL_OBSERVATION])
+            final = _arrays(facts[FINAL_OBSERVATION])
             info[FINAL_OBSERVATION] = np.full(self.num_envs, None, dtype=object)
             for world in ended.nonzero()[0]:
                 info[FINAL_OBSERVATION][world] = {key: value[world] for key, value in final.items()}
@@ -165,17 +166,8 @@ class VectorTaskEnv(gymnasium.vector.VectorEnv):
         self._env.close()
 
     def _numpy(self, observation: dict[str, Any]) -> dict[str, Any]:
-        self._last = self._arrays(observation)
-        return dict(self._last)
-
-    def _arrays(self, observation: dict[str, Any]) -> dict[str, Any]:
-        space = self._space
-        return {
-            key: tuple(observation[key])
-            if key == TASK_KEY
-            else observation[key].cpu().numpy().astype(space[key].dtype, copy=True)
-            for key in space.spaces
-        }
+        self._last = _arrays(observation)
+        return self._last
 
 
 class SingleEnv(gymnasium.Env):
@@ -187,7 +179,7 @@ class SingleEnv(gymnasium.Env):
         _check_render_mode(render_mode, settings)
         self.render_mode = render_mode
         self._env = TaskEnv(task, 1, **{"stream": "learn", **settings})
-        self.observation_space = observation_space(self._env.embodiment, self._env.privileged_dim)
+        self.observation_space = _space_of(self._env, settings)
         self.action_space = action_space(self._env.embodiment)
         self.metadata = {**type(self).metadata, "render_fps": self._env.embodiment.control_rate_hz}
         self._last: dict[str, Any] = {}
@@ -219,20 +211,24 @@ class SingleEnv(gymnasium.Env):
             return None
         if not self._last:
             raise RuntimeError("call reset before render")
-        return self._last[image_key(self._env.embodiment.camera_names[0])].copy()
+        return self._last[image_key(self._env.embodiment.camera_names[0])]
 
     def close(self) -> None:
         """Free the simulator."""
         self._env.close()
 
     def _first(self, observation: dict[str, Any]) -> dict[str, Any]:
-        space = self.observation_space
-        assert isinstance(space, spaces.Dict)
-        self._last = {
-            key: observation[key][0] if key == TASK_KEY else observation[key][0].cpu().numpy().astype(space[key].dtype)
-            for key in space.spaces
-        }
-        return dict(self._last)
+        self._last = {key: value[0] for key, value in _arrays(observation).items()}
+        return self._last
+
+
+def _space_of(env: TaskEnv, settings: dict[str, Any]) -> spaces.Dict:
+    return observation_space(env.embodiment, env.privileged_dim, settings.get("language", True))
+
+
+def _arrays(observation: dict[str, Any]) -> dict[str, Any]:
+    """The observation in numpy; on the CPU its arrays are the tensors' own memory, which is the caller's."""
+    return {key: value if key == TASK_KEY else value.cpu().numpy() for key, value in observation.items()}
 
 
 def _check_render_mode(render_mode: str | None, settings: dict[str, Any]) -> None:

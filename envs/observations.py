@@ -68,7 +68,7 @@ class Observer:
                 observation[depth_key(camera)] = seen.depth_m
             if seen.segmentation is not None:
                 observation[segmentation_key(camera)] = seen.segmentation
-            observation[intrinsics_key(camera)] = self._intrinsics[name].expand(len(sensed.gap), 3, 3)
+            observation[intrinsics_key(camera)] = self._intrinsics[name].repeat(len(sensed.gap), 1, 1)
             observation[extrinsics_key(camera)] = seen.T_world_cam
         return observation
 

@@ -10,7 +10,7 @@ from gymnasium.vector import AutoresetMode
 
 from envs.autoreset import FINAL_OBSERVATION, SUCCESS, AutoresetEnv
 from envs.gym import action_space, observation_space
-from envs.specs import COMMAND_KEY, ENVIRONMENT_STATE_KEY, STATE_KEY, image_key
+from envs.specs import COMMAND_KEY, ENVIRONMENT_STATE_KEY, STATE_KEY, Stream, image_key
 from envs.vector import TaskEnv
 
 try:
@@ -23,12 +23,17 @@ class StableBaselinesEnv(VecEnv):
     """A :class:`TaskEnv` for stable-baselines3; actions are scaled to −1 … 1.
 
     Observations are a dict of the state, the command, the privileged state (if the environment has it) and the images,
-    by their keys with ``_`` for every dot (torch's modules allow none); instructions and camera geometry are left out,
-    because its policies cannot read them. Finished worlds start again in the same step; their last observation is
-    ``info["terminal_observation"]``.
+    by their keys with ``_`` for every dot (torch's modules allow none). Its policies cannot read instructions, and
+    camera geometry tells them nothing: both stay behind. Finished worlds start again in the same step; their last
+    observation is ``info["terminal_observation"]``.
+
+    Algorithms learn from the episodes of the stream "learn"; an environment of another ``stream``, such as "evaluate",
+    is refused (``ValueError``) unless that is named here as well.
     """
 
-    def __init__(self, env: TaskEnv, *, seed: int = 0) -> None:
+    def __init__(self, env: TaskEnv, *, seed: int = 0, stream: Stream = "learn") -> None:
+        if env.stream != stream:
+            raise ValueError(f"expected an environment of the stream {stream!r}, got one of {env.stream!r}")
         self._env = AutoresetEnv(env, AutoresetMode.SAME_STEP)
         keys = [STATE_KEY, COMMAND_KEY, *(image_key(name) for name in env.embodiment.camera_names)]
         if env.privileged_dim:
@@ -64,11 +69,12 @@ class StableBaselinesEnv(VecEnv):
 
     def step_wait(self) -> VecEnvStepReturn:
         """Observation, reward, done and one info dict per world."""
-        observation, reward, terminated, truncated, facts = self._env.step(self._actions)
-        done = (terminated | truncated).cpu().numpy()
-        cut, success = (truncated & ~terminated).cpu().numpy(), facts[SUCCESS].cpu().numpy()
+        observation, reward, _, truncated, facts = self._env.step(self._actions)
+        done = np.zeros(self.num_envs, bool)
         infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
-        if done.any():
+        if FINAL_OBSERVATION in facts:
+            flags = torch.stack((facts[f"_{FINAL_OBSERVATION}"], truncated, facts[SUCCESS]))
+            done, cut, success = flags.cpu().numpy()
             final = self._arrays(facts[FINAL_OBSERVATION])
             for world in done.nonzero()[0]:
                 infos[world] = {

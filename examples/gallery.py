@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from configs.environments import EVALUATION_SEEDS, EnvConfig
+from configs.environments import EnvConfig, episode_seeds
 from configs.filming import Studio
 from configs.report.video import Video, animated_webp
 from envs.suites import SUITES, find_task
@@ -90,11 +90,10 @@ def file_name(task: str) -> str:
 
 
 def performance(task: str) -> tuple[Episode, float]:
-    """The expert's first success, and the control rate; every task has evaluation seeds of its own."""
+    """The expert's first success, and the control rate; every task has seeds of its own."""
     studio = Studio(task, EnvConfig(image_size_px=SIZE_PX, profile="quality"))
     with closing(studio):
-        first = ATTEMPTS * NAMES.index(task)
-        for seed in EVALUATION_SEEDS[first : first + ATTEMPTS]:
+        for seed in episode_seeds(ATTEMPTS, first=ATTEMPTS * NAMES.index(task)):
             episode = studio.episode(seed)
             if episode.success:
                 return episode, studio.embodiment.control_rate_hz

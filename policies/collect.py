@@ -79,10 +79,10 @@ def collect(
 
     Episodes lie in the order of the seeds, whatever the number of worlds; failures are left out unless
     ``keep_failures``, and noted beside the store. A store that exists is added to: seeds that were tried are
-    skipped. It must have been recorded on this embodiment with these ``settings`` (JSON-ready) and this noise.
+    skipped. It must have been recorded on this embodiment and stream, with these ``settings`` and this noise.
     """
     began = time.perf_counter()
-    noted = {**(settings or {}), "execution_noise": json.loads(json.dumps(asdict(noise)))}
+    noted = json.loads(json.dumps({**(settings or {}), "stream": env.stream, "execution_noise": asdict(noise)}))
     recorded = failures = frames = 0
     with _writer(env, path, seeds, noted) as writer, progress_bar(show_progress) as progress:
         keys = [spec.key for spec in writer.header.fields]
@@ -129,27 +129,26 @@ def record_episodes(
     low, high = (torch.tensor(x, device=env.device) for x in (env.embodiment.action_low, env.embodiment.action_high))
     lengths = torch.zeros(env.num_envs, dtype=torch.long, device=env.device)
     success = torch.zeros(env.num_envs, dtype=torch.bool, device=env.device)
-    done, steps = success.clone(), []
+    steps, running = [], env.num_envs
     for step in range(env.max_episode_steps):
         action = policy.act(observation).to(env.device)
-        steps.append({key: {**observation, ACTION_KEY: action}[key].clone() for key in keys})
+        steps.append({key: {**observation, ACTION_KEY: action}[key] for key in keys})
         if noise.std:
             drawn = np.stack([noise.at(env.embodiment, seed, step) for seed in padded])
             action = (action + torch.from_numpy(drawn).to(env.device)).clamp(low, high)
-        transition = env.step(action)
-        lengths += ~done
-        success |= transition.success & ~done
-        done |= transition.terminated | transition.truncated
-        observation = transition.observation
-        if bool(done.all()):
+        moved = env.step(action)
+        lengths, success, observation = lengths + moved.steps, moved.success, moved.observation
+        running -= len(moved.ended)
+        if not running:
             break
+    taken, won = lengths.tolist(), success.tolist()
     return [
         Episode.from_fields(
-            {key: _film(steps, key, world, int(lengths[world])) for key in keys},
+            {key: _film(steps, key, world, taken[world]) for key in keys},
             env.embodiment.camera_names,
             instruction=instructions[world],
             task=env.task_name,
-            success=bool(success[world]),
+            success=won[world],
             seed=seed,
         )
         for world, seed in enumerate(seeds)

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from envs.specs import TASK_KEY, VectorEnv, image_key
+from envs.specs import TASK_KEY, EmbodimentSpec, Stream, VectorEnv, image_key
 from policies.intervals import Interval, wilson
 from policies.policy import Policy
 from policies.progress import progress_bar
@@ -50,9 +50,12 @@ class EpisodeVideo:
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationResult:
-    """One task's episodes. ``latency_s`` has one entry per call of the policy, for a whole wave of worlds."""
+    """One task's episodes, all of one stream. ``latency_s`` has one entry per call of the policy, for a whole wave of
+    worlds.
+    """
 
     task: str
+    stream: Stream
     instructions: Instructions
     horizon: int
     replan_interval: int
@@ -82,6 +85,7 @@ class EvaluationResult:
         latency_ms = 1e3 * np.asarray(self.latency_s)
         return {
             "task": self.task,
+            "stream": self.stream,
             "instructions": self.instructions,
             "success": asdict(self.success),
             "episodes": len(self.episodes),
@@ -116,7 +120,7 @@ def evaluate(
     camera: str | None = None,
     show_progress: bool = True,
 ) -> EvaluationResult:
-    """Run ``policy`` for one episode per seed, ``env.num_envs`` at a time.
+    """Run ``policy`` for one episode per seed of ``env``'s stream, ``env.num_envs`` at a time.
 
     ``shuffled`` hands every episode the instruction of the next episode of its wave, while success is still
     judged by its own goal: a policy that heeds language falls to chance. The first ``record_videos`` episodes
@@ -141,6 +145,7 @@ def evaluate(
             progress.update(bar, completed=len(episodes), note=f"success {rate:.0%}")
     return EvaluationResult(
         task=env.task_name,
+        stream=env.stream,
         instructions=instructions,
         horizon=policy.horizon,
         replan_interval=policy.replan_interval,
@@ -170,35 +175,33 @@ def _run_wave(
     reward = torch.zeros(env.num_envs, device=env.device)
     steps = torch.zeros(env.num_envs, dtype=torch.long, device=env.device)
     success = torch.zeros(env.num_envs, dtype=torch.bool, device=env.device)
-    done = success.clone()
+    running = set(range(env.num_envs))
     films = [[_frame(observation, camera, world)] for world in range(filmed)]
     for _ in range(math.ceil(env.max_episode_steps / policy.replan_interval)):
         chunk, seconds = _timed_chunk(policy, {**observation, TASK_KEY: texts})
         latency_s.append(seconds)
-        transition = env.step_chunk(chunk[:, : policy.replan_interval].to(env.device))
-        reward += torch.where(done, 0, transition.reward)
-        steps += torch.where(done, 0, transition.steps)
-        success |= transition.success & ~done
-        observation = transition.observation
-        for world in range(filmed):
-            if not done[world]:
-                films[world].append(_frame(observation, camera, world))
-        done |= transition.terminated | transition.truncated
-        if bool(done.all()):
+        moved = env.step_chunk(chunk[:, : policy.replan_interval].to(env.device))
+        reward, steps, success = reward + moved.reward, steps + moved.steps, moved.success
+        observation = moved.observation
+        for world in running.intersection(range(filmed)):
+            films[world].append(_frame(observation, camera, world))
+        running.difference_update(moved.ended)
+        if not running:
             break
 
-    stages = env.stages_done
+    tasks, stages = env.task_names, env.stages_done
+    won, taken, paid, behind = success.tolist(), steps.tolist(), reward.tolist(), stages.sum(1).tolist()
     records = [
         EpisodeResult(
-            task=env.task_name,
+            task=tasks[world],
             seed=int(seed),
             instruction=texts[world],
             goal=goals[world],
-            success=bool(success[world]),
-            steps=int(steps[world]),
-            reward=float(reward[world]),
-            stages_done=int(stages[world].sum()),
-            stages=len(stages[world]),
+            success=won[world],
+            steps=taken[world],
+            reward=paid[world],
+            stages_done=behind[world],
+            stages=stages.shape[1],
         )
         for world, seed in enumerate(seeds)
     ]
@@ -237,9 +240,12 @@ def _check_request(env: VectorEnv, policy: Policy, waves: list[list[int]], instr
             f"shuffled instructions need at least two episodes in every wave of {env.num_envs} worlds, "
             f"but seed {lonely[0]} would run alone; change the number of seeds or of worlds"
         )
-    ours, theirs = policy.embodiment, env.embodiment
-    if (ours.action_dim, ours.state_dim) != (theirs.action_dim, theirs.state_dim):
-        raise ValueError(
-            f"the policy is for {ours.name} (state {ours.state_dim}, action {ours.action_dim}), "
-            f"the environment is {theirs.name} (state {theirs.state_dim}, action {theirs.action_dim})"
-        )
+    ours, theirs = _numbers(policy.embodiment), _numbers(env.embodiment)
+    if ours != theirs:
+        raise ValueError(f"the policy is for {ours}; the environment is {theirs}")
+
+
+def _numbers(embodiment: EmbodimentSpec) -> str:
+    """What the robot's state and action consist of, in words."""
+    state, action = (", ".join(dim.name for dim in dims) for dims in (embodiment.state, embodiment.action))
+    return f"{embodiment.name} (state {state}; action {action})"

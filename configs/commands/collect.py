@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from configs.environments import TRAINING_SEEDS, EnvConfig, episode_seeds, expand_tasks, make_env, one_torch_thread
+from configs.environments import ARM_START_RAD, EnvConfig, episode_seeds, expand_tasks, make_env, one_torch_thread
 from configs.run_directory import OUTPUTS
 from policies.collect import ExecutionNoise
 
@@ -30,7 +30,7 @@ class Config:
     episodes: int = 100
     """Episodes per task; those in which the expert fails are left out."""
     first_seed: int = 0
-    """Which of the training seeds to begin with; evaluations never use them."""
+    """The first seed, of the stream demonstrate; evaluations are of another stream, whose episodes are all others."""
     path: Path | None = None
     """The dataset's folder, made or added to; by default outputs/datasets/ and the tasks' names."""
     keep_failures: bool = False
@@ -39,6 +39,9 @@ class Config:
     """Worlds stepped at once; it changes the speed and no episode."""
     noise: ExecutionNoise = field(default_factory=recoveries)
     """Disturbs what is executed, not what is recorded, so that recoveries are shown."""
+    arm_start_rad: float = ARM_START_RAD
+    """How far from home the arm starts at most, in joint space (0: at home). A perturbation of the worlds that says
+    where the arm starts has its way."""
     render: int = 0
     """Film the first so many episodes of each task, into the dataset's folder renders: an mp4 and a contact sheet
     each, in RGB, depth and segmentation, whatever the dataset itself holds."""
@@ -62,7 +65,7 @@ def run(config: Config) -> int:
 
         require_av()
     path = config.path or OUTPUTS / "datasets" / name
-    seeds = episode_seeds(TRAINING_SEEDS, config.first_seed, config.episodes)
+    seeds = episode_seeds(config.episodes, config.first_seed)
     with one_torch_thread():
         summaries = collect_tasks(config, path, seeds)
     for task, summary in summaries.items():
@@ -78,7 +81,7 @@ def run(config: Config) -> int:
 
 
 def collect_tasks(config: Config, path: Path, seeds: Sequence[int]) -> "dict[str, CollectSummary]":
-    """Record one expert episode per task and seed into the dataset at ``path``."""
+    """Record one expert episode per task and seed, of the stream ``demonstrate``, into the dataset at ``path``."""
     from dataclasses import asdict
 
     from policies.collect import collect
@@ -86,7 +89,8 @@ def collect_tasks(config: Config, path: Path, seeds: Sequence[int]) -> "dict[str
 
     summaries = {}
     for task in config.tasks:
-        env = make_env(task, min(config.num_envs, len(seeds)), config=config.env)
+        worlds = min(config.num_envs, len(seeds))
+        env = make_env(task, worlds, stream="demonstrate", config=config.env, arm_start_rad=config.arm_start_rad)
         try:
             summaries[task] = collect(
                 env,
@@ -95,7 +99,13 @@ def collect_tasks(config: Config, path: Path, seeds: Sequence[int]) -> "dict[str
                 seeds,
                 noise=config.noise,
                 keep_failures=config.keep_failures,
-                settings={"policy": "expert", "split": env.split, "render_profile": asdict(env.profile)},
+                settings={
+                    "policy": "expert",
+                    "split": env.split,
+                    "perturbation": config.env.perturbation,
+                    "arm_start_rad": config.arm_start_rad,
+                    "render_profile": asdict(env.profile),
+                },
             )
         finally:
             env.close()
@@ -110,7 +120,8 @@ def film_first_episodes(config: Config, task: str, path: Path, seeds: Sequence[i
     missing = [seed for seed, film in films.items() if not film.exists()]
     if not missing:
         return
-    studio = Studio(task, replace(config.env, image_size_px=config.render_size_px, profile="quality"))
+    large = replace(config.env, image_size_px=config.render_size_px, profile="quality")
+    studio = Studio(task, large, config.arm_start_rad)
     with closing(studio):
         for seed in missing:
             film_episode(studio.episode(seed, config.noise), films[seed], studio.embodiment.control_rate_hz)

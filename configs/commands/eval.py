@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from configs.acting import EXPERT, Actor
-from configs.environments import EVALUATION_SEEDS, EnvConfig, Split, acts_in, axis_names, episode_seeds, expand_tasks
+from configs.environments import EnvConfig, Split, acts_in, axis_names, episode_seeds, expand_tasks
 from configs.run_directory import OUTPUTS, create_run_directory, write_json
 from policies.intervals import Interval, paired_difference, wilson
 
@@ -37,7 +37,7 @@ class Config:
     episodes: int = 50
     """Episodes per task, one per seed."""
     first_seed: int = 0
-    """Which of the evaluation seeds to begin with; none of them is ever used to record demonstrations."""
+    """The first seed, of the stream evaluate; demonstrations are of another stream, whose episodes are all others."""
     split: Split = "held_out"
     """Phrasings of the instructions: those of the demonstrations, or held-out ones."""
     instructions: Literal["given", "shuffled", "both"] = "given"
@@ -62,7 +62,7 @@ def run(config: Config) -> int:
     """Evaluate, print a table, and leave ``results.json`` and ``report.html`` in a new run directory."""
     config = replace(config, tasks=expand_tasks([config.suite] if config.suite else config.tasks))
     axes = _axes(config.perturb)
-    seeds = episode_seeds(EVALUATION_SEEDS, config.first_seed, config.episodes)
+    seeds = episode_seeds(config.episodes, config.first_seed)
     actor = Actor(
         config.policy,
         config.env,
@@ -179,7 +179,7 @@ def _report(config: Config, results: "Mapping[str, Sequence[EvaluationResult]]",
     from configs.report.results import success_bar, videos_of
     from configs.serialization import to_json
 
-    first, last = EVALUATION_SEEDS[config.first_seed], EVALUATION_SEEDS[config.first_seed + config.episodes - 1]
+    last_seed = config.first_seed + config.episodes - 1
 
     def condition(axis: str, result: "EvaluationResult") -> str:
         words = f"{result.instructions} instruction"
@@ -195,5 +195,6 @@ def _report(config: Config, results: "Mapping[str, Sequence[EvaluationResult]]",
             FactsSection(title="Machine and versions", facts=describe_run()),
             SettingsSection(config=to_json(config)),
         ],
-        lead=f"{config.episodes} episodes per task, seeds {first} … {last}, {config.split} phrasings.",
+        lead=f"{config.episodes} episodes per task, seeds {config.first_seed} … {last_seed} of the stream evaluate, "
+        f"{config.split} phrasings.",
     )

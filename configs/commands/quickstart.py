@@ -12,25 +12,22 @@ from typing import TYPE_CHECKING, Any
 from configs.acting import EXPERT, Actor
 from configs.commands import collect, train
 from configs.commands import eval as evaluation
-from configs.environments import (
-    EVALUATION_SEEDS,
-    TRAINING_SEEDS,
-    EnvConfig,
-    episode_seeds,
-    expand_tasks,
-    make_env,
-    one_torch_thread,
-)
+from configs.environments import ARM_START_RAD, EnvConfig, episode_seeds, expand_tasks, make_env, one_torch_thread
 from configs.presets import nano_bridge
 from configs.run_directory import CONFIG_FILE, OUTPUTS, create_run_directory, save_config, write_json
 from policies.collect import ExecutionNoise
 
 if TYPE_CHECKING:
+    from configs.report.charts import SuccessBar
     from policies.evaluation import EvaluationResult
     from policies.serving.rollout import EpisodeReport
 
 SUMMARY_FILE = "summary.json"
 REPORT_FILE = "report.html"
+START_AXES = tuple(f"libero-plus-7:robot_start/{level}" for level in (1, 2, 3))
+"""The arm starts 0.1, 0.2, 0.3 rad from home."""
+START_EPISODES = 20
+"""How many episodes per task each of them is given at most."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +39,7 @@ class Config:
     demonstrations: int = 350
     """Expert episodes per task."""
     episodes: int = 50
-    """Evaluation episodes per task, on seeds and phrasings that no demonstration has."""
+    """Evaluation episodes per task, of the stream evaluate and in phrasings that no demonstration has."""
     videos: int = 6
     """Episodes per task to show in the report."""
     num_envs: int = 25
@@ -51,6 +48,9 @@ class Config:
     """The simulated worlds."""
     noise: ExecutionNoise = field(default_factory=collect.recoveries)
     """Disturbance of the demonstrations' execution."""
+    arm_start_rad: float = ARM_START_RAD
+    """How far from home the arm starts at most in the demonstrations, in joint space (0: at home). A perturbation of
+    the worlds that says where the arm starts has its way."""
     training: train.Config = field(default_factory=nano_bridge)
     """The network and its training; the data are those demonstrated here."""
     outputs: Path = OUTPUTS
@@ -79,11 +79,15 @@ class Stopwatch:
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What the policy and the expert did, task by task, and how the policy answered on a server."""
+    """What the policy and the expert did, task by task, and how the policy answered on a server.
+
+    ``starts`` is what the policy did over all tasks when the arm started elsewhere, by axis.
+    """
 
     given: "list[EvaluationResult]"
     shuffled: "list[EvaluationResult]"
     expert: "list[EvaluationResult]"
+    starts: "dict[str, SuccessBar]"
     served: "EpisodeReport"
 
 
@@ -100,9 +104,11 @@ def run(config: Config) -> int:
         train.train_in(training, train.network_config(training), run_dir / "train", resume=False)
     with watch.phase("evaluate"):
         given, shuffled, expert = _evaluate(config, run_dir / "train")
+    with watch.phase("evaluate other starts"):
+        starts = _evaluate_starts(config, run_dir / "train")
     with watch.phase("serve"):
         served = _serve_once(config, run_dir / "train")
-    outcome = Outcome(given=given, shuffled=shuffled, expert=expert, served=served)
+    outcome = Outcome(given=given, shuffled=shuffled, expert=expert, starts=starts, served=served)
     summary = _summary(config, outcome, watch)
     write_json(summary, run_dir / SUMMARY_FILE)
     _report(training, outcome, watch, run_dir)
@@ -115,12 +121,12 @@ def run(config: Config) -> int:
 def _check(config: Config) -> None:
     """Refuse what cannot work before any of the long work."""
     expand_tasks(config.tasks)
-    episode_seeds(TRAINING_SEEDS, 0, config.demonstrations)
-    episode_seeds(EVALUATION_SEEDS, 0, config.episodes)
-    episode_seeds(EVALUATION_SEEDS, config.episodes, 1)  # the episode through the server
+    episode_seeds(config.demonstrations)
+    episode_seeds(config.episodes)
     if config.training.data:
         raise ValueError(f"the quickstart records its own demonstrations, got training.data {config.training.data}")
-    env = make_env(config.tasks[0], config.num_envs, config=config.env)
+    start_rad = config.arm_start_rad
+    env = make_env(config.tasks[0], config.num_envs, stream="demonstrate", config=config.env, arm_start_rad=start_rad)
     try:
         train.network_for(config.training, env.embodiment)
     finally:
@@ -128,26 +134,45 @@ def _check(config: Config) -> None:
 
 
 def _demonstrate(config: Config, path: Path) -> None:
-    recording = collect.Config(tasks=config.tasks, num_envs=config.num_envs, noise=config.noise, env=config.env)
+    recording = collect.Config(
+        tasks=config.tasks,
+        num_envs=config.num_envs,
+        noise=config.noise,
+        arm_start_rad=config.arm_start_rad,
+        env=config.env,
+    )
     with one_torch_thread():
-        collect.collect_tasks(recording, path, episode_seeds(TRAINING_SEEDS, 0, config.demonstrations))
+        collect.collect_tasks(recording, path, episode_seeds(config.demonstrations))
 
 
 def _evaluate(
     config: Config, policy: Path
 ) -> "tuple[list[EvaluationResult], list[EvaluationResult], list[EvaluationResult]]":
     """The policy with the given and with shuffled instructions, and the expert, on the same seeds."""
-    seeds = episode_seeds(EVALUATION_SEEDS, 0, config.episodes)
+    seeds = episode_seeds(config.episodes)
     settings = evaluation.Config(
         policy=str(policy), tasks=config.tasks, num_envs=config.num_envs, videos=config.videos, instructions="both"
     )
-    actor = Actor(policy, config.env, device=config.training.train.device, threads=config.training.train.threads)
-    results = evaluation.evaluate_tasks(actor, settings, seeds)
+    results = evaluation.evaluate_tasks(_actor(config, policy), settings, seeds)
     by_expert = replace(settings, policy=EXPERT, instructions="given", videos=0)
     expert = evaluation.evaluate_tasks(Actor(EXPERT, config.env), by_expert, seeds)
     given = [result for result in results if result.instructions == "given"]
     shuffled = [result for result in results if result.instructions == "shuffled"]
     return given, shuffled, expert
+
+
+def _evaluate_starts(config: Config, policy: Path) -> "dict[str, SuccessBar]":
+    """The policy over all tasks, by how far from home the arm starts."""
+    from configs.report.results import pooled_bar
+
+    seeds = episode_seeds(min(config.episodes, START_EPISODES))
+    settings = evaluation.Config(policy=str(policy), tasks=config.tasks, num_envs=config.num_envs, videos=0)
+    actor = _actor(config, policy)
+    return {axis: pooled_bar(evaluation.evaluate_tasks(actor, settings, seeds, axis), axis) for axis in START_AXES}
+
+
+def _actor(config: Config, policy: Path) -> Actor:
+    return Actor(policy, config.env, device=config.training.train.device, threads=config.training.train.threads)
 
 
 def _serve_once(config: Config, policy: Path) -> "EpisodeReport":
@@ -164,7 +189,7 @@ def _serve_once(config: Config, policy: Path) -> "EpisodeReport":
             running(PolicyServer(served, ServeConfig(port=0))) as port,
             PolicyClient(ClientConfig(url=f"ws://127.0.0.1:{port}"), expected=env.embodiment) as client,
         ):
-            report = run_episode(env, client, EVALUATION_SEEDS[config.episodes], realtime=False, watchdog_s=30.0)
+            report = run_episode(env, client, config.episodes, realtime=False, watchdog_s=30.0)
     finally:
         env.close()
     outcome = "success" if report.success else "failure"
@@ -192,12 +217,16 @@ def _summary(config: Config, outcome: Outcome, watch: Stopwatch) -> dict[str, An
         "wall_s": watch.wall_s,
         "mean_success": sum(task["success"] for task in tasks.values()) / len(tasks),
         "tasks": tasks,
+        "starts": {
+            axis: {"success": bar.value, "lo": bar.lo, "hi": bar.hi, "episodes": bar.episodes}
+            for axis, bar in outcome.starts.items()
+        },
         "phases_s": watch.phases_s,
         "server": {"success": outcome.served.success, "round_trip_ms": outcome.served.round_trip_ms},
         "seeds": {
             "training": config.training.train.seed,
-            "demonstrations": [TRAINING_SEEDS[0], TRAINING_SEEDS[config.demonstrations - 1]],
-            "evaluation": [EVALUATION_SEEDS[0], EVALUATION_SEEDS[config.episodes - 1]],
+            "demonstrations": {"stream": "demonstrate", "seeds": [0, config.demonstrations - 1]},
+            "evaluation": {"stream": "evaluate", "seeds": [0, config.episodes - 1]},
         },
         "machine": describe_run(),
     }
@@ -214,7 +243,7 @@ def _report(training: train.Config, outcome: Outcome, watch: Stopwatch, run_dir:
         read_curves,
         write_report,
     )
-    from configs.report.results import success_bar, videos_of
+    from configs.report.results import pooled_bar, success_bar, videos_of
     from configs.serialization import to_json
 
     labels = ("instruction given", "instruction shuffled", "scripted expert")
@@ -227,8 +256,15 @@ def _report(training: train.Config, outcome: Outcome, watch: Stopwatch, run_dir:
     sections = [
         SuccessSection(
             bars=tuple(bars),
-            note=f"{episodes} episodes per task on seeds and phrasings that no demonstration has. A shuffled "
-            "instruction is another episode's: success by chance alone shows that the policy heeds language.",
+            note=f"{episodes} episodes per task, seeds 0 … {episodes - 1} of the stream evaluate, in phrasings that no "
+            "demonstration has. A shuffled instruction is another episode's: success by chance alone shows that the "
+            "policy heeds language.",
+        ),
+        SuccessSection(
+            title="Where the arm starts",
+            bars=(pooled_bar(outcome.given, "at home"), *outcome.starts.values()),
+            note="The instruction given; the arm starts 0.1, 0.2 and 0.3 rad from home, in a random direction in joint "
+            "space.",
         ),
         CurvesSection(charts=read_curves(run_dir / "train")),
         VideosSection(videos=tuple(video for result in outcome.given for video in videos_of(result))),
@@ -262,4 +298,6 @@ def _print_table(summary: dict[str, Any]) -> None:
         rates = [f"{task[key]:.1%}" for key in ("shuffled_success", "chance", "expert_success")]
         table.add_row(name, f"{task['success']:.1%}", interval, *rates, str(task["episodes"]))
     Console().print("", table)
-    print(f"mean success {summary['mean_success']:.1%}; {summary['wall_s']:.0f} s in all")
+    starts = ", ".join(f"{start['success']:.1%}" for start in summary["starts"].values())
+    print(f"mean success {summary['mean_success']:.1%}; with the arm starting 0.1, 0.2, 0.3 rad away {starts}")
+    print(f"{summary['wall_s']:.0f} s in all")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from configs.environments import EVALUATION_SEEDS, EnvConfig, Split, episode_seeds, make_env, seen_as
+from configs.environments import EnvConfig, Split, episode_seeds, make_env, seen_as
 from configs.machine import describe_run
 from configs.run_directory import write_json
 from configs.serialization import to_json
@@ -25,7 +25,7 @@ class Config:
     episodes: int = 5
     """How many episodes, one after the other."""
     first_seed: int = 0
-    """Which of the evaluation seeds to begin with."""
+    """The first seed, of the stream evaluate."""
     split: Split = "held_out"
     """Phrasings of the instructions: those of the demonstrations or held-out ones."""
     realtime: bool = True
@@ -49,10 +49,11 @@ def run(config: Config) -> int:
     from policies.serving.rollout import run_episode
 
     find_task(config.task)
-    seeds = episode_seeds(EVALUATION_SEEDS, config.first_seed, config.episodes)
+    seeds = episode_seeds(config.episodes, config.first_seed)
     reports = []
     with PolicyClient(config.client) as client:
-        env = make_env(config.task, 1, split=config.split, config=seen_as(client.embodiment, config.env))
+        seen = seen_as(client.embodiment, config.env)
+        env = make_env(config.task, 1, stream="evaluate", split=config.split, config=seen)
         try:
             for seed in seeds:
                 reports.append(

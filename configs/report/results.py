@@ -1,8 +1,11 @@
 """From what an evaluation measured to what a report shows."""
 
+from collections.abc import Sequence
+
 from configs.report.charts import SuccessBar
 from configs.report.video import Video
 from policies.evaluation import EvaluationResult
+from policies.intervals import wilson
 
 
 def success_bar(result: EvaluationResult, condition: str) -> SuccessBar:
@@ -15,6 +18,15 @@ def success_bar(result: EvaluationResult, condition: str) -> SuccessBar:
         lo=rate.lo,
         hi=rate.hi,
         episodes=len(result.episodes),
+    )
+
+
+def pooled_bar(results: Sequence[EvaluationResult], condition: str) -> SuccessBar:
+    """The success rate over the episodes of all ``results``, and its interval."""
+    outcomes = [outcome for result in results for outcome in result.outcomes]
+    rate = wilson(sum(outcomes), len(outcomes))
+    return SuccessBar(
+        task="all tasks", condition=condition, value=rate.value, lo=rate.lo, hi=rate.hi, episodes=len(outcomes)
     )
 
 

@@ -7,6 +7,7 @@ wire key                            our key (``envs.specs``)               value
 ==================================  =====================================  =========================
 ``prompt``                          ``task``                               text
 ``observation/state``               ``observation.state``                  float ``(d,)``
+``observation/command``             ``observation.command``                float ``(10,)``
 ``observation/images/<cam>``        ``observation.images.<cam>``           uint8 RGB ``(h, w, 3)``
 ``observation/depth/<cam>``         ``observation.depth.<cam>``            float metres ``(h, w)``
 ``observation/cameras/<cam>/…``     ``observation.cameras.<cam>.…``        float ``(3, 3)``, ``(4, 4)``
@@ -22,6 +23,8 @@ from typing import Any, Literal
 import numpy as np
 
 from envs.specs import (
+    COMMAND_DIM,
+    COMMAND_KEY,
     STATE_KEY,
     TASK_KEY,
     EmbodimentSpec,
@@ -54,10 +57,11 @@ class Field:
 
 
 def observation_fields(embodiment: EmbodimentSpec) -> tuple[Field, ...]:
-    """The table between our keys and the wire's; depth and camera matrices may be left out."""
+    """The table between our keys and the wire's; the command, depth and camera matrices may be left out."""
     fields = [
         Field(key=TASK_KEY, wire=PROMPT, kind="text"),
         Field(key=STATE_KEY, wire="observation/state", kind="real", shape=(embodiment.state_dim,)),
+        Field(key=COMMAND_KEY, wire="observation/command", kind="real", shape=(COMMAND_DIM,), required=False),
     ]
     for camera in embodiment.cameras:
         name, size = camera.name, (camera.height_px, camera.width_px)

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from envs.specs import VectorEnv
+from envs.specs import Stream, VectorEnv
 from policies.serving.batching import world_of
 from policies.serving.client import PolicyClient, ServerRefusalError, check_embodiment
 from policies.serving.control import ActionStream, WatchdogError
@@ -15,13 +15,15 @@ from policies.serving.metrics import percentiles
 
 @dataclass(frozen=True, kw_only=True)
 class EpisodeReport:
-    """One episode through a server. ``success`` only if it was not ``stopped`` (the watchdog's reason, or None).
+    """One episode, a ``seed`` of a ``stream``, through a server. ``success`` only if it was not ``stopped`` (the
+    watchdog's reason, or None).
 
     ``late_steps`` missed the end of their control period, ``held_steps`` stood still because the
     server was late. Latencies are p50/p95/p99 over the requests, ms.
     """
 
     task: str
+    stream: Stream
     seed: int
     success: bool
     steps: int
@@ -54,7 +56,8 @@ def run_episode(
     stream = ActionStream(client, replan_interval, watchdog_s)
     pace = _Pace(1.0 / env.embodiment.control_rate_hz, realtime)
     observation = env.reset([seed])
-    reward, held, steps, success, stopped = 0.0, 0, 0, False, None
+    reward, success = torch.zeros(1, device=env.device), torch.zeros(1, dtype=torch.bool)
+    held, steps, stopped = 0, 0, None
     pace.start()
     while steps < env.max_episode_steps:
         timeout_s = pace.left_s() if realtime else watchdog_s
@@ -64,20 +67,19 @@ def run_episode(
             stopped = str(reason)
             break
         held += command.held
-        transition = env.step(torch.from_numpy(command.action.copy())[None].to(env.device))
-        observation = transition.observation
-        reward += float(transition.reward[0])
+        moved = env.step(torch.from_numpy(command.action.copy())[None].to(env.device))
+        observation, success, reward = moved.observation, moved.success, reward + moved.reward
         steps += 1
-        success = bool(transition.success[0])
-        if bool(transition.terminated[0]) or bool(transition.truncated[0]):
+        if moved.ended:
             break
         pace.wait()
     return EpisodeReport(
         task=env.task_name,
+        stream=env.stream,
         seed=seed,
-        success=success,
+        success=bool(success),
         steps=steps,
-        reward=reward,
+        reward=float(reward),
         requests=len(stream.timings),
         late_steps=pace.late,
         held_steps=held,

@@ -6,7 +6,6 @@ import socket
 import pytest
 
 from configs.cli import main
-from configs.environments import EVALUATION_SEEDS, TRAINING_SEEDS
 from policies.data.dataset import DemonstrationDataset
 from policies.imitation.metrics import METRICS_FILE
 
@@ -47,15 +46,14 @@ def run_dir(dataset, tmp_path_factory):
 def test_a_recording_is_added_to(dataset, capsys):
     assert main(["collect", "reach", "--episodes", "3", "--path", str(dataset), *SMALL]) == 0
     assert "reach: 1 recorded, 0 failed, 2 there already" in capsys.readouterr().out
-    seeds = [record.seed for record in DemonstrationDataset(dataset).records]
-    assert seeds == [0, 1, 2] and set(seeds) <= set(TRAINING_SEEDS)
-    assert not set(TRAINING_SEEDS) & set(EVALUATION_SEEDS)
+    assert [record.seed for record in DemonstrationDataset(dataset).records] == [0, 1, 2]
 
 
 def test_a_dataset_tells_what_it_holds(dataset, capsys):
     assert main(["dataset", "info", str(dataset), "--json", "--verify"]) == 0
     about = json.loads(capsys.readouterr().out)
     assert about["tasks"]["reach"]["episodes"] == about["episodes"] == len(DemonstrationDataset(dataset).records)
+    assert (about["settings"]["stream"], about["settings"]["arm_start_rad"]) == ("demonstrate", 0.3)
     assert main(["dataset", "info", str(dataset)]) == 0
     assert "observation.state" in capsys.readouterr().out
 
@@ -87,8 +85,25 @@ def test_an_evaluation_leaves_records_and_a_report(run_dir, tmp_path, capsys):
     evaluated = newest(tmp_path, "eval")
     given, shuffled = json.loads((evaluated / "results.json").read_text())
     assert [given["instructions"], shuffled["instructions"]] == ["given", "shuffled"]
-    assert [record["seed"] for record in given["records"]] == list(EVALUATION_SEEDS[:2])
+    assert given["stream"] == "evaluate" and [record["seed"] for record in given["records"]] == [0, 1]
+    assert "seeds 0 … 1 of the stream evaluate" in (evaluated / "report.html").read_text()
     assert (evaluated / "report.html").read_text().count("data:image/webp") == 1
+
+
+def test_the_quickstart_goes_through_every_phase_and_sums_up(tmp_path, capsys):
+    short = [flag.replace("--train", "--training.train") for flag in SHORT] + ["--training.train.warmup-steps", "2"]
+    amounts = ["--demonstrations", "2", "--episodes", "2", "--num-envs", "2", "--videos", "0"]
+    assert main(["quickstart", "--tasks", "reach", *amounts, *SMALL, *short, "--outputs", str(tmp_path)]) == 0
+    summary = json.loads((tmp_path / "quickstart" / "summary.json").read_text())
+    assert summary["seeds"] == {
+        "training": 0,
+        "demonstrations": {"stream": "demonstrate", "seeds": [0, 1]},
+        "evaluation": {"stream": "evaluate", "seeds": [0, 1]},
+    }
+    assert [axis.rpartition("/")[2] for axis in summary["starts"]] == ["1", "2", "3"]
+    assert all(start["episodes"] == 2 for start in summary["starts"].values())
+    assert "Where the arm starts" in (tmp_path / "quickstart" / "report.html").read_text()
+    assert "with the arm starting 0.1, 0.2, 0.3 rad away" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -98,7 +113,10 @@ def test_an_evaluation_leaves_records_and_a_report(run_dir, tmp_path, capsys):
         (["train", "debug", "--data", "nowhere"], "nowhere"),
         (["eval", "nowhere"], "no policy.json in any of"),
         (["eval", "expert", "--tasks", "fold"], "unknown task or suite 'fold'; expected one of reach, pick, place"),
-        (["eval", "expert", "--episodes", "0"], "got 0 from the 0-th on"),
+        (["eval", "expert", "--episodes", "0"], "expected at least one episode and seeds from 0 on, got 0"),
+        (["eval", "expert", "--first-seed", "-1"], "got 50 from seed -1 on"),
+        (["collect", "reach", "--arm-start-rad", "1.5"], "arm_start_rad must lie in 0 … 1, got 1.5"),
+        (["collect", "reach", "--env.device", "cuda:0"], "a device is for the warp engine"),
         (["eval", "ws://127.0.0.1:9", "--episodes", "1"], "127.0.0.1:9"),
         (["serve", "nowhere"], "no policy.json in any of"),
         (["serve", "nowhere", "--port", "70000"], "port must lie in 0 … 65535"),

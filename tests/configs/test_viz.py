@@ -111,7 +111,7 @@ def test_a_film_shows_the_episode_that_was_recorded(collected):
     from configs.commands.collect import recoveries
 
     dataset = DemonstrationDataset(collected)
-    studio = Studio("reach", EnvConfig(image_size_px=32, threads=1))
+    studio = Studio("reach", EnvConfig(image_size_px=32, threads=1), arm_start_rad=0.3)
     try:
         for recorded in (dataset.episode(index) for index in range(len(dataset))):
             filmed = studio.episode(recorded.seed, recoveries())

@@ -24,7 +24,7 @@ def make_vec(mode, **settings):
 
 
 def first_states(seeds):
-    core = TaskEnv("reach", len(seeds), render=False)
+    core = TaskEnv("reach", len(seeds), render=False, stream="learn")
     observation = core.reset(seeds)
     core.close()
     return observation
@@ -88,7 +88,8 @@ def test_the_privileged_state_tells_where_the_named_thing_is():
     seen = env.reset([1, 2, 3, 4])[ENVIRONMENT_STATE_KEY]
     assert seen.shape == (4, env.privileged_dim)
     assert torch.equal(seen[:, :3], env.layout.of(env.sense().position, "block"))
-    assert torch.equal(seen[:, 10:13], env.layout.of(env.layout.position, "bin"))
+    one_thing = 3 + 6 + 2  # position, two axes, opening and whether it is held
+    assert torch.equal(seen[:, one_thing : one_thing + 3], env.layout.of(env.layout.position, "bin"))
     env.close()
 
 
@@ -100,7 +101,7 @@ class TestStableBaselines:
         pytest.importorskip("stable_baselines3")
         from envs.sb3 import StableBaselinesEnv
 
-        core = TaskEnv("reach", 2, render=False, privileged=True, reward="dense", max_episode_steps=3)
+        core = TaskEnv("reach", 2, render=False, privileged=True, stream="learn", reward="dense", max_episode_steps=3)
         env = StableBaselinesEnv(core, seed=5)
         yield env
         env.close()
@@ -129,6 +130,14 @@ class TestStableBaselines:
         expected = torch.tensor([[0.04, -0.04, 0, 0, 0, 0, 1], [0, 0, 0, 0, 0, 0, 0]])
         assert torch.allclose(env._actions, expected, atol=1e-6)
 
+    def test_a_learner_is_not_given_the_episodes_that_it_is_judged_by(self, env):
+        core = TaskEnv("reach", 1, render=False, stream="evaluate")
+        with pytest.raises(ValueError, match="of the stream 'learn', got one of 'evaluate'"):
+            type(env)(core)
+        judged = type(env)(core, stream="evaluate")
+        assert judged.reset()["observation_state"].shape == (1, core.embodiment.state_dim)
+        judged.close()
+
     def test_what_cannot_be_done_per_world_is_refused(self, env):
         with pytest.raises(NotImplementedError, match="share one environment"):
             env.set_attr("x", 1)
@@ -140,7 +149,8 @@ class TestStableBaselines:
 
         from envs.sb3 import StableBaselinesEnv
 
-        env = StableBaselinesEnv(TaskEnv("reach", 32, render=False, privileged=True, reward="dense"))
+        core = TaskEnv("reach", 32, render=False, privileged=True, stream="learn", reward="dense", discount=0.95)
+        env = StableBaselinesEnv(core)
         settings = {"n_steps": 64, "batch_size": 512, "n_epochs": 8, "learning_rate": 1e-3, "gamma": 0.95}
         learner = PPO("MultiInputPolicy", env, seed=0, device="cpu", policy_kwargs={"net_arch": [64, 64]}, **settings)
         learner.learn(150_000)

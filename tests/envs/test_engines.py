@@ -89,10 +89,8 @@ class TestWarp(VectorEnvContract):
 
     neighbours_atol = 1e-5
 
-    def make(self, num_envs, max_episode_steps=None):
-        return TaskEnv(
-            "place", num_envs, engine="warp", image_size_px=(32, 32), depth=True, max_episode_steps=max_episode_steps
-        )
+    def make(self, num_envs, **settings):
+        return TaskEnv("place", num_envs, engine="warp", image_size_px=(32, 32), depth=True, **settings)
 
 
 @pytest.mark.parametrize("engine", ENGINES)

@@ -5,8 +5,9 @@ import threading
 
 import pytest
 import torch
-from vector_env_contract import SEEDS, VectorEnvContract
+from vector_env_contract import SEEDS, VectorEnvContract, same
 
+from envs.backends.capacity import Capacity
 from envs.props.block import CUBE_HALF_M
 from envs.props.colours import BRIGHT, COLOUR_NAMES, COLOURS
 from envs.specs import TASK_KEY, depth_key, extrinsics_key, image_key, intrinsics_key
@@ -19,8 +20,8 @@ class TaskEnvContract(VectorEnvContract):
 
     task: str
 
-    def make(self, num_envs, max_episode_steps=None):
-        return TaskEnv(self.task, num_envs, image_size_px=(32, 32), depth=True, max_episode_steps=max_episode_steps)
+    def make(self, num_envs, **settings):
+        return TaskEnv(self.task, num_envs, image_size_px=(32, 32), depth=True, **settings)
 
 
 class TestReach(TaskEnvContract):
@@ -46,15 +47,17 @@ def env(request):
     env.close()
 
 
-def test_dense_reward_sums_to_the_gain_in_potential(env):
-    dense = TaskEnv(env.task_name, 3, render=False, reward="dense")
+@pytest.mark.parametrize("discount", [1.0, 0.9])
+def test_the_return_of_dense_rewards_is_the_discounted_gain_in_potential(env, discount):
+    dense = TaskEnv(env.task_name, 3, render=False, reward="dense", discount=discount)
     dense.reset(SEEDS)
-    start = dense.task.potential(dense.sense(), dense.layout)
-    total = torch.zeros(3)
-    for _ in range(8):
-        total += dense.step(dense.expert_action()).reward
-    gain = dense.task.potential(dense.sense(), dense.layout) - start
-    assert torch.allclose(total, gain, atol=1e-5) and bool((gain > 0).all())
+    start, total = dense.task.potential(dense.sense(), dense.layout), torch.zeros(3)
+    for step in range(8):
+        moved = dense.step(dense.expert_action())
+        total += discount**step * moved.reward
+    assert not moved.success.any()
+    end = dense.task.potential(dense.sense(), dense.layout)
+    assert torch.allclose(total, discount**8 * end - start, atol=1e-5) and bool((end > start).all())
     dense.close()
 
 
@@ -103,7 +106,7 @@ def test_held_out_phrasings_never_occur_in_training(env):
 def test_bad_input_is_refused_with_what_was_expected():
     with pytest.raises(ValueError, match="unknown task 'fold'; expected one of reach, "):
         TaskEnv("fold", 1)
-    with pytest.raises(ValueError, match="split must be 'train' or 'held_out', got 'test'"):
+    with pytest.raises(ValueError, match="split must be one of train, held_out, got 'test'"):
         TaskEnv("reach", 1, split="test")
     env = TaskEnv("reach", 2, render=False)
     with pytest.raises(RuntimeError, match="call reset before stepping"):
@@ -111,7 +114,7 @@ def test_bad_input_is_refused_with_what_was_expected():
     with pytest.raises(ValueError, match="expected 2 seeds"):
         env.reset([1])
     env.reset([1, 2])
-    with pytest.raises(ValueError, match=r"expected actions of shape \(n=2, h, a=7\), got \(2, 1, 6\)"):
+    with pytest.raises(ValueError, match=r"expected actions of shape \(n=2, h ≥ 1, a=7\), got \(2, 1, 6\)"):
         env.step(torch.zeros(2, 6))
     with pytest.raises(ValueError, match=r"worlds \[1\] are not finite"):
         env.step(torch.tensor([[0.0] * 7, [float("nan")] + [0.0] * 6]))
@@ -162,6 +165,43 @@ def test_an_environment_that_is_dropped_or_closed_leaves_no_thread():
     for act in (lambda: env.reset([0]), lambda: env.step(torch.zeros(1, 7))):
         with pytest.raises(RuntimeError, match="the environment is closed"):
             act()
+
+
+@pytest.mark.parametrize(
+    ("settings", "complaint"),
+    [
+        ({"device": "cuda:0"}, "the cpu engine runs on the CPU, got device 'cuda:0'; a device is for the warp engine"),
+        ({"capacity": Capacity(contacts_per_world=9, rows_per_world=9)}, "a capacity is for the warp engine"),
+        ({"engine": "warp", "threads": 2}, "no threads to choose, got 2; threads are for the cpu engine"),
+    ],
+)
+def test_a_setting_of_another_engine_is_refused(settings, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        TaskEnv("reach", 1, **settings)
+
+
+def test_the_cpu_engine_may_be_told_that_it_runs_on_the_cpu():
+    TaskEnv("reach", 1, render=False, device="cpu", threads=1).close()
+
+
+def test_a_photograph_taken_between_the_stages_of_a_chain_ends_as_the_episode_did():
+    def play(env):
+        while not env.stages_done[:, -1].all():
+            last = env.step(env.expert_action())
+        return last.observation
+
+    env, fresh = (TaskEnv("tabletop-long/open-press", 2, image_size_px=(16, 16)) for _ in range(2))
+    env.reset([1, 2])
+    while not env.stages_done[:, 0].all():
+        env.step(env.expert_action())
+    photograph, stages = env.snapshot(), env.stages_done
+    assert not stages.all()
+    end = play(env)
+    for other in (env, fresh):
+        other.restore(photograph)
+        assert torch.equal(other.stages_done, stages)
+        assert same(play(other), end)
+        other.close()
 
 
 def test_bad_masks_and_sizes_are_refused():

@@ -3,11 +3,16 @@
 import torch
 
 from envs.specs import (
+    DETERMINISTIC,
+    EXPERT,
+    SNAPSHOTS,
     STATE_KEY,
+    STREAMS,
     TASK_KEY,
     CameraSpec,
     Dimension,
     EmbodimentSpec,
+    Snapshot,
     Transition,
     image_key,
 )
@@ -15,6 +20,7 @@ from envs.specs import (
 COLOURS = {"red": (220, 30, 30), "blue": (30, 30, 220)}
 SPEED_M = 0.15
 REACHED_M = 0.1
+_STATE = ("position", "dots", "goal", "elapsed", "done")
 
 
 def point_mass_embodiment(size_px=16, cameras=("front",)):
@@ -28,14 +34,21 @@ def point_mass_embodiment(size_px=16, cameras=("front",)):
 
 
 class PointMassEnv:
-    """Fulfils ``envs.specs.VectorEnv``. Success is judged by the named dot; touching the other does nothing."""
+    """Fulfils ``envs.specs.ExpertEnv`` and ``SnapshotEnv``.
 
-    def __init__(self, num_envs, max_episode_steps=25, size_px=16):
+    Success is judged by the named dot; touching the other does nothing.
+    """
+
+    capabilities = frozenset({EXPERT, SNAPSHOTS, DETERMINISTIC})
+
+    def __init__(self, num_envs, max_episode_steps=25, size_px=16, stream="demonstrate"):
         self.num_envs = num_envs
         self.device = torch.device("cpu")
         self.embodiment = point_mass_embodiment(size_px)
         self.max_episode_steps = max_episode_steps
         self.task_name = "point"
+        self.task_names = ["point"] * num_envs
+        self.stream = stream
         self.size_px = size_px
         self.position = torch.zeros(num_envs, 2)
         self.dots = torch.zeros(num_envs, 2, 2)
@@ -51,7 +64,7 @@ class PointMassEnv:
     def reset(self, seeds, mask=None):
         for world, seed in enumerate(seeds):
             if mask is None or mask[world]:
-                source = torch.Generator().manual_seed(int(seed))
+                source = torch.Generator().manual_seed(int(seed) + (STREAMS.index(self.stream) << 24))
                 self.position[world] = torch.rand(2, generator=source) * 0.4 - 0.2
                 angle = torch.rand((), generator=source) * 2 * torch.pi
                 direction = torch.stack([angle.cos(), angle.sin()])
@@ -65,21 +78,38 @@ class PointMassEnv:
         return self.step_chunk(actions[:, None])
 
     def step_chunk(self, actions):
-        steps = torch.zeros(self.num_envs, dtype=torch.long)
-        reward = torch.zeros(self.num_envs)
+        actions, finite = actions.detach(), actions.isfinite().flatten(1).all(1)
+        began, running, rewards = self.elapsed.clone(), ~self.done, []
         for action in actions.unbind(1):
-            alive = ~self.done
+            alive = ~self.done & finite
             self.position[alive] += SPEED_M * action[alive].clamp(-1, 1)
             self.elapsed += alive
-            steps += alive
-            reward += alive * self._success()
+            rewards.append((alive & self._success()).float())
             self.done |= self._success() | (self.elapsed >= self.max_episode_steps)
-        success = self._success()
-        truncated = (self.elapsed >= self.max_episode_steps) & ~success
-        return Transition(self._observe(), reward, success, truncated, success, steps)
+        if not finite.all():
+            raise ValueError(f"actions of worlds {(~finite).nonzero()[:, 0].tolist()} are not finite")
+        success, rewards = self._success(), torch.stack(rewards, 1)
+        return Transition(
+            observation=self._observe(),
+            reward=rewards.sum(1),
+            rewards=rewards,
+            terminated=success,
+            truncated=(self.elapsed >= self.max_episode_steps) & ~success,
+            success=success,
+            steps=self.elapsed - began,
+            ended=(running & self.done).nonzero()[:, 0].tolist(),
+        )
 
     def expert_action(self):
         return ((self._target() - self.position) / SPEED_M).clamp(-1, 1)
+
+    def snapshot(self):
+        return Snapshot({name: getattr(self, name).clone() for name in _STATE}, self._instructions())
+
+    def restore(self, snapshot):
+        for name in _STATE:
+            setattr(self, name, snapshot.tensors[name].clone())
+        return self._observe()
 
     def close(self):
         self.closed = True
@@ -94,8 +124,11 @@ class PointMassEnv:
         return {
             image_key("front"): self._render(),
             STATE_KEY: self.position.clone(),
-            TASK_KEY: [f"go to the {list(COLOURS)[goal]} dot" for goal in self.goal],
+            TASK_KEY: self._instructions(),
         }
+
+    def _instructions(self):
+        return [f"go to the {list(COLOURS)[goal]} dot" for goal in self.goal]
 
     def _render(self):
         pixel = (torch.arange(self.size_px) + 0.5) / self.size_px * 2 - 1

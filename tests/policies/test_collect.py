@@ -5,7 +5,7 @@ import pytest
 from killing import kill_until_done, record_some
 from point_mass import PointMassEnv
 
-from envs.specs import image_key
+from envs.specs import EXPERT, image_key
 from policies.collect import ExecutionNoise, collect
 from policies.data.dataset import DemonstrationDataset
 from policies.data.layout import DatasetError
@@ -97,6 +97,22 @@ def test_a_store_of_other_settings_is_refused(tmp_path):
     with pytest.raises(ValueError, match="at least one seed"):
         record(tmp_path / "other", [])
     assert not (tmp_path / "other").exists()
+
+
+def test_a_store_holds_episodes_of_one_stream(tmp_path):
+    record(tmp_path / "store", [1])
+    assert DemonstrationDataset(tmp_path / "store").info()["settings"]["stream"] == "demonstrate"
+    with pytest.raises(DatasetError, match=r"another settings: .*demonstrate.* there, .*learn.* now"):
+        record(tmp_path / "store", [2], env=PointMassEnv(2, stream="learn"))
+
+
+def test_an_environment_without_an_expert_is_refused():
+    env = PointMassEnv(1)
+    env.capabilities = env.capabilities - {EXPERT}
+    with pytest.raises(
+        ValueError, match=r"point has no scripted expert; all it declares is \['deterministic', 'snapshots'\]"
+    ):
+        ExpertPolicy(env)
 
 
 def kill_recordings(tmp_path, kills, seed):

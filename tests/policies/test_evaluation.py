@@ -7,7 +7,7 @@ import pytest
 import torch
 from point_mass import COLOURS, SPEED_M, PointMassEnv
 
-from envs.specs import STATE_KEY, TASK_KEY, image_key
+from envs.specs import STATE_KEY, STREAMS, TASK_KEY, image_key
 from policies.evaluation import evaluate
 from policies.expert import ExpertPolicy
 from policies.policy import Policy
@@ -32,6 +32,8 @@ class Reader(Policy):
     def _find(self, image, text):
         colour = next(c for name, c in COLOURS.items() if name in text)
         rows, columns = (image == torch.tensor(colour, dtype=torch.uint8)).all(-1).nonzero(as_tuple=True)
+        if not len(rows):  # it stands on it
+            return torch.zeros(2)
         size = image.shape[0]
         return torch.stack([rows.float().mean(), columns.float().mean()]).add(0.5).div(size).mul(2).sub(1)
 
@@ -39,6 +41,16 @@ class Reader(Policy):
 def run(num_envs, seeds, **options):
     env = PointMassEnv(num_envs, size_px=32)
     return evaluate(env, Reader(env.embodiment), seeds, show_progress=False, **options)
+
+
+def test_episodes_are_those_of_the_environments_stream():
+    records = {}
+    for stream in STREAMS:
+        env = PointMassEnv(4, stream=stream, size_px=32)
+        result = evaluate(env, Reader(env.embodiment), range(8), show_progress=False)
+        assert result.stream == result.to_dict()["stream"] == stream
+        records[stream] = [(episode.seed, episode.steps, episode.goal) for episode in result.episodes]
+    assert len({str(found) for found in records.values()}) == len(STREAMS)
 
 
 def test_records_do_not_depend_on_the_number_of_worlds():
@@ -118,7 +130,7 @@ def test_the_json_holds_summary_and_records(tmp_path):
     result.save(tmp_path / "deep" / "result.json")
     data = json.loads((tmp_path / "deep" / "result.json").read_text())
     assert data["success"]["value"] == 1.0 and data["success"]["lo"] == pytest.approx(0.6097, abs=1e-4)
-    assert data["records"][3]["seed"] == 3 and data["chunk_latency_ms"]["p95"] > 0
+    assert data["stream"] == "demonstrate" and data["records"][3]["seed"] == 3 and data["chunk_latency_ms"]["p95"] > 0
     assert (data["horizon"], data["replan_interval"], data["num_envs"]) == (4, 4, 3)
 
 
@@ -129,3 +141,8 @@ def test_a_policy_of_another_robot_is_refused():
     other = replace(env.embodiment, name="arm", action=env.embodiment.action * 3)
     with pytest.raises(ValueError, match="the policy is for arm"):
         evaluate(env, Reader(other), [0, 1], show_progress=False)
+    turned = replace(
+        env.embodiment, action=tuple(replace(dim, name=f"turn_{dim.name}") for dim in env.embodiment.action)
+    )
+    with pytest.raises(ValueError, match=r"action turn_dx, turn_dy\); the environment is .* action dx, dy"):
+        evaluate(env, Reader(turned), [0, 1], show_progress=False)

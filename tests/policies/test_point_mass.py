@@ -5,5 +5,5 @@ from vector_env_contract import VectorEnvContract
 
 
 class TestPointMass(VectorEnvContract):
-    def make(self, num_envs, max_episode_steps=None):
-        return PointMassEnv(num_envs, max_episode_steps or 25)
+    def make(self, num_envs, **settings):
+        return PointMassEnv(num_envs, **settings)

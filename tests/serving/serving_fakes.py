@@ -7,6 +7,8 @@ import numpy as np
 import torch
 
 from envs.specs import (
+    COMMAND_DIM,
+    COMMAND_KEY,
     STATE_KEY,
     TASK_KEY,
     CameraSpec,
@@ -94,7 +96,7 @@ class DepthPolicy(LinearPolicy):
 
 
 def observation(rng: np.random.Generator, geometry: bool = True) -> dict:
-    """A random valid unbatched observation in our keys."""
+    """A random valid unbatched observation in our keys; without ``geometry`` only what must be there."""
     values = {
         TASK_KEY: "pick up the red cube"[: rng.integers(1, 20)],
         STATE_KEY: rng.uniform(-1, 1, 4).astype(np.float32),
@@ -102,6 +104,7 @@ def observation(rng: np.random.Generator, geometry: bool = True) -> dict:
         image_key("wrist"): rng.integers(0, 256, (6, 6, 3)).astype(np.uint8),
     }
     if geometry:
+        values[COMMAND_KEY] = rng.uniform(-1, 1, COMMAND_DIM).astype(np.float32)
         values[depth_key("front")] = rng.uniform(0, 2, (8, 12)).astype(np.float32)
         values[intrinsics_key("front")] = np.eye(3, dtype=np.float32)
         values[extrinsics_key("front")] = np.eye(4, dtype=np.float32)
@@ -137,6 +140,7 @@ class PointEnv:
     embodiment = EMBODIMENT
     max_episode_steps = 30
     task_name = "point"
+    stream = "evaluate"
 
     def __init__(self, goal_steps: int = 12, step_s: float = 0.0) -> None:
         self.goal_steps = goal_steps
@@ -156,5 +160,13 @@ class PointEnv:
         time.sleep(self.step_s)
         self.actions.append(actions[0].numpy().copy())
         done = torch.tensor([len(self.actions) >= self.goal_steps])
-        false = torch.tensor([False])
-        return Transition(self._observation(), torch.ones(1), done, false, done, torch.ones(1, dtype=torch.long))
+        return Transition(
+            observation=self._observation(),
+            reward=torch.ones(1),
+            rewards=torch.ones(1, 1),
+            terminated=done,
+            truncated=torch.tensor([False]),
+            success=done,
+            steps=torch.ones(1, dtype=torch.long),
+            ended=[0] if done else [],
+        )

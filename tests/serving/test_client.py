@@ -317,7 +317,8 @@ def test_a_rollout_keeps_the_control_rate_and_applies_the_servers_actions(client
     report = run_episode(env, client, seed=3, replan_interval=4)
     assert time.monotonic() - begun >= 11 / EMBODIMENT.control_rate_hz
     assert (report.success, report.steps, report.requests, report.stopped) == (True, 12, 3, None)
-    assert (report.task, report.seed, report.reward, report.held_steps) == ("point", 3, 12.0, 0)
+    assert (report.task, report.stream, report.seed) == ("point", "evaluate", 3)
+    assert (report.reward, report.held_steps) == (12.0, 0)
     assert 0 < report.policy_ms["p50"] <= report.round_trip_ms["p50"] <= report.round_trip_ms["p99"]
     start = batched([observation(np.random.default_rng([3, 0]))])
     np.testing.assert_allclose(np.stack(env.actions[:4]), policy.predict_chunk(start)[0, :4].numpy(), rtol=1e-6)

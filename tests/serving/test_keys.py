@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from serving_fakes import EMBODIMENT, observation, wire_observation
 
-from envs.specs import STATE_KEY, TASK_KEY, depth_key, extrinsics_key, image_key, intrinsics_key
+from envs.specs import COMMAND_KEY, STATE_KEY, TASK_KEY, depth_key, extrinsics_key, image_key, intrinsics_key
 from policies.serving.keys import ObservationAdapter, ObservationError, key_diff
 
 ADAPTER = ObservationAdapter(EMBODIMENT)
@@ -13,6 +13,7 @@ def test_every_key_has_the_slash_form_that_the_protocol_uses():
     assert table == {
         TASK_KEY: "prompt",
         STATE_KEY: "observation/state",
+        COMMAND_KEY: "observation/command",
         image_key("front"): "observation/images/front",
         image_key("wrist"): "observation/images/wrist",
         depth_key("front"): "observation/depth/front",
