@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
+from jaxtyping import Float
 
 from envs.autoreset import FINAL_OBSERVATION, SUCCESS, AutoresetEnv
 from envs.gym import action_space, observation_space
@@ -55,7 +56,7 @@ class StableBaselinesEnv(VecEnv):
         """Start all worlds; episodes go on with new seeds from one reset to the next."""
         observation, _ = self._env.reset(self._seed)
         self._seed = None
-        return self._arrays(observation)
+        return self.seen(observation)
 
     def seed(self, seed: int | None = None) -> Sequence[int | None]:
         """World i starts from ``seed + i`` at the next reset."""
@@ -64,8 +65,7 @@ class StableBaselinesEnv(VecEnv):
 
     def step_async(self, actions: np.ndarray) -> None:
         """Take actions in −1 … 1."""
-        scaled = torch.as_tensor(actions, dtype=torch.float32, device=self._half.device).clamp(-1, 1)
-        self._actions = self._middle + self._half * scaled
+        self._actions = self.unscaled(actions)
 
     def step_wait(self) -> VecEnvStepReturn:
         """Observation, reward, done and one info dict per world."""
@@ -75,14 +75,23 @@ class StableBaselinesEnv(VecEnv):
         if FINAL_OBSERVATION in facts:
             flags = torch.stack((facts[f"_{FINAL_OBSERVATION}"], truncated, facts[SUCCESS]))
             done, cut, success = flags.cpu().numpy()
-            final = self._arrays(facts[FINAL_OBSERVATION])
+            final = self.seen(facts[FINAL_OBSERVATION])
             for world in done.nonzero()[0]:
                 infos[world] = {
                     "terminal_observation": {key: value[world] for key, value in final.items()},
                     "TimeLimit.truncated": bool(cut[world]),
                     "is_success": bool(success[world]),
                 }
-        return self._arrays(observation), reward.cpu().numpy(), done, infos
+        return self.seen(observation), reward.cpu().numpy(), done, infos
+
+    def unscaled(self, actions: np.ndarray) -> Float[torch.Tensor, "n a"]:
+        """Actions of −1 … 1 in the environment's units; what lies beyond is cut off."""
+        scaled = torch.as_tensor(actions, dtype=torch.float32, device=self._half.device).clamp(-1, 1)
+        return self._middle + self._half * scaled
+
+    def seen(self, observation: dict[str, Any]) -> dict[str, np.ndarray]:
+        """What an algorithm sees of an environment's observation."""
+        return {name: observation[key].cpu().numpy() for name, key in self._keys.items()}
 
     def close(self) -> None:
         """Free the simulator."""
@@ -104,6 +113,3 @@ class StableBaselinesEnv(VecEnv):
     def env_is_wrapped(self, wrapper_class: type, indices: Any = None) -> list[bool]:
         """No world has a gymnasium wrapper."""
         return [False for _ in self._get_indices(indices)]
-
-    def _arrays(self, observation: dict[str, Any]) -> dict[str, np.ndarray]:
-        return {name: observation[key].cpu().numpy() for name, key in self._keys.items()}
