@@ -51,7 +51,7 @@ class Plan:
 class Canvas:
     """Views of the block, the same in every process that holds it.
 
-    ``model`` is the pickled template; ``fields`` hold, for every world, the values of those fields of the model that
+    ``fields`` hold, for every world, the values of those fields of the model that
     may differ between worlds; ``qpos (n, q)`` is what to draw; ``order (n,)`` which worlds, in this order, and
     ``progress (n,)`` how many of a share of that order are drawn, kept where the share starts.
     """
@@ -60,7 +60,7 @@ class Canvas:
         self.plan, self.descriptor = plan, descriptor
         block = mmap.mmap(descriptor, plan.slots[-1].end)
         views = {slot.name: _view(block, slot) for slot in plan.slots}
-        self.model = views["model"]
+        self._model = views["model"]
         self.qpos, self.order, self.progress = views["qpos"], views["order"], views["progress"]
         self.fields = {name: views[name] for name in plan.fields}
         self.pictures = Pictures(views["rgb"], views.get("depth_m"), views.get("geoms"), views["T_world_cam"])
@@ -88,7 +88,7 @@ class Canvas:
         descriptor = os.memfd_create("canvas")
         os.truncate(descriptor, plan.slots[-1].end)
         canvas = cls(plan, descriptor)
-        canvas.model[:] = pickled
+        canvas._model[:] = pickled
         canvas.qpos[:] = model.qpos0
         for name, value in templates.items():
             canvas.fields[name][:] = value
@@ -96,6 +96,10 @@ class Canvas:
         if canvas.pictures.geoms is not None:
             canvas.pictures.geoms[:] = NOTHING
         return canvas
+
+    def load_model(self) -> mujoco.MjModel:
+        """A copy of the template."""
+        return pickle.loads(self._model.tobytes())
 
 
 def _laid_out(wanted: dict[str, tuple[Any, tuple[int, ...]]]) -> tuple[Slot, ...]:

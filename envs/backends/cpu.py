@@ -58,6 +58,7 @@ class CpuWorld(World):
 
     @property
     def qpos(self) -> Float[Tensor, "n q"]:
+        self._check_not_forked()
         return torch.from_numpy(self._state[:, 1 : 1 + self.model.nq].astype(np.float32))
 
     @property
@@ -116,6 +117,9 @@ class CpuWorld(World):
     def _check_open(self) -> None:
         if not self._finalizer.alive:
             raise RuntimeError("the environment is closed; make a new one")
+        self._check_not_forked()
+
+    def _check_not_forked(self) -> None:
         if os.getpid() != self._owner:
             raise RuntimeError(
                 "this environment was made before the process forked, and its threads are not here; make environments "

@@ -87,7 +87,7 @@ class Renderer:
         mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._context)
 
     def draw(self, model: mujoco.MjModel, qpos: np.ndarray, pictures: Pictures) -> None:
-        """Draw one world from every camera into its ``pictures``."""
+        """Draw one world from every camera into its ``pictures``; MuJoCo's headlight stays with the first camera."""
         data = self._data
         data.qpos[:] = qpos
         mujoco.mj_kinematics(model, data)

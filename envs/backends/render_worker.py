@@ -29,8 +29,8 @@ class Easel:
 
     def __init__(self, canvas: Canvas) -> None:
         self._canvas = canvas
-        self._model: mujoco.MjModel = pickle.loads(canvas.model)
-        self._renderer = Renderer(pickle.loads(canvas.model), canvas.plan.render)
+        self._model = canvas.load_model()
+        self._renderer = Renderer(canvas.load_model(), canvas.plan.render)
         self._fields = [(getattr(self._model, name), values) for name, values in canvas.fields.items()]
 
     def draw(self, start: int, stop: int) -> None:
