@@ -86,7 +86,7 @@ class Worker:
             drawn = canvas.progress[share[0]]
         try:
             answer = self._socket.recv(MESSAGE_BYTES)
-        except ConnectionError:
+        except OSError:
             answer = b""
         if not answer:
             raise _WorkerLostError(self._how_it_died())
@@ -175,7 +175,7 @@ class RenderPool:
                     return
         raise RenderWorkerError(
             f"{ATTEMPTS} render processes in a row failed at the same picture; the last one {why}. Does the driver "
-            "work (vla doctor)? A slow machine may need a longer time limit"
+            "work (vla doctor)? A slow machine may need a longer render_limit_s"
         )
 
     def forget(self, canvas: Canvas) -> None:
@@ -189,7 +189,7 @@ class RenderPool:
         """End all workers; those that are at work are killed."""
         with self._changed:
             self._closed = True
-            workers, self._all = self._all, set()
+            workers, self._all, self._idle = self._all, set(), []
             self._changed.notify_all()
         for worker in workers:
             worker.leave()
@@ -239,6 +239,7 @@ class RenderPool:
         limit = max(count, len(os.sched_getaffinity(0)))
         with self._changed:
             self._changed.wait_for(lambda: self._closed or self._idle or len(self._all) < limit)
+            self._check_open()
             self._idle.sort(key=lambda worker: number in worker.known)
             workers = [self._idle.pop() for _ in range(min(count, len(self._idle)))]
             try:
@@ -251,11 +252,14 @@ class RenderPool:
 
     def _start(self) -> Worker:
         with self._changed:
-            if self._closed:
-                raise RuntimeError("the program is ending; nothing can be drawn any more")
+            self._check_open()
             worker = Worker()
             self._all.add(worker)
             return worker
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise RuntimeError("the program is ending; nothing can be drawn any more")
 
     def _discard(self, worker: Worker) -> None:
         with self._changed:

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import mujoco
 import pytest
@@ -34,8 +34,9 @@ def pool(monkeypatch):
     pool = RenderPool()
     monkeypatch.setattr(pool_module, "_pool", pool)
     yield pool
+    pids = pool.pids
     pool.close()
-    assert not any(alive(pid) for pid in pool.pids)
+    assert not any(alive(pid) for pid in pids)
 
 
 @pytest.fixture
@@ -304,8 +305,13 @@ def test_two_hundred_environments_under_load_cost_no_process_and_leak_nothing():
 def test_drawing_survives_processes_killed_again_and_again(pool, world):
     expected = world.render(EVERY)["front"].rgb
     delays = random.Random(0)
+
+    def kill(pid):
+        with suppress(ProcessLookupError):  # killed between two frames, and replaced before this one
+            os.kill(pid, signal.SIGKILL)
+
     for i in range(25):
-        hunter = threading.Timer(delays.uniform(0, 1), os.kill, (pool.pids[i % 2], signal.SIGKILL))
+        hunter = threading.Timer(delays.uniform(0, 1), kill, (pool.pids[i % 2],))
         hunter.start()
         assert torch.equal(world.render(EVERY)["front"].rgb, expected)
         hunter.join()
