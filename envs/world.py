@@ -14,35 +14,10 @@ import torch
 from jaxtyping import Bool, Float, Int, Int32, UInt8
 from torch import Tensor
 
-
-@dataclass(frozen=True, kw_only=True)
-class RenderProfile:
-    """How images are made; recorded with every dataset and result, because it changes pixels.
-
-    On a software rasteriser the shadow map and multisampling cost far more than the pixels themselves: ``FAST`` has
-    neither, ``QUALITY`` is for figures.
-    """
-
-    name: str
-    shadow_size: int
-    samples: int
-    reflections: bool
-
-
-FAST = RenderProfile(name="fast", shadow_size=0, samples=0, reflections=False)
-QUALITY = RenderProfile(name="quality", shadow_size=2048, samples=4, reflections=True)
-
-
-@dataclass(frozen=True, kw_only=True)
-class RenderConfig:
-    """Which cameras of the scene draw what; all of them share one image size."""
-
-    cameras: tuple[str, ...]
-    height_px: int
-    width_px: int
-    depth: bool = False
-    segmentation: bool = False
-    profile: RenderProfile = FAST
+from envs.rendering import FAST as FAST
+from envs.rendering import QUALITY as QUALITY
+from envs.rendering import RenderConfig as RenderConfig
+from envs.rendering import RenderProfile as RenderProfile
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,12 +1,10 @@
 """C MuJoCo on a thread pool: the reference engine, and the fast one on a machine without a GPU."""
 
-import atexit
 import copy
 import logging
 import os
 import weakref
 from collections.abc import Mapping, Sequence
-from functools import partial
 
 import mujoco
 import numpy as np
@@ -15,7 +13,7 @@ from jaxtyping import Bool, Float, Int
 from mujoco import rollout
 from torch import Tensor
 
-from envs.backends.gl import NOTHING, Pictures, Renderer, RenderThread, metres
+from envs.backends.painter import Painter
 from envs.world import CameraImages, Lost, RenderConfig, World, touch_sensors
 
 _STATE = mujoco.mjtState.mjSTATE_FULLPHYSICS
@@ -23,7 +21,8 @@ logger = logging.getLogger(__name__)
 
 
 class CpuWorld(World):
-    """n worlds stepped by ``mujoco.rollout`` (which leaves the GIL) and drawn by ``threads`` GL contexts.
+    """n worlds stepped by ``mujoco.rollout`` (which leaves the GIL) on ``threads`` threads, and drawn by up to as many
+    processes, which all worlds of this process share; one that draws nothing for ``render_limit_s`` is replaced.
 
     Physics is float64; the solver's warm start is zero at every control step, so that a world's future depends on its
     state alone and not on the thread that happens to step it.
@@ -37,6 +36,7 @@ class CpuWorld(World):
         fields: tuple[str, ...] = (),
         *,
         threads: int | None = None,
+        render_limit_s: float = 30.0,
     ) -> None:
         _log_engine_warnings()
         self.model = model
@@ -54,19 +54,14 @@ class CpuWorld(World):
         self._command = np.zeros((num_worlds, model.nu))
         self._sensors = np.zeros((num_worlds, model.nsensordata))
         self._touch_sensors = [int(model.sensor_adr[i]) for i in touch_sensors(model)]
-        self.fields, self._render = frozenset(fields), render
-        self._renderers: list[RenderThread] = []
-        self._finalizer = weakref.finalize(self, _release, self._renderers, self._pool)
-        shape = (num_worlds, len(render.cameras), render.height_px, render.width_px)
-        self._pictures = Pictures(
-            rgb=np.zeros((*shape, 3), np.uint8),
-            depth=np.zeros(shape, np.float32) if render.depth else None,
-            geoms=np.full(shape, NOTHING, np.int32) if render.segmentation else None,
-            poses=np.tile(np.eye(4), (*shape[:2], 1, 1)),
-        )
+        self.fields = frozenset(fields)
+        self._painter = Painter(model, self._models, render, fields, most_workers=self._threads, limit_s=render_limit_s)
+        self._owner = os.getpid()
+        self._finalizer = weakref.finalize(self, _release, self._pool, self._painter, self._owner)
 
     @property
     def qpos(self) -> Float[Tensor, "n q"]:
+        self._check_not_forked()
         return torch.from_numpy(self._state[:, 1 : 1 + self.model.nq].astype(np.float32))
 
     @property
@@ -137,7 +132,8 @@ class CpuWorld(World):
     ) -> None:
         self._check_field(name)
         rows, given = np.asarray(index), values.numpy()
-        chosen = range(self.num_worlds) if worlds is None else worlds.tolist()
+        chosen = np.arange(self.num_worlds) if worlds is None else worlds.numpy()
+        self._painter.note_change(chosen)
         for world, value in zip(chosen, given, strict=True):
             getattr(self._models[world], name)[rows] = value
 
@@ -153,6 +149,7 @@ class CpuWorld(World):
         self._check_open()
         for name, array in (("state", self._state), ("command", self._command), ("sensors", self._sensors)):
             array[:] = tensors[name].numpy()
+        self._painter.note_change(np.arange(self.num_worlds))
         for name in self.fields:
             for model, value in zip(self._models, tensors[f"field.{name}"].numpy(), strict=True):
                 getattr(model, name)[:] = value
@@ -162,16 +159,7 @@ class CpuWorld(World):
 
     def render(self, mask: Bool[Tensor, " n"]) -> dict[str, CameraImages]:
         self._check_open()
-        worlds = mask.numpy().nonzero()[0]
-        self._start_renderers()
-        jobs = [
-            (thread, thread.submit(partial(self._draw, share)))
-            for thread, share in zip(self._renderers, np.array_split(worlds, len(self._renderers)), strict=True)
-            if len(share)
-        ]
-        for thread, job in jobs:
-            thread.finish(job)
-        return {name: self._images(camera) for camera, name in enumerate(self._render.cameras)}
+        return self._painter.draw(mask.numpy().nonzero()[0], self._state[:, 1 : 1 + self.model.nq])
 
     def close(self) -> None:
         self._finalizer()
@@ -179,50 +167,14 @@ class CpuWorld(World):
     def _check_open(self) -> None:
         if not self._finalizer.alive:
             raise RuntimeError("the environment is closed; make a new one")
+        self._check_not_forked()
 
-    def _start_renderers(self) -> None:
-        """Start the render threads that are missing: all at first, later those that have died."""
-        self._renderers[:] = [thread for thread in self._renderers if thread.alive]
-        if len(self._renderers) == self._threads:
-            return
-        make = partial(_make_renderer, self.model, self._render)
-        try:
-            while len(self._renderers) < self._threads:
-                self._renderers.append(RenderThread(make, f"render-{len(self._renderers)}"))
-        except BaseException:
-            self.close()
-            raise
-        # At exit the contexts must go before EGL ends; that was registered when a thread imported it, just now.
-        atexit.unregister(self._finalizer)
-        atexit.register(self._finalizer)
-
-    def _draw(self, worlds: np.ndarray, renderer: Renderer) -> None:
-        for world in worlds:
-            qpos = self._state[world, 1 : 1 + self.model.nq]
-            renderer.draw(self._models[world], qpos, self._pictures.of_world(world))
-
-    def _images(self, camera: int) -> CameraImages:
-        extent = self.model.stat.extent
-        near_m, far_m = self.model.vis.map.znear * extent, self.model.vis.map.zfar * extent
-        pictures = self._pictures
-        depth = segmentation = None
-        if pictures.depth is not None:
-            depth = torch.from_numpy(metres(pictures.depth[:, camera, ::-1], near_m, far_m))
-        if pictures.geoms is not None:
-            segmentation = torch.from_numpy(pictures.geoms[:, camera, ::-1].copy())
-        # MuJoCo's cameras look along −z with y up; OpenCV's along +z with y down.
-        poses = pictures.poses[:, camera] * np.array([1.0, -1.0, -1.0, 1.0])
-        return CameraImages(
-            rgb=torch.from_numpy(pictures.rgb[:, camera, ::-1].copy()),
-            depth_m=depth,
-            segmentation=segmentation,
-            T_world_cam=torch.from_numpy(poses.astype(np.float32)),
-        )
-
-
-def _make_renderer(model: mujoco.MjModel, render: RenderConfig) -> Renderer:
-    """A renderer with a model of its own, because it writes its settings into it."""
-    return Renderer(copy.copy(model), render)
+    def _check_not_forked(self) -> None:
+        if os.getpid() != self._owner:
+            raise RuntimeError(
+                "this environment was made before the process forked, and its threads are not here; make environments "
+                "in the process that uses them, started with 'spawn' or 'forkserver' (multiprocessing.get_context)"
+            )
 
 
 def _log_engine_warnings() -> None:
@@ -231,9 +183,8 @@ def _log_engine_warnings() -> None:
         mujoco.set_mju_user_warning(lambda text: logger.debug("MuJoCo: %s", text))
 
 
-def _release(renderers: list[RenderThread], pool: rollout.Rollout) -> None:
-    """End the threads; they must not hold the world, or it would never be collected."""
-    for thread in renderers:
-        thread.close()
-    renderers.clear()
-    pool.close()
+def _release(pool: rollout.Rollout, painter: Painter, owner: int) -> None:
+    """End the threads, except in a forked child, which has none to wait for; nothing here may hold the world itself."""
+    if os.getpid() == owner:
+        painter.close()
+        pool.close()

@@ -10,7 +10,7 @@ import mujoco
 import numpy as np
 
 from envs.backends.gl import Pictures, Renderer, make_gl_context
-from envs.world import RenderConfig
+from envs.rendering import RenderConfig
 
 SIZE_PX = 84
 FRAMES = 300
@@ -28,10 +28,11 @@ SCENE = """
 
 def measure() -> dict[str, str | int | float]:
     """Backend, renderer's name and frames per second; ``RuntimeError`` if the picture comes out blank."""
-    backend = type(make_gl_context(SIZE_PX, SIZE_PX)).__module__.removeprefix("mujoco.")
+    gl = make_gl_context(SIZE_PX, SIZE_PX)
+    backend = type(gl).__module__.removeprefix("mujoco.")
     model = mujoco.MjModel.from_xml_string(SCENE)
     renderer = Renderer(model, RenderConfig(cameras=("front",), height_px=SIZE_PX, width_px=SIZE_PX))
-    pictures = Pictures(np.zeros((1, SIZE_PX, SIZE_PX, 3), np.uint8), None, None, np.zeros((1, 4, 4)))
+    pictures = Pictures(np.zeros((1, SIZE_PX, SIZE_PX, 3), np.uint8), None, None, np.zeros((1, 4, 4), np.float32))
     renderer.draw(model, np.zeros(model.nq), pictures)
     if np.ptp(pictures.rgb.astype(int)) < 50:
         raise RuntimeError("OpenGL made a context but drew a blank picture")
@@ -40,6 +41,7 @@ def measure() -> dict[str, str | int | float]:
         renderer.draw(model, np.zeros(model.nq), pictures)
     frames_per_s = FRAMES / (time.perf_counter() - began)
     renderer.close()
+    gl.free()
     return {"backend": backend, "size_px": SIZE_PX, "frames_per_s": round(frames_per_s)}
 
 
