@@ -70,6 +70,7 @@ class CpuWorld(World):
 
     @property
     def command(self) -> Float[Tensor, "n u"]:
+        self._check_not_forked()
         return torch.from_numpy(self._command.astype(np.float32))
 
     @property

@@ -155,10 +155,10 @@ def test_both_engines_are_perturbed_alike(name):
     for field, values in fields.items():
         if field != "body_invweight0":  # what cannot move is kept otherwise
             assert torch.allclose(values, warp_fields[field], rtol=1e-5, atol=1e-6), field
-    # In blocks, because speckles that are smaller than a pixel are drawn otherwise.
+    # In blocks, because edges of patterns fall otherwise; one engine clips bright light before a pattern, one after.
     coarse = [avg_pool2d(each[FRONT].permute(0, 3, 1, 2).float(), 4) for each in (seen, warp_seen)]
-    difference = (coarse[0] - coarse[1]).abs()
-    assert difference.median() < 4 and difference.mean() < 6
+    difference = coarse[0] - coarse[1]
+    assert difference.abs().median() <= 5 and difference.abs().mean() < 8 and difference.mean().abs() < 3
     key = depth_key("front")
     assert (seen[key] - warp_seen[key]).abs().median() < 1e-3
 

@@ -46,7 +46,7 @@ def world(pool):
     env.reset(list(range(WORLDS)))
     render = RenderConfig(cameras=("panda/wrist", "front"), height_px=64, width_px=64, profile=QUALITY)
     world = CpuWorld(env.world.model, WORLDS, render, threads=2, render_limit_s=3)
-    world.reset(env.world.qpos, env.world.command, EVERY)
+    world.put(torch.arange(WORLDS), env.world.qpos, env.world.command)
     world.render(EVERY)
     yield world
     world.close()
