@@ -3,7 +3,10 @@
     vla bench ppo [--tasks reach pick] [--seeds 0 1 2] [--steps 1000000] [--worlds 64] [--films FOLDER] [--json PATH]
 
 Every policy learns in the stream "learn" and is evaluated, acting without noise, on episodes of the stream "evaluate"
-that it never saw. With ``--films``, one WebP of six evaluated episodes per task and training seed: what was learned
+that it never saw. Potentials are paid with a discount of 1: then a potential is worth its discounted sum, being near
+pays in every step, and success still pays more (``--matched`` pays them with the learner's own discount instead: then
+no policy that never succeeds is better than another, once the critic knows the potential, and PPO does not find the
+first success). With ``--films``, one WebP of six evaluated episodes per task and training seed: what was learned
 should be looked at, because a reward that can be cheated is cheated.
 """
 
@@ -37,6 +40,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=1_000_000)
     parser.add_argument("--worlds", type=int, default=64)
     parser.add_argument("--episodes", type=int, default=100, help="evaluated per training seed")
+    parser.add_argument("--matched", action="store_true", help="shape with the learner's own discount")
     parser.add_argument("--films", type=Path, help="folder for films of evaluated episodes")
     parser.add_argument("--json", type=Path, help="also write the figures here")
     arguments = parser.parse_args()
@@ -53,14 +57,14 @@ def main() -> None:
         write_json(arguments.json, "ppo", {"rows": rows, "steps": arguments.steps}, seeds=arguments.seeds)
 
 
-def make(task: str, worlds: int, stream: Stream, *, render: bool = False) -> TaskEnv:
+def make(task: str, worlds: int, stream: Stream, *, discount: float = 1.0, render: bool = False) -> TaskEnv:
     """Worlds whose observation holds what the simulator knows, and no words."""
     return TaskEnv(
         task,
         worlds,
         stream=stream,
         reward="dense",
-        discount=DISCOUNT,
+        discount=discount,
         privileged=True,
         language=False,
         render=render,
@@ -70,9 +74,8 @@ def make(task: str, worlds: int, stream: Stream, *, render: bool = False) -> Tas
 
 def trained_and_evaluated(task: str, seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
     """One training run, and what became of it."""
-    normalized = VecNormalize(
-        StableBaselinesEnv(make(task, arguments.worlds, "learn"), seed=seed * 10**9), norm_reward=False, gamma=DISCOUNT
-    )
+    env = make(task, arguments.worlds, "learn", discount=DISCOUNT if arguments.matched else 1.0)
+    normalized = VecNormalize(StableBaselinesEnv(env, seed=seed * 10**9), norm_reward=False, gamma=DISCOUNT)
     curve = LearningCurve()
     with closing(normalized):
         model = PPO(
@@ -84,7 +87,7 @@ def trained_and_evaluated(task: str, seed: int, arguments: argparse.Namespace) -
             gamma=DISCOUNT,
             learning_rate=5e-4,
             target_kl=0.05,
-            policy_kwargs={"net_arch": [128, 128], "log_std_init": -0.5},
+            policy_kwargs={"net_arch": [128, 128], "log_std_init": -1.0},
             seed=seed,
             device="cpu",
         )
@@ -99,6 +102,7 @@ def trained_and_evaluated(task: str, seed: int, arguments: argparse.Namespace) -
     return {
         "task": task,
         "seed": seed,
+        "shaped with": DISCOUNT if arguments.matched else 1.0,
         "success": f"{sum(success)}/{len(success)}",
         "95 % interval": f"{rate.lo:.1%} … {rate.hi:.1%}",
         "mean steps": float(np.mean(lengths)),
