@@ -22,7 +22,7 @@ class Task(ABC):
     meant; None where nothing is to be chosen.
 
     A task of several ``stages`` is solved when each of them has succeeded, in order; a stage has when what it asks for
-    has held for ``dwell_steps`` control steps in a row. ``layout.memory`` counts the ``stage``\ s behind and the steps
+    has held for ``dwell_steps`` control steps in a row. ``layout.memory`` counts in ``stage`` the stages behind and the steps
     of the present ``dwell``; success, potential and expert are about the next stage.
     """
 
