@@ -5,10 +5,10 @@
 to the button, and how far it is pressed.
 """
 
-import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from envs.constants import constant
 from envs.language import Phrasings
 from envs.props.base import Region
 from envs.props.button import CAP_HEIGHT_M, PRESS_RANGE_M, PushButton
@@ -71,4 +71,4 @@ class Button(Task):
 def _cap(sensed: Sensed, layout: Layout, pressed_m: float) -> Float[Tensor, "n 3"]:
     """Where the tool is when its fingertips touch the named button's cap, pressed in by ``pressed_m``."""
     button = layout.of(sensed.position, "button")
-    return button + torch.tensor([0.0, 0.0, CAP_HEIGHT_M + _FINGERTIP_M - pressed_m], device=button.device)
+    return button + constant([0.0, 0.0, CAP_HEIGHT_M + _FINGERTIP_M - pressed_m], button.device)

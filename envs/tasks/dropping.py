@@ -57,7 +57,8 @@ def drop_into(
     """Carry the cube in ``slot`` of ``things``, ``width_m`` wide, to the freest spot of ``receiver``.
 
     ``spots_m`` are (x, y) from the receiver's middle; the freest is the one from which other things are farthest.
-    From what already ``lies`` in the receiver the tool withdraws. ``size`` is the receiver's, by which spots lie apart; 1 when None.
+    From what already ``lies`` in the receiver the tool withdraws. ``size`` is the receiver's, by which spots lie apart;
+    1 when None.
     """
     cube = things[torch.arange(len(slot), device=slot.device), slot]
     spots = constant([(x, y) for x, y in spots_m], receiver.device)
