@@ -9,8 +9,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from envs.constants import constant
 from envs.props.base import Prop
-from envs.rotations import matrix_from_quat
+from envs.rotations import matrix_from_quat, rotate
 
 SWING_RAD = 1.75
 HANDLE_RADIUS_M = 0.01
@@ -78,9 +79,9 @@ def handle_position(
     position: Float[Tensor, "n 3"], quat: Float[Tensor, "n 4"], opening: Float[Tensor, " n"]
 ) -> Float[Tensor, "n 3"]:
     """Where to take hold of the handle (m, world) of a door at ``position`` that is open by ``opening`` (rad)."""
-    hinge = torch.tensor([*HINGE_M, _HANDLE_HEIGHT_M], device=opening.device)
+    hinge = constant([*HINGE_M, _HANDLE_HEIGHT_M], opening.device)
     arm = torch.stack((-opening.sin(), -opening.cos(), torch.zeros_like(opening)), -1)
-    return position + (matrix_from_quat(quat) @ (hinge + _HANDLE_AT_M * arm)[..., None]).squeeze(-1)
+    return position + rotate(matrix_from_quat(quat), hinge + _HANDLE_AT_M * arm)
 
 
 _CABINET = (

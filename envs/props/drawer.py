@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import mujoco
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from envs.constants import constant
 from envs.props.base import Prop
 from envs.props.bin import BIN_HALF_M, tray_panels
 from envs.rotations import matrix_from_quat
@@ -82,7 +82,7 @@ def knob_position(
 
 
 def _forward(quat: Float[Tensor, "n 4"], distance: Float[Tensor, " n"], height_m: float) -> Float[Tensor, "n 3"]:
-    up = torch.tensor([0.0, 0.0, height_m], device=quat.device)
+    up = constant([0.0, 0.0, height_m], quat.device)
     return up - distance[:, None] * matrix_from_quat(quat)[..., 0]
 
 

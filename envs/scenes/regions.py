@@ -29,3 +29,10 @@ BESIDE = Region(
 """To the right of it and before the cabinet, for cubes: the hand reaches them without touching it."""
 BEYOND = Region(name="beyond", cells_m=((0.59, 0.11), (0.59, -0.11)), jitter_m=0.02)
 """Left and right in the back, for mats to push things onto."""
+BUTTONS = Region(
+    name="grid",
+    cells_m=tuple((x, y) for x in (0.38, 0.49, 0.60) for y in (-0.18, 0.0, 0.18)),
+    jitter_m=0.015,
+    yaw_rad=0.3,
+)
+"""The whole of the table, for buttons: the hand presses one without touching another."""

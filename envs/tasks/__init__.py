@@ -7,9 +7,11 @@ from envs.tasks.drawer import Drawer
 from envs.tasks.peg import Peg
 from envs.tasks.pick import Pick
 from envs.tasks.place import Place
+from envs.tasks.press_times import PressTimes
 from envs.tasks.push import Push
 from envs.tasks.push_t import PushT
 from envs.tasks.reach import Reach
+from envs.tasks.recall import Recall
 from envs.tasks.reorient import Reorient
 from envs.tasks.slide import Slide
 from envs.tasks.sort import Sort
@@ -18,7 +20,24 @@ from envs.tasks.stow import Stow
 
 TASKS: dict[str, type[Task]] = {
     task.name: task
-    for task in (Reach, Pick, Place, Push, Slide, PushT, Drawer, Button, Door, Stow, Stack, Sort, Peg, Reorient)
+    for task in (
+        Reach,
+        Pick,
+        Place,
+        Push,
+        Slide,
+        PushT,
+        Drawer,
+        Button,
+        Door,
+        Stow,
+        Stack,
+        Sort,
+        Peg,
+        Reorient,
+        Recall,
+        PressTimes,
+    )
 }
 
 

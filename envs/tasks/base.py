@@ -22,8 +22,8 @@ class Task(ABC):
     meant; None where nothing is to be chosen.
 
     A task of several ``stages`` is solved when each of them has succeeded, in order; a stage has when what it asks for
-    has held for ``dwell_steps`` control steps in a row. ``layout.memory`` counts the stages behind (``stage``)
-    and the steps that the present one has held (``dwell``); success, potential and expert are about the next stage.
+    has held for ``dwell_steps`` control steps in a row. ``layout.memory`` counts in ``stage`` the stages behind
+    and in ``dwell`` the steps that the present one has held; success, potential and expert are about the next stage.
     """
 
     name: str

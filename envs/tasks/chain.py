@@ -22,6 +22,8 @@ from envs.scenes.tabletop import Sensed
 from envs.tasks.base import Task
 from envs.tasks.motion import pointing_down, turn_to
 
+_TASK, _DWELL, _SLOTS = 0, 1, 2
+"""Columns of a chain's table: which task, how long it has to hold, and from here on the slots of every task's roles."""
 _LATER_DIGITS = 997
 """Times this, modulo 1, a draw becomes another one: each stage's words are chosen by later digits of the same draw."""
 
@@ -45,17 +47,17 @@ class Chain(Task):
         self, name: str, stages: Sequence[Stage], props: Sequence[Prop], opening: Mapping[str, float] | None = None
     ) -> None:
         self.name, self.props = name, tuple(props)
-        self._stages, self._opening = tuple(stages), dict(opening or {})
-        self.stages = len(self._stages)
-        self._tasks = {
-            stage.task: [i for i, other in enumerate(self._stages) if other.task is stage.task] for stage in stages
-        }
+        self._parts, self._opening = tuple(stages), dict(opening or {})
+        self.stages = len(self._parts)
         self.max_episode_steps = sum(stage.task.max_episode_steps for stage in stages)
         self.phrasings = _connectives(self.stages)
         self._things = tuple(dict.fromkeys(thing for stage in stages for thing in stage.roles.values()))
         missing = sorted({*self._things, *self._opening} - {prop.name for prop in self.props})
         if missing:
             raise ValueError(f"chain {name!r} speaks of {missing}, but there are only {[p.name for p in self.props]}")
+        self._tasks = tuple(dict.fromkeys(stage.task for stage in self._parts))
+        self._roles = tuple(tuple(self._first(task).roles) for task in self._tasks)
+        self._table = tuple(self._row(part) for part in (*self._parts, self._parts[-1]))
 
     def sample(self, random: EpisodeRandom) -> Layout:
         layout = scatter(random, self.props)
@@ -79,8 +81,7 @@ class Chain(Task):
         return torch.cat((action[:, :3], torch.where(turns, action[:, 3:6], upright), action[:, 6:]), -1)
 
     def present_dwell_steps(self, layout: Layout) -> Int[Tensor, " n"]:
-        dwells = [stage.task.dwell_steps for stage in self._stages]
-        return constant(dwells, layout.position.device)[self._present_stage(layout)]
+        return self._present_row(layout)[:, _DWELL]
 
     def instructions(self, layout: Layout, split: Split) -> list[str]:
         slots = {thing: layout.slot(thing) for thing in self._things}
@@ -89,7 +90,7 @@ class Chain(Task):
 
     def _sentence(self, split: Split, draw: float, slots: Mapping[str, int], colours: Sequence[int]) -> str:
         connective, parts = self.phrasings.choose(split, draw), []
-        for stage in self._stages:
+        for stage in self._parts:
             draw = draw * _LATER_DIGITS % 1
             named = {role: self.describe(role, slots[thing], colours) for role, thing in stage.roles.items()}
             parts.append(stage.task.phrasings.choose(split, draw).format(**named))
@@ -100,28 +101,33 @@ class Chain(Task):
 
         A task of several stages is asked once, about each world's own things.
         """
-        stage, answer = self._present_stage(layout), None
-        for task, stages in self._tasks.items():
-            asked = ask(task, replace(layout, roles=self._roles(task, stage)))
-            if answer is None:
-                answer = asked
-                continue
-            theirs = constant([i in stages for i in range(self.stages)], stage.device)[stage]
-            answer = torch.where(theirs.reshape(-1, *(1,) * (asked.dim() - 1)), asked, answer)
-        assert answer is not None
-        return answer
+        row, at, answers = self._present_row(layout), _SLOTS, []
+        slots = row.unbind(1)
+        for task, roles in zip(self._tasks, self._roles, strict=True):
+            answers.append(ask(task, replace(layout, roles=dict(zip(roles, slots[at:], strict=False)))))
+            at += len(roles)
+        if len(answers) == 1:
+            return answers[0]
+        which = row[:, _TASK].reshape(-1, *(1,) * answers[0].dim())
+        return torch.stack(answers, 1).take_along_dim(which, 1).squeeze(1)
 
-    def _roles(self, task: Task, stage: Int[Tensor, " n"]) -> dict[str, Int[Tensor, " n"]]:
-        """Which slot plays each role of ``task`` in each world's stage; any where it is another task's."""
-        first = self._stages[self._tasks[task][0]]
-        things = [each.roles if each.task is task else first.roles for each in self._stages]
+    def _present_row(self, layout: Layout) -> Int[Tensor, "n c"]:
+        """Each world's row of the table: that of its present stage, of the last one when all are behind."""
+        return constant(self._table, layout.position.device)[layout.memory["stage"]]
+
+    def _row(self, part: Stage) -> tuple[int, ...]:
+        """Slots of the roles of all tasks: those of the part's own task as it says, of others any that fit."""
         names = [prop.name for prop in self.props]
-        return {
-            role: constant([names.index(roles[role]) for roles in things], stage.device)[stage] for role in first.roles
-        }
+        things = (
+            (part if task is part.task else self._first(task)).roles[role]
+            for task, roles in zip(self._tasks, self._roles, strict=True)
+            for role in roles
+        )
+        return (self._tasks.index(part.task), part.task.dwell_steps, *(names.index(thing) for thing in things))
 
-    def _present_stage(self, layout: Layout) -> Int[Tensor, " n"]:
-        return layout.memory["stage"].clamp(max=self.stages - 1)
+    def _first(self, task: Task) -> Stage:
+        """The first stage at which a task is asked."""
+        return next(part for part in self._parts if part.task is task)
 
 
 def _connectives(count: int) -> Phrasings:

@@ -52,14 +52,18 @@ def drop_into(
     spots_m: Sequence[tuple[float, float]],
     width_m: Width,
     lies: Bool[Tensor, " n"],
+    size: Float[Tensor, " n"] | None = None,
 ) -> Float[Tensor, "n 7"]:
     """Carry the cube in ``slot`` of ``things``, ``width_m`` wide, to the freest spot of ``receiver``.
 
     ``spots_m`` are (x, y) from the receiver's middle; the freest is the one from which other things are farthest.
-    What already ``lies`` in the receiver is let go.
+    From what already ``lies`` in the receiver the tool withdraws. ``size`` is the receiver's, by which spots lie apart;
+    1 when None.
     """
     cube = things[torch.arange(len(slot), device=slot.device), slot]
-    goal = _free_spot(receiver, things, slot, spots_m)
+    spots = constant([(x, y) for x, y in spots_m], receiver.device)
+    spots = spots.expand(len(slot), -1, 2) if size is None else size[:, None, None] * spots
+    goal = _free_spot(receiver, things, slot, spots)
     offset = goal - cube
     near_m = torch.where(sensed.gap > width_m + 0.006, 0.03, 0.01)
     released = lies | ((offset[:, :2].norm(dim=-1) < near_m) & (offset[:, 2].abs() < 0.005))
@@ -71,13 +75,13 @@ def _free_spot(
     receiver: Float[Tensor, "n 3"],
     things: Float[Tensor, "n k 3"],
     slot: Int[Tensor, " n"],
-    spots_m: Sequence[tuple[float, float]],
+    spots_m: Float[Tensor, "n m 2"],
 ) -> Float[Tensor, "n 3"]:
     """Where to drop the thing in ``slot``."""
-    spots = receiver[:, None] + constant([(x, y, RELEASE_M) for x, y in spots_m], receiver.device)
+    spots = receiver[:, None] + torch.nn.functional.pad(spots_m, (0, 1), value=RELEASE_M)
     apart = (spots[:, :, None, :2] - things[:, None, :, :2]).norm(dim=-1)
     itself = torch.arange(things.shape[1], device=slot.device) == slot[:, None]
     free_m = torch.where(itself[:, None], torch.inf, apart).amin(-1).clamp_max(2 * SPREAD_M - 0.01)
     # Where several are as free, the first.
-    best = (free_m - 1e-4 * torch.arange(len(spots_m), device=slot.device)).argmax(-1)
+    best = (free_m - 1e-4 * torch.arange(spots_m.shape[1], device=slot.device)).argmax(-1)
     return spots[torch.arange(len(best), device=best.device), best]

@@ -17,7 +17,6 @@ PEG_HALF_M = (0.01, 0.01, 0.045)
 DEPTH_M = 0.02
 GRIP_UP_M = 0.014
 CRUISE_M = 0.17
-STEP_DOWN_M = 0.016
 _THICK_M = 2 * PEG_HALF_M[0]
 
 
@@ -78,9 +77,7 @@ def _aim(sensed: Sensed, at: Insertion, held: Bool[Tensor, " n"]) -> tuple[Float
     turn = torch.where(held[:, None], turn, turn_to(sensed, pointing_down(_quarter(peg_yaw_rad))))
     fits = ((foot - socket)[:, :2].norm(dim=-1) < 0.0018) & (askew.norm(dim=-1) < 0.06)
     fits |= at.depth_m > 0.003
-    # Down little by little, so that what the arm drifts sideways is made good on the way.
-    lower = (peg[:, 2] - STEP_DOWN_M).clamp_min(PEG_HALF_M[2])
-    height = torch.where(fits, lower, PEG_HALF_M[2] + SOCKET_HEIGHT_M + 0.004)
+    height = PEG_HALF_M[2] + torch.where(fits, 0.0, SOCKET_HEIGHT_M + 0.004)
     # The foot has to meet the hole: a peg that hangs askew is held beside it.
     return torch.cat(((socket + peg - foot)[:, :2], height[:, None]), -1), turn
 

@@ -4,8 +4,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from envs.constants import constant
 from envs.props.block import CUBE_HALF_M
-from envs.rotations import matrix_from_yaw, rotation_vector
+from envs.rotations import compose, matrix_from_yaw, rotation_vector
 from envs.scenes.tabletop import Sensed
 
 HOVER_M = 0.09
@@ -24,6 +25,7 @@ def move_to(
 ) -> Float[Tensor, "n 7"]:
     """Go straight for ``goal`` (m) at up to ``speed_m`` per step, slowing down near it.
 
+    Half of what is left per step: the arm lags behind its command by more than a step, and with more it overshoots.
     ``turn`` is the rotation vector (rad, world) of this step, none by default; ``gripper`` 0 open … 1 closed.
     """
     error = 0.5 * (goal - sensed.tool_position)
@@ -35,15 +37,14 @@ def move_to(
 
 def turn_to(sensed: Sensed, rotation: Float[Tensor, "n 3 3"], speed_rad: float = 0.15) -> Float[Tensor, "n 3"]:
     """This step's rotation vector towards the tool orientation ``rotation``, slowing down near it."""
-    error = 0.5 * rotation_vector(rotation @ sensed.tool_rotation.mT)
+    error = 0.5 * rotation_vector(compose(rotation, sensed.tool_rotation.mT))
     angle = error.norm(dim=-1, keepdim=True).clamp_min(1e-9)
     return error * (speed_rad / angle).clamp(max=1.0)
 
 
 def pointing_down(yaw_rad: Float[Tensor, " n"]) -> Float[Tensor, "n 3 3"]:
     """The tool's orientation at home (straight down, fingers opening along y) turned by ``yaw_rad`` about +z."""
-    home = torch.diag(torch.tensor([1.0, -1.0, -1.0], device=yaw_rad.device))
-    return matrix_from_yaw(yaw_rad) @ home
+    return matrix_from_yaw(yaw_rad) * constant([1.0, -1.0, -1.0], yaw_rad.device)
 
 
 def above(point: Float[Tensor, "n 3"], sensed: Sensed, clearance_m: float = HOVER_M) -> Float[Tensor, "n 3"]:
@@ -105,7 +106,7 @@ def carry(
     """
     if turn is None:
         turn = turn_to(sensed, pointing_down(torch.zeros_like(point[:, 0])))
-    grip = point + torch.tensor([0.0, 0.0, grip_up_m], device=point.device)
+    grip = point + constant([0.0, 0.0, grip_up_m], point.device)
     held = holds(sensed, grip, width_m)
     fetch = move_to(sensed, hop(grip, sensed), at_grasp(sensed, grip).float(), turn=turn)
     sideways = (goal - point)[:, :2].norm(dim=-1)

@@ -97,7 +97,9 @@ class Openable(Task):
 
     def _far_enough(self, sensed: Sensed, layout: Layout) -> Bool[Tensor, " n"]:
         opening = layout.of(sensed.opening, self.role)
-        return torch.where(self._opens(layout), opening >= self.open_from, opening <= self.closed_until)
+        if self.action is None:
+            return torch.where(layout.draws["open"], opening >= self.open_from, opening <= self.closed_until)
+        return opening >= self.open_from if self.action == "open" else opening <= self.closed_until
 
     def _opens(self, layout: Layout) -> Bool[Tensor, " n"]:
         if self.action is None:

@@ -114,7 +114,7 @@ def best_pushes(left: Float[Tensor, "n 3"], rim: Rim, lever_m: float) -> Float[T
     axes = torch.stack((rim.inward, rim.along), -2)
     torque = rim.point[:, None, 0] * axes[..., 1] - rim.point[:, None, 1] * axes[..., 0]
     twist = torch.cat((axes, torque[..., None] / lever_m), -1)  # (k, 2, 3): of a unit force along each axis
-    force = torch.linalg.solve(twist @ twist.mT, twist @ left[:, None, :, None])[..., 0]
+    force = rotate(torch.linalg.inv(compose(twist, twist.mT)), rotate(twist, left[:, None]))
     inward, along = force.unbind(-1)
     lean = torch.where(inward > 0, (along / inward.clamp_min(1e-9)).clamp(-LEAN, LEAN), LEAN * along.sign())
     motion = twist[:, 0] + lean[..., None] * twist[:, 1]

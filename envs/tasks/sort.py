@@ -80,11 +80,14 @@ class Sort(Task):
         """One cube after another, always the nearest to the tool that is still to be sorted."""
         cubes = sensed.position[:, :_COUNT]
         away = (sensed.tool_position[:, None] - cubes).norm(dim=-1)
-        behind = sorted_cubes(sensed, layout) | ~layout.present[:, :_COUNT]
+        behind = (sorted_cubes(sensed, layout) & sensed.let_go[:, :_COUNT]) | ~layout.present[:, :_COUNT]
         slot = torch.where(behind, torch.inf, away).argmin(-1)
         rows = torch.arange(len(slot), device=slot.device)
-        own_bin, width_m = _own_bin(sensed, layout)[0][rows, slot], 2 * CUBE_HALF_M * layout.scale[rows, slot]
-        return drop_into(sensed, cubes, slot, own_bin, CORNERS_M, width_m, lies=behind.all(-1))
+        bins, bin_scale = _own_bin(sensed, layout)
+        width_m = 2 * CUBE_HALF_M * layout.scale[rows, slot]
+        return drop_into(
+            sensed, cubes, slot, bins[rows, slot], CORNERS_M, width_m, behind.all(-1), bin_scale[rows, slot]
+        )
 
 
 def sorted_cubes(sensed: Sensed, layout: Layout) -> Bool[Tensor, "n k"]:

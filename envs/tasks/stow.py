@@ -71,8 +71,9 @@ class Stow(Task):
         return 0.4 * nearness(sensed.tool_position, block) + 0.6 * carried
 
     def expert(self, sensed: Sensed, layout: Layout) -> Float[Tensor, "n 7"]:
+        lies = _lies(sensed, layout) & layout.of(sensed.let_go, "block")
         slot, width_m = layout.roles["block"], 2 * CUBE_HALF_M * layout.of(layout.scale, "block")
-        return drop_into(sensed, sensed.position, slot, _tray(sensed, layout), SPOTS_M, width_m, _lies(sensed, layout))
+        return drop_into(sensed, sensed.position, slot, _tray(sensed, layout), SPOTS_M, width_m, lies)
 
 
 def _tray(sensed: Sensed, layout: Layout) -> Float[Tensor, "n 3"]:

@@ -1,9 +1,12 @@
 """Expert moves that stand a fallen rod on its end."""
 
+import math
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from envs.constants import constant
 from envs.scenes.tabletop import Sensed
 from envs.tasks.motion import GRASP_SLACK_M, above, move_to, turn_to
 
@@ -51,9 +54,7 @@ def _fetch(
     around = (error[:, :2].amax(-1) < 0.01) & (error[:, 2] < 0.006)
     squarely = sensed.gap > 2 * half_width - _SQUEEZE_M
     goal = above(grip, sensed)
-    # The arm's pull towards its home posture shifts a leaning tool by millimetres: aim beyond the goal by as much.
-    aim = goal + 0.8 * (goal - sensed.tool_position).clamp(-0.008, 0.008)
-    return move_to(sensed, aim, (around & squarely).float(), turn=turn_to(sensed, _leaning(sensed, end)))
+    return move_to(sensed, goal, (around & squarely).float(), turn=turn_to(sensed, _leaning(sensed, end)))
 
 
 def _turn_up(
@@ -61,7 +62,7 @@ def _turn_up(
 ) -> Float[Tensor, "n 7"]:
     """Raise the held rod as far as its turn needs, turn it upright, lower it."""
     half_length, half_width = half_m
-    up = torch.tensor([0.0, 0.0, 1.0], device=centre.device).expand_as(centre)
+    up = constant([0.0, 0.0, 1.0], centre.device).expand_as(centre)
     axle = torch.linalg.cross(end, up, dim=-1)
     sine, cosine = axle.norm(dim=-1), end[:, 2]
     spare_m = torch.where(cosine > UPRIGHT_COS, 0.0, CLEARANCE_M)
@@ -90,11 +91,10 @@ def _end_to_raise(sensed: Sensed, centre: Float[Tensor, "n 3"], axis: Float[Tens
 
 def _leaning(sensed: Sensed, end: Float[Tensor, "n 3"]) -> Float[Tensor, "n 3 3"]:
     """The tool's orientation that leans out over ``end``, fingers to the sides of the rod."""
-    up = torch.tensor([0.0, 0.0, 1.0], device=end.device).expand_as(end)
+    up = constant([0.0, 0.0, 1.0], end.device).expand_as(end)
     side = torch.nn.functional.normalize(torch.linalg.cross(up, end, dim=-1), dim=-1)
     outwards = torch.linalg.cross(side, up, dim=-1)
-    tilt = torch.tensor(TILT_RAD, device=end.device)
-    pointing = -tilt.cos() * up - tilt.sin() * outwards
+    pointing = -math.cos(TILT_RAD) * up - math.sin(TILT_RAD) * outwards
     # The fingers are alike: of two orientations take the one nearer to the present.
     side = torch.where(((side * sensed.tool_rotation[:, :, 1]).sum(-1) < 0)[:, None], -side, side)
     return torch.stack((torch.linalg.cross(side, pointing, dim=-1), side, pointing), -1)
