@@ -41,6 +41,8 @@ class EnvConfig:
     """Render profile: fast has no shadows and no multisampling."""
     threads: int = 0
     """Threads for physics and rendering of the cpu engine; 0 takes every core this process may use."""
+    render_limit_s: float = 30.0
+    """Seconds after which a process of the cpu engine that draws nothing counts as hung and is replaced."""
     device: str | None = None
     """Where the warp engine runs, such as cuda:0; by default a GPU if there is one."""
     contacts_per_world: int = 0
@@ -55,6 +57,8 @@ class EnvConfig:
             raise ValueError(f"image_size_px must be at least 16, got {self.image_size_px}")
         if self.threads < 0:
             raise ValueError(f"threads must not be negative, got {self.threads}")
+        if self.render_limit_s <= 0:
+            raise ValueError(f"render_limit_s must be positive, got {self.render_limit_s}")
         reserved = self.contacts_per_world, self.rows_per_world
         if min(reserved) < 0 or (min(reserved) == 0) != (max(reserved) == 0):
             raise ValueError(f"give contacts_per_world and rows_per_world, or neither (0), got {reserved}")
@@ -105,6 +109,7 @@ def make_env(
         profile={"fast": FAST, "quality": QUALITY}[config.profile],
         threads=config.threads or None,
         capacity=config.capacity,
+        render_limit_s=config.render_limit_s,
     )
 
 

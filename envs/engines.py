@@ -9,6 +9,8 @@ from envs.world import RenderConfig, World
 
 Engine = Literal["cpu", "warp"]
 ENGINES: tuple[str, ...] = get_args(Engine)
+RENDER_LIMIT_S = 30.0
+"""A busy machine is slow; a driver that hangs stays so."""
 
 
 def make_world(
@@ -21,10 +23,11 @@ def make_world(
     threads: int | None = None,
     device: str | None = None,
     capacity: Capacity | None = None,
+    render_limit_s: float = RENDER_LIMIT_S,
 ) -> World:
     """``num_worlds`` worlds of ``model``; only the chosen engine is imported.
 
-    ``threads`` is for the cpu engine; ``device`` (such as ``cuda:0``) and ``capacity`` are for warp. ``ValueError``
+    ``threads``, and ``render_limit_s`` after which a process that draws nothing counts as hung, are for the cpu engine; ``device`` (such as ``cuda:0``) and ``capacity`` are for warp. ``ValueError``
     names the engines there are, or the one that a setting is for; ``ModuleNotFoundError`` says what to install.
     """
     if engine not in ENGINES:
@@ -41,4 +44,4 @@ def make_world(
         return WarpWorld(model, num_worlds, render, fields, device=device, capacity=capacity)
     from envs.backends.cpu import CpuWorld
 
-    return CpuWorld(model, num_worlds, render, fields, threads=threads)
+    return CpuWorld(model, num_worlds, render, fields, threads=threads, render_limit_s=render_limit_s)

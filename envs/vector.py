@@ -11,7 +11,7 @@ from torch import Tensor
 from envs.backends.capacity import Capacity
 from envs.control.modes import MODES, Controller
 from envs.control.servo import PoseServo, ToolPose
-from envs.engines import Engine, make_world
+from envs.engines import RENDER_LIMIT_S, Engine, make_world
 from envs.episodes import Episodes, Incident
 from envs.language import Split
 from envs.observations import Observer, privileged_state
@@ -37,7 +37,8 @@ class TaskEnv:
     Nothing is reset by itself: a world whose episode has ended stands still, returning zero reward, until ``reset``.
     ``engine`` is "cpu" (C MuJoCo on ``threads``) or "warp" (on ``device``); the same seed starts in the same state on
     both. ``capacity`` is how many contacts warp reserves memory for, counted from the scene by default.
-    ``stream`` is what episodes are for, ``split`` chooses the phrasings.
+    ``render_limit_s`` is how long a process of the cpu engine may draw nothing before it is replaced. ``stream`` is
+    what episodes are for, ``split`` chooses the phrasings.
 
     ``reward`` is 1 on success ("sparse"), or that plus γΦ(s′) − Φ(s) ("dense"; Ng et al. 1999), where Φ is the task's
     potential, 0 once the task is solved, and γ is ``discount``: with the learner's own discount no cycle earns.
@@ -76,6 +77,7 @@ class TaskEnv:
         threads: int | None = None,
         device: str | None = None,
         capacity: Capacity | None = None,
+        render_limit_s: float = RENDER_LIMIT_S,
     ) -> None:
         counts = {"num_envs": num_envs, "max_episode_steps": max_episode_steps, "threads": threads}
         counts |= dict(zip(("image height", "image width"), image_size_px, strict=True))
@@ -102,7 +104,15 @@ class TaskEnv:
         )
         fields = tuple(dict.fromkeys((*self._scene.fields, *self._perturber.fields)))
         self.world = make_world(
-            engine, self._scene.model, num_envs, images, fields, threads=threads, device=device, capacity=capacity
+            engine,
+            self._scene.model,
+            num_envs,
+            images,
+            fields,
+            threads=threads,
+            device=device,
+            capacity=capacity,
+            render_limit_s=render_limit_s,
         )
         self.device = self.world.device
         self._scene.bind(self.world)

@@ -15,6 +15,7 @@ from envs.kinematics import SerialChain
 from envs.props.base import Prop
 from envs.props.colours import COLOURS
 from envs.robots.arm import ArmSpec
+from envs.robots.grippers import GripperSpec
 from envs.scenes.layout import Layout
 from envs.world import TOUCH_PREFIX, World
 
@@ -35,7 +36,10 @@ class Sensed(Batch):
     things' by slot, ``opening`` is where the moving part of a jointed one is (0 for others). ``speed_m_s`` is how fast
     things that can be carried move, ``spin_rad_s`` how fast they turn, ``opening_speed`` how fast moving parts do.
     ``touched`` says whether any of the robot touches a thing (or its moving part), its left finger, and its right one.
+    ``gripper`` says what its fingers are like.
     """
+
+    gripper: GripperSpec
 
     tool_position: Float[Tensor, "n 3"]
     tool_rotation: Float[Tensor, "n 3 3"]
@@ -182,6 +186,7 @@ class Tabletop:
             opening = opening.index_copy(1, self._jointed, qpos[:, self._jointed_qpos])
             opening_speed = opening_speed.index_copy(1, self._jointed, qvel[:, self._jointed_qvel])
         return Sensed(
+            gripper=self.arm.gripper,
             tool_position=tool_position,
             tool_rotation=tool_rotation,
             gap=qpos[:, self._fingers].sum(-1),

@@ -18,8 +18,6 @@ from envs.scenes.tabletop import Sensed
 from envs.tasks.motion import hop, move_to, pointing_down, turn_to
 
 LOW_M = 0.02
-CORNER_M, CORNER_RAD = 0.0202, 0.9965
-"""Where the corners of the closed fingers are, seen from their middle: 11 mm along the tool's x, 17 mm along y."""
 CLEAR_M = 0.018
 PRESS_M = 0.004
 STRIDE_M = 0.03
@@ -76,7 +74,7 @@ class Flat:
 
 def push_flat(sensed: Sensed, thing: Flat, goal: Flat, rim: Rim, lever_m: float) -> Float[Tensor, "n 7"]:
     """Bring ``thing`` to ``goal``, which have the same ``rim``; ``lever_m`` is c."""
-    ahead = goal.seen_from(thing)
+    corner_m, ahead = sensed.gripper.corner_m, goal.seen_from(thing)
     left = torch.cat((ahead.position, lever_m * ahead.yaw_rad[:, None]), -1)
     push = best_pushes(left, rim, lever_m)
     gain = left.norm(dim=-1, keepdim=True) - (left[:, None] - push).norm(dim=-1)
@@ -84,20 +82,20 @@ def push_flat(sensed: Sensed, thing: Flat, goal: Flat, rim: Rim, lever_m: float)
     tool = thing.inwards(sensed.tool_position[:, None, :2])
     behind, aside = -((tool - rim.point) * rim.inward).sum(-1), ((tool - rim.point) * rim.along).sum(-1)
     low = sensed.tool_position[:, 2:] < LOW_M + 0.02
-    near = behind < CORNER_M + 0.006
-    ready = low & (behind > CORNER_M - 0.01) & (behind < CORNER_M + CLEAR_M + 0.012) & (aside.abs() < 0.012)
-    station = thing.outwards(rim.point - (CORNER_M + CLEAR_M) * rim.inward)
+    near = behind < corner_m + 0.006
+    ready = low & (behind > corner_m - 0.01) & (behind < corner_m + CLEAR_M + 0.012) & (aside.abs() < 0.012)
+    station = thing.outwards(rim.point - (corner_m + CLEAR_M) * rim.inward)
     way = HOP_M + (station - sensed.tool_position[:, None, :2]).norm(dim=-1)
     score = gain - TRAVEL * torch.where(ready, 0.0, way) - _out_of_reach(station).float()
     chosen = score.argmax(-1)
 
     # Behind the chosen point: up to the rim, then on as the thing should move.
     move = push * (STRIDE_M / push.norm(dim=-1, keepdim=True).clamp_min(1e-9)).clamp(max=1) * near[..., None]
-    finger = rim.point - (CORNER_M - PRESS_M) * rim.inward
+    finger = rim.point - (corner_m - PRESS_M) * rim.inward
     turned = finger + move[..., 2:] / lever_m * torch.stack((-finger[:, 1], finger[:, 0]), -1)
     onwards = _chosen(thing.outwards(turned + move[..., :2]), chosen)
     # Elsewhere: off the rim if the fingers touch it, then over to behind the point.
-    beside = (tool - rim.point + CORNER_M * rim.inward).norm(dim=-1).argmin(-1)
+    beside = (tool - rim.point + corner_m * rim.inward).norm(dim=-1).argmin(-1)
     pushing = _chosen(ready, chosen)[:, None]
     leaving = low & _chosen(near, beside)[:, None] & ~pushing
     off = _chosen(thing.outwards(tool - CLEAR_M * rim.inward), beside)
@@ -124,7 +122,8 @@ def best_pushes(left: Float[Tensor, "n 3"], rim: Rim, lever_m: float) -> Float[T
 
 def _corner_towards(facing_rad: Float[Tensor, " n"], sensed: Sensed) -> Float[Tensor, " n"]:
     """The tool yaw that points a corner of the fingers along ``facing_rad``: near the present one, and to home's."""
-    angles = (CORNER_RAD, -CORNER_RAD, CORNER_RAD - torch.pi, torch.pi - CORNER_RAD)
+    corner_rad = sensed.gripper.corner_rad
+    angles = (corner_rad, -corner_rad, corner_rad - torch.pi, torch.pi - corner_rad)
     corners = constant(angles, facing_rad.device)
     yaws = torch.remainder(facing_rad[:, None] - corners + torch.pi, 2 * torch.pi) - torch.pi
     now = torch.atan2(sensed.tool_rotation[:, 1, 0], sensed.tool_rotation[:, 0, 0])

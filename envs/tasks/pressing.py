@@ -11,8 +11,6 @@ from envs.tasks.motion import hop, move_to
 
 PRESSED_M = 0.008
 RISE_M = 0.04
-_FINGERTIP_M = 0.01
-"""How far the fingers reach beyond the tool's point."""
 
 
 def pressed(sensed: Sensed, layout: Layout) -> Bool[Tensor, " n"]:
@@ -23,7 +21,8 @@ def pressed(sensed: Sensed, layout: Layout) -> Bool[Tensor, " n"]:
 def cap(sensed: Sensed, layout: Layout, pressed_m: float = 0.0) -> Float[Tensor, "n 3"]:
     """Where the tool is when its fingertips touch the named button's cap, pressed in by ``pressed_m``."""
     button = layout.of(sensed.position, "button")
-    return button + constant([0.0, 0.0, CAP_HEIGHT_M + _FINGERTIP_M - pressed_m], button.device)
+    height_m = CAP_HEIGHT_M + sensed.gripper.fingertip_m - pressed_m
+    return button + constant([0.0, 0.0, height_m], button.device)
 
 
 def press(sensed: Sensed, layout: Layout) -> Float[Tensor, "n 7"]:

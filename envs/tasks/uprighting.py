@@ -14,7 +14,8 @@ TILT_RAD = 0.38
 """How far from straight down the tool leans out over the end it grasps; a quarter turn later it leans the other way."""
 GRIP_AT = 0.5
 """Where along the half length that is raised the fingers close: 0 the middle, 1 the end."""
-LOWEST_TOOL_M = 0.0115
+OFF_TABLE_M = 0.0015
+"""How far from the table the fingertips stay."""
 CLEARANCE_M = 0.02
 TURN_SPEED_RAD = 0.08
 UPRIGHT_COS, STANDS_COS = 0.998, 0.99
@@ -49,7 +50,7 @@ def _fetch(
     """Put the fingers, leaning outwards, around the rod near its ``end``, and close them."""
     half_length, half_width = half_m
     grip = centre + GRIP_AT * half_length * end
-    grip = torch.cat((grip[:, :2], grip[:, 2:].clamp_min(LOWEST_TOOL_M)), -1)
+    grip = torch.cat((grip[:, :2], grip[:, 2:].clamp_min(sensed.gripper.fingertip_m + OFF_TABLE_M)), -1)
     error = (sensed.tool_position - grip).abs()
     around = (error[:, :2].amax(-1) < 0.01) & (error[:, 2] < 0.006)
     squarely = sensed.gap > 2 * half_width - _SQUEEZE_M
