@@ -27,8 +27,9 @@ def make_world(
 ) -> World:
     """``num_worlds`` worlds of ``model``; only the chosen engine is imported.
 
-    ``threads``, and ``render_limit_s`` after which a process that draws nothing counts as hung, are for the cpu engine; ``device`` (such as ``cuda:0``) and ``capacity`` are for warp. ``ValueError``
-    names the engines there are, or the one that a setting is for; ``ModuleNotFoundError`` says what to install.
+    ``threads``, and ``render_limit_s`` after which a process that draws nothing counts as hung, are for the cpu engine;
+    ``device`` (such as ``cuda:0``) and ``capacity`` are for warp. ``ValueError`` names the engines there are, or the
+    one that a setting is for; ``ModuleNotFoundError`` says what to install.
     """
     if engine not in ENGINES:
         raise ValueError(f"unknown engine {engine!r}; expected one of {', '.join(ENGINES)}")

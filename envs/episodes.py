@@ -39,6 +39,9 @@ class Episodes(Batch):
         return ~(self.terminated | self.truncated)
 
 
+IncidentKind = Literal["diverged", "crowded"]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Incident:
     """An episode that was cut short because the engine could not go on with it.
@@ -46,7 +49,7 @@ class Incident:
     ``diverged``: its physics blew up; ``crowded``: it made more contacts than there is memory for.
     """
 
-    kind: Literal["diverged", "crowded"]
+    kind: IncidentKind
     task: str
     seed: int
     step: int

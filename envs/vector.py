@@ -12,7 +12,7 @@ from envs.backends.capacity import Capacity
 from envs.control.modes import MODES, Controller
 from envs.control.servo import PoseServo, ToolPose
 from envs.engines import RENDER_LIMIT_S, Engine, make_world
-from envs.episodes import Episodes, Incident
+from envs.episodes import Episodes, Incident, IncidentKind
 from envs.language import Split
 from envs.observations import Observer, privileged_state
 from envs.perturbations.perturber import Perturber
@@ -338,17 +338,20 @@ class TaskEnv:
         was_running, bad, diverged, crowded, ended = torch.stack(flags).cpu().numpy()
         if bad.any():
             raise ValueError(f"actions of worlds {bad.nonzero()[0].tolist()} are not finite")
-        for kind, which in (("diverged", diverged), ("crowded", crowded)):
-            for world in which.nonzero()[0].tolist():
-                seed, step = int(self._episodes.seed[world]), int(self._episodes.elapsed[world])
-                noted = Incident(kind=kind, task=self.task_names[world], seed=seed, step=step)
-                self.incidents.append(noted)
-                logger.warning("episode cut short: %s", noted)
+        self._note("diverged", diverged.nonzero()[0].tolist())
+        self._note("crowded", crowded.nonzero()[0].tolist())
         if crowded.any():
             logger.warning("too many contacts: %s", self.world.capacity_needed())
             if (crowded == was_running).all():
                 raise CapacityError(self.world.capacity_needed())
         return ended.nonzero()[0].tolist()
+
+    def _note(self, kind: IncidentKind, worlds: list[int]) -> None:
+        for world in worlds:
+            seed, step = int(self._episodes.seed[world]), int(self._episodes.elapsed[world])
+            noted = Incident(kind=kind, task=self.task_names[world], seed=seed, step=step)
+            self.incidents.append(noted)
+            logger.warning("episode cut short: %s", noted)
 
     def _observe(self, fresh: Bool[Tensor, " n"]) -> dict[str, Any]:
         observation = self._observer.observe(self._sensed, self._pose, self.layout, fresh)
