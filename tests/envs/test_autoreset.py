@@ -153,7 +153,7 @@ class TestStableBaselines:
         env = StableBaselinesEnv(core)
         settings = {"n_steps": 64, "batch_size": 512, "n_epochs": 8, "learning_rate": 1e-3, "gamma": 0.95}
         learner = PPO("MultiInputPolicy", env, seed=0, device="cpu", policy_kwargs={"net_arch": [64, 64]}, **settings)
-        learner.learn(150_000)
+        learner.learn(300_000)
         recent = learner.ep_success_buffer
         assert sum(recent) / len(recent) > 0.5
         env.close()
