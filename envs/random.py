@@ -86,6 +86,10 @@ class EpisodeRandom:
         """The draws of some of the episodes."""
         return self._with(self._state[worlds])
 
+    def replaced(self, worlds: Int[Tensor, " k"], fresh: "EpisodeRandom") -> "EpisodeRandom":
+        """``fresh`` draws, of k episodes, in ``worlds``; these elsewhere."""
+        return self._with(self._state.index_copy(0, worlds, fresh._state))
+
     def uniforms(self, sizes: tuple[tuple[str, int], ...]) -> tuple[Float[Tensor, "n k"], ...]:
         """For each name and k what :meth:`uniform` gives in [0, 1), drawn in one go."""
         return self._uniform(_counters(sizes, self.device)).split([k for _, k in sizes], dim=1)

@@ -9,23 +9,21 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from envs.backends.capacity import Capacity
-from envs.control.modes import MODES, Controller
-from envs.control.servo import PoseServo, ToolPose
-from envs.engines import RENDER_LIMIT_S, Engine, make_world
+from envs.engines import RENDER_LIMIT_S, Engine
 from envs.episodes import Episodes, Incident, IncidentKind
 from envs.language import Split
-from envs.observations import Observer, privileged_state
-from envs.perturbations.perturber import Perturber
+from envs.observations import privileged_state
 from envs.perturbations.spec import Perturbation
 from envs.random import EpisodeRandom
 from envs.robots.arm import ArmSpec
 from envs.robots.panda import PANDA
 from envs.scenes.layout import Layout
-from envs.scenes.tabletop import Sensed, Tabletop
+from envs.scenes.tabletop import Sensed
 from envs.specs import DETERMINISTIC, EXPERT, SNAPSHOTS, STREAMS, TASK_KEY, Snapshot, Stream, Transition
 from envs.suites import find_task
 from envs.tasks.base import Task
-from envs.world import FAST, CapacityError, Lost, RenderConfig, RenderProfile
+from envs.workplace import Workplace
+from envs.world import FAST, CapacityError, Lost, RenderProfile
 
 RewardKind = Literal["sparse", "dense"]
 logger = logging.getLogger(__name__)
@@ -92,44 +90,31 @@ class TaskEnv:
         self.incidents: list[Incident] = []
         self._own_horizon = max_episode_steps is None
         self._dense, self._discount, self._language = reward == "dense", discount, language
-        self._perturber = Perturber(perturbation or Perturbation(), self.task.props)
-        self._scene = Tabletop(arm, self._perturber.props, self._perturber.build)
-        images = RenderConfig(
-            cameras=self._scene.cameras if render else (),
-            height_px=image_size_px[0],
-            width_px=image_size_px[1],
+        self._workplace = Workplace(
+            arm,
+            self.task.props,
+            perturbation or Perturbation(),
+            num_envs,
+            engine=engine,
+            render=render,
+            image_size_px=image_size_px,
             depth=depth,
             segmentation=segmentation,
             profile=profile,
-        )
-        fields = tuple(dict.fromkeys((*self._scene.fields, *self._perturber.fields)))
-        self.world = make_world(
-            engine,
-            self._scene.model,
-            num_envs,
-            images,
-            fields,
+            velocities=velocities,
+            privileged=privileged,
             threads=threads,
             device=device,
             capacity=capacity,
             render_limit_s=render_limit_s,
         )
-        self.device = self.world.device
-        self._scene.bind(self.world)
-        self._controller = _controller(self._scene, arm)
-        self._substeps = round(1 / (arm.control_rate_hz * self._scene.model.opt.timestep))
-        self._observer = Observer(self._scene, self.world, images, velocities=velocities, privileged=privileged)
-        self.embodiment = self._observer.embodiment
-        self._perturber.bind(self._scene, self.embodiment.action)
+        self.world, self.device = self._workplace.world, self._workplace.device
+        self.embodiment = self._workplace.embodiment
         self.privileged_dim = self._count_privileged() if privileged else 0
         self._instructions = [""] * num_envs
-        self._everywhere = torch.arange(num_envs, device=self.device)
         self._layout: Layout | None = None
-        self._sensed: Sensed
-        self._pose: ToolPose
         self._episodes: Episodes
-        told = self._perturber.history_steps, self.embodiment.action_dim
-        self._history = torch.zeros(num_envs, *told, device=self.device)
+        self._random: EpisodeRandom
 
     @property
     def layout(self) -> Layout:
@@ -150,9 +135,9 @@ class TaskEnv:
 
     def sense(self) -> Sensed:
         """The simulator's own state, which no policy may see."""
-        if self._layout is None:
+        if self._workplace.sensed is None:
             raise RuntimeError("call reset before stepping")
-        return self._sensed
+        return self._workplace.sensed
 
     def reset(self, seeds: Int[Tensor, " n"] | list[int], mask: Bool[Tensor, " n"] | None = None) -> dict[str, Any]:
         """Start an episode in every world of ``mask`` (all when None); world i's is drawn from ``seeds[i]``.
@@ -200,23 +185,18 @@ class TaskEnv:
 
     def expert_action(self) -> Float[Tensor, "n a"]:
         """What the task's scripted expert would do now, in the robot's control mode."""
-        sensed = self.sense()
-        move = self.task.expert(sensed, self.layout)
-        return self._controller.translated(move, sensed.joints_rad, self.world.command, self._pose)
+        return self._workplace.translated(self.task.expert(self.sense(), self.layout))
 
     def perturb(self, perturbation: Perturbation) -> None:
         """Perturb each world's next episodes by other ranges of the same axes; running ones go on as they are.
 
         ``ValueError`` if that needs another scene: other axes, another number of distractors, other patterns.
         """
-        self._perturber = self._perturber.replaced(perturbation)
+        self._workplace.perturber = self._workplace.perturber.replaced(perturbation)
 
     def snapshot(self) -> Snapshot:
         """Every world and episode as it is now; to the last bit on the cpu engine."""
-        tensors = {f"world.{name}": tensor for name, tensor in self.world.snapshot().items()}
-        tensors |= self._episodes.tensors("episodes") | self.layout.tensors("layout") | self._pose.tensors("pose")
-        tensors |= {f"perturbation.{name}": tensor for name, tensor in self._perturber.numbers.items()}
-        tensors["history"] = self._history
+        tensors = self._workplace.snapshot() | self._episodes.tensors("episodes") | self.layout.tensors("layout")
         return Snapshot({name: tensor.clone() for name, tensor in tensors.items()}, list(self._instructions))
 
     def restore(self, snapshot: Snapshot) -> dict[str, Any]:
@@ -228,16 +208,13 @@ class TaskEnv:
             raise ValueError(f"expected {self.num_envs} photographed worlds, got {len(snapshot.instructions)}")
         tensors = snapshot.tensors
         if self._layout is None:
-            self._start(self._everywhere, torch.zeros_like(self._everywhere))
-        self.world.restore({name.removeprefix("world."): each.to(self.device) for name, each in tensors.items()})
+            everywhere = torch.arange(self.num_envs, device=self.device)
+            self._start(everywhere, torch.zeros_like(everywhere))
         self._episodes = self._episodes.with_tensors("episodes", tensors)
+        self._random = EpisodeRandom(self._episodes.seed, self.stream)
         self._layout = self.layout.with_tensors("layout", tensors)
-        self._pose = self._pose.with_tensors("pose", tensors)
-        named = {name.removeprefix("perturbation."): each.to(self.device) for name, each in tensors.items()}
-        self._perturber.recall(named)
-        self._history = tensors["history"].to(self.device)
+        self._workplace.restore(tensors, self._layout)
         self._instructions = list(snapshot.instructions)
-        self._sensed = self._scene.sense(self.world, self.layout)
         return self._observe(torch.ones(self.num_envs, dtype=torch.bool, device=self.device))
 
     def close(self) -> None:
@@ -247,62 +224,39 @@ class TaskEnv:
     def _count_privileged(self) -> int:
         """Numbers in the privileged state."""
         random = EpisodeRandom(torch.zeros(self.num_envs, dtype=torch.long, device=self.device), self.stream)
-        layout = self.task.begin(self._perturber.arrange(self.task.sample(random), random))
-        return privileged_state(self._scene.sense(self.world, layout), layout).shape[1]
+        layout = self._drawn(random)
+        return privileged_state(self._workplace.scene.sense(self.world, layout), layout).shape[1]
+
+    def _drawn(self, random: EpisodeRandom) -> Layout:
+        """What the task draws, as the perturbation has it, with what episodes remember at their start."""
+        return self.task.begin(self._workplace.perturber.arrange(self.task.sample(random), random))
 
     def _start(self, worlds: Int[Tensor, " k"], seeds: Int[Tensor, " k"]) -> None:
         """Begin the episodes of ``seeds`` in ``worlds``."""
         random = EpisodeRandom(seeds, self.stream)
-        layout = self.task.begin(self._perturber.arrange(self.task.sample(random), random))
-        self._scene.arrange(self.world, layout, worlds, self._perturber.start_joints_rad(random))
-        self._perturber.apply(self.world, layout, random, worlds)
-        self._perturber.begin(random, worlds, self.num_envs)
-        sensed = self._scene.sense(self.world, layout, worlds)
-        pose = ToolPose(position=sensed.tool_position, rotation=sensed.tool_rotation)
+        layout = self._drawn(random)
+        sensed = self._workplace.start(worlds, layout, random)
         potential = self.task.potential(sensed, layout) if self._dense else torch.zeros(len(seeds), device=self.device)
         episodes = Episodes.fresh(seeds, potential)
         if self._language:
-            sentences = self._perturber.rewrite(self.task.instructions(layout, self.split), random)
+            sentences = self._workplace.perturber.rewrite(self.task.instructions(layout, self.split), random)
             for world, sentence in zip(worlds.tolist(), sentences, strict=True):
                 self._instructions[world] = sentence
         if self._layout is None:
-            self._layout, self._sensed, self._pose, self._episodes = layout, sensed, pose, episodes
+            self._layout, self._episodes, self._random = layout, episodes, random
         else:
+            self._random = self._random.replaced(worlds, random)
             self._layout = self._layout.replaced(worlds, layout)
-            self._sensed = self._sensed.replaced(worlds, sensed)
-            self._pose = self._pose.replaced(worlds, pose)
             self._episodes = self._episodes.replaced(worlds, episodes)
-        if self._perturber.history_steps:
-            stay = torch.zeros(len(seeds), _DELTA_POSE, device=self.device)
-            told = self._controller.translated(stay, sensed.joints_rad, self.world.command[worlds], pose)
-            self._history = self._history.index_copy(0, worlds, told[:, None].expand_as(self._history[worlds]))
 
     def _step(self, action: Float[Tensor, "n a"], active: Bool[Tensor, " n"]) -> tuple[Float[Tensor, " n"], Lost]:
         """One control step of the ``active`` worlds: their reward, and whom the engine lost."""
-        if self._perturber.interferes:
-            action = self._disturbed(action, active)
-        command, pose = self._controller.targets(action, self._sensed.joints_rad, self.world.command, self._pose)
-        lost = self.world.step(command, self._substeps, active)
+        lost = self._workplace.step(action, active, self.layout, self._random, self._episodes.elapsed)
         live = active & ~(lost.diverged | lost.crowded)
-        self._pose = pose.where(live, self._pose)
-        self._sensed = self._scene.sense(self.world, self.layout)
-        self._layout = self.task.advance(self._sensed, self.layout, live)
+        self._layout = self.task.advance(self.sense(), self.layout, live)
         if self.task.rearranges:
-            self._scene.rearrange(self.world, self._layout)
-            self._sensed = self._scene.sense(self.world, self._layout)
+            self._workplace.rearrange(self._layout)
         return self._judge(active, live), lost
-
-    def _disturbed(self, action: Float[Tensor, "n a"], active: Bool[Tensor, " n"]) -> Float[Tensor, "n a"]:
-        """What the arm executes instead of ``action``, which is remembered; things may be pushed meanwhile."""
-        random, elapsed = EpisodeRandom(self._episodes.seed, self.stream), self._episodes.elapsed
-        executed = self._perturber.disturb(action, self._history, random, elapsed)
-        if self._perturber.history_steps:
-            shifted = torch.cat((action[:, None], self._history[:, :-1]), 1)
-            self._history = torch.where(active[:, None, None], shifted, self._history)
-        kicks = self._perturber.kicks(random, elapsed, self._sensed, self.layout)
-        if kicks is not None:
-            self.world.push(kicks * active[:, None])
-        return executed
 
     def _judge(self, active: Bool[Tensor, " n"], live: Bool[Tensor, " n"]) -> Float[Tensor, " n"]:
         """Bring the episodes up to date and return the reward: ``active`` worlds were stepped, ``live`` ones moved."""
@@ -312,7 +266,7 @@ class TaskEnv:
         late = elapsed >= (self.task.horizon_steps(self.layout) if self._own_horizon else self.max_episode_steps)
         reward, potential = success.float(), episodes.potential
         if self._dense:
-            ahead = self.task.potential(self._sensed, self.layout) * ~success
+            ahead = self.task.potential(self.sense(), self.layout) * ~success
             reward = reward + (self._discount * ahead - potential) * live
             potential = torch.where(live, ahead, potential)
         self._episodes = replace(
@@ -354,12 +308,9 @@ class TaskEnv:
             logger.warning("episode cut short: %s", noted)
 
     def _observe(self, fresh: Bool[Tensor, " n"]) -> dict[str, Any]:
-        observation = self._observer.observe(self._sensed, self._pose, self.layout, fresh)
+        observation = self._workplace.observe(self.layout, self._random, self._episodes.elapsed, fresh)
         if self._language:
             observation[TASK_KEY] = list(self._instructions)
-        if self._perturber.senses:
-            random = EpisodeRandom(self._episodes.seed, self.stream)
-            observation = self._perturber.observe(observation, random, self._episodes.elapsed)
         return observation
 
     def _check_reset(
@@ -395,8 +346,6 @@ class TaskEnv:
         return tensor.to(self.device)
 
 
-_DELTA_POSE = 7
-"""Dimensions of a delta-pose action, which every control mode can translate."""
 MOST_SEEDS = 2**61
 """Seeds of a stream are 0 … this, less one."""
 
@@ -414,8 +363,3 @@ def _check_settings(counts: dict[str, int | None], reward: str, split: str, stre
             raise ValueError(f"{name} must be one of {', '.join(known)}, got {given!r}")
     if not 0 < discount <= 1:
         raise ValueError(f"discount must lie in 0 … 1, and not be 0, got {discount}")
-
-
-def _controller(scene: Tabletop, arm: ArmSpec) -> Controller:
-    servo = PoseServo(scene.chain, arm.servo, limits_rad=scene.joint_limits_rad, home_rad=scene.home_rad)
-    return MODES[arm.control](servo, arm.opening_m / 2)

@@ -61,8 +61,8 @@ def test_zero_holds(arm, engine):
 def free_of_limits(env: TaskEnv) -> torch.Tensor:
     """Arms none of whose joints is at its limit and which are not stretched out: they can go any way."""
     joints = env.world.command[:, :-1]
-    low, high = env._scene.joint_limits_rad.unbind(-1)
-    jacobian = env._scene.chain.pose_and_jacobian(joints).jacobian
+    low, high = env._workplace.scene.joint_limits_rad.unbind(-1)
+    jacobian = env._workplace.scene.chain.pose_and_jacobian(joints).jacobian
     rank = min(jacobian.shape[1:])
     return ((joints - low > 0.05) & (high - joints > 0.05)).all(-1) & (
         torch.linalg.svdvals(jacobian)[:, rank - 1] > 0.05

@@ -128,9 +128,9 @@ def test_a_world_is_perturbed_alike_whatever_the_others_are(name):
     one, alone = start(perturbation, seeds=SEEDS[1:2])
     assert torch.equal(seen[FRONT][1:2], alone[FRONT]) and torch.equal(seen[WRIST][1:2], alone[WRIST])
     assert torch.equal(many.world.qpos[1:2], one.world.qpos) and seen[TASK_KEY][1:2] == alone[TASK_KEY]
-    for field in many._perturber.fields:
+    for field in many._workplace.perturber.fields:
         assert torch.equal(field_of(many, field)[1:2], field_of(one, field)), field
-    before = {field: field_of(many, field) for field in many._perturber.fields}
+    before = {field: field_of(many, field) for field in many._workplace.perturber.fields}
     many.reset([99, 99, 99], torch.tensor([True, False, False]))
     for field, old in before.items():
         assert torch.equal(field_of(many, field)[1:], old[1:]), field
@@ -146,7 +146,7 @@ def test_both_engines_are_perturbed_alike(name):
     for engine in ("cpu", "warp"):
         settings = {"device": "cpu"} if engine == "warp" else {}
         env, observation = start(perturbation, engine=engine, depth=True, **settings)
-        kept = [field for field in env._perturber.fields if field != "dof_M0"]  # which warp computes
+        kept = [field for field in env._workplace.perturber.fields if field != "dof_M0"]  # which warp computes
         fields = {field: field_of(env, field).reshape(len(SEEDS), -1) for field in kept}
         found.append((fields, observation, env.world.qpos))
         env.close()

@@ -77,7 +77,7 @@ def test_late_commands_are_the_same_commands_later(engine, late):
 
 def test_latency_is_drawn_per_episode_and_forgets_the_last_one():
     env, _ = start(Perturbation(latency=Latency(steps=(0, 5))), seeds=MANY, render=False)
-    late = env._perturber._delay.numbers["steps"]
+    late = env._workplace.perturber._delay.numbers["steps"]
     assert set(late.tolist()) == set(range(6))
     home = env.world.command[:, :7].clone()
     env.step(forward(env))
@@ -95,7 +95,7 @@ def test_action_noise_has_its_deviation_spares_the_gripper_and_repeats_for_a_see
     perturber = Perturber(Perturbation(action_noise=ActionNoise(std=(0.2, 0.2))), make_task("reach").props)
     env = TaskEnv("reach", 4, render=False, perturbation=perturber.perturbation)
     env.reset(range(4))
-    perturber.bind(env._scene, env.embodiment.action)
+    perturber.bind(env._workplace.scene, env.embodiment.action)
     seeds = torch.arange(4000)
     random = EpisodeRandom(seeds)
     perturber.begin(random, seeds, 4000)
@@ -149,7 +149,7 @@ def test_pushes_are_as_frequent_and_fast_as_they_say_and_spare_what_is_held():
     )
     sensed, random = env.sense(), EpisodeRandom(torch.arange(400))
     kicks = torch.stack(
-        [env._perturber.kicks(random, torch.full((400,), step), sensed, env.layout) for step in range(50)]
+        [env._workplace.perturber.kicks(random, torch.full((400,), step), sensed, env.layout) for step in range(50)]
     )
     speed = kicks.norm(dim=-1)
     assert (speed > 0).float().mean() == pytest.approx(0.2, abs=0.02)
@@ -157,7 +157,7 @@ def test_pushes_are_as_frequent_and_fast_as_they_say_and_spare_what_is_held():
     assert int((kicks != 0).any(0).any(0).sum()) == 2 * sum(prop.motion == "free" for prop in env.task.props)
     at_hand = sensed.tool_position[:, None].expand_as(sensed.position)
     held = type(sensed)(**{**vars(sensed), "position": at_hand})
-    assert not env._perturber.kicks(random, torch.zeros(400, dtype=torch.long), held, env.layout).any()
+    assert not env._workplace.perturber.kicks(random, torch.zeros(400, dtype=torch.long), held, env.layout).any()
     env.close()
 
 

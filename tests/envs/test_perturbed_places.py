@@ -61,7 +61,7 @@ def test_displaced_things_stay_clear_and_keep_their_meaning():
             flat = after.position[..., :2]
             assert torch.equal(measure(flat[:, :3], flat[:, 3, None], flat[:, 4, None]).argmin(1), after.roles["block"])
         else:
-            radii = torch.tensor([radius_m(moved._scene.model, prop) for prop in moved.task.props])
+            radii = torch.tensor([radius_m(moved._workplace.scene.model, prop) for prop in moved.task.props])
             apart = torch.cdist(after.position[..., :2], after.position[..., :2]) - radii - radii[:, None]
             both = after.present[:, :, None] & after.present[:, None]
             apart = apart.masked_fill(~both | torch.eye(len(radii), dtype=torch.bool), math.inf)
@@ -74,7 +74,7 @@ def test_starts_of_the_arm_are_as_far_as_they_say_and_above_the_table():
     for level in (1, 5):
         env, _ = start(LIBERO[f"robot_start/{level}"], seeds=list(range(50)), render=False)
         sensed = env.sense()
-        away = (sensed.joints_rad - env._scene.home_rad).norm(dim=-1)
+        away = (sensed.joints_rad - env._workplace.scene.home_rad).norm(dim=-1)
         assert torch.allclose(away, torch.full((50,), 0.1 * level), atol=1e-3)
         assert sensed.tool_position[:, 2].min() > 0.1
         assert torch.allclose(env.world.command[:, :-1], sensed.joints_rad, atol=1e-6)
