@@ -20,7 +20,7 @@ def move_to(
     sensed: Sensed,
     goal: Float[Tensor, "n 3"],
     gripper: Float[Tensor, " n"],
-    speed_m: float = 0.03,
+    speed_m: float | Float[Tensor, "n 1"] = 0.03,
     turn: Float[Tensor, "n 3"] | None = None,
 ) -> Float[Tensor, "n 7"]:
     """Go straight for ``goal`` (m) at up to ``speed_m`` per step, slowing down near it.

@@ -21,6 +21,9 @@ LOW_M = 0.02
 CLEAR_M = 0.018
 PRESS_M = 0.004
 STRIDE_M = 0.03
+RISE_M = 0.05
+FAST_M, GENTLE_M = 0.03, 0.006
+"""Metres per step of the tool, at most."""
 LEAN = 0.7
 """Tangent of how far a push may lean from the rim's normal."""
 TRAVEL, HOP_M = 0.02, 0.2
@@ -72,8 +75,10 @@ class Flat:
         )
 
 
-def push_flat(sensed: Sensed, thing: Flat, goal: Flat, rim: Rim, lever_m: float) -> Float[Tensor, "n 7"]:
-    """Bring ``thing`` to ``goal``, which have the same ``rim``; ``lever_m`` is c."""
+def push_flat(
+    sensed: Sensed, thing: Flat, goal: Flat, rim: Rim, lever_m: float, done: Bool[Tensor, " n"]
+) -> Float[Tensor, "n 7"]:
+    """Bring ``thing`` to ``goal``, which have one ``rim``, and draw back where that is ``done``; ``lever_m`` is c."""
     corner_m, ahead = sensed.gripper.corner_m, goal.seen_from(thing)
     left = torch.cat((ahead.position, lever_m * ahead.yaw_rad[:, None]), -1)
     push = best_pushes(left, rim, lever_m)
@@ -96,15 +101,19 @@ def push_flat(sensed: Sensed, thing: Flat, goal: Flat, rim: Rim, lever_m: float)
     onwards = _chosen(thing.outwards(turned + move[..., :2]), chosen)
     # Elsewhere: off the rim if the fingers touch it, then over to behind the point.
     beside = (tool - rim.point + corner_m * rim.inward).norm(dim=-1).argmin(-1)
-    pushing = _chosen(ready, chosen)[:, None]
+    pushing = (_chosen(ready, chosen) & ~done)[:, None]
     leaving = low & _chosen(near, beside)[:, None] & ~pushing
     off = _chosen(thing.outwards(tool - CLEAR_M * rim.inward), beside)
     over = hop(_at(LOW_M, _chosen(station, chosen)), sensed)
+    over = torch.where(done[:, None], sensed.tool_position + constant([0.0, 0.0, RISE_M], over.device), over)
     over = torch.where(leaving, torch.cat((off, over[:, 2:]), -1), over)
 
     facing = thing.yaw_rad + torch.atan2(rim.inward[chosen, 1], rim.inward[chosen, 0])
     turn = turn_to(sensed, pointing_down(_corner_towards(facing, sensed))) * ~leaving
-    return move_to(sensed, torch.where(pushing, _at(LOW_M, onwards), over), torch.ones_like(facing), turn=turn)
+    # An arm that starts with a jerk would kick what its fingers lean on.
+    speed_m = torch.where(leaving, GENTLE_M, FAST_M)
+    goal_m = torch.where(pushing, _at(LOW_M, onwards), over)
+    return move_to(sensed, goal_m, torch.ones_like(facing), speed_m, turn)
 
 
 def best_pushes(left: Float[Tensor, "n 3"], rim: Rim, lever_m: float) -> Float[Tensor, "n k 3"]:

@@ -22,7 +22,7 @@ from envs.rotations import matrix_from_quat
 from envs.scenes.layout import Layout, scatter
 from envs.scenes.tabletop import Sensed
 from envs.tasks.base import Task
-from envs.tasks.motion import move_to, nearness
+from envs.tasks.motion import nearness
 from envs.tasks.planar import Flat, Rim, push_flat
 
 AROUND = Region(
@@ -35,7 +35,6 @@ MARKED = Region(name="marked", cells_m=((0.52, 0.0),))
 COVERED, WELL_COVERED = 0.9, 0.905
 """What counts, and up to where a T that is touched is pushed on."""
 POINTS_PER_SQUARE = 200
-RISE_M = 0.05
 LEVER_M = 0.06
 """The mean lever arm of the friction under the T: how many metres a radian counts for."""
 _PLASTIC = 1.32471795724474602596
@@ -81,11 +80,9 @@ class PushT(Task):
 
     def expert(self, sensed: Sensed, layout: Layout) -> Float[Tensor, "n 7"]:
         tee, mark = _flats(sensed, layout)
-        push = push_flat(sensed, tee, mark, _rim(sensed.position.device), LEVER_M)
         enough = torch.where(layout.of(sensed.let_go, "tee"), COVERED, WELL_COVERED)
         done = covered(tee.seen_from(mark)) > enough
-        rise = sensed.tool_position + constant([0.0, 0.0, RISE_M], push.device)
-        return torch.where(done[:, None], move_to(sensed, rise, push[:, 6]), push)
+        return push_flat(sensed, tee, mark, _rim(sensed.position.device), LEVER_M, done)
 
 
 def covered(tee: Flat) -> Float[Tensor, " n"]:
