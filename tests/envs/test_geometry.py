@@ -9,9 +9,9 @@ from envs.kinematics import SerialChain
 from envs.random import EpisodeRandom
 from envs.robots.panda import PANDA
 from envs.rotations import matrix_from_quat, quat_from_yaw, quat_multiply, rotation_vector, yaw_from_quat
+from envs.scenes.regions import TABLE
 from envs.scenes.tabletop import Tabletop
 from envs.tasks.choice import blocks
-from envs.tasks.reach import TABLE
 
 
 def _random_quats(n: int) -> torch.Tensor:
