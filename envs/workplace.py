@@ -73,6 +73,7 @@ class Workplace:
         told = self.perturber.history_steps, self.embodiment.action_dim
         self._history = torch.zeros(num_worlds, *told, device=self.device)
         self.sensed: Sensed | None = None
+        self._before: Sensed | None = None
         self.pose: ToolPose
 
     def start(self, worlds: Int[Tensor, " k"], layout: Layout, random: EpisodeRandom) -> Sensed:
@@ -108,13 +109,13 @@ class Workplace:
         command, pose = self._controller.targets(action, self.sensed.joints_rad, self.world.command, self.pose)
         lost = self.world.step(command, self._substeps, active)
         self.pose = pose.where(active & ~(lost.diverged | lost.crowded), self.pose)
-        self.sensed = self.scene.sense(self.world, layout)
+        self._before, self.sensed = self.sensed, self.scene.sense(self.world, layout, before=self.sensed)
         return lost
 
     def rearrange(self, layout: Layout) -> None:
-        """Put the things that stand where ``layout`` says, in the midst of the episodes."""
+        """Put the things that stand where ``layout`` says, after a step in the midst of the episodes."""
         self.scene.rearrange(self.world, layout)
-        self.sensed = self.scene.sense(self.world, layout)
+        self.sensed = self.scene.sense(self.world, layout, before=self._before)
 
     def translated(self, move: Float[Tensor, "n 7"]) -> Float[Tensor, "n a"]:
         """A delta-pose action in the robot's control mode."""

@@ -34,13 +34,13 @@ class Sensed(Batch):
 
     ``gap`` is the distance between the fingers, ``joints_rad`` the arm's angles. ``position`` and ``quat`` are the
     things' by slot, ``opening`` is where the moving part of a jointed one is (0 for others). ``speed_m_s`` is how fast
-    things that can be carried move, ``spin_rad_s`` how fast they turn, ``opening_speed`` how fast moving parts do.
+    things move, ``spin_rad_s`` how fast they turn, ``opening_speed`` how fast moving parts do, all of them on average
+    over the last control step: a thing in contact trembles, on some engines more than on others.
     ``touched`` says whether any of the robot touches a thing (or its moving part), its left finger, and its right one.
     ``gripper`` says what its fingers are like.
     """
 
     gripper: GripperSpec
-
     tool_position: Float[Tensor, "n 3"]
     tool_rotation: Float[Tensor, "n 3 3"]
     gap: Float[Tensor, " n"]
@@ -112,16 +112,14 @@ class Tabletop:
         def slots(*motions: str) -> list[int]:
             return [slot for slot, prop in enumerate(self.props) if prop.motion in motions]
 
-        def addresses(of: list[int], width: int, start: Callable[[str], int]) -> Tensor:
-            starts = [start(self.props[slot].name) for slot in of]
+        def addresses(of: list[int], width: int) -> Tensor:
+            starts = [world.joint_address(self.props[slot].name) for slot in of]
             table = torch.tensor(starts, dtype=torch.long)[:, None] + torch.arange(width)
             return table.to(device)
 
         free, jointed, standing = slots("free"), slots("jointed"), slots("fixed", "jointed")
-        self._free_qpos = addresses(free, 7, world.joint_address)
-        self._jointed_qpos = addresses(jointed, 1, world.joint_address)[:, 0]
-        self._free_qvel = addresses(free, 6, world.velocity_address)
-        self._jointed_qvel = addresses(jointed, 1, world.velocity_address)[:, 0]
+        self._free_qpos = addresses(free, 7)
+        self._jointed_qpos = addresses(jointed, 1)[:, 0]
         self._free_bodies = [model.body(self.props[slot].name).id for slot in free]
         self._standing_bodies = [model.body(self.props[slot].name).id for slot in standing]
         painted = [(model.geom(name).id, slot) for slot, prop in enumerate(self.props) for name in prop.painted]
@@ -167,24 +165,35 @@ class Tabletop:
         world.set_field("body_pos", self._standing_bodies, position, worlds)
         world.set_field("body_quat", self._standing_bodies, layout.quat[:, self._standing], worlds)
 
-    def sense(self, world: World, layout: Layout, worlds: Int[Tensor, " k"] | None = None) -> Sensed:
-        """Read the tool, the fingers and the things of all worlds, or of ``worlds``; ``layout`` has as many rows."""
+    def sense(
+        self,
+        world: World,
+        layout: Layout,
+        worlds: Int[Tensor, " k"] | None = None,
+        before: Sensed | None = None,
+    ) -> Sensed:
+        """Read the tool, the fingers and the things of all worlds, or of ``worlds``; ``layout`` has as many rows.
+
+        ``before`` is what was sensed a control step ago; without it everything is at rest.
+        """
         qpos, qvel, touches = world.qpos, world.qvel, world.touches
         if worlds is not None:
             qpos, qvel, touches = qpos[worlds], qvel[worlds], touches[worlds]
         joints = qpos[:, self._joints]
         tool_position, tool_rotation = self.chain.pose(joints)
         position, quat, opening = layout.position, layout.quat, layout.opening
-        speed = spin = opening_speed = torch.zeros_like(opening)
         if len(self._free):
-            pose, twist = qpos[:, self._free_qpos], qvel[:, self._free_qvel].reshape(len(qpos), -1, 2, 3).norm(dim=-1)
+            pose = qpos[:, self._free_qpos]
             position = position.index_copy(1, self._free, pose[..., :3])
             quat = quat.index_copy(1, self._free, pose[..., 3:])
-            speed = speed.index_copy(1, self._free, twist[..., 0])
-            spin = spin.index_copy(1, self._free, twist[..., 1])
         if len(self._jointed):
             opening = opening.index_copy(1, self._jointed, qpos[:, self._jointed_qpos])
-            opening_speed = opening_speed.index_copy(1, self._jointed, qvel[:, self._jointed_qvel])
+        speed = spin = opening_speed = torch.zeros_like(opening)
+        if before is not None:
+            rate_hz = self.arm.control_rate_hz
+            speed = (position - before.position).norm(dim=-1) * rate_hz
+            spin = (quat - before.quat).norm(dim=-1) * (2 * rate_hz)
+            opening_speed = (opening - before.opening) * rate_hz
         return Sensed(
             gripper=self.arm.gripper,
             tool_position=tool_position,

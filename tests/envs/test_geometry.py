@@ -18,10 +18,10 @@ from envs.rotations import (
     rotation_vector,
     yaw_from_quat,
 )
+from envs.scenes.regions import TABLE
 from envs.scenes.tabletop import Tabletop
 from envs.specs import STREAMS
 from envs.tasks.choice import blocks
-from envs.tasks.reach import TABLE
 
 
 def _random_quats(n: int) -> torch.Tensor:

@@ -113,7 +113,11 @@ def test_a_button_counts_when_it_is_the_named_one_and_deep_enough():
     for depth, slots, counts in ((0.009, named, True), (0.007, named, False), (0.015, other, False)):
         opening = torch.zeros_like(env.sense().opening)
         opening[torch.arange(2), slots] = depth
-        assert env.task.success(replace(env.sense(), opening=opening), env.layout).tolist() == [counts] * 2
+        touched = torch.zeros_like(env.sense().touched)
+        assert not bool(env.task.success(replace(env.sense(), opening=opening), env.layout).any())
+        touched[torch.arange(2), slots, 0] = True
+        now = replace(env.sense(), opening=opening, touched=touched)
+        assert env.task.success(now, env.layout).tolist() == [counts] * 2
     assert 0.007 < PRESSED_M < 0.009
     env.close()
 
@@ -122,17 +126,18 @@ def test_stowed_is_inside_the_tray_wherever_the_drawer_is():
     env, _ = started("stow", 1)
     layout, sensed = env.layout, env.sense()
     drawer, block = layout.slot("drawer"), int(layout.roles["block"])
-    for opening, x_m, gap, stowed in (
-        (TRAVEL_M, -TRAVEL_M, 0.08, True),
-        (TRAVEL_M, -TRAVEL_M, 0.04, False),
-        (TRAVEL_M, -TRAVEL_M - BIN_HALF_M - 0.01, 0.08, False),
-        (0.0, -TRAVEL_M, 0.08, False),
-        (0.0, 0.0, 0.08, True),
+    for opening, x_m, touched, stowed in (
+        (TRAVEL_M, -TRAVEL_M, False, True),
+        (TRAVEL_M, -TRAVEL_M, True, False),
+        (TRAVEL_M, -TRAVEL_M - BIN_HALF_M + 0.015, False, False),
+        (0.0, -TRAVEL_M, False, False),
+        (0.0, 0.0, False, True),
     ):
         position, opened = sensed.position.clone(), sensed.opening.clone()
         position[0, block] = position[0, drawer] + torch.tensor([x_m, 0.0, 0.03])
         opened[0, drawer] = opening
-        now = replace(sensed, position=position, opening=opened, gap=torch.tensor([gap]))
+        touches = torch.full_like(sensed.touched, touched)
+        now = replace(sensed, position=position, opening=opened, touched=touches)
         assert bool(env.task.success(now, layout)) == stowed
     env.close()
 
