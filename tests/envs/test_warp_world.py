@@ -284,6 +284,22 @@ def test_touches_equal_those_of_c_mujoco():
     assert not found[0][2, cube0].any()
 
 
+def test_a_cube_on_another_rests_as_it_does_in_c_mujoco(model):
+    for kind in (CpuWorld, WarpWorld):
+        world = kind(model, 1, BLIND)
+        qpos, command = home(model, 1)
+        qpos[0, 16:19] = qpos[0, 9:12] + torch.tensor([0.004, -0.006, 0.0399])
+        qpos[0, 19:23] = torch.tensor([0.995, 0.0, 0.0, 0.0998])  # turned, so that no edges coincide
+        put(world, qpos, command)
+        heights = []
+        for _ in range(30):
+            world.step(command, SUBSTEPS, everywhere(world))
+            heights.append(world.qpos[0, 16:19])
+        trembling_m = torch.stack(heights[-10:]).std(0).max()
+        assert trembling_m < 2e-5, kind
+        world.close()
+
+
 def test_capacity_is_counted_from_the_scene(model):
     # two cubes and the hand with 8 contacts each, two fingers of a box and two of their beads with 8 + 2 + 2, six
     # capsules of links with 4, and 8 to spare; 6 rows in a contact of condim 4; 9 joint limits and the coupling of
