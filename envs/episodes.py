@@ -12,10 +12,14 @@ from envs.batch import Batch
 
 @dataclass(frozen=True, kw_only=True)
 class Episodes(Batch):
-    """n episodes: their seeds, the control steps they have taken, how they ended, and the potential they stand at."""
+    """n episodes: their seeds, the control steps they have taken, how they ended, and the potential they stand at.
+
+    An episode is ``running`` until it is terminated or truncated.
+    """
 
     seed: Int[Tensor, " n"]
     elapsed: Int[Tensor, " n"]
+    running: Bool[Tensor, " n"]
     terminated: Bool[Tensor, " n"]
     truncated: Bool[Tensor, " n"]
     success: Bool[Tensor, " n"]
@@ -28,15 +32,12 @@ class Episodes(Batch):
         return cls(
             seed=seeds,
             elapsed=torch.zeros_like(seeds),
+            running=~no,
             terminated=no,
             truncated=no,
             success=no,
             potential=potential,
         )
-
-    @property
-    def running(self) -> Bool[Tensor, " n"]:
-        return ~(self.terminated | self.truncated)
 
 
 IncidentKind = Literal["diverged", "crowded"]

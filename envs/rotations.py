@@ -22,23 +22,23 @@ def compose(a: Float[Tensor, "... i j"], b: Float[Tensor, "... j k"]) -> Float[T
 
 
 def matrix_from_quat(quat: Float[Tensor, "... 4"]) -> Float[Tensor, "... 3 3"]:
-    """Rotation matrix of a unit quaternion."""
-    squares = (quat[..., :, None] * quat[..., None, :]).flatten(-2)
-    return (squares[..., None] * _square_basis(quat.device, quat.dtype)).sum(-2).unflatten(-1, (3, 3))
+    """Rotation matrix of a unit quaternion: each entry is a sum of products of two of its components."""
+    products = (quat[..., :, None] * quat[..., None, :]).flatten(-2)
+    return (products[..., None] * _quat_basis(quat.device, quat.dtype)).sum(-2).unflatten(-1, (3, 3))
 
 
 @lru_cache
-def _square_basis(device: torch.device, dtype: torch.dtype) -> Float[Tensor, "16 9"]:
-    """What each product of two of a quaternion's numbers adds to its rotation matrix."""
+def _quat_basis(device: torch.device, dtype: torch.dtype) -> Float[Tensor, "16 9"]:
+    """How much each product of two components of a quaternion adds to each entry of its matrix."""
     basis = torch.zeros(4, 4, 3, 3, dtype=dtype)
-    basis[0, 0] = torch.eye(3)
-    for i in range(3):
-        j, k = (i + 1) % 3, (i + 2) % 3
-        basis[i + 1, i + 1] = -torch.eye(3)
-        basis[i + 1, i + 1, i, i] = 1
-        for one, other, sign in ((j, k, 1), (k, j, -1)):
-            basis[0, i + 1, other, one] = 2 * sign
-            basis[j + 1, k + 1, one, other] = 2
+    w, x, y, z = range(4)
+    for i, (square, *others) in enumerate(((x, y, z), (y, z, x), (z, x, y))):
+        basis[w, w, i, i] = basis[square, square, i, i] = 1
+        for other in others:
+            basis[other, other, i, i] = -1
+    for i, j, sign in ((0, 1, -1), (1, 2, -1), (2, 0, -1), (1, 0, 1), (2, 1, 1), (0, 2, 1)):
+        basis[i + 1, j + 1, i, j] = 2
+        basis[w, 3 - i - j + 1, i, j] = 2 * sign
     return basis.reshape(16, 9).to(device)
 
 

@@ -161,7 +161,7 @@ class TaskEnv:
         """
         actions = torch.as_tensor(actions, dtype=torch.float32, device=self.device).detach()
         self._check_actions(actions)
-        finite = actions.isfinite().flatten(1).all(1)
+        finite = (actions * 0 == 0).flatten(1).all(1)
         actions = actions.nan_to_num(0.0, 0.0, 0.0)
         began, running = self._episodes, self._episodes.running
         rewards, lost = [], []
@@ -251,8 +251,7 @@ class TaskEnv:
 
     def _step(self, action: Float[Tensor, "n a"], active: Bool[Tensor, " n"]) -> tuple[Float[Tensor, " n"], Lost]:
         """One control step of the ``active`` worlds: their reward, and whom the engine lost."""
-        lost = self._workplace.step(action, active, self.layout, self._random, self._episodes.elapsed)
-        live = active & ~(lost.diverged | lost.crowded)
+        live, lost = self._workplace.step(action, active, self.layout, self._random, self._episodes.elapsed)
         self._layout = self.task.advance(self.sense(), self.layout, live)
         if self.task.rearranges:
             self._workplace.rearrange(self._layout)
@@ -269,12 +268,16 @@ class TaskEnv:
             ahead = self.task.potential(self.sense(), self.layout) * ~success
             reward = reward + (self._discount * ahead - potential) * live
             potential = torch.where(live, ahead, potential)
+        unsolved = active & ~success
+        cut = unsolved & (late | ~live)
+        terminated = episodes.terminated | success
         self._episodes = replace(
             episodes,
             elapsed=elapsed,
-            terminated=episodes.terminated | success,
-            truncated=episodes.truncated | (active & ~success & (late | ~live)),
-            success=episodes.success | success,
+            running=torch.where(active, unsolved & ~cut, episodes.running),
+            terminated=terminated,
+            truncated=episodes.truncated | cut,
+            success=terminated,
             potential=potential,
         )
         return reward

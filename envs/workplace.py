@@ -101,16 +101,17 @@ class Workplace:
         layout: Layout,
         random: EpisodeRandom,
         elapsed: Int[Tensor, " n"],
-    ) -> Lost:
-        """One control step of the ``active`` worlds, ``elapsed`` steps into their episodes; returns who was lost."""
+    ) -> tuple[Bool[Tensor, " n"], Lost]:
+        """One control step of the ``active`` worlds, ``elapsed`` steps into their episodes: who moved, who was lost."""
         assert self.sensed is not None
         if self.perturber.interferes:
             action = self._disturbed(action, active, layout, random, elapsed)
         command, pose = self._controller.targets(action, self.sensed.joints_rad, self.world.command, self.pose)
         lost = self.world.step(command, self._substeps, active)
-        self.pose = pose.where(active & ~(lost.diverged | lost.crowded), self.pose)
+        live = active & ~(lost.diverged | lost.crowded)
+        self.pose = pose.where(live, self.pose)
         self._before, self.sensed = self.sensed, self.scene.sense(self.world, layout, before=self.sensed)
-        return lost
+        return live, lost
 
     def rearrange(self, layout: Layout) -> None:
         """Put the things that stand where ``layout`` says, after a step in the midst of the episodes."""

@@ -82,7 +82,7 @@ class PoseServo:
     def within_leash(self, targets_rad: Float[Tensor, "n j"], joints_rad: Float[Tensor, "n j"]) -> Float[Tensor, "n j"]:
         """Joint targets that an arm which is blocked at ``joints_rad`` has not run away from."""
         leash = self.config.leash_rad
-        return torch.minimum(torch.maximum(targets_rad, joints_rad - leash), joints_rad + leash)
+        return targets_rad.clamp(joints_rad - leash, joints_rad + leash)
 
     def anchored(self, pose: ToolPose, reached: ChainPose) -> ToolPose:
         """``pose``, no farther than the leash from what the commanded joints reach."""
@@ -102,7 +102,7 @@ class PoseServo:
 
     def limited(self, targets_rad: Float[Tensor, "n j"]) -> Float[Tensor, "n j"]:
         """Joint targets within the joints' range."""
-        return torch.minimum(torch.maximum(targets_rad, self._lower), self._upper)
+        return targets_rad.clamp(self._lower, self._upper)
 
     def _error(self, pose: ToolPose, reached: ChainPose) -> Float[Tensor, "n 6"]:
         """What is left to do: metres, then the sine of the angle times its axis (Luh, Walker & Paul 1980)."""

@@ -193,7 +193,8 @@ class Tabletop:
             rate_hz = self.arm.control_rate_hz
             speed = (position - before.position).norm(dim=-1) * rate_hz
             spin = (quat - before.quat).norm(dim=-1) * (2 * rate_hz)
-            opening_speed = (opening - before.opening) * rate_hz
+            if len(self._jointed):
+                opening_speed = (opening - before.opening) * rate_hz
         return Sensed(
             gripper=self.arm.gripper,
             tool_position=tool_position,
