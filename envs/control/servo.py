@@ -114,13 +114,12 @@ class PoseServo:
     ) -> Float[Tensor, "n j"]:
         """J⁺e + (1 − J⁺J)·posture, J⁺ = Jᵀ(JJᵀ + λ²I)⁻¹, with weighted rows of J.
 
-        Solved in float64, which no setting rounds and which squares of small singular values need.
+        Solved in float64, which no setting rounds and which squares of small singular values need; there the order of
+        sums, which depends on the number of worlds, does not show.
         """
-        jacobian = self._weight[:, None] * jacobian
-        posture = self.config.posture_gain * (self._home - targets_rad)
-        rows = jacobian.double()
+        rows = (self._weight[:, None] * jacobian).double()
+        posture = self.config.posture_gain * (self._home - targets_rad).double()
         gram = torch.baddbmm(self._damping.expand(len(rows), 6, 6), rows, rows.mT)
         factor, _ = torch.linalg.cholesky_ex(gram)
-        residual = error - rotate(jacobian, posture)
-        solved = torch.cholesky_solve(residual.double()[..., None], factor)
-        return posture + (rows * solved).sum(1).float()
+        solved = torch.cholesky_solve((error - rotate(rows, posture))[..., None], factor)
+        return (posture + (rows * solved).sum(1)).float()
