@@ -17,6 +17,7 @@ from torch import Tensor
 from envs.constants import constant
 from envs.language import Phrasings
 from envs.props.base import Region
+from envs.props.block import Block
 from envs.props.button import PushButton
 from envs.props.colours import PLAIN
 from envs.props.cover import COVER_HEIGHT_M, Cover
@@ -24,7 +25,6 @@ from envs.random import EpisodeRandom
 from envs.scenes.layout import Layout, scatter
 from envs.scenes.tabletop import Sensed
 from envs.tasks.base import Task
-from envs.tasks.choice import blocks
 from envs.tasks.motion import hop, move_to, nearness
 from envs.tasks.pressing import PRESSED_M, cap, press, pressed
 
@@ -33,8 +33,9 @@ CELLS_M = tuple((x, y) for x in (0.44, 0.58) for y in (-0.12, 0.0, 0.12))
 CUBES = Region(name="shown", cells_m=CELLS_M, jitter_m=0.015, yaw_rad=0.3)
 BOXES = Region(name="hidden", cells_m=CELLS_M)
 ASIDE = Region(name="aside", cells_m=((0.40, 0.29), (0.40, -0.29)), jitter_m=0.01)
+AWAY_M = tuple((-20.0, 10.0 + 0.3 * i, 0.0) for i in range(COUNT))
 TOUCH_STEPS = 4
-_CUBES = blocks(CUBES, COUNT)
+_CUBES = tuple(Block(name=f"shown{i}", region=CUBES) for i in range(COUNT))
 _BOXES = tuple(Cover(name=f"box{i}", region=BOXES, hides=tuple(cube.name for cube in _CUBES)) for i in range(COUNT))
 
 
@@ -63,10 +64,10 @@ class Recall(Task):
     )
 
     def sample(self, random: EpisodeRandom) -> Layout:
-        layout = scatter(random, self.props)
-        is_box = constant([isinstance(prop, Cover) for prop in self.props], random.device)
+        """Boxes wait out of sight."""
+        away = constant(AWAY_M, random.device).expand(len(random), -1, -1)
         named = random.integers("block", 1, COUNT)[:, 0]
-        return replace(layout, present=layout.present & ~is_box).with_roles(block=named, button="button")
+        return _with_boxes_at(away, scatter(random, self.props)).with_roles(block=named, button="button")
 
     def begin(self, layout: Layout) -> Layout:
         layout = super().begin(layout)
@@ -78,7 +79,9 @@ class Recall(Task):
         wrong = (sensed.touched[:, COUNT : 2 * COUNT, 0] & ~named).any(-1) & running
         noted = layout.remembering(wrong=layout.memory["wrong"] | wrong)
         after = super().advance(sensed, noted, running)
-        return _hidden(sensed, after, after.memory["stage"] > layout.memory["stage"])
+        now = (after.memory["stage"] > layout.memory["stage"])[:, None, None]
+        over = torch.nn.functional.pad(sensed.position[:, :COUNT, :2], (0, 1))
+        return _with_boxes_at(torch.where(now, over, layout.position[:, COUNT : 2 * COUNT]), after)
 
     def success(self, sensed: Sensed, layout: Layout) -> Bool[Tensor, " n"]:
         box = layout.roles["block"][:, None] + COUNT
@@ -102,16 +105,10 @@ class Recall(Task):
         return torch.where((layout.memory["stage"] == 0)[:, None], press(sensed, layout), touch)
 
 
-def _hidden(sensed: Sensed, layout: Layout, which: Bool[Tensor, " n"]) -> Layout:
-    """``layout`` with boxes over the cubes of some worlds."""
-    over = torch.nn.functional.pad(sensed.position[:, :COUNT, :2], (0, 1))
-    boxes = torch.where(which[:, None, None], over, layout.position[:, COUNT : 2 * COUNT])
-    present = layout.present[:, COUNT : 2 * COUNT] | which[:, None]
-    return replace(
-        layout,
-        position=torch.cat((layout.position[:, :COUNT], boxes, layout.position[:, 2 * COUNT :]), 1),
-        present=torch.cat((layout.present[:, :COUNT], present, layout.present[:, 2 * COUNT :]), 1),
-    )
+def _with_boxes_at(boxes: Float[Tensor, "n m 3"], layout: Layout) -> Layout:
+    """``layout`` with the boxes elsewhere."""
+    position = layout.position
+    return replace(layout, position=torch.cat((position[:, :COUNT], boxes, position[:, 2 * COUNT :]), 1))
 
 
 def _top(sensed: Sensed, layout: Layout) -> Float[Tensor, "n 3"]:

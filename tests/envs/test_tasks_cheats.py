@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from envs.perturbations.spec import Perturbation, Size
+from envs.perturbations.spec import Perturbation, Scaled, Size
 from envs.props.block import CUBE_HALF_M
 from envs.props.mat import MAT_HALF_M
 from envs.rotations import quat_multiply
@@ -18,9 +18,14 @@ REST = torch.zeros(N, 7)
 CLOSED = torch.tensor([0.0] * 6 + [1.0]).expand(N, -1)
 
 
-def started(task, objects=1.0, receivers=1.0):
-    sizes = Perturbation(object_size=Size(factor=(objects,) * 2), receiver_size=Size(factor=(receivers,) * 2))
-    env = TaskEnv(task, N, render=False, perturbation=sizes if (objects, receivers) != (1.0, 1.0) else None)
+def started(task, objects=1.0, receivers=1.0, friction=1.0):
+    things = Perturbation(
+        object_size=Size(factor=(objects,) * 2),
+        receiver_size=Size(factor=(receivers,) * 2),
+        friction=Scaled(factor=(friction,) * 2),
+    )
+    plain = objects == receivers == friction == 1.0
+    env = TaskEnv(task, N, render=False, perturbation=None if plain else things)
     env.reset(list(range(N)))
     return env
 
@@ -89,8 +94,8 @@ def drop_past():
 
 
 def slide_across_the_mat():
-    env = started("push")
-    put(env, "block", where(env, "mat") + torch.tensor([-0.2, 0.0, 0.0199]) + spread(0.01), velocity=(3.0, 0.0, 0.0))
+    env = started("push", friction=0.1)
+    put(env, "block", where(env, "mat") + torch.tensor([-0.1, 0.0, 0.0199]) + spread(0.01), velocity=(1.0, 0.0, 0.0))
     return succeeded(env)
 
 
@@ -148,9 +153,9 @@ def toss_upright():
 
 
 def slide_across_the_mark():
-    env = started("pushT")
-    start = where(env, "mark") + torch.tensor([-0.1, 0.0, 0.0199]) + spread(0.005)
-    put(env, "tee", start, quat=upright(), velocity=(2.2, 0.0, 0.0))
+    env = started("pushT", friction=0.1)
+    start = where(env, "mark") + torch.tensor([-0.1, 0.0, 0.0199]) + spread(0.008)
+    put(env, "tee", start, quat=upright(), velocity=(1.0, 0.0, 0.0))
     return succeeded(env)
 
 
