@@ -124,8 +124,9 @@ def _made_alike(model: mujoco.MjModel) -> mujoco.MjModel:
     """A copy that Warp steps as C MuJoCo steps ``model``.
 
     Boxes touch boxes in the points of the primitive test, as they do there; in those of the general convex one, which
-    is Warp's default for them, a cube on another trembles by millimetres. Sensors are not evaluated: each would go over
-    all contacts of all worlds at every step.
+    is Warp's default for them, a cube on another trembles by millimetres. (In float32 the primitive test has a fault of
+    its own: a box on a larger one that is turned against it by 20° or more may take an edge for a face, and bounce.)
+    Sensors are not evaluated: each would go over all contacts of all worlds at every step.
     """
     alike = copy.copy(model)
     alike.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_NATIVECCD | mujoco.mjtDisableBit.mjDSBL_SENSOR

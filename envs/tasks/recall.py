@@ -58,7 +58,7 @@ class Recall(Task):
         ),
         held_out=(
             "press the {button}, then point out the box that covers the {block}",
-            "after you have pressed the {button}, touch the box on top of the {block}",
+            "touch the box on top of the {block}, but press the {button} before that",
             "please press the {button} and show me which box the {block} is under",
         ),
     )
