@@ -20,7 +20,8 @@ from envs.backends.canvas import Canvas
 from envs.backends.gl import Renderer, make_gl_context
 
 MESSAGE_BYTES = 1 << 16
-"""Messages both ways are pickles of at most this size; what is larger lies in the canvas."""
+"""Messages both ways are pickles of at most this size; what is larger lies in the canvas. They go through a socket pair
+that only this process and its parent hold, so nobody else can send one."""
 _PARENT_CHECK_S = 0.5
 
 
