@@ -3,6 +3,7 @@
 import threading
 
 import mujoco
+from mujoco.rendering.classic import gl_context
 import numpy as np
 import pytest
 import torch
@@ -40,8 +41,9 @@ def camera_of(model, name):
     return camera
 
 
-def test_pictures_equal_those_of_mujocos_own_renderer(perturbed):
+def test_pictures_equal_those_of_mujocos_own_renderer(perturbed, monkeypatch):
     perturbed.reset([0, 1, 2])
+    monkeypatch.setattr(gl_context, "GLContext", make_gl_context)
     images = perturbed.world.render(ALL)
     for world, model in enumerate(perturbed.world._models):
         data = mujoco.MjData(model)

@@ -151,6 +151,7 @@ def test_an_environment_that_is_dropped_or_closed_leaves_no_pictures():
     def canvases():
         return [line for line in Path("/proc/self/maps").read_text().splitlines() if "memfd:canvas" in line]
 
+    gc.collect()  # of what earlier tests left
     before = canvases()
     env = TaskEnv("pick", 1, image_size_px=(16, 16))
     env.reset([0])
