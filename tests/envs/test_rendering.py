@@ -3,10 +3,10 @@
 import threading
 
 import mujoco
-from mujoco.rendering.classic import gl_context
 import numpy as np
 import pytest
 import torch
+from mujoco.rendering.classic import gl_context
 
 from configs.environments import find_perturbation
 from envs.backends.cpu import CpuWorld
