@@ -13,7 +13,7 @@ from configs.cli import unknown_choice
 from configs.machine import CHECKOUT
 
 BENCHMARKS = CHECKOUT / "benchmarks"
-NOT_BENCHMARKS = ("report", "peers", "__init__", "conftest")
+NOT_BENCHMARKS = ("report", "peers", "ledger", "claim_rows", "measuring", "__init__", "conftest")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,81 @@
+"""The rows of the claims: which methods, on which tasks and demonstrations, at which budget, under which conditions."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from ledger import Key
+
+from configs.environments import ARM_START_RAD
+from configs.presets import nano_bridge, nano_mlp
+from configs.training import Config as Training
+from envs.suites import SUITES, task_names
+
+USUAL, SHUFFLED = "usual", "shuffled"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One claim. ``conditions`` are ``usual``, ``shuffled`` and axes of perturbations (PRESET:AXIS).
+
+    ``budgets`` are demonstrations per task and training steps; ``perturbed_demonstrations`` is the axis that
+    demonstrations are recorded under.
+    """
+
+    name: str
+    claim: str
+    tasks: tuple[str, ...]
+    methods: Mapping[str, Callable[[], Training]]
+    budgets: Sequence[tuple[int, int]]
+    conditions: tuple[str, ...] = (USUAL,)
+    episodes: int = 50
+    arm_start_rad: float = ARM_START_RAD
+    perturbed_demonstrations: str | None = None
+
+    def grid(self, seeds: Sequence[int]) -> list[Key]:
+        """Its cells for the training seeds, seed by seed."""
+        return [
+            Key(claim=self.name, method=method, demonstrations=demonstrations, steps=steps, seed=seed)
+            for seed in seeds
+            for demonstrations, steps in self.budgets
+            for method in self.methods
+        ]
+
+
+def axes(preset: str, axis: str, levels: Sequence[int]) -> tuple[str, ...]:
+    """``PRESET:AXIS/LEVEL`` for each level."""
+    return tuple(f"{preset}:{axis}/{level}" for level in levels)
+
+
+THREE_TASKS = ("reach", "pick", "place")
+
+_ROWS = (
+    Row(
+        name="quickstart",
+        claim="the quickstart's policy, training seed by training seed",
+        tasks=THREE_TASKS,
+        methods={"nano-bridge": nano_bridge},
+        budgets=[(350, 3600)],
+        conditions=(
+            USUAL,
+            SHUFFLED,
+            *axes("libero-plus-7", "robot_start", (1, 2, 3)),
+            *axes("libero-plus-7", "language", (1, 2, 3, 4, 5)),
+        ),
+    ),
+    Row(
+        name="heads",
+        claim="the bridge head against a plain MLP on the last layer",
+        tasks=THREE_TASKS,
+        methods={"nano-bridge": nano_bridge, "nano-mlp": nano_mlp},
+        budgets=[(350, 2000)],
+    ),
+    Row(
+        name="suites",
+        claim="one policy for all forty tasks",
+        tasks=task_names(list(SUITES)),
+        methods={"nano-bridge": nano_bridge},
+        budgets=[(50, 4500)],
+    ),
+)
+
+ROWS: dict[str, Row] = {row.name: row for row in _ROWS}

@@ -1,0 +1,81 @@
+"""The ledger of measured cells: what is written comes back, gaps are found, and a change of the code is noticed."""
+
+import importlib
+import sys
+from dataclasses import replace
+
+import pytest
+
+from configs.machine import CHECKOUT
+
+
+@pytest.fixture(scope="module")
+def ledger():
+    sys.path.insert(0, str(CHECKOUT / "benchmarks"))
+    try:
+        yield importlib.import_module("ledger")
+    finally:
+        sys.path.remove(str(CHECKOUT / "benchmarks"))
+
+
+@pytest.fixture
+def cell(ledger):
+    key = ledger.Key(claim="heads", method="mlp", demonstrations=10, steps=300, seed=1)
+    outcomes = (
+        ledger.Outcomes.of("usual", "reach", [0, 1, 2], [True, False, True]),
+        ledger.Outcomes.of("usual", "pick", [0, 1, 2], [False, False, True]),
+        ledger.Outcomes.of("shuffled", "pick", [0, 1, 2], [False, False, False]),
+    )
+    return ledger.Cell(key=key, outcomes=outcomes, figures={"train_s": 1.5})
+
+
+def test_a_cell_comes_back_as_it_was_written(ledger, cell, tmp_path):
+    cell.write(tmp_path)
+    assert ledger.cells("heads", tmp_path) == [cell]
+    assert cell.won("usual") == [True, False, True, False, False, True]
+    assert cell.won("usual", "pick") == [False, False, True]
+    assert [path.name for path in (tmp_path / "heads").iterdir()] == ["mlp-10x300-seed1.json"]
+
+
+def test_only_what_was_not_measured_is_missing(ledger, cell, tmp_path):
+    other = replace(cell.key, seed=2)
+    cell.write(tmp_path)
+    assert ledger.missing([cell.key, other], ledger=tmp_path) == [other]
+    replace(cell, code="of another day").write(tmp_path)
+    assert ledger.missing([cell.key, other], ledger=tmp_path) == [other]
+    assert ledger.missing([cell.key, other], again=True, ledger=tmp_path) == [cell.key, other]
+
+
+def test_cells_pool_their_episodes(ledger, cell):
+    rate, episodes = ledger.pooled([cell, cell], "usual")
+    assert (rate.value, episodes) == (0.5, 12)
+    with pytest.raises(ValueError, match="no episodes of any task under 'dark'"):
+        ledger.pooled([cell], "dark")
+
+
+def test_outcomes_belong_to_consecutive_seeds(ledger):
+    with pytest.raises(ValueError, match="one outcome for each of consecutive seeds, got 2"):
+        ledger.Outcomes.of("usual", "reach", [0, 2], [True, True])
+
+
+def test_a_file_that_is_no_cell_is_named(ledger, tmp_path):
+    path = tmp_path / "heads" / "x.json"
+    path.parent.mkdir()
+    path.write_text("{}")
+    with pytest.raises(ValueError, match=r"expected a cell of the ledger at .*x\.json"):
+        ledger.cells("heads", tmp_path)
+
+
+def test_the_digest_sees_code_and_not_words_about_it(ledger):
+    plain = ledger._program("def f(x):\n    return x + 1\n")
+    assert plain == ledger._program('"""What."""\ndef f(x):\n    """More."""\n    return x + 1  # and why\n')
+    assert plain != ledger._program("def f(x):\n    return x + 2\n")
+
+
+def test_every_cell_in_the_repository_is_one_of_a_row(ledger):
+    from claim_rows import ROWS
+
+    for path in sorted(ledger.LEDGER.glob("*/*.json")):
+        cell = ledger.Cell.read(path)
+        assert path == ledger.LEDGER / cell.key.path
+        assert cell.key.claim in ROWS
