@@ -67,6 +67,24 @@ def memory_bytes() -> int:
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
+def check_device(name: str) -> None:
+    """``ValueError`` unless torch can compute on the device ``name`` here; it says which devices there are."""
+    if name == "cpu":  # always there, and torch takes a second to import
+        return
+    there = devices()
+    if name not in there:
+        raise ValueError(f"there is no device {name!r} that torch can use here; expected one of {', '.join(there)}")
+
+
+def devices() -> tuple[str, ...]:
+    """What torch can compute on in this process: ``cpu``, and ``cuda``, ``cuda:0`` … or ``mps`` where they are."""
+    import torch
+
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    gpus = ("cuda", *(f"cuda:{index}" for index in range(count))) if count else ()
+    return ("cpu", *gpus, *(("mps",) if torch.backends.mps.is_available() else ()))
+
+
 def source_revision() -> str | None:
     """Short commit of the checkout, with ``+`` if tracked files differ from it; None outside a checkout."""
     if not (CHECKOUT / ".git").exists():
