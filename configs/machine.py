@@ -47,7 +47,7 @@ def processor_name() -> str:
     """The processor's model name where the system tells, else its architecture."""
     info = Path("/proc/cpuinfo")
     if info.is_file():
-        match = re.search(r"^model name\s*:\s*(.+)$", info.read_text(), re.MULTILINE)
+        match = re.search(r"^model name\s*:\s*(.+)$", info.read_text(encoding="utf-8", errors="replace"), re.MULTILINE)
         if match:
             return match.group(1)
     return platform.processor() or platform.machine()
