@@ -183,6 +183,9 @@ def check_port(port: int) -> list[Finding]:
 
 def check_outputs(outputs: Path) -> list[Finding]:
     """Whether runs can be written, and room for them."""
+    if outputs.exists() and not outputs.is_dir():
+        found = f"{outputs} is not a folder"
+        return [Finding(name="outputs", level="fail", found=found, mend="move it away, or name another folder")]
     folder = outputs if outputs.is_dir() else outputs.absolute().parent
     try:
         with tempfile.TemporaryFile(dir=folder):

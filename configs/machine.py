@@ -76,6 +76,17 @@ def check_device(name: str) -> None:
         raise ValueError(f"there is no device {name!r} that torch can use here; expected one of {', '.join(there)}")
 
 
+def check_output_file(path: Path) -> None:
+    """``OSError`` unless a file can be written at ``path``; folders above it that are missing will be made."""
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder; expected the name of a file")
+    above = next(folder for folder in path.absolute().parents if folder.exists())
+    if not above.is_dir():
+        raise NotADirectoryError(f"{path} cannot be written: {above} is not a folder")
+    if not os.access(path if path.exists() else above, os.W_OK):
+        raise PermissionError(f"{path} cannot be written: no permission")
+
+
 def devices() -> tuple[str, ...]:
     """What torch can compute on in this process: ``cpu``, and ``cuda``, ``cuda:0`` … or ``mps`` where they are."""
     import torch
