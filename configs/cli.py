@@ -82,7 +82,7 @@ def run_verb(module: ModuleType, verb: str, args: Sequence[str]) -> int:
     source = run_dir or saved
     if source and hasattr(module, "presets") and args and args[0] in module.presets():
         raise ValueError(f"the preset {args[0]} and {source} both say where the settings come from: leave one out")
-    default = _saved(module, Path(source).expanduser()) if source else None
+    default = _saved(module, source) if source else None
     config = _settled(_parse(module, verb, args, default))
     return module.resume(config, Path(run_dir).expanduser()) if run_dir else module.run(config)
 
@@ -170,10 +170,10 @@ def _settled(config: Any) -> Any:
     return at_home(config)
 
 
-def _saved(module: ModuleType, path: Path) -> Any:
+def _saved(module: ModuleType, path: str) -> Any:
     from configs.run_directory import load_config
 
-    return load_config(module.Config, path)
+    return load_config(module.Config, Path(path).expanduser())
 
 
 def _complain(message: str, status: int = 2) -> int:

@@ -66,10 +66,13 @@ def leaves(config: Any, where: str = "") -> Iterator[tuple[str, Any]]:
 def at_home(value: T) -> T:
     """``value`` with every path inside it that starts with ``~`` led to the home folder.
 
-    ``RuntimeError`` for the home of a user whom the system does not know.
+    ``ValueError`` for the home of a user whom the system does not know.
     """
     if isinstance(value, Path):
-        return value.expanduser()
+        try:
+            return value.expanduser()
+        except RuntimeError as error:
+            raise ValueError(f"the system knows no home folder for {value}") from error
     if isinstance(value, tuple):
         return type(value)(at_home(item) for item in value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
@@ -105,7 +108,7 @@ def _read_scalar(expected: Any, data: Any, where: str) -> Any:
         return expected[data]
     if expected is Path:
         _require(isinstance(data, str), "a path", data, where)
-        return Path(data).expanduser()
+        return at_home(Path(data))
     if expected is type(None):
         _require(data is None, "null", data, where)
         return None
