@@ -6,7 +6,8 @@
 #
 # TORCH_INDEX=URL   a package index for PyTorch's own build, such as its CPU builds
 # EXTRAS=test,peft  what to install beside the core
-# PYTHON=…  VENV=…  interpreter (3.11 or newer) and folder of the virtual environment
+# PYTHON=…  VENV=…  interpreter (3.11 or 3.12: the pinned NumPy has no build for later ones) and folder of the virtual
+#                   environment
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -40,7 +41,7 @@ install: $(VENV)/installed.stamp
 
 $(VENV)/created.stamp:
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) not found: install Python 3.11, or name another with make PYTHON=…" >&2; exit 1; }
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$(PYTHON) is older than 3.11: name another with make PYTHON=…" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' || { echo "$(PYTHON) is neither Python 3.11 nor 3.12, which the versions in constraints.txt are for: name one with make PYTHON=…" >&2; exit 1; }
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "$(PYTHON) cannot make virtual environments; on Debian, as root: apt-get install -y python3-venv" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	@touch $@

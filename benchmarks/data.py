@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from report import print_table, write_json
+from report import home_path, print_table, write_json
 
 from envs.specs import CameraSpec, Dimension, EmbodimentSpec
 from policies.data.dataset import DemonstrationDataset
@@ -49,7 +49,9 @@ CASES = (
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--episodes", type=int, default=100, help=f"episodes of {FRAMES} frames per store")
-    parser.add_argument("--json", type=Path, help="also write the figures, with machine and versions, to this file")
+    parser.add_argument(
+        "--json", type=home_path, help="also write the figures, with machine and versions, to this file"
+    )
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         rows = [measure(case, Path(folder) / str(index), options.episodes) for index, case in enumerate(CASES)]

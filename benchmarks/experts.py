@@ -1,6 +1,6 @@
 """Success of the scripted experts on both engines, same seeds, with intervals and a test for different behaviour.
 
-    vla bench experts [--tasks reach … | --suites tabletop-long] [--episodes 200] [--engines cpu warp] [--json PATH]
+    vla bench experts [--tasks reach tabletop-long] [--robot panda] [--episodes 200] [--engines cpu warp] [--json PATH]
 
 ``steps p`` is the p-value of a two-sample Kolmogorov–Smirnov test of the episodes' lengths on the two engines: contacts
 drift apart between engines, and a small value would say that the tasks themselves have become different ones.
@@ -8,13 +8,14 @@ drift apart between engines, and a small value would say that the tasks themselv
 
 import argparse
 import time
-from pathlib import Path
 from typing import Any
 
 import torch
-from report import print_table, write_json
+from report import home_path, known_task, natural, print_table, write_json
 from scipy.stats import ks_2samp
 
+from envs.engines import ENGINES
+from envs.robots import ROBOTS, make_robot
 from envs.suites import task_names
 from envs.tasks import TASKS
 from envs.vector import TaskEnv
@@ -23,11 +24,11 @@ from policies.intervals import wilson
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tasks", nargs="+", default=list(TASKS), help="tasks or suites")
-    parser.add_argument("--engines", nargs="+", default=["cpu", "warp"])
-    parser.add_argument("--robot", default="panda")
-    parser.add_argument("--episodes", type=int, default=200)
-    parser.add_argument("--json", type=Path, help="also write the figures here")
+    parser.add_argument("--tasks", type=known_task, nargs="+", default=list(TASKS), help="tasks or suites")
+    parser.add_argument("--engines", nargs="+", default=list(ENGINES), choices=ENGINES)
+    parser.add_argument("--robot", default="panda", choices=list(ROBOTS))
+    parser.add_argument("--episodes", type=natural, default=200)
+    parser.add_argument("--json", type=home_path, help="also write the figures here")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     rows = []
@@ -47,8 +48,6 @@ def main() -> None:
 
 def run(task: str, engine: Any, robot: str, episodes: int) -> tuple[list[bool], list[int], float]:
     """Success and length of one episode per seed of the stream "demonstrate", and the seconds that took."""
-    from envs.robots import make_robot
-
     env = TaskEnv(task, episodes, engine=engine, arm=make_robot(robot), render=False)
     env.reset(list(range(episodes)))
     began, running = time.perf_counter(), episodes

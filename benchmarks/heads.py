@@ -1,6 +1,6 @@
 """Bridge head against a plain MLP: same backbone, data, steps and evaluation episodes, several training seeds.
 
-    python benchmarks/heads.py [--data FOLDER] [--steps 2000] [--seeds 0 1 2] [--episodes 50] [--jobs 2] [--json PATH]
+    vla bench heads [--data FOLDER] [--steps 2000] [--seeds 0 1 2] [--episodes 50] [--jobs 2] [--json PATH]
 
 Without --data, demonstrations are recorded first as the quickstart records them. Success is over held-out phrasings on
 the stream "evaluate"; the same seeds for both heads, so that the comparison is paired.
@@ -13,7 +13,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
-from report import print_table, write_json
+from report import home_path, print_table, write_json
 
 from configs.commands import collect, quickstart, train
 from configs.environments import EnvConfig, episode_seeds, make_env
@@ -25,12 +25,12 @@ HEADS = {"bridge": nano_bridge, "mlp": nano_mlp}
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, help="demonstrations; recorded when not given")
+    parser.add_argument("--data", type=home_path, help="demonstrations; recorded when not given")
     parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--episodes", type=int, default=50, help="per task and training seed")
     parser.add_argument("--jobs", type=int, default=2, help="runs at once; it changes the speed and no result")
-    parser.add_argument("--json", type=Path, help="also write the figures here")
+    parser.add_argument("--json", type=home_path, help="also write the figures here")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         data = arguments.data or record(Path(scratch) / "data")

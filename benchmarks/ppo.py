@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from report import machine, print_table, write_json
+from report import home_path, machine, print_table, write_json
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecNormalize
@@ -41,8 +41,8 @@ def main() -> None:
     parser.add_argument("--worlds", type=int, default=64)
     parser.add_argument("--episodes", type=int, default=100, help="evaluated per training seed")
     parser.add_argument("--matched", action="store_true", help="shape with the learner's own discount")
-    parser.add_argument("--films", type=Path, help="folder for films of evaluated episodes")
-    parser.add_argument("--json", type=Path, help="also write the figures here")
+    parser.add_argument("--films", type=home_path, help="folder for films of evaluated episodes")
+    parser.add_argument("--json", type=home_path, help="also write the figures here")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     print(machine())

@@ -1,12 +1,15 @@
 """How benchmarks report: the machine, the versions, a table on the screen, figures in a file."""
 
+import argparse
 import json
+import math
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from configs import machine as recorded
+from envs.suites import task_names
 
 PEERS = ("openpi-client", "robosuite", "mujoco-warp", "stable-baselines3")
 
@@ -22,17 +25,38 @@ def versions() -> dict[str, str]:
 
 
 def write_json(path: Path, name: str, figures: Mapping[str, Any], seeds: Sequence[int]) -> None:
-    """Write ``figures`` with everything needed to judge and repeat them."""
+    """Write ``figures`` with everything needed to judge and repeat them; a number that is not finite becomes null."""
     content = {
         "benchmark": name,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": machine(),
         "versions": versions(),
         "seeds": list(seeds),
-        "figures": figures,
+        "figures": _finite(figures),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    path.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def home_path(text: str) -> Path:
+    """An option's path, in the home folder where it starts with ``~``."""
+    return Path(text).expanduser()
+
+
+def known_task(text: str) -> str:
+    """An option's task or suite; the parser says which there are."""
+    try:
+        task_names([text])
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return text
+
+
+def natural(text: str) -> int:
+    """An option's whole number from 1 on."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1 on, got {text!r}")
+    return int(text)
 
 
 def print_table(rows: Sequence[Mapping[str, Any]]) -> None:
@@ -44,6 +68,14 @@ def print_table(rows: Sequence[Mapping[str, Any]]) -> None:
     for line in [columns, ["-" * width for width in widths], *cells]:
         aligned = (f"{c:<{w}}" if left else f"{c:>{w}}" for c, w, left in zip(line, widths, textual, strict=True))
         print("  ".join(aligned).rstrip())
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _cell(value: Any) -> str:

@@ -1,6 +1,6 @@
 """What the network costs between a robot and its policy: round trip minus inference, over loopback.
 
-    python benchmarks/serve.py [--json PATH] [--requests 2000] [--blocking-s 60]
+    vla bench serve [--json PATH] [--requests 2000] [--blocking-s 60]
 
 The server runs in a process of its own and answers two 224 x 224 images and an 8-D state with a chunk of 10 x 7
 actions, from a policy that costs next to nothing. Beside our server, the unmodified openpi-client talks to a plain
@@ -17,14 +17,13 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from openpi_client import msgpack_numpy
 from openpi_client.websocket_client_policy import WebsocketClientPolicy
-from report import print_table, write_json
+from report import home_path, print_table, write_json
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
@@ -53,7 +52,7 @@ Infer = Callable[[dict[str, Any]], Mapping[str, Any]]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", type=Path, help="also write the figures here")
+    parser.add_argument("--json", type=home_path, help="also write the figures here")
     parser.add_argument("--requests", type=int, default=2000, help="timed requests per row")
     parser.add_argument(
         "--blocking-s", type=float, default=60.0, help="how long the blocking inference takes; 0 skips it"

@@ -22,13 +22,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
 from peers import PEERS
-from report import machine, print_table, write_json
+from report import home_path, known_task, machine, natural, print_table, write_json
 
+from configs.machine import check_device
 from envs.autoreset import AutoresetEnv
 from envs.random import EpisodeRandom
 from envs.vector import TaskEnv
@@ -50,18 +50,26 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--engine", choices=("cpu", "warp"), default="cpu")
     parser.add_argument("--device", help="where the warp engine runs; a GPU if there is one")
-    parser.add_argument("--tasks", nargs="+", default=["reach", "sort"])
-    parser.add_argument("--worlds", type=int, nargs="+", default=[1, 64, 512, 4096])
+    parser.add_argument("--tasks", type=known_task, nargs="+", default=["reach", "sort"])
+    parser.add_argument("--worlds", type=natural, nargs="+", default=[1, 64, 512, 4096])
     parser.add_argument("--what", nargs="+", default=list(KINDS), choices=list(KINDS))
-    parser.add_argument("--checkout", type=Path, help="another checkout of this project to measure beside this one")
+    parser.add_argument(
+        "--checkout", type=home_path, help="another checkout of this project to measure beside this one"
+    )
     parser.add_argument("--seconds", type=float, default=4.0, help="how long each row is timed, at least")
     parser.add_argument("--no-peers", action="store_true", help="leave the other simulators out")
-    parser.add_argument("--json", type=Path, help="also write the figures here")
+    parser.add_argument("--json", type=home_path, help="also write the figures here")
     parser.add_argument("--row", type=json.loads, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.row:
         print(json.dumps(measure(**arguments.row)))
         return
+    if arguments.device and arguments.engine != "warp":
+        parser.error("--device is for --engine warp")
+    try:
+        check_device(arguments.device or "cpu")
+    except ValueError as error:
+        parser.error(f"--device: {error}")
     rows = []
     for row in planned(arguments):
         rows.append(in_a_process(row))

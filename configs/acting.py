@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from configs.environments import EnvConfig, Split, make_env, seen_as
+from configs.machine import check_device
 
 if TYPE_CHECKING:
     from envs.vector import TaskEnv
@@ -34,8 +35,7 @@ def load_policy(
 
     if threads:
         torch.set_num_threads(threads)
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise ValueError(f"device {device!r} was asked for, but this machine has no CUDA device that torch can use")
+    check_device(device)
     return VLAPolicy.load(source, device, replan_interval)
 
 

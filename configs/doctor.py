@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Literal
 
 from configs.machine import CHECKOUT, machine, versions
-from envs.graphics import INSTALL_COMMAND
+from envs.graphics import INSTALL_COMMAND, RenderingUnavailableError, find_backend
 
 Level = Literal["ok", "warn", "fail"]
 SERVER_PORT = 8000
 RENDER_TIMEOUT_S = 60.0
+OTHER_DRIVER = f"try another driver: MUJOCO_EGL_DEVICE_ID=NUMBER, or MUJOCO_GL=osmesa (as root: {INSTALL_COMMAND})"
 MIN_MEMORY_GIB = 4
 MIN_DISK_GIB = 2
 
@@ -96,7 +97,7 @@ def check_versions(constraints: Path) -> list[Finding]:
         return [
             Finding(name="versions", level="ok", found="not a checkout, so there are no tested pins to compare with")
         ]
-    pins = dict(re.findall(r"^([A-Za-z0-9_.-]+)==(\S+)", constraints.read_text(), re.MULTILINE))
+    pins = dict(re.findall(r"^([A-Za-z0-9_.-]+)==(\S+)", constraints.read_text(encoding="utf-8"), re.MULTILINE))
     required = _required_packages()
     installed = versions(list(pins))
     findings = [
@@ -115,7 +116,7 @@ def check_versions(constraints: Path) -> list[Finding]:
 def check_rendering(timeout_s: float) -> list[Finding]:
     """Draw in a process of its own, which a broken driver may hang or kill."""
     command = [sys.executable, "-m", "envs.backends.probe"]
-    mend = f"as root: {INSTALL_COMMAND}"
+    mend = f"as root: {INSTALL_COMMAND}" if find_backend() is None else OTHER_DRIVER
     try:
         result = subprocess.run(
             command,
@@ -131,6 +132,9 @@ def check_rendering(timeout_s: float) -> list[Finding]:
         return [Finding(name="rendering", level="fail", found=found, mend=mend)]
     if result.returncode != 0:
         reason = (result.stderr.strip().splitlines() or [f"exit status {result.returncode}"])[-1]
+        name, _, explanation = reason.partition(": ")
+        if name == f"{RenderingUnavailableError.__module__}.{RenderingUnavailableError.__name__}":
+            reason, mend = explanation, "as it says"
         return [Finding(name="rendering", level="fail", found=reason, mend=mend)]
     measured = json.loads(result.stdout.strip().splitlines()[-1])
     found = f"{measured['backend']}, {measured['frames_per_s']} frames/s at {measured['size_px']} px"
@@ -179,6 +183,9 @@ def check_port(port: int) -> list[Finding]:
 
 def check_outputs(outputs: Path) -> list[Finding]:
     """Whether runs can be written, and room for them."""
+    if outputs.exists() and not outputs.is_dir():
+        found = f"{outputs} is not a folder"
+        return [Finding(name="outputs", level="fail", found=found, mend="move it away, or name another folder")]
     folder = outputs if outputs.is_dir() else outputs.absolute().parent
     try:
         with tempfile.TemporaryFile(dir=folder):

@@ -1,5 +1,6 @@
 """Environments as runs describe them: the one place where settings become simulated worlds."""
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
 
 Split = Literal["train", "held_out"]
 
+RENDER_LIMIT_S = 30.0
+
 ARM_START_RAD = 0.3
 """How far from home, in joint space, the arm starts at most where demonstrations are recorded: a policy whose
 demonstrations all begin at home is lost when the arm starts elsewhere."""
@@ -25,8 +28,8 @@ class EnvConfig:
 
     engine: Literal["cpu", "warp"] = "cpu"
     """Physics and rendering: C MuJoCo with OpenGL on the CPU, or MuJoCo Warp on a GPU (it also runs without one)."""
-    robot: str = "panda"
-    """The arm: panda, panda_mesh, ur5e or so100."""
+    robot: Literal["panda", "panda_mesh", "ur5e", "so100"] = "panda"
+    """The arm; panda_mesh looks like the real one."""
     control: Literal["delta_pose", "absolute_pose", "joint_position"] = "delta_pose"
     """What actions mean: a change of the tool's pose, a pose, or joint angles."""
     velocities: bool = False
@@ -41,7 +44,7 @@ class EnvConfig:
     """Render profile: fast has no shadows and no multisampling."""
     threads: int = 0
     """Threads for physics and rendering of the cpu engine; 0 takes every core this process may use."""
-    render_limit_s: float = 30.0
+    render_limit_s: float = RENDER_LIMIT_S
     """Seconds after which a process of the cpu engine that draws nothing counts as hung and is replaced."""
     device: str | None = None
     """Where the warp engine runs, such as cuda:0; by default a GPU if there is one."""
@@ -50,18 +53,39 @@ class EnvConfig:
     rows_per_world: int = 0
     """Rows of constraints that the warp engine reserves memory for; 0 counts them from the scene."""
     perturbation: str | None = None
-    """What differs from the usual worlds, as PRESET:AXIS, such as colosseum-14:light."""
+    """What differs from the usual worlds, as PRESET:AXIS, such as colosseum-14:light; an unknown preset or axis lists
+    those there are."""
 
     def __post_init__(self) -> None:
         if self.image_size_px < 16:
             raise ValueError(f"image_size_px must be at least 16, got {self.image_size_px}")
         if self.threads < 0:
             raise ValueError(f"threads must not be negative, got {self.threads}")
-        if self.render_limit_s <= 0:
-            raise ValueError(f"render_limit_s must be positive, got {self.render_limit_s}")
+        if not 0 < self.render_limit_s < math.inf:
+            raise ValueError(f"render_limit_s must be positive and finite, got {self.render_limit_s}")
         reserved = self.contacts_per_world, self.rows_per_world
         if min(reserved) < 0 or (min(reserved) == 0) != (max(reserved) == 0):
             raise ValueError(f"give contacts_per_world and rows_per_world, or neither (0), got {reserved}")
+        self._check_engine()
+        if self.perturbation is not None:
+            find_perturbation(self.perturbation)
+
+    def _check_engine(self) -> None:
+        """``ValueError`` for a setting that the chosen engine does not have, rather than leave it unheeded."""
+        if self.engine == "warp":
+            if self.threads:
+                raise ValueError(f"the warp engine has no threads to choose, got threads {self.threads}")
+            if self.render_limit_s != RENDER_LIMIT_S:
+                raise ValueError(
+                    f"the warp engine draws in no process of its own, got render_limit_s {self.render_limit_s}"
+                )
+        elif self.device not in (None, "cpu"):
+            raise ValueError(
+                f"the cpu engine runs on the CPU, got device {self.device!r}; a device is for the warp engine"
+            )
+        elif self.contacts_per_world:
+            reserved = self.contacts_per_world, self.rows_per_world
+            raise ValueError(f"the cpu engine reserves no memory, got {reserved}; a capacity is for the warp engine")
 
     @property
     def capacity(self) -> "Capacity | None":
@@ -177,12 +201,22 @@ def find_perturbation(name: str) -> "Perturbation":
 
 
 def seen_as(embodiment: EmbodimentSpec, config: EnvConfig) -> EnvConfig:
-    """``config`` with the cameras that a policy of ``embodiment`` expects; ``ValueError`` if none fits."""
+    """``config`` with the cameras that a policy of ``embodiment`` expects.
+
+    ``ValueError`` if none fits, or if ``config`` asks for others: what is not the default must be what is expected.
+    """
     shapes = {(c.height_px, c.width_px, c.depth, c.segmentation) for c in embodiment.cameras}
     if len(shapes) != 1 or len({side for height, width, *_ in shapes for side in (height, width)}) != 1:
         raise ValueError(f"simulated cameras are square and alike; {embodiment.name} has {sorted(shapes)}")
     ((side, _, depth, segmentation),) = shapes
-    return replace(config, image_size_px=side, depth=depth, segmentation=segmentation)
+    expected = {"image_size_px": side, "depth": depth, "segmentation": segmentation}
+    for name, value in expected.items():
+        if getattr(config, name) not in (value, getattr(EnvConfig(), name)):
+            given = getattr(config, name)
+            raise ValueError(
+                f"the policy of {embodiment.name} expects {name} {value}, got {given}; leave the setting out"
+            )
+    return replace(config, **expected)
 
 
 def expand_tasks(names: Sequence[str]) -> tuple[str, ...]:

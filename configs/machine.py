@@ -47,7 +47,7 @@ def processor_name() -> str:
     """The processor's model name where the system tells, else its architecture."""
     info = Path("/proc/cpuinfo")
     if info.is_file():
-        match = re.search(r"^model name\s*:\s*(.+)$", info.read_text(), re.MULTILINE)
+        match = re.search(r"^model name\s*:\s*(.+)$", info.read_text(encoding="utf-8", errors="replace"), re.MULTILINE)
         if match:
             return match.group(1)
     return platform.processor() or platform.machine()
@@ -65,6 +65,35 @@ def memory_bytes() -> int:
     if "SC_PHYS_PAGES" not in os.sysconf_names:
         return 0
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def check_device(name: str) -> None:
+    """``ValueError`` unless torch can compute on the device ``name`` here; it says which devices there are."""
+    if name == "cpu":  # always there, and torch takes a second to import
+        return
+    there = devices()
+    if name not in there:
+        raise ValueError(f"there is no device {name!r} that torch can use here; expected one of {', '.join(there)}")
+
+
+def check_output_file(path: Path) -> None:
+    """``OSError`` unless a file can be written at ``path``; folders above it that are missing will be made."""
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder; expected the name of a file")
+    above = next(folder for folder in path.absolute().parents if folder.exists())
+    if not above.is_dir():
+        raise NotADirectoryError(f"{path} cannot be written: {above} is not a folder")
+    if not os.access(path if path.exists() else above, os.W_OK):
+        raise PermissionError(f"{path} cannot be written: no permission")
+
+
+def devices() -> tuple[str, ...]:
+    """What torch can compute on in this process: ``cpu``, and ``cuda``, ``cuda:0`` … or ``mps`` where they are."""
+    import torch
+
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    gpus = ("cuda", *(f"cuda:{index}" for index in range(count))) if count else ()
+    return ("cpu", *gpus, *(("mps",) if torch.backends.mps.is_available() else ()))
 
 
 def source_revision() -> str | None:

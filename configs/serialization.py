@@ -2,14 +2,16 @@
 
 A config is a tree of frozen dataclasses over numbers, text, booleans, ``None``, paths, tuples, string-keyed
 dicts, ``Literal`` and enum choices. Where a field may hold one of several dataclasses, the JSON object names
-the one it holds under ``"type"``.
+the one it holds under ``"type"``. Numbers are finite, as JSON has no others; ``~`` at the start of a path is the home
+folder, in a file as on the command line.
 """
 
 import dataclasses
 import enum
+import math
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
@@ -21,7 +23,7 @@ def to_json(value: Any) -> Any:
     """JSON-ready form of a config or of any value inside one; :func:`from_json` is its inverse.
 
     Every dataclass is tagged with its name, so that unions can be read back. ``TypeError`` for a value
-    that no config may hold.
+    that no config may hold, ``ValueError`` for a number that is not finite.
     """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         body = {field.name: to_json(getattr(value, field.name)) for field in dataclasses.fields(value)}
@@ -34,6 +36,8 @@ def to_json(value: Any) -> Any:
         return [to_json(item) for item in value]
     if isinstance(value, Mapping):
         return {str(key): to_json(item) for key, item in value.items()}
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"a config cannot hold {value}: numbers must be finite")
     if value is None or isinstance(value, bool | int | float | str):
         return value
     raise TypeError(f"a config cannot hold a {type(value).__name__}: {value!r}")
@@ -42,6 +46,41 @@ def to_json(value: Any) -> Any:
 def from_json(expected: type[T], data: Any, where: str = "config") -> T:
     """Build a value of type ``expected`` from ``data``; ``ValueError`` names the place, the expected and the given."""
     return _read(expected, data, where)
+
+
+def leaves(config: Any, where: str = "") -> Iterator[tuple[str, Any]]:
+    """Every value inside a config that is not a dataclass, tuple or dict, with its dotted place (``train.device``)."""
+    if dataclasses.is_dataclass(config) and not isinstance(config, type):
+        inside = [(field.name, getattr(config, field.name)) for field in dataclasses.fields(config)]
+    elif isinstance(config, Mapping):
+        inside = list(config.items())
+    elif isinstance(config, tuple | list):
+        inside = list(enumerate(config))
+    else:
+        yield where, config
+        return
+    for name, value in inside:
+        yield from leaves(value, f"{where}.{name}" if where else str(name))
+
+
+def at_home(value: T) -> T:
+    """``value`` with every path inside it that starts with ``~`` led to the home folder.
+
+    ``ValueError`` for the home of a user whom the system does not know.
+    """
+    if isinstance(value, Path):
+        try:
+            return value.expanduser()
+        except RuntimeError as error:
+            raise ValueError(f"the system knows no home folder for {value}") from error
+    if isinstance(value, tuple):
+        return type(value)(at_home(item) for item in value)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        before = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+        after = {name: at_home(item) for name, item in before.items()}
+        changed = {name: item for name, item in after.items() if item != before[name]}
+        return dataclasses.replace(value, **changed) if changed else value
+    return value
 
 
 def _read(expected: Any, data: Any, where: str) -> Any:
@@ -69,12 +108,13 @@ def _read_scalar(expected: Any, data: Any, where: str) -> Any:
         return expected[data]
     if expected is Path:
         _require(isinstance(data, str), "a path", data, where)
-        return Path(data)
+        return at_home(Path(data))
     if expected is type(None):
         _require(data is None, "null", data, where)
         return None
     if expected is float:
         _require(isinstance(data, int | float) and not isinstance(data, bool), "a number", data, where)
+        _require(math.isfinite(data), "a finite number", data, where)
         return float(data)
     if expected in (bool, int, str):
         _require(type(data) is expected, f"a value of type {expected.__name__}", data, where)

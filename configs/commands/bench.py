@@ -1,5 +1,6 @@
 """Run a benchmark of the checkout, benchmarks/NAME.py, and print its table."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -9,8 +10,8 @@ from typing import Annotated
 
 import tyro
 
-from configs.cli import unknown_choice
-from configs.machine import CHECKOUT
+from configs.cli import take_flag, unknown_choice
+from configs.machine import CHECKOUT, check_output_file
 
 BENCHMARKS = CHECKOUT / "benchmarks"
 NOT_BENCHMARKS = ("report", "peers", "ledger", "claim_rows", "measuring", "__init__", "conftest")
@@ -30,14 +31,14 @@ class Config:
 
 def arguments(args: Sequence[str]) -> list[str]:
     """``vla bench NAME --its-option 3`` as ``NAME -- --its-option 3``: all but --json belongs to the benchmark."""
-    name, *rest = args or [""]
-    if name.startswith("-") or "--" in rest:
-        return list(args)
-    ours: list[str] = []
-    if "--json" in rest[:-1]:
-        at = rest.index("--json")
-        ours, rest = rest[at : at + 2], rest[:at] + rest[at + 2 :]
-    return [name, *ours, *(["--", *rest] if rest else [])]
+    json, rest = take_flag("--json", args)
+    ours = [] if json is None else ["--json", json]
+    if not rest or rest[0].startswith("-"):
+        return [*rest, *ours]
+    name, *options = rest
+    if "--" in options:
+        options.remove("--")
+    return [name, *ours, *(["--", *options] if options else [])]
 
 
 def available(folder: Path = BENCHMARKS) -> list[str]:
@@ -54,5 +55,7 @@ def run(config: Config) -> int:
         raise ValueError(unknown_choice("benchmark", config.name, names))
     command = [sys.executable, str(BENCHMARKS / f"{config.name}.py"), *config.options]
     if config.json is not None:
+        check_output_file(config.json)
         command += ["--json", str(config.json)]
-    return subprocess.run(command, check=False).returncode
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    return subprocess.run(command, check=False, env=os.environ | {"PYTHONIOENCODING": f"{encoding}:replace"}).returncode

@@ -11,11 +11,18 @@ STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """``json`` prints the findings for programs; ``render_timeout_s`` is how long a picture may take."""
+    """How to look, and how to say what was found."""
 
     json: bool = False
+    """Print the findings for programs."""
     render_timeout_s: float = 60.0
+    """Seconds after which a driver that draws nothing counts as hung."""
     outputs: Path = OUTPUTS
+    """Folder that is to hold the runs: can it be written to, and is there room?"""
+
+    def __post_init__(self) -> None:
+        if not self.render_timeout_s > 0:
+            raise ValueError(f"render_timeout_s must be positive, got {self.render_timeout_s}")
 
 
 def run(config: Config) -> int:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from configs.environments import EnvConfig, Split, episode_seeds, make_env, seen_as
-from configs.machine import describe_run
+from configs.machine import check_output_file, describe_run
 from configs.run_directory import write_json
 from configs.serialization import to_json
 from policies.serving.client import ClientConfig
@@ -21,7 +21,7 @@ class Config:
     """Which task, how many episodes, and where the server is."""
 
     task: Annotated[str, tyro.conf.Positional]
-    """reach, pick or place."""
+    """A task, such as reach, or one of a suite; an unknown name lists those there are."""
     episodes: int = 5
     """How many episodes, one after the other."""
     first_seed: int = 0
@@ -40,6 +40,12 @@ class Config:
     """The simulated world; its cameras are those that the server's policy expects."""
     client: Annotated[ClientConfig, tyro.conf.arg(name="")] = field(default_factory=ClientConfig)
 
+    def __post_init__(self) -> None:
+        if self.replan_interval is not None and self.replan_interval < 1:
+            raise ValueError(f"replan_interval must be at least 1, got {self.replan_interval}")
+        if not self.watchdog_s > 0:
+            raise ValueError(f"watchdog_s must be positive, got {self.watchdog_s}")
+
 
 def run(config: Config) -> int:
     """Print one line per episode and the success rate; 1 if the watchdog stopped any of them."""
@@ -50,6 +56,8 @@ def run(config: Config) -> int:
 
     find_task(config.task)
     seeds = episode_seeds(config.episodes, config.first_seed)
+    if config.json is not None:
+        check_output_file(config.json)
     reports = []
     with PolicyClient(config.client) as client:
         seen = seen_as(client.embodiment, config.env)

@@ -27,6 +27,12 @@ class Config:
     """Threads for the network on the CPU; 0 leaves torch's choice."""
     server: Annotated[ServeConfig, tyro.conf.arg(name="")] = field(default_factory=ServeConfig)
 
+    def __post_init__(self) -> None:
+        if self.threads < 0:
+            raise ValueError(f"threads must not be negative, got {self.threads}")
+        if self.threads and self.device != "cpu":
+            raise ValueError(f"threads are for the network on the CPU, got {self.threads} with device {self.device!r}")
+
 
 def run(config: Config) -> int:
     """Serve until interrupted; everything that can be refused is refused before the model is loaded."""

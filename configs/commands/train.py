@@ -1,7 +1,6 @@
 """Train a policy from demonstrations; the preset comes first, such as: vla train nano-bridge --data FOLDER.
 
-vla train --resume RUN_DIR goes on with a run that was stopped.
-"""
+vla train PRESET --help lists the settings."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING

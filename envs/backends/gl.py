@@ -1,5 +1,6 @@
 """Rendering with MuJoCo's OpenGL renderer: one thread, one context, many worlds. Free of torch: workers import it."""
 
+import importlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -7,34 +8,28 @@ import mujoco
 import numpy as np
 from jaxtyping import Float32, Int32, UInt8
 
+from envs.graphics import RenderingUnavailableError, explain_failure, find_backend, wanted_backend
 from envs.rendering import RenderConfig
 
 NOTHING = -1
 """Segmentation where no geom was hit."""
 
 
-class RenderingUnavailableError(RuntimeError):
-    """No OpenGL context can be made on this machine."""
-
-
 def make_gl_context(width_px: int, height_px: int) -> Any:
-    """An off-screen OpenGL context: EGL, or OSMesa where EGL is missing."""
-    failures = []
-    for name in ("egl", "osmesa"):
-        try:
-            if name == "egl":
-                from mujoco.egl import GLContext
-            else:
-                from mujoco.osmesa import GLContext
-            context = GLContext(width_px, height_px)
-            context.make_current()
-            return context
-        except (ImportError, AttributeError, RuntimeError, OSError) as error:
-            failures.append(f"{name}: {error}")
-    raise RenderingUnavailableError(
-        "cannot render: no OpenGL context. On Debian or Ubuntu: apt-get install libegl1 libegl-mesa0 libgl1-mesa-dri "
-        f"libosmesa6. Tried {'; '.join(failures)}"
-    )
+    """An off-screen OpenGL context: what ``MUJOCO_GL`` asks for, else EGL, or OSMesa where EGL is missing.
+
+    One is chosen beforehand, for PyOpenGL cannot change once it has begun. :class:`RenderingUnavailableError` says why
+    there is none.
+    """
+    backend = wanted_backend() or find_backend() or "egl"
+    try:
+        context_class = importlib.import_module(f"mujoco.{backend}").GLContext
+        context_class._context = None  # its destructor asks for this also where its constructor failed
+        context = context_class(width_px, height_px)
+        context.make_current()
+    except Exception as error:  # drivers, PyOpenGL and MuJoCo fail in many ways
+        raise RenderingUnavailableError(f"cannot render: {explain_failure(backend, error)}") from error
+    return context
 
 
 @dataclass(frozen=True)

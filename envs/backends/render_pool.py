@@ -19,6 +19,7 @@ import numpy as np
 
 from envs.backends.canvas import Canvas
 from envs.backends.render_worker import MESSAGE_BYTES
+from envs.graphics import wanted_backend
 
 ATTEMPTS = 3
 """How often in a row a share of a drawing may take its process down before that becomes an error."""
@@ -45,6 +46,7 @@ class Worker:
     """One process that draws, seen from here. Used by one thread at a time, except for :meth:`forget`."""
 
     def __init__(self) -> None:
+        wanted_backend()  # the process could not say what is wrong: it would fail at its imports
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self._socket.setblocking(False)

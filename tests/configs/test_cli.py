@@ -1,18 +1,42 @@
+import os
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from configs.cli import VERBS, main, run_verb
+from configs.cli import VERBS, main, run_verb, take_flag
 from configs.run_directory import create_run_directory
+
+
+@dataclass(frozen=True, kw_only=True)
+class Network:
+    device: str = "cpu"
+    rate: float = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     steps: int = 3
     name: str = "a"
+    path: Path | None = None
+    network: Network = field(default_factory=Network)
+
+
+def vla(*args, reader_leaves=False, **variables):
+    """The command in a process of its own; with ``reader_leaves`` nobody reads what it prints."""
+    command = [sys.executable, "-m", "configs.cli", *args]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), **variables}
+    if not reader_leaves:
+        return subprocess.run(command, capture_output=True, check=False, env=environment)
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        return subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, check=False, env=environment)
+    finally:
+        os.close(writing)
 
 
 def verb(**extra):
@@ -100,6 +124,8 @@ def test_a_benchmark_gets_every_option_but_json():
         "warp",
     ]
     assert arguments(["sim", "--help"]) == ["sim", "--", "--help"]
+    assert arguments(["--json=x.json", "sim", "--worlds", "1"]) == ["sim", "--json", "x.json", "--", "--worlds", "1"]
+    assert arguments([]) == []
     assert arguments(["sim"]) == ["sim"] and arguments(["--help"]) == ["--help"]
     assert arguments(["sim", "--json", "x", "--", "--worlds", "1"]) == ["sim", "--json", "x", "--", "--worlds", "1"]
 
@@ -131,6 +157,161 @@ def test_resume_hands_over_the_run_directory(tmp_path):
     run_dir = create_run_directory("train", "x", Settings(steps=9), outputs=tmp_path)
     assert run_verb(module, "train", ["--resume", str(run_dir), "--name", "b"]) == 0
     assert resumed == [(Settings(steps=9, name="b"), run_dir)]
+
+
+@pytest.mark.parametrize("place", ["first", "last", "equals"])
+def test_resume_and_config_may_stand_anywhere(tmp_path, place):
+    resumed = []
+    module = verb(resume=lambda config, run_dir: resumed.append((config, run_dir)) or 0)
+    run_dir = create_run_directory("train", "x", Settings(steps=9), outputs=tmp_path)
+    for flag in ("--resume", "--config"):
+        given = [f"{flag}={run_dir}"] if place == "equals" else [flag, str(run_dir)]
+        args = [*given, "--name", "b"] if place == "first" else ["--name", "b", *given]
+        assert run_verb(module, "train", args) == 0
+    assert resumed == [(Settings(steps=9, name="b"), run_dir)] and module.calls == [Settings(steps=9, name="b")]
+
+
+def test_a_flag_is_taken_with_its_value_and_the_rest_left():
+    assert take_flag("--config", ["a", "--config", "x", "--b"]) == ("x", ["a", "--b"])
+    assert take_flag("--config", ["--config=-x", "--", "--config", "y"]) == ("-x", ["--", "--config", "y"])
+    assert take_flag("--config", ["--configs", "x"]) == (None, ["--configs", "x"])
+    for args in (["--config"], ["--config="], ["--config", "--steps"]):
+        with pytest.raises(ValueError, match="--config needs a path, got"):
+            take_flag("--config", args)
+    with pytest.raises(ValueError, match="--config may be given once, got x and y"):
+        take_flag("--config", ["--config", "x", "--config=y"])
+
+
+def test_two_sources_of_settings_are_refused(tmp_path):
+    run_dir = str(create_run_directory("train", "x", Settings(), outputs=tmp_path))
+    module = verb(resume=lambda config, run_dir: 0, presets=lambda: {"short": ("few", Settings())})
+    with pytest.raises(ValueError, match="--resume and --config both say where the settings come from"):
+        run_verb(module, "train", ["--resume", run_dir, "--config", run_dir])
+    with pytest.raises(ValueError, match=r"the preset short and .* both say where the settings come from"):
+        run_verb(module, "train", ["short", f"--config={run_dir}"])
+    with pytest.raises(ValueError, match="vla collect has no --resume"):
+        run_verb(verb(), "collect", ["--resume", run_dir])
+
+
+def test_home_is_found_in_flags_and_saved_configs(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    module = verb()
+    run_verb(module, "train", ["--path=~/x"])
+    create_run_directory("train", "x", Settings(path=Path("~/y")), outputs=tmp_path).rename(tmp_path / "run")
+    run_verb(module, "train", ["--config=~/run"])
+    assert [config.path for config in module.calls] == [tmp_path / "x", tmp_path / "y"]
+
+
+@pytest.mark.parametrize("device", ["cuda", "cuda:3", "mps", "nonsense", ""])
+def test_a_device_that_is_not_there_is_refused_in_whatever_setting(monkeypatch, device, tmp_path):
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    module = verb()
+    run_dir = create_run_directory("train", "x", Settings(network=Network(device=device)), outputs=tmp_path)
+    for args in ([f"--network.device={device}"], ["--config", str(run_dir)]):
+        with pytest.raises(ValueError, match=rf"network\.device: there is no device '{device}' .* one of cpu$"):
+            run_verb(module, "train", args)
+    assert module.calls == []
+
+
+def test_the_devices_that_are_there_are_told_and_taken(monkeypatch):
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    module = verb()
+    for device in ("cpu", "cuda", "cuda:1"):
+        run_verb(module, "train", ["--network.device", device])
+    with pytest.raises(ValueError, match=r"no device 'cuda:2' .* expected one of cpu, cuda, cuda:0, cuda:1$"):
+        run_verb(module, "train", ["--network.device", "cuda:2"])
+    assert len(module.calls) == 3
+
+
+@pytest.mark.parametrize(
+    ("args", "place"),
+    [
+        (["train", "debug", "--data", "D", "--train.device", "cuda"], "train.device"),
+        (["quickstart", "--training.train.device", "cuda"], "training.train.device"),
+        (["eval", "expert", "--device", "cuda:3"], "device"),
+        (["serve", "RUN", "--device", "nonsense"], "device"),
+        (["collect", "reach", "--env.engine", "warp", "--env.device", "cuda"], "env.device"),
+        (["rollout", "reach", "--env.engine", "warp", "--env.device", "mps"], "env.device"),
+    ],
+)
+def test_every_verb_refuses_a_device_before_any_work(monkeypatch, tmp_path, capsys, args, place):
+    import torch
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert main(args) == 2
+    assert f"vla {args[0]}: {place}: there is no device {args[-1]!r}" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("number", ["nan", "inf", "-inf"])
+def test_a_number_that_is_not_finite_is_refused(number):
+    with pytest.raises(ValueError, match=r"network\.rate: expected a finite number, got"):
+        run_verb(verb(), "train", [f"--network.rate={number}"])
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "ascii"])
+def test_any_terminal_can_show_what_is_printed(encoding):
+    from configs.cli import unknown_choice  # its docstring and many messages hold signs that these lack
+
+    assert "…" in unknown_choice.__doc__
+    for args in (["eval", "--help"], ["serve", "RUN", "--port", "99999"]):
+        done = vla(*args, PYTHONIOENCODING=encoding)
+        assert b"Traceback" not in done.stderr and done.returncode in (0, 2)
+    assert b"port must lie in 0 ? 65535" in done.stderr
+
+
+@pytest.mark.parametrize("args", [["--help"], ["eval", "--help"], ["doctor", "--json"]])
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_reader_that_leaves_ends_the_command_quietly(args, unbuffered):
+    done = vla(*args, reader_leaves=True, PYTHONUNBUFFERED=unbuffered)
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
+def test_a_broken_pipe_elsewhere_is_still_told(monkeypatch, capsys):
+    from configs.commands import doctor
+
+    def broken(config):
+        raise BrokenPipeError(32, "Broken pipe", "the policy server")
+
+    monkeypatch.setattr(doctor, "run", broken)
+    assert main(["doctor"]) == 2
+    assert "the policy server" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("args", "complaint"),
+    [
+        (["bench", "sim", "--json", "FOLDER"], "is a folder; expected the name of a file"),
+        (["rollout", "reach", "--json", "FOLDER"], "is a folder; expected the name of a file"),
+        (["rollout", "reach", "--json", "FILE/x.json"], "is not a folder"),
+        (["rollout", "reach", "--watchdog-s", "nan"], "watchdog_s must be positive, got nan"),
+        (["rollout", "reach", "--replan-interval", "0"], "replan_interval must be at least 1, got 0"),
+        (["rollout", "reach", "--env.robot", "pandas"], "('panda', 'panda_mesh', 'ur5e', 'so100')"),
+        (["rollout", "reach", "--env.perturbation", "colosseum"], "expected one of colosseum-14"),
+        (["rollout", "reach", "--env.device", "cuda:0"], "a device is for the warp engine"),
+        (["collect", "reach", "--env.engine", "warp", "--env.threads", "2"], "has no threads to choose"),
+        (["serve", "RUN", "--threads", "-1"], "threads must not be negative, got -1"),
+        (["serve", "RUN", "--threads", "2", "--device", "cuda"], "threads are for the network on the CPU"),
+        (["doctor", "--render-timeout-s", "0"], "render_timeout_s must be positive, got 0.0"),
+    ],
+)
+def test_what_cannot_work_is_refused_with_what_was_expected(tmp_path, capsys, args, complaint):
+    (tmp_path / "file").touch()
+    args = [arg.replace("FOLDER", str(tmp_path)).replace("FILE", str(tmp_path / "file")) for arg in args]
+    try:
+        status = main(args)
+    except SystemExit as stopped:
+        status = stopped.code
+    assert status == 2
+    assert complaint in " ".join(capsys.readouterr().err.replace("│", " ").split())
 
 
 def test_presets_are_complete_configs_that_flags_override():

@@ -37,7 +37,7 @@ def fake_driver(monkeypatch, tmp_path):
 def test_a_driver_that_hangs_is_given_up(fake_driver):
     fake_driver("import time; time.sleep(60)")
     (finding,) = doctor.check_rendering(timeout_s=1.0)
-    assert finding.level == "fail" and "hangs" in finding.found and "apt-get install" in finding.mend
+    assert finding.level == "fail" and "hangs" in finding.found and "MUJOCO_GL=osmesa" in finding.mend
 
 
 def test_a_driver_that_aborts_is_survived(fake_driver):
@@ -46,10 +46,18 @@ def test_a_driver_that_aborts_is_survived(fake_driver):
     assert finding.level == "fail" and "exit status -6" in finding.found
 
 
-def test_a_missing_gl_library_is_named(fake_driver):
-    fake_driver("raise SystemExit('RenderingUnavailable: cannot render: no OpenGL context')")
+def test_a_missing_gl_library_is_named(fake_driver, monkeypatch):
+    fake_driver("raise SystemExit('cannot render: no OpenGL context')")
+    monkeypatch.setattr(doctor, "find_backend", lambda: None)
     (finding,) = doctor.check_rendering(timeout_s=30.0)
-    assert finding.level == "fail" and "no OpenGL context" in finding.found
+    assert finding.level == "fail" and "no OpenGL context" in finding.found and "apt-get install" in finding.mend
+
+
+def test_a_variable_that_cannot_be_obeyed_is_named_and_nothing_else_suggested(monkeypatch):
+    monkeypatch.setenv("MUJOCO_GL", "nonsense")
+    (finding,) = doctor.check_rendering(timeout_s=60.0)
+    assert finding.level == "fail" and finding.found.startswith("MUJOCO_GL=nonsense: expected egl or osmesa")
+    assert "apt-get" not in finding.found + finding.mend
 
 
 def test_a_check_that_breaks_becomes_a_finding(monkeypatch, tmp_path):

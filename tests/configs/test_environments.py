@@ -1,16 +1,18 @@
 """From settings to worlds: streams, where the arm starts, what actions mean, and the memory of the other engine."""
 
+from typing import get_args, get_type_hints
+
 import numpy as np
 import pytest
 import torch
 
 from configs.commands import collect, quickstart
 from configs.commands import eval as evaluation
-from configs.environments import ARM_START_RAD, EnvConfig, make_env, starting_anywhere
+from configs.environments import ARM_START_RAD, EnvConfig, make_env, seen_as, starting_anywhere
 from envs.backends.capacity import Capacity
 from envs.perturbations import Perturbation
 from envs.perturbations.spec import RobotStart, Scaled
-from envs.robots import make_robot
+from envs.robots import ROBOTS, make_robot
 from envs.specs import COMMAND_KEY, STATE_KEY, TASK_KEY, image_key
 from policies.data.dataset import DemonstrationDataset
 
@@ -54,6 +56,37 @@ def test_the_capacity_is_a_setting_of_the_warp_engine():
             EnvConfig(engine="warp", **half)
     with pytest.raises(ValueError, match="a capacity is for the warp engine"):
         make_env("reach", 1, stream="learn", config=EnvConfig(contacts_per_world=40, rows_per_world=90))
+
+
+@pytest.mark.parametrize(
+    ("settings", "complaint"),
+    [
+        ({"device": "cuda:0"}, "a device is for the warp engine"),
+        ({"contacts_per_world": 40, "rows_per_world": 90}, "a capacity is for the warp engine"),
+        ({"engine": "warp", "threads": 2}, "the warp engine has no threads to choose, got threads 2"),
+        ({"engine": "warp", "render_limit_s": 5.0}, "draws in no process of its own, got render_limit_s 5"),
+        ({"render_limit_s": float("nan")}, "must be positive and finite, got nan"),
+        ({"perturbation": "colosseum-14"}, "means several perturbations; choose one of colosseum-14:"),
+        ({"perturbation": "colosseum-14:lamp"}, "unknown axis 'lamp' of colosseum-14; expected one of"),
+    ],
+)
+def test_settings_that_cannot_be_heeded_are_refused_before_there_are_worlds(settings, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        EnvConfig(**settings)
+
+
+def test_every_robot_can_be_chosen():
+    assert get_args(get_type_hints(EnvConfig)["robot"]) == tuple(ROBOTS)
+
+
+def test_cameras_that_the_policy_does_not_see_through_are_refused():
+    embodiment = start(1)[0].embodiment
+    assert seen_as(embodiment, EnvConfig()) == EnvConfig(image_size_px=16)
+    assert seen_as(embodiment, EnvConfig(image_size_px=16)) == EnvConfig(image_size_px=16)
+    with pytest.raises(ValueError, match="expects image_size_px 16, got 128; leave the setting out"):
+        seen_as(embodiment, EnvConfig(image_size_px=128))
+    with pytest.raises(ValueError, match="expects depth False, got True; leave the setting out"):
+        seen_as(embodiment, EnvConfig(depth=True))
 
 
 def test_the_arm_starts_at_home_unless_it_is_told_otherwise():

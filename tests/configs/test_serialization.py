@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from configs.serialization import from_json, to_json
+from configs.serialization import at_home, from_json, leaves, to_json
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,3 +78,27 @@ def test_a_mistake_is_named_with_its_place(data, message):
 def test_what_no_config_may_hold_is_refused():
     with pytest.raises(TypeError, match="cannot hold a set"):
         to_json({"a": {1, 2}})
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])
+def test_a_number_that_json_cannot_hold_is_neither_written_nor_read(number):
+    with pytest.raises(ValueError, match="a config cannot hold"):
+        to_json(Settings(betas=(0.9, number)))
+    with pytest.raises(ValueError, match=r"config\.betas\[1\]: expected a finite number"):
+        from_json(Settings, {"betas": [0.9, number]})
+
+
+def test_home_is_found_in_files_and_anywhere_in_a_config(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert from_json(Settings, {"folder": "~/x"}).folder == tmp_path / "x"
+    assert at_home(Settings(folder=Path("~/x"))) == Settings(folder=tmp_path / "x")
+    assert at_home((Path("~"), Path("a/~"))) == (tmp_path, Path("a/~"))
+    untouched = Settings()
+    assert at_home(untouched) is untouched
+    with pytest.raises(ValueError, match="no home folder for ~nobody-of-this-name/x"):
+        from_json(Settings, {"folder": "~nobody-of-this-name/x"})
+
+
+def test_leaves_have_their_places():
+    found = dict(leaves(Settings(betas=(0.1, 0.2), limits={"a": 1})))
+    assert (found["head.width"], found["betas.1"], found["limits.a"], found["flag"]) == (4, 0.2, 1, False)

@@ -144,15 +144,71 @@ def test_closing_environments_does_not_wait_for_a_process_that_hangs(pool, world
     world.close()
 
 
+HIDDEN = """
+import ctypes
+
+class Hidden(ctypes.CDLL):
+    def __init__(self, name, *args, **kwargs):
+        if any(library in str(name) for library in {libraries}):
+            raise OSError(f"{{name}}: cannot open shared object file")
+        super().__init__(name, *args, **kwargs)
+
+ctypes.CDLL, ctypes.cdll = Hidden, ctypes.LibraryLoader(Hidden)
+"""
+
+
+def hide(monkeypatch, folder, *libraries):
+    """Processes started from now on find none of the libraries."""
+    (folder / "sitecustomize.py").write_text(HIDDEN.format(libraries=libraries))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(folder), *sys.path]))
+
+
 def test_without_opengl_libraries_the_message_says_what_to_install(pool, monkeypatch, tmp_path):
-    (tmp_path / "sitecustomize.py").write_text(
-        "import sys\nsys.modules['mujoco.egl'] = sys.modules['mujoco.osmesa'] = None\n"
-    )
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    hide(monkeypatch, tmp_path, "EGL", "OSMesa")
     monkeypatch.delenv("MUJOCO_GL", raising=False)
     env = TaskEnv("reach", 2, image_size_px=(16, 16))
-    with pytest.raises(RenderingUnavailableError, match=r"apt-get install libegl1 .*Tried egl: .*; osmesa: "):
+    with pytest.raises(RenderingUnavailableError, match=r"libraries for egl are missing .* apt-get install -y libegl1"):
         env.reset([0, 1])
+    env.close()
+
+
+@pytest.mark.parametrize("device", ["99", "first"])
+def test_where_the_libraries_are_there_the_variable_is_named_and_nothing_to_install(pool, monkeypatch, capfd, device):
+    monkeypatch.setenv("MUJOCO_EGL_DEVICE_ID", device)
+    monkeypatch.setenv("MUJOCO_GL", "egl")
+    env = TaskEnv("reach", 1, image_size_px=(16, 16))
+    with pytest.raises(RenderingUnavailableError, match=rf"set here: MUJOCO_EGL_DEVICE_ID={device}\)$") as raised:
+        env.reset([0])
+    env.close()
+    assert "apt-get" not in str(raised.value) and "osmesa" not in str(raised.value)
+    pool.close()
+    assert capfd.readouterr().err == ""
+
+
+IMPORTERS = ("import envs.gym", "import envs.suites", "import envs.backends.render_worker", "import envs.world")
+
+
+@pytest.mark.parametrize("program", IMPORTERS)
+def test_mujoco_is_not_imported_where_it_cannot_obey_the_environment(monkeypatch, tmp_path, program):
+    hide(monkeypatch, tmp_path, "OSMesa")
+    for value, why in (("osmesa", r"asks for a library that is missing \(libOSMesa"), ("nonsense", "expected egl or")):
+        monkeypatch.setenv("MUJOCO_GL", value)
+        done = run(program)
+        assert done.returncode == 1
+        assert re.search(rf"RenderingUnavailableError: MUJOCO_GL={value}.*{why}", done.stderr.splitlines()[-1])
+
+
+def test_what_needs_no_mujoco_does_not_mind_the_variable(monkeypatch):
+    monkeypatch.setenv("MUJOCO_GL", "nonsense")
+    assert run("import envs.specs, policies.serving.client, policies.data.dataset").returncode == 0
+
+
+def test_a_variable_set_after_mujoco_was_imported_is_named_before_a_process_fails(pool, monkeypatch):
+    env = TaskEnv("reach", 1, image_size_px=(16, 16))
+    monkeypatch.setenv("MUJOCO_GL", "nonsense")
+    with pytest.raises(RenderingUnavailableError, match=r"^MUJOCO_GL=nonsense: expected egl or osmesa"):
+        env.reset([0])
+    monkeypatch.undo()
     env.close()
 
 
