@@ -92,7 +92,7 @@ class InferenceThread:
                 raise ObservationError(f"this policy needs {key} as well") from error
             raise
         done_s = time.perf_counter()
-        actions = chunk[0].float().cpu().numpy()
+        actions = chunk[0].float().cpu().numpy().copy()  # a policy may reuse its chunk's memory for the next connection
         end_s = time.perf_counter()
         return Inference(
             actions=actions,
