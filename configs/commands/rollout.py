@@ -83,6 +83,7 @@ def run(config: Config) -> int:
 def _line(report: "EpisodeReport") -> str:
     """One episode in words."""
     outcome = report.stopped or ("success" if report.success else "failure")
-    round_trip = ", ".join(f"{name} {value:.1f}" for name, value in report.round_trip_ms.items())
+    latencies = report.round_trip_ms.items()
+    round_trip = ", ".join(f"{name} " + ("-" if value is None else f"{value:.1f}") for name, value in latencies)
     late = f"{report.late_steps} late, {report.held_steps} held"
     return f"seed {report.seed}: {outcome}, {report.steps} steps, {late}; round trip ms: {round_trip}"

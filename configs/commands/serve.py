@@ -1,9 +1,9 @@
 """Answer observations with actions over a WebSocket, in the protocol of the openpi client.
 
 The port opens when the policy is warm; --port 0 takes any free one. An address that other machines can reach needs a
-token, from --token-file or the environment variable VLA_SERVE_TOKEN, which clients must then present. Actions that
-leave the robot's bounds or the numbers are clamped, refused (error) or replaced by standing still (hold), as
---on-violation says. Times are in seconds.
+token, from --token-file or the environment variable VLA_SERVE_TOKEN, which clients must then present. Without
+TLS (--tls-cert, --tls-key) the token and all observations cross the network in clear text. Names that end in -s are
+seconds.
 """
 
 from dataclasses import dataclass, field

@@ -1,36 +1,27 @@
 """The robot's side of a policy server: numpy, msgpack and websockets are all it needs.
 
-Every wait has an end. A call that takes too long raises :class:`ServerTimeoutError` and the connection
-stays usable: the late reply is thrown away when it comes.
+Every wait has an end. A reply that takes too long raises :class:`ServerTimeoutError` and the connection
+stays usable: the late reply is thrown away when it comes. A request that the server does not take in time ends the
+connection, since half a message cannot be taken back.
 """
 
 import re
-import socket
-import ssl
-import struct
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
-from websockets.sync.client import ClientConnection, connect
-from websockets.uri import parse_uri
+from websockets.exceptions import ConnectionClosed
 
 from envs.specs import EmbodimentSpec
 from policies.serving.codec import CodecError, decode, encode
-from policies.serving.config import read_token
-from policies.serving.keys import ACTIONS, RESET, ObservationAdapter
+from policies.serving.connection import ClientConfig, SendWatch, ServerUnavailableError, open_connection
+from policies.serving.keys import ACTIONS, LAST_ACTION, RESET, ObservationAdapter
 
 _REFUSAL = re.compile(r"\[(\w+) ([0-9a-f]{8})\] (.*)", re.DOTALL)
-_RETRY_PAUSE_S = 0.1
-
-
-class ServerUnavailableError(ConnectionError):
-    """No connection to the server, or it ended; the text says why."""
+_LEAST_SENDING_S = 0.1
+"""A request is given this long at least to leave: being cut off costs the connection."""
 
 
 class ServerTimeoutError(TimeoutError):
@@ -54,36 +45,19 @@ class EmbodimentMismatchError(ValueError):
     """The server drives another robot than the one here."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class ClientConfig:
-    """Where the server is and how long to wait for it, in seconds.
-
-    ``url`` is ``ws://host:port`` or ``wss://host:port`` (TLS; ``tls_ca`` is the authority to trust,
-    else the system's). ``wait_s`` is how long to wait for a server that has not started yet. The
-    token comes from ``token_file`` or the environment variable ``VLA_SERVE_TOKEN``.
-    """
-
-    url: str = "ws://127.0.0.1:8000"
-    token_file: Path | None = None
-    tls_ca: Path | None = None
-    wait_s: float = 0.0
-    connect_timeout_s: float = 5.0
-    call_timeout_s: float = 5.0
-    max_message_bytes: int = 32 * 1024 * 1024
-
-
 class PolicyClient:
     """A connection to a policy server; one connection is one episode at a time.
 
     With ``expected``, a server whose embodiment differs is refused at once. Raises
     :class:`ServerUnavailableError`, :class:`ServerTimeoutError`, :class:`ServerRefusalError`,
-    :class:`ProtocolError` or :class:`EmbodimentMismatchError`.
+    :class:`ProtocolError`, :class:`EmbodimentMismatchError`, or ``ServeError`` for settings that cannot work.
+    How long the constructor waits is up to ``ClientConfig``: ``wait_s``, then ``connect_timeout_s`` for each step.
     """
 
     def __init__(self, config: ClientConfig | None = None, expected: EmbodimentSpec | None = None) -> None:
         self.config = config or ClientConfig()
         self._open = ExitStack()
-        self._socket = _connect(self.config, self._open)
+        self._socket = open_connection(self.config, self._open)
         try:
             self.metadata: dict[str, Any] = self._decoded(self._receive_frame(self.config.connect_timeout_s))
             self.embodiment, self.horizon, self.replan_interval = _promises(self.metadata, self.config.url)
@@ -92,42 +66,68 @@ class PolicyClient:
         except BaseException:
             self._open.close()
             raise
+        self._watch = SendWatch(self._socket)
+        self._open.callback(self._watch.close)
         self._adapter = ObservationAdapter(self.embodiment)
         self._unanswered = False
 
     def infer(
-        self, observation: Mapping[str, Any], reset: bool = False, timeout_s: float | None = None
+        self,
+        observation: Mapping[str, Any],
+        reset: bool = False,
+        timeout_s: float | None = None,
+        last_action: np.ndarray | None = None,
     ) -> dict[str, Any]:
-        """The server's reply to one unbatched observation (our keys or the wire's), within ``timeout_s``.
+        """The server's reply to one unbatched observation (our keys or the wire's), within ``timeout_s`` in all.
 
-        The reply holds ``actions`` float32 ``(horizon, a)`` and timing maps in ms. ``reset`` begins an
-        episode. ``ObservationError`` when the observation does not fit the embodiment.
+        The reply holds ``actions`` float32 ``(horizon, a)`` and timing maps in ms. ``timeout_s`` is by default the
+        config's ``call_timeout_s``. The other arguments and errors are those of :meth:`send`.
         """
         timeout_s = self.config.call_timeout_s if timeout_s is None else timeout_s
         deadline_s = time.monotonic() + timeout_s
-        self.send(observation, reset, timeout_s)
+        self.send(observation, reset, timeout_s, last_action)
         return self.receive(deadline_s - time.monotonic())
 
-    def send(self, observation: Mapping[str, Any], reset: bool = False, timeout_s: float | None = None) -> None:
+    def send(
+        self,
+        observation: Mapping[str, Any],
+        reset: bool = False,
+        timeout_s: float | None = None,
+        last_action: np.ndarray | None = None,
+    ) -> None:
         """Ask for actions; :meth:`receive` gets them.
 
-        One request at a time: a late reply to the previous one is awaited (``timeout_s``) and thrown away.
+        ``reset`` begins an episode. ``last_action`` float32 ``(a,)`` is what the robot carried out last, for the server
+        to hold if it must. ``ObservationError`` when the observation does not fit the embodiment.
+
+        One request at a time: a late reply to the previous one is awaited and thrown away first. That and the sending
+        take ``timeout_s`` at most (by default the config's ``call_timeout_s``): :class:`ServerTimeoutError` while the
+        late reply is still awaited, after which one may send again; :class:`ServerUnavailableError` once the request
+        has begun to leave, which ends the connection.
         """
+        timeout_s = self.config.call_timeout_s if timeout_s is None else timeout_s
+        deadline_s = time.monotonic() + timeout_s
         message = self._adapter.to_wire(observation)
         if reset:
             message[RESET] = True
+        if last_action is not None:
+            message[LAST_ACTION] = np.asarray(last_action, np.float32)
         frame = encode(message)
         if self._unanswered:
-            self._receive_frame(self.config.call_timeout_s if timeout_s is None else timeout_s)
-            self._unanswered = False
-        try:
-            self._socket.send(frame)
-        except ConnectionClosed as error:
-            raise self._unavailable(error) from error
+            self._receive_frame(deadline_s - time.monotonic())
         self._unanswered = True
+        limit_s = max(deadline_s - time.monotonic(), _LEAST_SENDING_S)
+        try:
+            with self._watch.within(limit_s):
+                self._socket.send(frame)
+        except ConnectionClosed as error:
+            raise self._unavailable(error, f" while a request was sent, for which it had {limit_s:.3f} s") from error
 
     def receive(self, timeout_s: float) -> dict[str, Any]:
-        """The reply to the last :meth:`send`; after :class:`ServerTimeoutError` it may be asked for again."""
+        """The reply to the last :meth:`send` within ``timeout_s`` (0: if it is there).
+
+        After :class:`ServerTimeoutError` it may be asked for again.
+        """
         if not self._unanswered:
             raise ProtocolError("nothing was asked: send an observation first")
         frame = self._receive_frame(timeout_s)
@@ -142,7 +142,7 @@ class PolicyClient:
         return reply
 
     def close(self) -> None:
-        """End the connection; safe to call twice."""
+        """End the connection, waiting a second at most for the server's goodbye; safe to call twice."""
         self._open.close()
 
     def __enter__(self) -> Self:
@@ -171,9 +171,9 @@ class PolicyClient:
             raise ProtocolError(f"expected a map from the server, got {type(message).__name__}")
         return message
 
-    def _unavailable(self, error: ConnectionClosed) -> ServerUnavailableError:
+    def _unavailable(self, error: ConnectionClosed, when: str = "") -> ServerUnavailableError:
         cause = f" ({error.__cause__})" if error.__cause__ else ""
-        return ServerUnavailableError(f"the connection to {self.config.url} ended: {error}{cause}")
+        return ServerUnavailableError(f"the connection to {self.config.url} ended{when}: {error}{cause}")
 
 
 def check_embodiment(expected: EmbodimentSpec, given: EmbodimentSpec) -> None:
@@ -185,48 +185,6 @@ def check_embodiment(expected: EmbodimentSpec, given: EmbodimentSpec) -> None:
             f"  {name}: expected {_short(ours[name])}, the server has {_short(theirs[name])}" for name in differing
         ]
         raise EmbodimentMismatchError("the server drives another embodiment:\n" + "\n".join(lines))
-
-
-def _connect(config: ClientConfig, scope: ExitStack) -> ClientConnection:
-    """Open the WebSocket for as long as ``scope``, trying again for ``wait_s`` while nothing listens."""
-    token = read_token(config.token_file)
-    give_up_s = time.monotonic() + config.wait_s
-    while True:
-        try:
-            return _connect_once(config, token, scope)
-        except (OSError, InvalidURI, InvalidHandshake) as error:
-            refused = isinstance(error, ConnectionRefusedError)
-            if refused and time.monotonic() < give_up_s:
-                time.sleep(_RETRY_PAUSE_S)
-                continue
-            hint = "; is it running? (wait_s waits for a server that is starting)" if refused else ""
-            if isinstance(error, InvalidStatus):
-                hint = f": {(error.response.body or b'').decode(errors='replace').strip()[:200]}"
-            raise ServerUnavailableError(f"cannot connect to {config.url}: {error}{hint}") from error
-
-
-def _connect_once(config: ClientConfig, token: str | None, scope: ExitStack) -> ClientConnection:
-    tls = ssl.create_default_context(cafile=config.tls_ca) if config.url.startswith("wss:") else None
-    uri = parse_uri(config.url)
-    sock = socket.create_connection((uri.host, uri.port), timeout=config.connect_timeout_s)
-    # The socket will be shared with a reading thread, so only this option bounds a blocked *send* alone.
-    seconds = int(config.call_timeout_s)
-    limit = struct.pack("ll", seconds, int(1e6 * (config.call_timeout_s - seconds)))
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    sock.settimeout(None)
-    opening = connect(
-        config.url,
-        sock=sock,
-        ssl=tls,
-        additional_headers={"Authorization": f"Api-Key {token}"} if token else None,
-        compression=None,
-        max_size=config.max_message_bytes,
-        open_timeout=config.connect_timeout_s,
-        close_timeout=1.0,
-        proxy=None,
-    )
-    return scope.enter_context(opening)
 
 
 def _promises(metadata: Mapping[str, Any], url: str) -> tuple[EmbodimentSpec, int, int]:

@@ -1,7 +1,9 @@
-"""How a policy is served: address, token, limits. Everything is checked before the policy is warmed up."""
+"""How a policy is served: address, token, limits. Everything is checked before the policy is loaded."""
 
 import errno
 import ipaddress
+import logging
+import math
 import os
 import socket
 import ssl
@@ -18,45 +20,61 @@ _POSITIVE = (
     "handshake_timeout_s",
     "idle_timeout_s",
     "inference_timeout_s",
+    "send_timeout_s",
     "ping_interval_s",
     "log_interval_s",
 )
 
 
 class ServeError(RuntimeError):
-    """The server cannot start as configured; the text says what to change."""
+    """The server or its client cannot work as configured; the text says what to change."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ServeConfig:
     """Settings of :class:`~policies.serving.server.PolicyServer`.
 
-    ``port`` 0 takes any free one. Clients must present the token of ``token_file`` or of the
-    environment variable ``VLA_SERVE_TOKEN``, if there is one; an address that other machines can
-    reach is refused without. Times are seconds. ``ping_interval_s`` is that of the keepalive, which
-    goes on while the policy thinks.
+    Clients must present the token of ``token_file``, else of the environment variable ``VLA_SERVE_TOKEN``, if there is
+    one; an address that other machines can reach is refused without. No wait of the server lacks one of the times here.
     """
 
     host: str = "127.0.0.1"
+    """Address or name to listen on; 0.0.0.0 or :: for all of this machine's."""
     port: int = 8000
+    """Port to listen on; 0 takes any free one."""
     token_file: Path | None = None
+    """File that holds the token; the environment variable VLA_SERVE_TOKEN otherwise."""
     tls_cert: Path | None = None
+    """PEM file of the certificate (chain), for TLS; needs tls_key."""
     tls_key: Path | None = None
+    """PEM file of the certificate's key."""
     on_violation: OnViolation = "clamp"
+    """Actions beyond the robot's bounds are refused (error), moved to the bound (clamp) or replaced by standing still
+    (hold). Numbers that are not finite are refused by clamp too, and by hold before it knows what to hold."""
     max_message_bytes: int = 32 * 1024 * 1024
+    """The longest message to accept from a client."""
     max_connections: int = 16
+    """How many clients at once."""
     handshake_timeout_s: float = 10.0
+    """For a newcomer's handshake (TLS, then WebSocket), and for a leaving client's goodbye."""
     idle_timeout_s: float = 1800.0
+    """How long a client may take to send its next whole message."""
     inference_timeout_s: float = 120.0
+    """For a request to wait for the policy and be answered by it; a policy that takes longer ends the connection."""
+    send_timeout_s: float = 10.0
+    """How long a client may take to read its answer."""
     ping_interval_s: float = 20.0
+    """How often to ask a silent client whether it is there, while the policy thinks as well, and how long to wait for
+    the answer."""
     log_interval_s: float = 60.0
+    """How often to log the latencies."""
 
     def check(self) -> None:
         """:class:`ServeError` naming the first setting that cannot work, a missing token or a taken port among them."""
         for name in _POSITIVE:
             value = getattr(self, name)
-            if not value > 0:
-                raise ServeError(f"{name} must be positive, got {value}")
+            if not 0 < value < math.inf:
+                raise ServeError(f"{name} must be positive and finite, got {value}")
         if not 0 <= self.port <= 65535:
             raise ServeError(f"port must lie in 0 … 65535 (0: any free port), got {self.port}")
         if (self.tls_cert is None) != (self.tls_key is None):
@@ -88,7 +106,20 @@ def is_loopback(host: str) -> bool:
     """Whether every address of ``host`` can be reached from this machine only; an empty host cannot be."""
     if not host:
         return False
-    return all(ipaddress.ip_address(str(info[4][0]).split("%")[0]).is_loopback for info in _addresses(host, 0))
+    return all(is_loopback_address(str(info[4][0])) for info in _addresses(host, 0))
+
+
+def is_loopback_address(address: str) -> bool:
+    """Whether a numeric IP address (with a zone, or IPv4 inside IPv6, too) is this machine's loopback."""
+    ip = ipaddress.ip_address(address.split("%")[0])
+    return (getattr(ip, "ipv4_mapped", None) or ip).is_loopback
+
+
+def quiet_logger(name: str) -> logging.Logger:
+    """A logger for the WebSocket library that never logs what it would at level DEBUG: headers, with the token."""
+    logger = logging.getLogger(name)
+    logger.setLevel(max(logger.level, logging.INFO))
+    return logger
 
 
 def bind(config: ServeConfig, token: str | None) -> socket.socket:

@@ -1,5 +1,6 @@
 """A robot's control loop on top of a policy server that may be slow, or gone."""
 
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,18 +27,19 @@ class Command:
 
 @dataclass(frozen=True, kw_only=True)
 class CallTiming:
-    """One answered request: the whole round trip, and the part the policy itself took, in ms."""
+    """One answered request: the whole round trip, and the part the policy itself took (None: not told), in ms."""
 
     round_trip_ms: float
-    policy_ms: float
+    policy_ms: float | None
 
 
 class ActionStream:
     """One action per control step, asking the server anew every ``replan_interval`` steps.
 
-    While an answer is late the robot holds (:func:`~policies.serving.actions.hold_action`); after
-    ``watchdog_s`` without one, or when the connection is lost, :class:`WatchdogError` is raised and
-    the caller must stop the robot, as it must on a :class:`ServerRefusalError`. Not a certified safety function.
+    While an answer is late the robot holds (:func:`~policies.serving.actions.hold_action`) what it did last, which the
+    server is told with every request. After ``watchdog_s`` without an answer, or when the connection is lost,
+    :class:`WatchdogError` is raised and the caller must stop the robot, as it must on a :class:`ServerRefusalError`; an
+    answer that comes later than that is never obeyed. Not a certified safety function.
     """
 
     def __init__(self, client: PolicyClient, replan_interval: int | None = None, watchdog_s: float = 0.5) -> None:
@@ -63,7 +65,8 @@ class ActionStream:
     def step(self, observation: Mapping[str, Any] | None, timeout_s: float) -> Command:
         """The next action, waiting at most ``timeout_s`` for the server (``watchdog_s`` if there is nothing to hold).
 
-        ``observation`` is unbatched, keys of ``envs.specs``; it may be None when not needed.
+        ``observation`` is unbatched, keys of ``envs.specs``; it may be None when not needed. Where the network takes no
+        more of a request, or the reply to an earlier stream's is still to come, that wait may last ``watchdog_s`` too.
         """
         if self.needs_observation or self._asked_s is not None:
             try:
@@ -85,11 +88,13 @@ class ActionStream:
                 raise ValueError("this step needs an observation")
             asked_s = time.monotonic()
             try:
-                self._client.send(observation, reset=self._chunk is None)
+                self._client.send(observation, self._chunk is None, self.watchdog_s, self._last)
             except ServerTimeoutError as error:
                 raise WatchdogError("the policy server is still busy with an earlier request") from error
             self._asked_s = asked_s
         left_s = self._asked_s + self.watchdog_s - time.monotonic()
+        if left_s <= 0:
+            raise ServerTimeoutError("the watchdog has expired")
         holdable = hold_action(self._client.embodiment, self._last) is not None
         try:
             reply = self._client.receive(min(timeout_s, left_s) if holdable else left_s)
@@ -97,8 +102,7 @@ class ActionStream:
             self._asked_s = None
             raise
         round_trip_ms = 1e3 * (time.monotonic() - self._asked_s)
-        policy_ms = float(reply.get("policy_timing", {}).get("infer_ms", float("nan")))
-        self.timings.append(CallTiming(round_trip_ms=round_trip_ms, policy_ms=policy_ms))
+        self.timings.append(CallTiming(round_trip_ms=round_trip_ms, policy_ms=_policy_ms(reply)))
         self._chunk, self._cursor, self._asked_s = reply[ACTIONS], 0, None
 
     def _hold_or_stop(self) -> np.ndarray:
@@ -112,3 +116,10 @@ class ActionStream:
             )
         self._last = still
         return still
+
+
+def _policy_ms(reply: Mapping[str, Any]) -> float | None:
+    """The policy's own time in a reply, if the server tells it as a finite number."""
+    timing = reply.get("policy_timing")
+    value = timing.get("infer_ms") if isinstance(timing, Mapping) else None
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None

@@ -3,8 +3,9 @@
 import asyncio
 import time
 from collections.abc import Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import torch
 from policies.policy import Policy
 from policies.serving.batching import batch_of_one
 from policies.serving.keys import ObservationError, observation_fields
+from policies.serving.worker import Worker
 
 
 class InferenceStoppedError(RuntimeError):
@@ -38,7 +40,7 @@ class InferenceThread:
     def __init__(self, policy: Policy) -> None:
         self._policy = policy
         self._optional = {field.key for field in observation_fields(policy.embodiment) if not field.required}
-        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="policy")
+        self._worker: Worker[Inference] = Worker("policy")
         self._closed = False
         self._abandoned: Future[Inference] | None = None
         self._awaited: set[asyncio.Future[Inference]] = set()
@@ -57,7 +59,7 @@ class InferenceThread:
         """
         if self._closed:
             raise InferenceStoppedError("the server is closing")
-        work = self._executor.submit(self._infer, observation, time.perf_counter())
+        work = self._worker.submit(partial(self._infer, observation, time.perf_counter()))
         answer = asyncio.wrap_future(work)
         self._awaited.add(answer)
         try:
@@ -75,7 +77,7 @@ class InferenceThread:
     def close(self) -> None:
         """Drop waiting work and let the thread end after what it is doing."""
         self._closed = True
-        self._executor.shutdown(wait=False, cancel_futures=True)
+        self._worker.close()
         for answer in tuple(self._awaited):
             answer.cancel()
 
@@ -92,7 +94,7 @@ class InferenceThread:
                 raise ObservationError(f"this policy needs {key} as well") from error
             raise
         done_s = time.perf_counter()
-        actions = chunk[0].float().cpu().numpy()
+        actions = chunk[0].float().cpu().numpy().copy()  # a policy may reuse its chunk's memory for the next connection
         end_s = time.perf_counter()
         return Inference(
             actions=actions,

@@ -12,7 +12,11 @@ wire key                            our key (``envs.specs``)               value
 ``observation/depth/<cam>``         ``observation.depth.<cam>``            float metres ``(h, w)``
 ``observation/cameras/<cam>/…``     ``observation.cameras.<cam>.…``        float ``(3, 3)``, ``(4, 4)``
 ``reset``                           (none)                                 bool, starts an episode
+``last_action``                     (none)                                 float ``(a,)``
 ==================================  =====================================  =========================
+
+``last_action``, which may be left out, is the action that the robot carried out last, so that the server holds exactly
+that if it must. A server that is not told takes it for row ``replan_interval - 1`` of its last answer.
 """
 
 from collections.abc import Iterable, Mapping
@@ -36,6 +40,7 @@ from envs.specs import (
 
 PROMPT = "prompt"
 RESET = "reset"
+LAST_ACTION = "last_action"
 ACTIONS = "actions"
 _SHOWN_KEYS = 40
 _SHOWN_WIDTH = 60
@@ -82,6 +87,8 @@ class ObservationAdapter:
         self.fields = observation_fields(embodiment)
         self._by_wire = {field.wire: field for field in self.fields}
         self._by_key = {field.key: field for field in self.fields}
+        shape = (embodiment.action_dim,)
+        self._last_action = Field(key=LAST_ACTION, wire=LAST_ACTION, kind="real", shape=shape, required=False)
 
     def to_wire(self, observation: Mapping[str, Any]) -> dict[str, Any]:
         """Rename our keys (wire keys pass) and check every value; ``ObservationError`` if it does not fit."""
@@ -90,7 +97,8 @@ class ObservationAdapter:
         return renamed
 
     def from_wire(self, message: Any) -> dict[str, Any]:
-        """Our keys with arrays as uint8 or float32, from a decoded message; ``reset`` is left out."""
+        """Our keys with arrays as uint8 or float32, from a decoded message; ``reset`` and ``last_action`` are
+        checked and left out."""
         if not isinstance(message, dict):
             raise ObservationError(f"expected an observation map, got {type(message).__name__}")
         checked = self._check(message)
@@ -116,7 +124,7 @@ class ObservationAdapter:
         return values
 
     def _check(self, message: Mapping[str, Any]) -> dict[str, Any]:
-        given = [key for key in message if key != RESET]
+        given = [key for key in message if key not in (RESET, LAST_ACTION)]
         unknown = [key for key in given if key not in self._by_wire]
         missing = [field.wire for field in self.fields if field.required and field.wire not in message]
         if unknown or missing:
@@ -127,6 +135,8 @@ class ObservationAdapter:
             )
         if not isinstance(message.get(RESET, False), bool | np.bool_):
             raise ObservationError(f"reset must be a bool, got {_describe(message[RESET])}")
+        if LAST_ACTION in message:
+            _checked_value(self._last_action, message[LAST_ACTION])
         return {key: _checked_value(self._by_wire[key], message[key]) for key in given}
 
 

@@ -6,13 +6,16 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 STAGES = ("decode", "queue", "infer", "encode")
+_PERCENTILES = {"p50": 50, "p95": 95, "p99": 99}
 
 
-def percentiles(values_ms: Iterable[float]) -> dict[str, float]:
-    """p50, p95 and p99; NaN for no values."""
-    values = np.array(list(values_ms), np.float64)
-    found = np.percentile(values, [50, 95, 99]) if values.size else np.full(3, np.nan)
-    return {name: round(float(value), 3) for name, value in zip(("p50", "p95", "p99"), found, strict=True)}
+def percentiles(values_ms: Iterable[float | None]) -> dict[str, float | None]:
+    """p50, p95 and p99 of the values that are known; None where there are none (JSON has no NaN)."""
+    values = np.array([value for value in values_ms if value is not None], np.float64)
+    if not values.size:
+        return dict.fromkeys(_PERCENTILES)
+    found = np.percentile(values, list(_PERCENTILES.values()))
+    return {name: round(float(value), 3) for name, value in zip(_PERCENTILES, found, strict=True)}
 
 
 class LatencyMetrics:
@@ -30,7 +33,7 @@ class LatencyMetrics:
         for stage, values in self._stages.items():
             values.append(stages_ms[stage])
 
-    def summary(self) -> dict[str, float | dict[str, float]]:
+    def summary(self) -> dict[str, float | dict[str, float | None]]:
         """Counts, and p50/p95/p99 per stage once there are any (JSON-ready)."""
         counts = {"requests": self.requests, "refused": self.refused, "action_violations": self.violations}
         if not self.requests:

@@ -19,7 +19,8 @@ class EpisodeReport:
     watchdog's reason, or None).
 
     ``late_steps`` missed the end of their control period, ``held_steps`` stood still because the
-    server was late. Latencies are p50/p95/p99 over the requests, ms.
+    server was late. Latencies are p50/p95/p99 over the requests, ms; None where no request was answered or the server
+    does not tell. A report is JSON-ready: what is no finite number is None.
     """
 
     task: str
@@ -27,13 +28,13 @@ class EpisodeReport:
     seed: int
     success: bool
     steps: int
-    reward: float
+    reward: float | None
     requests: int
     late_steps: int
     held_steps: int
     stopped: str | None
-    round_trip_ms: dict[str, float]
-    policy_ms: dict[str, float]
+    round_trip_ms: dict[str, float | None]
+    policy_ms: dict[str, float | None]
 
 
 def run_episode(
@@ -79,7 +80,7 @@ def run_episode(
         seed=seed,
         success=bool(success),
         steps=steps,
-        reward=float(reward),
+        reward=float(reward) if reward.isfinite() else None,
         requests=len(stream.timings),
         late_steps=pace.late,
         held_steps=held,

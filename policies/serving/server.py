@@ -3,7 +3,8 @@
 Connect → the server sends its metadata (binary msgpack). Then, in lock step, the client sends an
 observation map (keys of ``policies.serving.keys``) and receives ``actions`` float32 ``(h, a)`` with
 timing maps, or a text frame with an error. A new connection is a new episode, and so is an
-observation with ``reset`` true. ``GET /healthz`` says that the server is up, ``/readyz`` that it
+observation with ``reset`` true. What is remembered between requests belongs to one connection, and a
+request that is refused changes none of it. ``GET /healthz`` says that the server is up, ``/readyz`` that it
 takes requests, ``/metrics`` (with the token, if there is one) gives latency percentiles as JSON.
 """
 
@@ -25,7 +26,16 @@ from websockets.http11 import Request, Response
 from policies.policy import Policy
 from policies.serving.actions import ActionGuard
 from policies.serving.codec import encode
-from policies.serving.config import ServeConfig, bind, bind_failure, is_loopback, read_token, tls_context
+from policies.serving.config import (
+    ServeConfig,
+    ServeError,
+    bind,
+    bind_failure,
+    is_loopback,
+    quiet_logger,
+    read_token,
+    tls_context,
+)
 from policies.serving.inference import InferenceThread
 from policies.serving.keys import ObservationAdapter
 from policies.serving.metrics import LatencyMetrics
@@ -39,7 +49,8 @@ _TRY_AGAIN_LATER = 1013
 
 
 class PolicyServer:
-    """Serves one policy to several clients; see the module's docstring for the protocol.
+    """Serves one policy to several clients; see the module's docstring for the protocol, and :class:`ServeConfig` for
+    the time-out of every wait.
 
     The constructor binds the port (without listening), so that a taken port or a missing token is
     reported before any long work. ``port`` is the bound one. :class:`ServeError` says what is wrong.
@@ -79,6 +90,7 @@ class PolicyServer:
                 "camera_frame": "OpenCV: x right, y down, z forward",
                 "quaternion": "wxyz",
                 "gripper": "0 open, 1 closed",
+                "last_action": "may be in requests: the action in force, held if need be; else row replan_interval - 1",
                 "actions": "one row per control step; names, units, frames and bounds in embodiment.action",
             },
         }
@@ -110,9 +122,14 @@ class PolicyServer:
 
     async def _warm_up(self) -> None:
         """One inference on a blank observation, so that compilation does not meet the first client."""
-        guard = ActionGuard(self.policy.embodiment, self.policy.horizon, "clamp")
-        result = await self._thread.run(self.adapter.example(), self.config.inference_timeout_s)
-        guard.check(result.actions)
+        policy, limit_s = self.policy, self.config.inference_timeout_s
+        try:
+            result = await self._thread.run(self.adapter.example(), limit_s)
+        except TimeoutError as error:
+            raise ServeError(
+                f"the policy's first inference took longer than inference_timeout_s, {limit_s:g}"
+            ) from error
+        ActionGuard(policy.embodiment, policy.horizon, policy.replan_interval, "clamp").check(result.actions)
         log.info("warm-up inference took %.1f ms", result.infer_ms)
 
     async def _listen(self) -> Server:
@@ -128,9 +145,12 @@ class PolicyServer:
                 max_size=config.max_message_bytes,
                 max_queue=1,
                 open_timeout=config.handshake_timeout_s,
+                close_timeout=config.handshake_timeout_s,
                 ping_interval=config.ping_interval_s,
                 ping_timeout=config.ping_interval_s,
-                logger=logging.getLogger(f"{__name__}.websockets"),
+                logger=quiet_logger(f"{__name__}.websockets"),
+                ssl_handshake_timeout=config.handshake_timeout_s if self._tls else None,
+                ssl_shutdown_timeout=config.handshake_timeout_s if self._tls else None,
             )
         except OSError as error:
             raise bind_failure(config, error) from error
@@ -164,7 +184,9 @@ class PolicyServer:
         if not self._authorised(request.headers):
             return _respond(HTTPStatus.UNAUTHORIZED, "a valid 'Authorization: Api-Key <token>' header is required\n")
         if path == "/metrics":
-            return _respond(HTTPStatus.OK, json.dumps(self.metrics.summary()) + "\n", "application/json")
+            return _respond(
+                HTTPStatus.OK, json.dumps(self.metrics.summary(), allow_nan=False) + "\n", "application/json"
+            )
         if path != "/":
             return _respond(HTTPStatus.NOT_FOUND, "the policy answers at /\n")
         if self._connections >= self.config.max_connections:
@@ -186,7 +208,8 @@ class PolicyServer:
             return
         self._connections += 1
         try:
-            guard = ActionGuard(self.policy.embodiment, self.policy.horizon, self.config.on_violation)
+            policy, on_violation = self.policy, self.config.on_violation
+            guard = ActionGuard(policy.embodiment, policy.horizon, policy.replan_interval, on_violation)
             session = Session(connection, self._thread, self.adapter, guard, self.metrics, self.config)
             await session.run(self._hello)
         finally:

@@ -4,8 +4,10 @@ import asyncio
 import logging
 import secrets
 import time
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
@@ -13,7 +15,7 @@ from policies.serving.actions import ActionError, ActionGuard
 from policies.serving.codec import CodecError, Limits, decode, encode
 from policies.serving.config import ServeConfig
 from policies.serving.inference import Inference, InferenceStoppedError, InferenceThread
-from policies.serving.keys import ACTIONS, RESET, ObservationAdapter, ObservationError
+from policies.serving.keys import ACTIONS, LAST_ACTION, RESET, ObservationAdapter, ObservationError
 from policies.serving.metrics import LatencyMetrics
 
 log = logging.getLogger(__name__)
@@ -23,12 +25,29 @@ _GOING_AWAY = 1001
 _INTERNAL_ERROR = 1011
 
 
+class ClientStalledError(ConnectionError):
+    """The client does not read what it is sent; its connection has been cut."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Request:
+    """One request, checked: what the policy sees, whether an episode begins, and what the robot did last."""
+
+    observation: dict[str, Any]
+    reset: bool
+    last_action: np.ndarray | None
+
+
 class Session:
-    """Serves one client until it leaves, is idle too long, or the policy fails.
+    """Serves one client until it leaves, is idle too long, stops reading, or the policy fails.
 
     A request that is refused (not decodable, not this embodiment's observation, actions that may
-    not be sent) is answered by a text frame ``[code id] explanation`` and the connection lives on.
+    not be sent) is answered by a text frame ``[code id] explanation`` and the connection lives on as if
+    the request had never come: what it says of an episode's beginning or of the robot counts for nothing.
     A failing or stuck policy is answered likewise, without details, and the connection closes (1011).
+
+    Waits: for the next whole message ``idle_timeout_s``, for the actions ``inference_timeout_s``, for the client to
+    take an answer ``send_timeout_s``, for its goodbye ``handshake_timeout_s``.
     """
 
     def __init__(
@@ -52,13 +71,15 @@ class Session:
     async def run(self, hello: bytes) -> None:
         """Talk until the connection ends; never raises for anything that the client did."""
         try:
-            await self._connection.send(hello)
+            await self._send(hello)
             while (frame := await self._next_frame()) is not None:
                 if not await self._answer(frame):
                     await self._connection.close(_INTERNAL_ERROR, "internal error")
                     return
         except ConnectionClosed as closed:
             log.info("connection %s ended: %s", self._connection.id, closed)
+        except ClientStalledError as stalled:
+            log.warning("connection %s was cut: %s", self._connection.id, stalled)
         except InferenceStoppedError as stopped:
             await self._connection.close(_GOING_AWAY, str(stopped))
 
@@ -75,11 +96,11 @@ class Session:
         """Send a reply or an error; False when the connection must close."""
         received_s, incident = time.perf_counter(), secrets.token_hex(4)
         try:
-            observation = self._decode(frame)
+            request = self._decode(frame)
             decode_ms = 1e3 * (time.perf_counter() - received_s)
-            inference = await self._thread.run(observation, self._config.inference_timeout_s)
-            await self._reply(inference, decode_ms, received_s)
-        except (ConnectionClosed, InferenceStoppedError):
+            inference = await self._thread.run(request.observation, self._config.inference_timeout_s)
+            await self._reply(request, inference, decode_ms, received_s)
+        except (ConnectionClosed, ClientStalledError, InferenceStoppedError):
             raise
         except (CodecError, ObservationError, ActionError) as error:
             self._metrics.refused += 1
@@ -95,19 +116,18 @@ class Session:
             return False
         return True
 
-    def _decode(self, frame: str | bytes) -> dict[str, Any]:
+    def _decode(self, frame: str | bytes) -> _Request:
         if isinstance(frame, str):
             raise CodecError("expected a binary frame with a msgpack map, got a text frame")
         message = decode(frame, self._limits)
         observation = self._adapter.from_wire(message)
-        if message.get(RESET, False):
-            self._guard.reset()
-        return observation
+        reset, last_action = bool(message.get(RESET, False)), message.get(LAST_ACTION)
+        return _Request(observation=observation, reset=reset, last_action=last_action)
 
-    async def _reply(self, inference: Inference, decode_ms: float, received_s: float) -> None:
+    async def _reply(self, request: _Request, inference: Inference, decode_ms: float, received_s: float) -> None:
         seen = self._guard.violations
         try:
-            actions = self._guard.check(inference.actions)
+            actions = self._guard.check(inference.actions, request.reset, request.last_action)
         finally:
             violations = self._guard.violations - seen
             self._metrics.violations += violations
@@ -122,7 +142,7 @@ class Session:
             }
         )
         encode_ms = 1e3 * (time.perf_counter() - encode_s)
-        await self._connection.send(reply)
+        await self._send(reply)
         total_ms = 1e3 * (time.perf_counter() - received_s)
         self._previous = {"prev_total_ms": total_ms, "prev_encode_ms": encode_ms}
         self._metrics.add(
@@ -131,7 +151,17 @@ class Session:
 
     async def _refuse(self, incident: str, code: str, explanation: str) -> None:
         log.info("connection %s refused [%s %s] %s", self._connection.id, code, incident, explanation)
-        await self._connection.send(f"[{code} {incident}] {explanation}")
+        await self._send(f"[{code} {incident}] {explanation}")
+
+    async def _send(self, message: str | bytes) -> None:
+        """Send within ``send_timeout_s``; else cut the connection and raise :class:`ClientStalledError`."""
+        limit_s = self._config.send_timeout_s
+        try:
+            async with asyncio.timeout(limit_s):
+                await self._connection.send(message)
+        except TimeoutError as error:
+            self._connection.transport.abort()
+            raise ClientStalledError(f"the client did not read for {limit_s:g} s") from error
 
 
 _CODES: dict[type[Exception], str] = {

@@ -1,7 +1,7 @@
 """The robot's client, control loop and rollout, against our server and against one that misbehaves."""
 
 import dataclasses
-import signal
+import json
 import socket
 import subprocess
 import sys
@@ -25,6 +25,7 @@ from serving_fakes import (
 )
 from websockets.sync.server import ServerConnection, serve
 
+from configs.commands.rollout import _line
 from envs.specs import STATE_KEY, Dimension
 from policies.remote import RemotePolicy
 from policies.serving.client import (
@@ -147,35 +148,6 @@ def test_a_late_answer_is_a_timeout_and_never_taken_for_the_next(rng):
         fresh = observation(rng)
         expected = policy.predict_chunk(batched([fresh]))[0].numpy()
         np.testing.assert_allclose(client.infer(fresh)["actions"], expected, rtol=1e-6)
-
-
-FROZEN_SERVER = """
-import sys
-from websockets.sync.server import serve
-
-def handler(connection):
-    connection.send(bytes.fromhex(sys.argv[1]))
-    connection.recv()
-
-with serve(handler, "127.0.0.1", 0) as server:
-    print(server.socket.getsockname()[1], flush=True)
-    server.serve_forever()
-"""
-
-
-def test_a_frozen_server_cannot_block_the_sending_of_a_big_image():
-    camera = dataclasses.replace(EMBODIMENT.cameras[0], height_px=3000, width_px=3000, depth=False)
-    embodiment = dataclasses.replace(EMBODIMENT, cameras=(camera,))
-    hello = encode({**HELLO, "embodiment": embodiment.to_dict()}).hex()
-    with subprocess.Popen([sys.executable, "-c", FROZEN_SERVER, hello], stdout=subprocess.PIPE, text=True) as process:
-        try:
-            config = ClientConfig(url=f"ws://127.0.0.1:{int(process.stdout.readline())}", call_timeout_s=0.3)
-            client = PolicyClient(config)
-            process.send_signal(signal.SIGSTOP)
-            with pytest.raises(ServerUnavailableError, match="ended"):
-                client.infer(client._adapter.example())
-        finally:
-            process.kill()
 
 
 @pytest.mark.parametrize(
@@ -302,6 +274,21 @@ def test_a_silent_server_expires_the_watchdog(rng, moved):
         policy.release.set()
 
 
+def test_a_server_that_holds_repeats_what_the_stream_really_did_last(rng):
+    policy = ScriptedPolicy()
+    rising = np.zeros((HORIZON, 3), np.float32)
+    rising[:, 2] = np.linspace(0.1, 0.5, HORIZON)
+    with (
+        running(PolicyServer(policy, ServeConfig(port=0, on_violation="hold"))) as port,
+        PolicyClient(ClientConfig(url=f"ws://127.0.0.1:{port}")) as client,
+    ):
+        for interval in (1, 2, 4):
+            policy.answers = [rising, chunk(np.nan)]
+            stream = ActionStream(client, replan_interval=interval, watchdog_s=5.0)
+            actions = [stream.step(observation(rng), timeout_s=5.0).action for _ in range(interval + 1)]
+            np.testing.assert_array_equal(actions[-1], [0.0, 0.0, rising[interval - 1, 2]])
+
+
 def test_replan_intervals_beyond_the_horizon_are_refused(client):
     for interval in (0, HORIZON + 1):
         with pytest.raises(ValueError, match=r"1…5 \(the horizon\), got"):
@@ -389,3 +376,28 @@ def test_a_rollout_drives_one_world_of_the_right_embodiment(client):
     other.embodiment = dataclasses.replace(EMBODIMENT, name="otherarm")
     with pytest.raises(EmbodimentMismatchError, match="otherarm"):
         run_episode(other, client, seed=0)
+
+
+@pytest.mark.parametrize("timing", [None, "fast", {"infer_ms": float("nan")}, {"infer_ms": "1"}, {"infer_ms": 2.5}])
+def test_a_report_is_strict_json_whatever_a_server_tells_of_its_time(timing):
+    def handler(connection: ServerConnection) -> None:
+        connection.send(encode(HELLO))
+        for _ in connection:
+            connection.send(encode({"actions": chunk(0.1), **({} if timing is None else {"policy_timing": timing})}))
+
+    with peer(handler) as url, PolicyClient(ClientConfig(url=url)) as client:
+        report = run_episode(PointEnv(goal_steps=4), client, seed=0, realtime=False, watchdog_s=5.0)
+    told = json.loads(json.dumps(dataclasses.asdict(report), allow_nan=False))
+    assert told["policy_ms"]["p50"] == (2.5 if timing == {"infer_ms": 2.5} else None)
+    assert told["round_trip_ms"]["p50"] > 0
+
+
+def test_a_report_without_an_answer_is_strict_json_and_still_a_line():
+    def handler(connection: ServerConnection) -> None:
+        connection.send(encode(HELLO))
+        connection.recv()
+
+    with peer(handler) as url, PolicyClient(ClientConfig(url=url)) as client:
+        report = run_episode(PointEnv(), client, seed=0)
+    assert json.loads(json.dumps(dataclasses.asdict(report), allow_nan=False))["round_trip_ms"]["p99"] is None
+    assert "round trip ms: p50 -, p95 -, p99 -" in _line(report)

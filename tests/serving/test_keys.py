@@ -81,6 +81,8 @@ def test_the_key_diff_stays_short_for_thousands_of_long_keys():
         ("observation/depth/wrist", np.zeros((6, 6), np.float32), "observation/depth/wrist.*<- differs"),
         ("prompt", 3, "prompt must be text, got a int"),
         ("reset", 1, "reset must be a bool"),
+        ("last_action", np.zeros(4), r"last_action must be float of shape \(3,\), got float64 array of shape \(4,\)"),
+        ("last_action", np.full(3, np.nan), "last_action must be finite"),
     ],
 )
 def test_a_wrong_value_is_named_with_what_was_expected_and_what_came(rng, key, value, says):

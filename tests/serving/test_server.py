@@ -1,10 +1,9 @@
 """The policy server over real sockets, with the unmodified openpi-client as the reference peer."""
 
+import asyncio
 import json
 import logging
 import socket
-import ssl
-import subprocess
 import time
 import urllib.error
 import urllib.request
@@ -34,6 +33,7 @@ from policies.serving.actions import ActionError
 from policies.serving.client import ClientConfig, PolicyClient, ServerRefusalError, ServerUnavailableError
 from policies.serving.codec import decode, encode
 from policies.serving.config import ServeConfig, ServeError
+from policies.serving.inference import InferenceThread
 from policies.serving.server import PolicyServer, running
 
 TOKEN = "a-token-of-sufficient-length"
@@ -240,13 +240,15 @@ def test_reset_and_a_new_connection_begin_an_episode(rng):
     with running(PolicyServer(policy, ServeConfig(port=0, on_violation="hold"))) as port:
         url = ClientConfig(url=f"ws://127.0.0.1:{port}")
         with PolicyClient(url) as client, PolicyClient(url) as other:
-            policy.answers = [good, bad, bad, bad]
+            policy.answers = [good, bad, bad, bad, bad]
             client.infer(observation(rng))
             np.testing.assert_array_equal(client.infer(observation(rng))["actions"][:, 2], 0.25)
             with pytest.raises(ServerRefusalError):  # another connection knows nothing of the first one's gripper
                 other.infer(observation(rng))
             with pytest.raises(ServerRefusalError):
                 client.infer(observation(rng), reset=True)
+            # the refused request began no episode
+            np.testing.assert_array_equal(client.infer(observation(rng))["actions"][:, 2], 0.25)
 
 
 # ---- who may connect, and how much
@@ -388,28 +390,27 @@ def test_fragmented_and_text_frames(server, rng):
         assert "expected a binary frame" in raw.recv(timeout=5)
 
 
-def test_tls_with_a_certificate_of_ones_own(policy, rng, tmp_path):
-    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
-    command = [
-        "openssl",
-        "req",
-        "-x509",
-        "-newkey",
-        "ec",
-        "-pkeyopt",
-        "ec_paramgen_curve:P-256",
-        "-nodes",
-        "-days",
-        "1",
-    ]
-    names = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
-    try:
-        subprocess.run([*command, "-keyout", key, "-out", cert, *names], check=True, capture_output=True)
-    except FileNotFoundError:
-        pytest.skip("openssl is not installed")
-    with running(PolicyServer(policy, ServeConfig(port=0, tls_cert=cert, tls_key=key))) as port:
-        with PolicyClient(ClientConfig(url=f"wss://127.0.0.1:{port}", tls_ca=cert)) as client:
-            client.infer(observation(rng))
-        with pytest.raises(ServerUnavailableError, match="CERTIFICATE_VERIFY_FAILED") as error:
-            PolicyClient(ClientConfig(url=f"wss://127.0.0.1:{port}"))
-        assert isinstance(error.value.__cause__, ssl.SSLError)
+# ---- what connections share
+
+
+class OneChunkPolicy(LinearPolicy):
+    """Returns the same memory every time, as a captured CUDA graph does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.chunk = torch.zeros(1, HORIZON, EMBODIMENT.action_dim)
+
+    def predict_chunk(self, observation):
+        return self.chunk.copy_(super().predict_chunk(observation))
+
+
+def test_a_chunk_does_not_change_while_the_next_connection_is_answered(rng):
+    async def two() -> tuple[np.ndarray, np.ndarray]:
+        thread = InferenceThread(OneChunkPolicy())
+        first = await thread.run(observation(rng), 30.0)
+        then = first.actions.copy()
+        await thread.run(observation(rng), 30.0)
+        thread.close()
+        return then, first.actions
+
+    np.testing.assert_array_equal(*asyncio.run(two()))
