@@ -1,8 +1,11 @@
 """Reading a demonstration store: whole episodes, single frames, whole fields, what is in it."""
 
+import hashlib
 import json
-import os
+import logging
 from collections import Counter
+from dataclasses import asdict
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +22,14 @@ from policies.data.layout import (
     EpisodeRecord,
     StoreHeader,
     check_stored_bytes,
+    chunk_checksum,
     chunk_files,
     open_arrays,
     read_records,
 )
 from policies.data.statistics import DatasetStatistics, FieldStatistics
+
+log = logging.getLogger(__name__)
 
 STATISTICS_FILE = "statistics.json"
 LOAD_FRAMES = 512
@@ -36,16 +42,20 @@ class DemonstrationDataset:
     A *frame* index counts the recorded frames of all episodes, 0 … ``num_frames − 1``. Opening
     compares the size of every chunk file with the commit records; decoding checks every chunk's
     checksum. Both raise ``DatasetError`` with the episode and the file.
+
+    Without ``failures`` the episodes that did not succeed are left out of all of it: the rest are numbered
+    0, 1, …, and ``records[i].index`` says which episode of the store the i-th is.
     """
 
-    def __init__(self, path: Path | str) -> None:
+    def __init__(self, path: Path | str, *, failures: bool = True) -> None:
         self.path = Path(path)
         self.header = StoreHeader.read(self.path)
         self.embodiment = self.header.embodiment
         self.settings = self.header.settings
-        self.records: tuple[EpisodeRecord, ...] = read_records(self.path)
-        for record in self.records:
+        stored = read_records(self.path)
+        for record in stored:
             check_stored_bytes(self.path, self.header, record)
+        self.records: tuple[EpisodeRecord, ...] = tuple(r for r in stored if failures or r.success)
         self._specs = {spec.key: spec for spec in self.header.fields}
         end_row = self.records[-1].end_row if self.records else 0
         self._arrays = open_arrays(self.path, self.header, end_row, writable=False)
@@ -68,6 +78,23 @@ class DemonstrationDataset:
     def keys(self) -> tuple[str, ...]:
         """Keys of the per-frame fields."""
         return tuple(self._specs)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of what a learner gets from these episodes: equal for equal content in equal order, wherever it lies.
+
+        It covers the embodiment, every episode's instruction, task, seed, success and length, and of every chunk the
+        checksum of its decoded content that the store keeps (32 bits). Nothing is decoded: the cost is one small
+        read per chunk file, once.
+        """
+        digest = hashlib.sha256(json.dumps(asdict(self.embodiment), sort_keys=True).encode())
+        for record in self.records:
+            about = (record.length, record.instruction, record.task, record.success, record.seed)
+            digest.update(json.dumps(about).encode())
+            for spec in self.header.fields:
+                files = chunk_files(self.path, spec, record.first_row, record.length)
+                digest.update(spec.key.encode() + b"".join(map(chunk_checksum, files)))
+        return digest.hexdigest()
 
     def field(self, key: str) -> FieldSpec:
         """Dtype and shape of a field; ``KeyError`` lists the fields there are."""
@@ -112,33 +139,43 @@ class DemonstrationDataset:
         return out
 
     def statistics(self) -> DatasetStatistics:
-        """Statistics of state and action over all frames, kept beside the data until episodes are added."""
-        file = self.path / STATISTICS_FILE
-        if file.exists():
-            try:
-                cached = DatasetStatistics.from_dict(json.loads(file.read_text(encoding="utf-8")))
-            except (ValueError, KeyError, TypeError) as error:
-                raise DatasetError(f"{file} is corrupt; delete it to have it computed anew: {error!r}") from error
-            if cached.episodes == len(self):
-                return cached
+        """Statistics of state and action over all frames, kept beside the data while its fingerprint is the same."""
         if not self.records:
             raise DatasetError(f"{self.path} has no episodes to take statistics of")
+        file = self.path / STATISTICS_FILE
+        if (kept := self._kept_statistics(file)) is not None:
+            return kept
         statistics = DatasetStatistics(
             episodes=len(self),
             frames=self.num_frames,
             state=FieldStatistics.of(self.load(STATE_KEY)),
             action=FieldStatistics.of(self.load(ACTION_KEY)),
         )
-        if os.access(self.path, os.W_OK):
-            write_text_atomically(file, json.dumps(statistics.to_dict(), indent=1))
+        content = {"fingerprint": self.fingerprint, "statistics": statistics.to_dict()}
+        try:
+            write_text_atomically(file, json.dumps(content, indent=1))
+        except OSError as error:
+            log.warning("statistics are not kept beside the data and will be computed again: %s", error)
         return statistics
+
+    def _kept_statistics(self, file: Path) -> DatasetStatistics | None:
+        """Those of an earlier call, if they are of the same episodes."""
+        if not file.exists():
+            return None
+        try:
+            content = json.loads(file.read_text(encoding="utf-8"))
+            if content["fingerprint"] != self.fingerprint:
+                return None
+            return DatasetStatistics.from_dict(content["statistics"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise DatasetError(f"{file} is corrupt; delete it to have it computed anew: {error!r}") from error
 
     def verify(self) -> None:
         """Decode every chunk of every episode; ``DatasetError`` names the first that is damaged."""
-        for record in self.records:
+        for index, record in enumerate(self.records):
             check_stored_bytes(self.path, self.header, record)
             try:
-                validate_episode(self.episode(record.index), self.header.fields)
+                validate_episode(self.episode(index), self.header.fields)
             except ValueError as error:
                 raise DatasetError(f"{self.path}: episode {record.index} is corrupt: {error}") from error
 

@@ -16,6 +16,7 @@ lengths, say what the store holds.
 """
 
 import json
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -208,6 +209,16 @@ def open_arrays(path: Path, header: StoreHeader, rows: int, *, writable: bool) -
 def stored_bytes(path: Path, spec: FieldSpec, first_row: int, length: int) -> int:
     """Bytes on disk of the chunk files of these rows; a file that is missing counts nothing."""
     return sum(file.stat().st_size for file in chunk_files(path, spec, first_row, length) if file.exists())
+
+
+def chunk_checksum(file: Path) -> bytes:
+    """The zstd checksum of a chunk's decoded content, the last 4 bytes of its file (RFC 8878, section 3.1.1).
+
+    It says what the chunk holds, whatever the compression, and is read without decoding.
+    """
+    with file.open("rb") as stream:
+        stream.seek(-4, os.SEEK_END)
+        return stream.read()
 
 
 def check_stored_bytes(path: Path, header: StoreHeader, record: EpisodeRecord) -> None:

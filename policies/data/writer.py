@@ -113,8 +113,11 @@ class DemonstrationWriter:
         first_row, length = self._next_row, len(episode)
         arrays = episode.fields()
         for spec in self._fields:
+            files = chunk_files(self.path, spec, first_row, length)
+            for file in files:  # of an append that failed: its rows must not live on as padding
+                file.unlink(missing_ok=True)
             self._write_rows(self._arrays[spec.key], first_row, arrays[spec.key])
-            for file in chunk_files(self.path, spec, first_row, length):
+            for file in files:
                 fsync_path(file)
             fsync_path(self.path / spec.key)
         record = EpisodeRecord(
