@@ -14,12 +14,12 @@ from torch import Tensor
 
 from envs.specs import ACTION_KEY, TASK_KEY, EmbodimentSpec, VectorEnv
 from policies.data.dataset import DemonstrationDataset
-from policies.data.durable import write_text_atomically
 from policies.data.episode import Episode
 from policies.data.layout import DatasetError
 from policies.data.writer import DemonstrationWriter
 from policies.policy import Policy
 from policies.progress import progress_bar
+from vla.durable import write_text_atomically
 
 FAILED_FILE = "failed_seeds.json"
 

@@ -10,11 +10,11 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from envs.specs import STATE_KEY, TASK_KEY, EmbodimentSpec, image_key
-from policies.data.durable import write_text_atomically
 from policies.network_input import InstructionTokens, network_images
 from policies.policy import Policy
 from policies.processors import Normalization
 from vla.checkpoint import CheckpointError
+from vla.durable import write_text_atomically
 from vla.model import VLA
 from vla.observation import Observation
 

@@ -14,7 +14,6 @@ import zarr
 from jaxtyping import Int, Shaped
 
 from envs.specs import ACTION_KEY, STATE_KEY
-from policies.data.durable import write_text_atomically
 from policies.data.episode import Episode, FieldSpec, validate_episode
 from policies.data.layout import (
     FORMAT_VERSION,
@@ -28,6 +27,7 @@ from policies.data.layout import (
     read_records,
 )
 from policies.data.statistics import DatasetStatistics, FieldStatistics
+from vla.durable import write_text_atomically
 
 log = logging.getLogger(__name__)
 

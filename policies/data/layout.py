@@ -27,8 +27,8 @@ import zarr
 from zarr.codecs import ZstdCodec
 
 from envs.specs import EmbodimentSpec
-from policies.data.durable import fsync_path
 from policies.data.episode import FieldSpec, episode_fields
+from vla.durable import fsync_path
 
 FORMAT = "vla-stack demonstrations"
 FORMAT_VERSION = 1

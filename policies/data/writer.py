@@ -11,7 +11,6 @@ import numpy as np
 import zarr
 
 from envs.specs import EmbodimentSpec
-from policies.data.durable import fsync_path, write_text_atomically
 from policies.data.episode import Episode, validate_episode
 from policies.data.layout import (
     RECORDS_DIR,
@@ -27,6 +26,7 @@ from policies.data.layout import (
     record_path,
     stored_bytes,
 )
+from vla.durable import fsync_path, write_text_atomically
 
 LOCK_FILE = "writer.lock"
 GROWTH_ROWS = 4096
