@@ -25,7 +25,9 @@ from policies.data.layout import (
     chunk_files,
     open_arrays,
     read_records,
+    read_removed,
 )
+from policies.data.left_out import LeftOut, ordered
 from policies.data.statistics import DatasetStatistics, FieldStatistics
 from vla.durable import write_text_atomically
 
@@ -41,10 +43,10 @@ class DemonstrationDataset:
 
     A *frame* index counts the recorded frames of all episodes, 0 … ``num_frames − 1``. Opening
     compares the size of every chunk file with the commit records; decoding checks every chunk's
-    checksum. Both raise ``DatasetError`` with the episode and the file.
+    checksum, and that it is still there. All raise ``DatasetError`` with the episode and the file.
 
-    Without ``failures`` the episodes that did not succeed are left out of all of it: the rest are numbered
-    0, 1, …, and ``records[i].index`` says which episode of the store the i-th is.
+    Episodes are numbered 0, 1, … in the order of recording; where some were removed, or are left out for want of
+    ``failures``, the rest close up. ``records[i].index`` is the number of the i-th one's commit record.
     """
 
     def __init__(self, path: Path | str, *, failures: bool = True) -> None:
@@ -56,6 +58,8 @@ class DemonstrationDataset:
         for record in stored:
             check_stored_bytes(self.path, self.header, record)
         self.records: tuple[EpisodeRecord, ...] = tuple(r for r in stored if failures or r.success)
+        self.without = len(stored) - len(self.records)
+        """How many failures were left out."""
         self._specs = {spec.key: spec for spec in self.header.fields}
         end_row = self.records[-1].end_row if self.records else 0
         self._arrays = open_arrays(self.path, self.header, end_row, writable=False)
@@ -108,6 +112,8 @@ class DemonstrationDataset:
             raise IndexError(f"{self.path} has {len(self.records)} episodes, asked for episode {index}")
         record = self.records[index]
         arrays = {key: self._decode(key, record.first_row, record.end_row) for key in self._specs}
+        for key in self._specs:
+            self._check_there(key, np.arange(record.first_row, record.end_row))
         return Episode.from_fields(
             arrays,
             self.embodiment.camera_names,
@@ -125,6 +131,7 @@ class DemonstrationDataset:
             unique = np.asarray(self._arrays[key].oindex[rows])
         except (RuntimeError, ValueError, OSError) as error:
             raise self._decode_error(key, int(rows[0]), int(rows[-1]) + 1, error) from error
+        self._check_there(key, rows)
         return unique[inverse]
 
     def load(self, key: str, out: Shaped[np.ndarray, "t ..."] | None = None) -> Shaped[np.ndarray, "t ..."]:
@@ -135,6 +142,7 @@ class DemonstrationDataset:
         for first in range(0, self.num_frames, LOAD_FRAMES):
             rows = self._rows(np.arange(first, min(first + LOAD_FRAMES, self.num_frames)))
             block = self._decode(key, int(rows[0]), int(rows[-1]) + 1)
+            self._check_there(key, rows)
             out[first : first + len(rows)] = block[rows - rows[0]]
         return out
 
@@ -180,9 +188,11 @@ class DemonstrationDataset:
                 raise DatasetError(f"{self.path}: episode {record.index} is corrupt: {error}") from error
 
     def info(self) -> dict[str, Any]:
-        """What the store holds, as a JSON-ready dict: counts per task, fields, sizes, settings."""
+        """What the store holds, as a JSON-ready dict: counts per task, fields, sizes, failures, what made it."""
         episodes, successes = Counter(r.task for r in self.records), Counter(r.task for r in self.records if r.success)
         stored = {key: sum(record.stored_bytes[key] for record in self.records) for key in self._specs}
+        failures = [number for number, record in enumerate(self.records) if not record.success]
+        left_out = LeftOut.read(self.path)
         return {
             "path": str(self.path),
             "format_version": FORMAT_VERSION,
@@ -191,6 +201,7 @@ class DemonstrationDataset:
             "episodes": len(self),
             "frames": self.num_frames,
             "duration_s": self.num_frames / self.embodiment.control_rate_hz,
+            "fingerprint": self.fingerprint,
             "instructions": len({record.instruction for record in self.records}),
             "tasks": {
                 task: {"episodes": count, "successes": successes[task]} for task, count in sorted(episodes.items())
@@ -201,6 +212,9 @@ class DemonstrationDataset:
             },
             "stored_bytes": sum(stored.values()),
             "decoded_bytes": self.num_frames * sum(spec.frame_bytes for spec in self._specs.values()),
+            "failed_episodes": failures,
+            "left_out_seeds": {"failed": ordered(left_out.failed), "elsewhere": ordered(left_out.elsewhere)},
+            "removed_episodes": len(read_removed(self.path)),
             "settings": dict(self.settings),
         }
 
@@ -222,6 +236,19 @@ class DemonstrationDataset:
             return np.asarray(self._arrays[key][first_row:end_row])
         except (RuntimeError, ValueError, OSError) as error:
             raise self._decode_error(key, first_row, end_row, error) from error
+
+    def _check_there(self, key: str, rows: Int[np.ndarray, " b"]) -> None:
+        """``DatasetError`` if a chunk of these rows, just decoded, has gone since the store was opened.
+
+        An array without the file reads as zeros.
+        """
+        step = self._arrays[key].chunks[0]
+        for row in np.unique(rows // step) * step:
+            file = chunk_files(self.path, self._specs[key], int(row), 1)[0]
+            if not file.exists():
+                raise DatasetError(
+                    f"{file} is gone since {self.path} was opened: was its episode removed? Open it again"
+                )
 
     def _decode_error(self, key: str, first_row: int, end_row: int, error: Exception) -> DatasetError:
         """The error that names the first damaged chunk file in these rows, and its episode."""
