@@ -19,7 +19,7 @@ from configs.report.video import Video, animated_webp
 from envs.suites import SUITES, find_task
 from envs.tasks import TASKS, Task
 from policies.data.episode import Episode
-from policies.data.panels import View, views
+from policies.showing.panels import View, views
 from vla.durable import write_text_atomically, written_aside
 
 SIZE_PX = 288

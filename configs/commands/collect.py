@@ -85,7 +85,7 @@ def run(config: Config) -> int:
     name = "-".join(config.tasks).replace("/", "-")
     config = replace(config, tasks=expand_tasks(config.tasks))
     if config.render:
-        from policies.data.film import require_av
+        from policies.showing.film import require_av
 
         require_av()
     path = config.path or OUTPUTS / "datasets" / name

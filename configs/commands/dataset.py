@@ -92,7 +92,7 @@ def _split(config: Config, dataset: "DemonstrationDataset") -> int:
 
 def _film(config: Config, dataset: "DemonstrationDataset") -> int:
     from configs.filming import RENDERS, Film, film_episode
-    from policies.data.film import require_av
+    from policies.showing.film import require_av
 
     chosen = config.episodes or _first_of_each_task(dataset)
     if not chosen or not set(chosen) <= set(range(len(dataset))):

@@ -6,7 +6,6 @@ import resource
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -92,15 +91,11 @@ def test_a_read_only_store_is_read_and_not_written(small_disk, caplog):
     subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
     holds(path, 1)
     assert DemonstrationDataset(path).statistics().episodes == 1 and "not kept" in caplog.text
-    for write in (
-        lambda: DemonstrationWriter.open(path),
-        lambda: DemonstrationWriter.create(path.parent / "b", EMBODIMENT),
-    ):
-        with pytest.raises(
-            OSError, match=r"Read-only file system \(choose a folder that can be written\): '"
-        ) as raised:
-            write()
-        assert raised.value.errno == errno.EROFS
+    says = r"Read-only file system \(choose a folder that can be written\): '"
+    with pytest.raises(OSError, match=says):
+        DemonstrationWriter.open(path)
+    with pytest.raises(OSError, match=says):
+        DemonstrationWriter.create(small_disk / "other", EMBODIMENT)
 
 
 def test_a_limit_on_the_size_of_files(tmp_path):
@@ -166,12 +161,11 @@ def test_the_lock_dies_with_its_process_whoever_it_forked(tmp_path):
     DemonstrationWriter.create(path, EMBODIMENT).close()
     code = (
         "import os, sys, time; from policies.data.writer import DemonstrationWriter as W; w = W.open(sys.argv[1]); "
-        "child = os.fork(); child or time.sleep(60); print(child, flush=True) if child else None; time.sleep(60)"
+        "os.fork() or print(os.getpid(), flush=True); time.sleep(60)"
     )
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     process = subprocess.Popen([sys.executable, "-c", code, path], stdout=subprocess.PIPE, text=True, env=environment)
     child = int(process.stdout.readline())
-    time.sleep(0.2)
     with pytest.raises(DatasetError, match=f"being written by process {process.pid}"):
         DemonstrationWriter.open(path)
     process.send_signal(signal.SIGKILL)
