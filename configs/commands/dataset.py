@@ -131,7 +131,7 @@ def _print_tables(about: dict[str, Any]) -> None:
     from policies.data.differences import flat
 
     console = Console(highlight=False)
-    facts = Table.grid(Column(), Column(overflow="fold"), padding=(0, 2))
+    facts = Table.grid(Column(overflow="fold"), Column(overflow="fold"), padding=(0, 2))
     for name, value in about.items():
         if name.endswith("_bytes"):
             facts.add_row(name.removesuffix("_bytes"), f"{value / 2**20:.1f} MiB")
