@@ -25,7 +25,7 @@ VERBS = {
     "eval": "evaluate a checkpoint, a server or the expert on unseen episodes",
     "serve": "answer observations with actions over a WebSocket",
     "rollout": "drive a simulated robot through a policy server, in real time",
-    "dataset": "look into a dataset",
+    "dataset": "look into a dataset, remove episodes from it, or split it",
     "bench": "run a benchmark of the checkout",
     "doctor": "say what works on this machine and how to mend the rest",
 }

@@ -39,9 +39,9 @@ def film_episode(episode: "Episode", film: Film, rate_hz: float, sheet_frames: i
     """Write the two files, each whole or not at all, with their folder."""
     from PIL import Image
 
-    from policies.data.durable import written_aside
-    from policies.data.film import write_mp4
-    from policies.data.panels import contact_sheet, panels
+    from policies.showing.film import write_mp4
+    from policies.showing.panels import contact_sheet, panels
+    from vla.durable import written_aside
 
     film.video.parent.mkdir(parents=True, exist_ok=True)
     write_mp4(film.video, panels(episode, rate_hz), rate_hz)

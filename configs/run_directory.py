@@ -4,7 +4,6 @@
 """
 
 import json
-import os
 import re
 from datetime import datetime
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any, TypeVar
 
 from configs.machine import describe_run
 from configs.serialization import from_json, to_json
+from vla.durable import write_text_atomically
 
 T = TypeVar("T")
 CONFIG_FILE = "config.json"
@@ -65,10 +65,4 @@ def load_config(expected: type[T], path: Path) -> T:
 def write_json(data: Any, path: Path) -> None:
     """Write ``data`` so that a reader sees the old file or the new one, never a part."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}.writing")
-    with aside.open("w") as file:
-        json.dump(data, file, indent=2)
-        file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
-    aside.replace(path)
+    write_text_atomically(path, json.dumps(data, indent=2) + "\n")

@@ -17,7 +17,7 @@ class Config:
     name: str = "nano-bridge"
     """Goes into the run directory's name."""
     data: tuple[Path, ...] = ()
-    """Folders of demonstrations of one robot; all their episodes are used."""
+    """Folders of demonstrations of one robot; all their episodes are used, failed ones only with train.failures."""
     cameras: tuple[str, ...] = ()
     """Views in the network's order; all of the robot's cameras by default."""
     image_size_px: int | None = None

@@ -18,9 +18,9 @@ from configs.filming import Studio
 from configs.report.video import Video, animated_webp
 from envs.suites import SUITES, find_task
 from envs.tasks import TASKS, Task
-from policies.data.durable import write_text_atomically, written_aside
 from policies.data.episode import Episode
-from policies.data.panels import View, views
+from policies.showing.panels import View, views
+from vla.durable import write_text_atomically, written_aside
 
 SIZE_PX = 288
 """Side of the large view; the three small ones beside it are as high together."""

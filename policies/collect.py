@@ -1,8 +1,8 @@
 """Recording demonstrations: one episode per seed, so that a killed recording goes on where it was."""
 
-import json
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,15 +13,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from envs.specs import ACTION_KEY, TASK_KEY, EmbodimentSpec, VectorEnv
-from policies.data.dataset import DemonstrationDataset
-from policies.data.durable import write_text_atomically
+from policies.data.differences import differences
 from policies.data.episode import Episode
 from policies.data.layout import DatasetError
+from policies.data.left_out import LeftOut, tried_seeds
 from policies.data.writer import DemonstrationWriter
 from policies.policy import Policy
 from policies.progress import progress_bar
-
-FAILED_FILE = "failed_seeds.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +29,9 @@ class ExecutionNoise:
     Gaussian with ``std`` in half-ranges of each action dimension, drawn anew every ``hold_steps`` with
     ``probability``, else none; dimensions named in ``exempt`` stay clean. It depends on the episode's seed and
     step alone. DART fits its covariance to a learner's errors; here it is fixed.
+
+    So the recorded actions of a noisy demonstration, played back open-loop, do not lead to what it shows: they are
+    what the expert meant, not what was executed. With :meth:`at` added to each, within the bounds, they do, exactly.
     """
 
     std: float = 0.0
@@ -79,15 +80,15 @@ def collect(
 
     Episodes lie in the order of the seeds, whatever the number of worlds; failures are left out unless
     ``keep_failures``, and noted beside the store. A store that exists is added to: seeds that were tried are
-    skipped. It must have been recorded on this embodiment and stream, with these ``settings`` and this noise.
+    skipped, also those whose episodes were removed. It must have been recorded on this embodiment and stream, with
+    these ``settings``, this noise and ``keep_failures``; ``DatasetError`` says what differs.
     """
     began = time.perf_counter()
-    noted = json.loads(json.dumps({**(settings or {}), "stream": env.stream, "execution_noise": asdict(noise)}))
+    noted = {**(settings or {}), "stream": env.stream, "noise": asdict(noise), "keep_failures": keep_failures}
     recorded = failures = frames = 0
     with _writer(env, path, seeds, noted) as writer, progress_bar(show_progress) as progress:
         keys = [spec.key for spec in writer.header.fields]
-        failed = _failed_seeds(path)
-        tried = failed.get(env.task_name, set()) | _recorded_seeds(path, env.task_name)
+        left_out, tried = LeftOut.read(path), tried_seeds(path).get(env.task_name, set())
         pending = [seed for seed in dict.fromkeys(int(seed) for seed in seeds) if seed not in tried]
         bar = progress.add_task(f"collect {env.task_name}", total=len(pending), note="")
         for start in range(0, len(pending), env.num_envs):
@@ -99,7 +100,7 @@ def collect(
                     frames += len(episode)
                 else:
                     failures += 1
-                    _note_failure(path, failed, env.task_name, episode.seed)
+                    left_out.note_failure(path, env.task_name, episode.seed)
             progress.update(bar, advance=len(wave), note=f"{recorded} recorded, {failures} failed")
     return CollectSummary(
         recorded=recorded,
@@ -163,33 +164,14 @@ def _writer(env: VectorEnv, path: Path, seeds: Sequence[int], settings: dict[str
     """The store to add to, made where there is none; geometry is recorded where depth is, which needs it."""
     if not len(seeds):
         raise ValueError("a recording needs at least one seed")
+    geometry = any(camera.depth for camera in env.embodiment.cameras)
     if not path.exists():
-        geometry = any(camera.depth for camera in env.embodiment.cameras)
-        return DemonstrationWriter.create(path, env.embodiment, settings=settings, geometry=geometry)
+        with suppress(FileExistsError):  # made by another recorder just now: its lock decides
+            return DemonstrationWriter.create(path, env.embodiment, settings=settings, geometry=geometry)
     writer = DemonstrationWriter.open(path)
-    for name, there, here in (
-        ("embodiment", writer.header.embodiment, env.embodiment),
-        ("settings", dict(writer.header.settings), settings),
-    ):
-        if there != here:
-            writer.close()
-            raise DatasetError(f"{path} was recorded with another {name}: {there} there, {here} now")
+    there = {"settings": dict(writer.header.settings), "embodiment": writer.header.embodiment.to_dict()}
+    here = {"settings": settings, "embodiment": env.embodiment.to_dict()}
+    if differing := differences(there, here):
+        writer.close()
+        raise DatasetError(f"{path} was recorded otherwise; record into another folder, or as it was:\n{differing}")
     return writer
-
-
-def _recorded_seeds(path: Path, task: str) -> set[int]:
-    return {record.seed for record in DemonstrationDataset(path).records if record.task == task}
-
-
-def _failed_seeds(path: Path) -> dict[str, set[int]]:
-    """Seeds whose episodes failed and were left out, by task."""
-    file = path / FAILED_FILE
-    if not file.exists():
-        return {}
-    return {task: set(seeds) for task, seeds in json.loads(file.read_text(encoding="utf-8")).items()}
-
-
-def _note_failure(path: Path, failed: dict[str, set[int]], task: str, seed: int) -> None:
-    failed.setdefault(task, set()).add(seed)
-    content = {name: sorted(seeds) for name, seeds in sorted(failed.items())}
-    write_text_atomically(path / FAILED_FILE, json.dumps(content))

@@ -17,6 +17,7 @@ from envs.specs import TASK_KEY, EmbodimentSpec, Stream, VectorEnv, image_key
 from policies.intervals import Interval, wilson
 from policies.policy import Policy
 from policies.progress import progress_bar
+from vla.durable import write_text_atomically
 
 Instructions = Literal["given", "shuffled"]
 
@@ -105,9 +106,9 @@ class EvaluationResult:
         }
 
     def save(self, path: Path) -> None:
-        """Write :meth:`to_dict` as JSON."""
+        """Write :meth:`to_dict` as JSON, whole or not at all."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(self.to_dict(), indent=2) + "\n")
+        write_text_atomically(path, json.dumps(self.to_dict(), indent=2) + "\n")
 
 
 def evaluate(

@@ -10,11 +10,12 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from envs.specs import STATE_KEY, TASK_KEY, EmbodimentSpec, image_key
-from policies.data.durable import write_text_atomically
+from policies.described import described
 from policies.network_input import InstructionTokens, network_images
 from policies.policy import Policy
 from policies.processors import Normalization
 from vla.checkpoint import CheckpointError
+from vla.durable import write_text_atomically
 from vla.model import VLA
 from vla.observation import Observation
 
@@ -106,7 +107,7 @@ class VLAPolicy(Policy):
         state = observation.get(STATE_KEY)
         expected = ("n", self.embodiment.state_dim)
         if not isinstance(state, Tensor) or state.ndim != 2 or state.shape[1] != expected[1]:
-            raise ValueError(f"{STATE_KEY}: expected a tensor of shape {expected}, got {_describe(state)}")
+            raise ValueError(f"{STATE_KEY}: expected a tensor of shape {expected}, got {described(state)}")
         broken = (~state.isfinite()).any(dim=0).nonzero()[:, 0].tolist()
         if broken:
             raise ValueError(f"{STATE_KEY} is not finite in {[self.embodiment.state[i].name for i in broken]}")
@@ -119,7 +120,7 @@ class VLAPolicy(Policy):
             given = sorted(k for k in observation if k.startswith(image_key("")))
             raise ValueError(f"this policy sees through camera {camera!r}: expected {key!r}, got the images {given}")
         if image.dtype != torch.uint8 or image.ndim != 4 or image.shape[0] != n or image.shape[3] != 3:
-            raise ValueError(f"{key}: expected uint8 of shape ({n}, h, w, 3), got {_describe(image)}")
+            raise ValueError(f"{key}: expected uint8 of shape ({n}, h, w, 3), got {described(image)}")
         return network_images(image.to(self.device), self.vla.config.image_size_px)
 
 
@@ -144,7 +145,3 @@ def find_policy(path: Path) -> Path:
         if (candidate / POLICY_FILE).is_file():
             return candidate
     raise CheckpointError(f"no {POLICY_FILE} in any of {[str(candidate) for candidate in candidates]}")
-
-
-def _describe(value: Any) -> str:
-    return f"{value.dtype} of shape {tuple(value.shape)}" if isinstance(value, Tensor) else repr(type(value).__name__)

@@ -1,6 +1,5 @@
 """Weights on disk: safetensors, written atomically, read with every tensor checked."""
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -9,24 +8,11 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from vla.durable import write_atomically
+
 
 class CheckpointError(ValueError):
     """A checkpoint is missing, damaged, or of another network."""
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Replace ``path`` by ``data``: written aside, flushed to disk, then renamed, so it is never half there."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    with aside.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    aside.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def write_weights(path: Path, weights: Mapping[str, Tensor]) -> None:

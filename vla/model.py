@@ -10,7 +10,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vla.backbones.nano import NanoConfig
-from vla.checkpoint import CheckpointError, read_weights, write_atomically, write_weights
+from vla.checkpoint import CheckpointError, read_weights, write_weights
+from vla.durable import write_atomically
 from vla.heads.bridge import BridgeConfig
 from vla.heads.mlp import MLPConfig
 from vla.heads.regression import waypoint_l1

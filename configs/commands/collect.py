@@ -2,17 +2,28 @@
 
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from configs.environments import ARM_START_RAD, EnvConfig, episode_seeds, expand_tasks, make_env, one_torch_thread
+from configs.environments import (
+    ARM_START_RAD,
+    EnvConfig,
+    episode_seeds,
+    expand_tasks,
+    find_perturbation,
+    make_env,
+    one_torch_thread,
+    starting_anywhere,
+)
 from configs.run_directory import OUTPUTS
+from configs.serialization import TYPE_TAG, to_json
 from policies.collect import ExecutionNoise
 
 if TYPE_CHECKING:
+    from envs.vector import TaskEnv
     from policies.collect import CollectSummary
 
 
@@ -21,24 +32,37 @@ def recoveries() -> ExecutionNoise:
     return ExecutionNoise(std=0.5, hold_steps=3, probability=0.25, exempt=("gripper", "rx", "ry", "rz"))
 
 
+FREE_TO_CHANGE = frozenset(
+    {"tasks", "episodes", "first_seed", "path", "num_envs", "render", "render_size_px"}
+    | {f"env.{name}" for name in ("threads", "render_limit_s", "device", "contacts_per_world", "rows_per_world")}
+)
+"""What may differ between recordings into one dataset: how much is recorded, where, and how fast."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """Which tasks, how many demonstrations, and where to."""
+    """Which tasks, how many demonstrations, and where to.
+
+    A dataset keeps all of this, but for what ``FREE_TO_CHANGE`` names, and is added to with the same alone.
+    """
 
     tasks: Annotated[tuple[str, ...], tyro.conf.Positional] = ("reach", "pick", "place")
     """Tasks or suites to record, all into one dataset."""
     episodes: int = 100
-    """Episodes per task; those in which the expert fails are left out."""
+    """Seeds to try per task. Those in which the expert fails are not recorded (unless failures are kept), so that
+    there may be fewer episodes; they are noted in the dataset and not tried again."""
     first_seed: int = 0
     """The first seed, of the stream demonstrate; evaluations are of another stream, whose episodes are all others."""
     path: Path | None = None
-    """The dataset's folder, made or added to; by default outputs/datasets/ and the tasks' names."""
+    """The dataset's folder, made or added to; by default outputs/datasets/ and the tasks' names. What was recorded
+    with other worlds, noise or start of the arm is not added to."""
     keep_failures: bool = False
-    """Also record the episodes in which the expert fails."""
+    """Also record the episodes in which the expert fails; training leaves them out unless it is asked for them."""
     num_envs: int = 32
     """Worlds stepped at once; it changes the speed and no episode."""
     noise: ExecutionNoise = field(default_factory=recoveries)
-    """Disturbs what is executed, not what is recorded, so that recoveries are shown."""
+    """Disturbs what is executed, not what is recorded, so that recoveries are shown: recorded actions played back
+    open-loop therefore do not repeat the episode."""
     arm_start_rad: float = ARM_START_RAD
     """How far from home the arm starts at most, in joint space (0: at home). A perturbation of the worlds that says
     where the arm starts has its way."""
@@ -61,7 +85,7 @@ def run(config: Config) -> int:
     name = "-".join(config.tasks).replace("/", "-")
     config = replace(config, tasks=expand_tasks(config.tasks))
     if config.render:
-        from policies.data.film import require_av
+        from policies.showing.film import require_av
 
         require_av()
     path = config.path or OUTPUTS / "datasets" / name
@@ -82,8 +106,6 @@ def run(config: Config) -> int:
 
 def collect_tasks(config: Config, path: Path, seeds: Sequence[int]) -> "dict[str, CollectSummary]":
     """Record one expert episode per task and seed, of the stream ``demonstrate``, into the dataset at ``path``."""
-    from dataclasses import asdict
-
     from policies.collect import collect
     from policies.expert import ExpertPolicy
 
@@ -99,17 +121,34 @@ def collect_tasks(config: Config, path: Path, seeds: Sequence[int]) -> "dict[str
                 seeds,
                 noise=config.noise,
                 keep_failures=config.keep_failures,
-                settings={
-                    "policy": "expert",
-                    "split": env.split,
-                    "perturbation": config.env.perturbation,
-                    "arm_start_rad": config.arm_start_rad,
-                    "render_profile": asdict(env.profile),
-                },
+                settings=provenance(config, env),
             )
         finally:
             env.close()
     return summaries
+
+
+def provenance(config: Config, env: "TaskEnv") -> dict[str, Any]:
+    """All that decides what an episode of a seed is, JSON-ready: the config, and what its names stand for."""
+    preset = config.env.perturbation
+    perturbation = starting_anywhere(find_perturbation(preset) if preset else None, config.arm_start_rad)
+    return {
+        **_decisive(to_json(config)),
+        "policy": "expert",
+        "split": env.split,
+        "device": env.device.type,
+        "render_profile": asdict(env.profile),
+        "perturbation": {name: axis for name, axis in to_json(perturbation).items() if axis and name != TYPE_TAG},
+    }
+
+
+def _decisive(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """What a saved config holds but for ``FREE_TO_CHANGE``."""
+    return {
+        name: _decisive(value, f"{prefix}{name}.") if isinstance(value, dict) else value
+        for name, value in config.items()
+        if name != TYPE_TAG and f"{prefix}{name}" not in FREE_TO_CHANGE
+    }
 
 
 def film_first_episodes(config: Config, task: str, path: Path, seeds: Sequence[int]) -> None:

@@ -1,4 +1,10 @@
-"""Look into a demonstration dataset: what it holds, how it was made, what its episodes look like."""
+"""Look into a demonstration dataset, take episodes out of it, or make two of it.
+
+Episodes are numbered from 0 in the order of recording; when some are removed the others close up. vla collect does not
+record a removed seed again, nor, into one half of a split, a seed of the other half. Recorded actions are what the
+expert meant; where a dataset was recorded with noise, as by default, they do not repeat the episode when they are
+played back open-loop (the noise of a seed and step, policies.collect.ExecutionNoise.at, makes them do so exactly).
+"""
 
 import json
 from dataclasses import dataclass
@@ -15,37 +21,78 @@ if TYPE_CHECKING:
 class Config:
     """What to do with which dataset."""
 
-    action: Annotated[Literal["info", "viz"], tyro.conf.Positional]
-    """info: print what the dataset holds. viz: film episodes, an mp4 and a contact sheet each."""
+    action: Annotated[Literal["info", "viz", "remove", "split"], tyro.conf.Positional]
+    """info: print what the dataset holds, what failed, and all that made it. viz: film episodes, an mp4 and a contact
+    sheet each. remove: take episodes out, for good. split: copy its episodes into two new datasets."""
     path: Annotated[Path, tyro.conf.Positional]
     """The dataset's folder."""
     json: bool = False
     """info: print for programs."""
     verify: bool = False
-    """info: also decode every chunk and compare its checksum."""
+    """info: also decode every chunk, which compares its checksum."""
     episodes: tuple[int, ...] = ()
-    """viz: which episodes; by default the first of every task."""
+    """viz: which episodes; by default the first of every task. remove: which episodes."""
     out: Path | None = None
     """viz: the folder to write to; by default the dataset's folder renders."""
     sheet_frames: int = 8
     """viz: frames on a contact sheet."""
+    into: tuple[Path, ...] = ()
+    """split: the two new datasets' folders."""
+    share: float | None = None
+    """split: the share of each task's episodes that goes into the first folder, drawn by seed; the rest goes into the
+    second."""
+    seed: int = 0
+    """split: draws the share."""
+    tasks: tuple[str, ...] = ()
+    """split: instead of a share, the tasks whose episodes go into the first folder."""
 
     def __post_init__(self) -> None:
         if self.sheet_frames < 1:
             raise ValueError(f"sheet_frames must be at least 1, got {self.sheet_frames}")
+        if self.action == "remove" and not self.episodes:
+            raise ValueError("name the episodes to remove: --episodes 3 7")
+        if self.action == "split" and (len(set(self.into)) != 2 or (self.share is None) == (not self.tasks)):
+            raise ValueError(
+                "a split needs two folders and either a share or tasks: --into A B --share 0.9, or --into A B --tasks "
+                f"pick; got into {[str(path) for path in self.into]}, share {self.share}, tasks {list(self.tasks)}"
+            )
 
 
 def run(config: Config) -> int:
-    """Print the dataset's summary or film it; ``DatasetError`` names what is damaged."""
+    """Do what was asked; ``DatasetError`` names what is damaged."""
     from policies.data.dataset import DemonstrationDataset
 
+    if config.action == "remove":
+        return _remove(config)
     dataset = DemonstrationDataset(config.path)
-    return _film(config, dataset) if config.action == "viz" else _inform(config, dataset)
+    return {"viz": _film, "split": _split, "info": _inform}[config.action](config, dataset)
+
+
+def _remove(config: Config) -> int:
+    from policies.data.writer import DemonstrationWriter
+
+    with DemonstrationWriter.open(config.path) as writer:
+        writer.remove(config.episodes)
+        print(f"{config.path}: {len(set(config.episodes))} removed, {len(writer)} left, numbered from 0")
+    return 0
+
+
+def _split(config: Config, dataset: "DemonstrationDataset") -> int:
+    from policies.data.split import copy_part, deal, tasks_apart
+
+    if taken := [str(path) for path in config.into if path.exists()]:
+        raise FileExistsError(f"{taken} exist: choose other folders, or delete them")
+    share = config.share
+    parts = tasks_apart(dataset, config.tasks) if share is None else deal(dataset, share, config.seed)
+    for target, numbers in zip(config.into, parts, strict=True):
+        copy_part(dataset, numbers, target)
+        print(f"{target}: {len(numbers)} episodes")
+    return 0
 
 
 def _film(config: Config, dataset: "DemonstrationDataset") -> int:
     from configs.filming import RENDERS, Film, film_episode
-    from policies.data.film import require_av
+    from policies.showing.film import require_av
 
     chosen = config.episodes or _first_of_each_task(dataset)
     if not chosen or not set(chosen) <= set(range(len(dataset))):
@@ -79,17 +126,20 @@ def _inform(config: Config, dataset: "DemonstrationDataset") -> int:
 
 def _print_tables(about: dict[str, Any]) -> None:
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
-    console = Console()
-    facts = Table(box=None, show_header=False, pad_edge=False)
+    from policies.data.differences import flat
+
+    console = Console(highlight=False)
+    facts = Table.grid(Column(overflow="fold"), Column(overflow="fold"), padding=(0, 2))
     for name, value in about.items():
         if name.endswith("_bytes"):
             facts.add_row(name.removesuffix("_bytes"), f"{value / 2**20:.1f} MiB")
         elif not isinstance(value, dict):
             facts.add_row(name, f"{value:.1f}" if isinstance(value, float) else str(value))
-    for name, value in about["settings"].items():
-        facts.add_row(f"settings.{name}", str(value))
+    for part in ("left_out_seeds", "settings"):
+        for name, value in flat(about[part], part).items():
+            facts.add_row(name, json.dumps(value, ensure_ascii=False))
     console.print(facts)
 
     tasks = Table("task", "episodes", "successes", box=None, pad_edge=False, header_style="bold")

@@ -1,7 +1,6 @@
 """The whole loop: demonstrate, train, evaluate on unseen episodes, answer on a server, and report."""
 
 import os
-import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from configs.environments import ARM_START_RAD, EnvConfig, episode_seeds, expand
 from configs.presets import nano_bridge
 from configs.run_directory import CONFIG_FILE, OUTPUTS, create_run_directory, save_config, write_json
 from policies.collect import ExecutionNoise
+from vla.durable import write_atomically
 
 if TYPE_CHECKING:
     from configs.report.charts import SuccessBar
@@ -279,8 +279,7 @@ def _publish(run_dir: Path) -> Path:
     """Copy summary and report to ``outputs/quickstart`` and point ``latest`` at the run; returns that link."""
     home = run_dir.parent.parent
     for name in (SUMMARY_FILE, REPORT_FILE):
-        shutil.copyfile(run_dir / name, home / f".{name}.writing")
-        (home / f".{name}.writing").replace(home / name)
+        write_atomically(home / name, (run_dir / name).read_bytes())
     aside = home / ".latest.writing"
     aside.unlink(missing_ok=True)
     os.symlink(run_dir.relative_to(home), aside)

@@ -14,6 +14,7 @@ from typing import Any
 
 from configs.report.charts import Curve, SuccessBar, curve_chart, success_chart
 from configs.report.video import Video, animated_webp, data_uri
+from vla.durable import write_text_atomically
 
 METRICS_FILE = "metrics.jsonl"
 
@@ -91,9 +92,7 @@ Section = SuccessSection | CurvesSection | VideosSection | FactsSection | Settin
 def write_report(path: Path, title: str, sections: Sequence[Section], lead: str = "") -> None:
     """Write the page to ``path``, making its folder; a reader never sees half of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.writing")
-    aside.write_text(render_report(title, sections, lead), encoding="utf-8")
-    aside.replace(path)
+    write_text_atomically(path, render_report(title, sections, lead))
 
 
 def render_report(title: str, sections: Sequence[Section], lead: str = "") -> str:

@@ -1,8 +1,11 @@
 """Reading a demonstration store: whole episodes, single frames, whole fields, what is in it."""
 
+import hashlib
 import json
-import os
+import logging
 from collections import Counter
+from dataclasses import asdict
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +14,6 @@ import zarr
 from jaxtyping import Int, Shaped
 
 from envs.specs import ACTION_KEY, STATE_KEY
-from policies.data.durable import write_text_atomically
 from policies.data.episode import Episode, FieldSpec, validate_episode
 from policies.data.layout import (
     FORMAT_VERSION,
@@ -19,11 +21,17 @@ from policies.data.layout import (
     EpisodeRecord,
     StoreHeader,
     check_stored_bytes,
+    chunk_checksum,
     chunk_files,
     open_arrays,
     read_records,
+    read_removed,
 )
+from policies.data.left_out import LeftOut, ordered
 from policies.data.statistics import DatasetStatistics, FieldStatistics
+from vla.durable import write_text_atomically
+
+log = logging.getLogger(__name__)
 
 STATISTICS_FILE = "statistics.json"
 LOAD_FRAMES = 512
@@ -35,17 +43,23 @@ class DemonstrationDataset:
 
     A *frame* index counts the recorded frames of all episodes, 0 … ``num_frames − 1``. Opening
     compares the size of every chunk file with the commit records; decoding checks every chunk's
-    checksum. Both raise ``DatasetError`` with the episode and the file.
+    checksum, and that it is still there. All raise ``DatasetError`` with the episode and the file.
+
+    Episodes are numbered 0, 1, … in the order of recording; where some were removed, or are left out for want of
+    ``failures``, the rest close up. ``records[i].index`` is the number of the i-th one's commit record.
     """
 
-    def __init__(self, path: Path | str) -> None:
+    def __init__(self, path: Path | str, *, failures: bool = True) -> None:
         self.path = Path(path)
         self.header = StoreHeader.read(self.path)
         self.embodiment = self.header.embodiment
         self.settings = self.header.settings
-        self.records: tuple[EpisodeRecord, ...] = read_records(self.path)
-        for record in self.records:
+        stored = read_records(self.path)
+        for record in stored:
             check_stored_bytes(self.path, self.header, record)
+        self.records: tuple[EpisodeRecord, ...] = tuple(r for r in stored if failures or r.success)
+        self.without = len(stored) - len(self.records)
+        """How many failures were left out."""
         self._specs = {spec.key: spec for spec in self.header.fields}
         end_row = self.records[-1].end_row if self.records else 0
         self._arrays = open_arrays(self.path, self.header, end_row, writable=False)
@@ -69,6 +83,23 @@ class DemonstrationDataset:
         """Keys of the per-frame fields."""
         return tuple(self._specs)
 
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of what a learner gets from these episodes: equal for equal content in equal order, wherever it lies.
+
+        It covers the embodiment, every episode's instruction, task, seed, success and length, and of every chunk the
+        checksum of its decoded content that the store keeps (32 bits). Nothing is decoded: the cost is one small
+        read per chunk file, once.
+        """
+        digest = hashlib.sha256(json.dumps(asdict(self.embodiment), sort_keys=True).encode())
+        for record in self.records:
+            about = (record.length, record.instruction, record.task, record.success, record.seed)
+            digest.update(json.dumps(about).encode())
+            for spec in self.header.fields:
+                files = chunk_files(self.path, spec, record.first_row, record.length)
+                digest.update(spec.key.encode() + b"".join(map(chunk_checksum, files)))
+        return digest.hexdigest()
+
     def field(self, key: str) -> FieldSpec:
         """Dtype and shape of a field; ``KeyError`` lists the fields there are."""
         if key not in self._specs:
@@ -81,6 +112,8 @@ class DemonstrationDataset:
             raise IndexError(f"{self.path} has {len(self.records)} episodes, asked for episode {index}")
         record = self.records[index]
         arrays = {key: self._decode(key, record.first_row, record.end_row) for key in self._specs}
+        for key in self._specs:
+            self._check_there(key, np.arange(record.first_row, record.end_row))
         return Episode.from_fields(
             arrays,
             self.embodiment.camera_names,
@@ -98,6 +131,7 @@ class DemonstrationDataset:
             unique = np.asarray(self._arrays[key].oindex[rows])
         except (RuntimeError, ValueError, OSError) as error:
             raise self._decode_error(key, int(rows[0]), int(rows[-1]) + 1, error) from error
+        self._check_there(key, rows)
         return unique[inverse]
 
     def load(self, key: str, out: Shaped[np.ndarray, "t ..."] | None = None) -> Shaped[np.ndarray, "t ..."]:
@@ -108,44 +142,57 @@ class DemonstrationDataset:
         for first in range(0, self.num_frames, LOAD_FRAMES):
             rows = self._rows(np.arange(first, min(first + LOAD_FRAMES, self.num_frames)))
             block = self._decode(key, int(rows[0]), int(rows[-1]) + 1)
+            self._check_there(key, rows)
             out[first : first + len(rows)] = block[rows - rows[0]]
         return out
 
     def statistics(self) -> DatasetStatistics:
-        """Statistics of state and action over all frames, kept beside the data until episodes are added."""
-        file = self.path / STATISTICS_FILE
-        if file.exists():
-            try:
-                cached = DatasetStatistics.from_dict(json.loads(file.read_text(encoding="utf-8")))
-            except (ValueError, KeyError, TypeError) as error:
-                raise DatasetError(f"{file} is corrupt; delete it to have it computed anew: {error!r}") from error
-            if cached.episodes == len(self):
-                return cached
+        """Statistics of state and action over all frames, kept beside the data while its fingerprint is the same."""
         if not self.records:
             raise DatasetError(f"{self.path} has no episodes to take statistics of")
+        file = self.path / STATISTICS_FILE
+        if (kept := self._kept_statistics(file)) is not None:
+            return kept
         statistics = DatasetStatistics(
             episodes=len(self),
             frames=self.num_frames,
             state=FieldStatistics.of(self.load(STATE_KEY)),
             action=FieldStatistics.of(self.load(ACTION_KEY)),
         )
-        if os.access(self.path, os.W_OK):
-            write_text_atomically(file, json.dumps(statistics.to_dict(), indent=1))
+        content = {"fingerprint": self.fingerprint, "statistics": statistics.to_dict()}
+        try:
+            write_text_atomically(file, json.dumps(content, indent=1))
+        except OSError as error:
+            log.warning("statistics are not kept beside the data and will be computed again: %s", error)
         return statistics
+
+    def _kept_statistics(self, file: Path) -> DatasetStatistics | None:
+        """Those of an earlier call, if they are of the same episodes."""
+        if not file.exists():
+            return None
+        try:
+            content = json.loads(file.read_text(encoding="utf-8"))
+            if content["fingerprint"] != self.fingerprint:
+                return None
+            return DatasetStatistics.from_dict(content["statistics"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise DatasetError(f"{file} is corrupt; delete it to have it computed anew: {error!r}") from error
 
     def verify(self) -> None:
         """Decode every chunk of every episode; ``DatasetError`` names the first that is damaged."""
-        for record in self.records:
+        for index, record in enumerate(self.records):
             check_stored_bytes(self.path, self.header, record)
             try:
-                validate_episode(self.episode(record.index), self.header.fields)
+                validate_episode(self.episode(index), self.header.fields)
             except ValueError as error:
                 raise DatasetError(f"{self.path}: episode {record.index} is corrupt: {error}") from error
 
     def info(self) -> dict[str, Any]:
-        """What the store holds, as a JSON-ready dict: counts per task, fields, sizes, settings."""
+        """What the store holds, as a JSON-ready dict: counts per task, fields, sizes, failures, what made it."""
         episodes, successes = Counter(r.task for r in self.records), Counter(r.task for r in self.records if r.success)
         stored = {key: sum(record.stored_bytes[key] for record in self.records) for key in self._specs}
+        failures = [number for number, record in enumerate(self.records) if not record.success]
+        left_out = LeftOut.read(self.path)
         return {
             "path": str(self.path),
             "format_version": FORMAT_VERSION,
@@ -154,6 +201,7 @@ class DemonstrationDataset:
             "episodes": len(self),
             "frames": self.num_frames,
             "duration_s": self.num_frames / self.embodiment.control_rate_hz,
+            "fingerprint": self.fingerprint,
             "instructions": len({record.instruction for record in self.records}),
             "tasks": {
                 task: {"episodes": count, "successes": successes[task]} for task, count in sorted(episodes.items())
@@ -164,6 +212,9 @@ class DemonstrationDataset:
             },
             "stored_bytes": sum(stored.values()),
             "decoded_bytes": self.num_frames * sum(spec.frame_bytes for spec in self._specs.values()),
+            "failed_episodes": failures,
+            "left_out_seeds": {"failed": ordered(left_out.failed), "elsewhere": ordered(left_out.elsewhere)},
+            "removed_episodes": len(read_removed(self.path)),
             "settings": dict(self.settings),
         }
 
@@ -185,6 +236,19 @@ class DemonstrationDataset:
             return np.asarray(self._arrays[key][first_row:end_row])
         except (RuntimeError, ValueError, OSError) as error:
             raise self._decode_error(key, first_row, end_row, error) from error
+
+    def _check_there(self, key: str, rows: Int[np.ndarray, " b"]) -> None:
+        """``DatasetError`` if a chunk of these rows, just decoded, has gone since the store was opened.
+
+        An array without the file reads as zeros.
+        """
+        step = self._arrays[key].chunks[0]
+        for row in np.unique(rows // step) * step:
+            file = chunk_files(self.path, self._specs[key], int(row), 1)[0]
+            if not file.exists():
+                raise DatasetError(
+                    f"{file} is gone since {self.path} was opened: was its episode removed? Open it again"
+                )
 
     def _decode_error(self, key: str, first_row: int, end_row: int, error: Exception) -> DatasetError:
         """The error that names the first damaged chunk file in these rows, and its episode."""

@@ -6,16 +6,20 @@ A store is one directory and one zarr v3 group::
     observation.images.front/        one array per field, all episodes one after the other on axis 0
         zarr.json  c.0.0.0.0  …      a chunk holds some frames of one episode (zstd with checksum)
     episodes/000000.json  …          one commit record per episode
+    removed.json                     the numbers of the records whose episodes were taken out again
+    left_out.json                    seeds that a recording tried and the store does not hold
     writer.lock  statistics.json
 
 An episode begins at a multiple of ``ROW_ALIGNMENT`` rows, which every field's chunk length divides.
 So a chunk never holds two episodes: an append writes new chunk files only, never one that holds
 committed data, and is made valid by the single rename of its commit record. Rows between an
 episode's end and the next multiple are padding and belong to nobody. The records, not the arrays'
-lengths, say what the store holds.
+lengths, say what the store holds. An episode is taken out by the single rename of ``removed.json``; its
+chunks are deleted after that, and its record stays, so that no row is ever used twice.
 """
 
 import json
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -26,12 +30,13 @@ import zarr
 from zarr.codecs import ZstdCodec
 
 from envs.specs import EmbodimentSpec
-from policies.data.durable import fsync_path
 from policies.data.episode import FieldSpec, episode_fields
+from vla.durable import fsync_path
 
 FORMAT = "vla-stack demonstrations"
 FORMAT_VERSION = 1
 RECORDS_DIR = "episodes"
+REMOVED_FILE = "removed.json"
 ROW_ALIGNMENT = 64
 """Episodes start at multiples of this many rows."""
 CHUNK_BYTES = 512 * 1024
@@ -120,7 +125,33 @@ def record_path(path: Path, index: int) -> Path:
 
 
 def read_records(path: Path) -> tuple[EpisodeRecord, ...]:
-    """All commit records, in order; ``DatasetError`` names one that is missing or malformed."""
+    """The commit records of the episodes that the store holds, in order; ``DatasetError`` as :func:`all_records`."""
+    records, removed = all_records(path), read_removed(path)
+    if unknown := removed - {record.index for record in records}:
+        raise DatasetError(f"{path / REMOVED_FILE} is corrupt: it names the records {sorted(unknown)}, which are none")
+    return tuple(record for record in records if record.index not in removed)
+
+
+def read_removed(path: Path) -> frozenset[int]:
+    """The numbers of the records whose episodes were taken out; ``DatasetError`` for a file that cannot be read."""
+    numbers = read_json(path / REMOVED_FILE, "restore it from a copy", default=[])
+    if not isinstance(numbers, list) or not all(type(number) is int for number in numbers):
+        raise DatasetError(f"{path / REMOVED_FILE} is corrupt: expected a list of whole numbers, got {numbers!r}")
+    return frozenset(numbers)
+
+
+def read_json(file: Path, remedy: str, default: Any) -> Any:
+    """What a side file holds, ``default`` where there is none; ``DatasetError`` says what is wrong, and ``remedy``."""
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return default
+    except (OSError, ValueError) as error:
+        raise DatasetError(f"{file} cannot be read: {error}; {remedy}") from error
+
+
+def all_records(path: Path) -> tuple[EpisodeRecord, ...]:
+    """All commit records, those of removed episodes too; ``DatasetError`` names one that is missing or malformed."""
     folder = path / RECORDS_DIR
     if not folder.is_dir():
         raise DatasetError(f"{path} is not a whole demonstration store: expected the directory {folder}")
@@ -208,6 +239,16 @@ def open_arrays(path: Path, header: StoreHeader, rows: int, *, writable: bool) -
 def stored_bytes(path: Path, spec: FieldSpec, first_row: int, length: int) -> int:
     """Bytes on disk of the chunk files of these rows; a file that is missing counts nothing."""
     return sum(file.stat().st_size for file in chunk_files(path, spec, first_row, length) if file.exists())
+
+
+def chunk_checksum(file: Path) -> bytes:
+    """The zstd checksum of a chunk's decoded content, the last 4 bytes of its file (RFC 8878, section 3.1.1).
+
+    It says what the chunk holds, whatever the compression, and is read without decoding.
+    """
+    with file.open("rb") as stream:
+        stream.seek(-4, os.SEEK_END)
+        return stream.read()
 
 
 def check_stored_bytes(path: Path, header: StoreHeader, record: EpisodeRecord) -> None:

@@ -1,7 +1,8 @@
 """Training samples from a demonstration store: what was seen at a frame and the actions that followed."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Literal
 
@@ -13,6 +14,8 @@ from torch import Tensor
 from envs.specs import ACTION_KEY, STATE_KEY, depth_key, extrinsics_key, image_key, intrinsics_key
 from policies.data.dataset import DemonstrationDataset
 from policies.data.keyframes import next_keyframe, since_segment_start
+
+log = logging.getLogger(__name__)
 
 CameraKey = Callable[[str], str]
 """From a camera's name to the key of one of its fields; one of the functions of ``envs.specs``."""
@@ -47,7 +50,7 @@ class WindowConfig:
     frame standing in for those before its start; ``cameras`` in this order (empty: all of the
     embodiment's), which must have one image size. ``cache`` says where pictures are read from:
     decoded once into memory, from disk as needed, or ``auto``: memory where they fit
-    ``memory_budget_bytes``.
+    ``memory_budget_bytes``, which all stores of a run share (:func:`build_windows`).
     """
 
     horizon: int = 8
@@ -60,6 +63,22 @@ class WindowConfig:
 
     def build(self, dataset: DemonstrationDataset) -> "Windows":
         return Windows(dataset, self)
+
+
+def build_windows(datasets: Sequence[DemonstrationDataset], config: WindowConfig) -> "list[Windows]":
+    """The windows of the stores of one run, which keep to one memory budget together: first come, first served."""
+    built, left_bytes = [], config.memory_budget_bytes
+    for dataset in datasets:
+        windows = replace(config, memory_budget_bytes=left_bytes).build(dataset)
+        if windows.in_memory:
+            left_bytes = max(left_bytes - windows.picture_bytes, 0)
+        elif config.cache == "auto":
+            log.warning(
+                "%s: its pictures, %.1f GB decoded, are read from disk: %.1f of %.1f GB of memory are left for them",
+                *(dataset.path, windows.picture_bytes / 1e9, left_bytes / 1e9, config.memory_budget_bytes / 1e9),
+            )
+        built.append(windows)
+    return built
 
 
 class Windows:
@@ -172,7 +191,8 @@ def _permutation(seed: int, epoch: int, num_frames: int) -> Int[np.ndarray, " n"
 
 def _validate(dataset: DemonstrationDataset, config: WindowConfig, cameras: tuple[str, ...]) -> None:
     if dataset.num_frames == 0:
-        raise ValueError(f"{dataset.path} has no episodes to sample")
+        failures = f": its {dataset.without} failures are left out" if dataset.without else ""
+        raise ValueError(f"{dataset.path} has no episodes to sample{failures}")
     if config.horizon < 1 or config.n_obs_steps < 1:
         raise ValueError(f"horizon and n_obs_steps must be ≥ 1, got {config.horizon} and {config.n_obs_steps}")
     sizes = {}

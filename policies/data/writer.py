@@ -1,32 +1,39 @@
 """Recording: appends whole episodes to a demonstration store, or nothing."""
 
+import errno
 import fcntl
+import json
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
+from weakref import WeakSet
 
 import numpy as np
 import zarr
 
 from envs.specs import EmbodimentSpec
-from policies.data.durable import fsync_path, write_text_atomically
 from policies.data.episode import Episode, validate_episode
 from policies.data.layout import (
     RECORDS_DIR,
+    REMOVED_FILE,
     DatasetError,
     EpisodeRecord,
     StoreHeader,
     aligned_row,
+    all_records,
     check_stored_bytes,
     chunk_files,
     create_arrays,
     open_arrays,
     read_records,
+    read_removed,
     record_path,
     stored_bytes,
 )
+from vla.durable import fsync_path, naming, write_text_atomically
 
 LOCK_FILE = "writer.lock"
 GROWTH_ROWS = 4096
@@ -38,23 +45,31 @@ class DemonstrationWriter:
 
     :meth:`append` is atomic and durable: when it returns, the episode survives a kill and a power
     cut; before that, a kill leaves the store as it was. Readers see committed episodes only. One
-    writer at a time: the lock is the kernel's and ends with the process, however that dies.
+    writer at a time: the lock is the kernel's and ends with the process, however that dies, and no process
+    forked from it keeps it. An append that fails, as on a full disk, raises ``OSError`` with the file and the
+    remedy, and leaves the store as it was.
     """
 
-    def __init__(self, path: Path, header: StoreHeader, lock: IO[str]) -> None:
+    def __init__(self, path: Path, header: StoreHeader, lock: IO[bytes]) -> None:
         """Take over a locked store; callers use :meth:`create` or :meth:`open`."""
         self.path = path
         self.header = header
         self._lock = lock
         self._fields = header.fields
         _remove_leftovers(path, header)
-        records = read_records(path)
-        for record in records:
+        self._records = list(read_records(path))
+        for record in self._records:
             check_stored_bytes(path, header, record)
-        self._episodes = len(records)
-        self._next_row = aligned_row(records[-1].end_row) if records else 0
-        self._arrays = open_arrays(path, header, records[-1].end_row if records else 0, writable=True)
-        self._cut_arrays()
+        ever = all_records(path)
+        held = {record.index for record in self._records}
+        for record in ever:
+            if record.index not in held:
+                self._delete_chunks(record.first_row, record.length)
+        self._next_index = len(ever)
+        self._next_row = aligned_row(ever[-1].end_row) if ever else 0
+        self._arrays = open_arrays(path, header, ever[-1].end_row if ever else 0, writable=True)
+        with naming(path):
+            self._cut_arrays()
 
     @classmethod
     def create(
@@ -70,19 +85,26 @@ class DemonstrationWriter:
 
         ``settings`` is a free JSON dict that says how the data were made (render profile, …). With
         ``geometry`` every episode carries its cameras' intrinsics and extrinsics, with ``phase`` the
-        expert's phase. Raises ``FileExistsError`` if ``path`` exists.
+        expert's phase. Raises ``FileExistsError`` if ``path`` exists or another process makes it meanwhile.
         """
         path = Path(path)
+        exists = FileExistsError(f"{path} exists: open it to append to it, or choose another path")
         if path.exists():
-            raise FileExistsError(f"{path} exists: open it to append to it, or choose another path")
+            raise exists
         header = StoreHeader(embodiment=embodiment, settings=settings or {}, geometry=geometry, phase=phase)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as aside:
-            store = Path(aside) / path.name
-            create_arrays(store, header)
-            store.rename(path)
-        fsync_path(path.parent)
-        return cls.open(path)
+        with naming(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as aside:
+                store = Path(aside) / path.name
+                create_arrays(store, header)
+                lock = _lock(store)  # before it has its name, so that nobody can come first
+                try:
+                    store.rename(path)
+                except OSError as error:
+                    lock.close()
+                    raise exists if error.errno in (errno.ENOTEMPTY, errno.EEXIST) else error from error
+            fsync_path(path.parent)
+        return cls(path, header, lock)
 
     @classmethod
     def open(cls, path: Path | str) -> "DemonstrationWriter":
@@ -100,25 +122,58 @@ class DemonstrationWriter:
             raise
 
     def __len__(self) -> int:
-        return self._episodes
+        return len(self._records)
 
     def append(self, episode: Episode) -> int:
-        """Commit one episode and return its index.
+        """Commit one episode and return its number among those that the store holds.
 
-        Raises ``ValueError`` for an episode that does not fit the embodiment, before anything is written.
+        Raises ``ValueError`` for an episode that does not fit the embodiment, before anything is written;
+        ``OSError`` where it cannot be written, after which the writer can go on.
         """
-        if self._lock.closed:
-            raise ValueError(f"the writer of {self.path} is closed")
+        self._check_open()
         validate_episode(episode, self._fields)
         first_row, length = self._next_row, len(episode)
+        self._delete_chunks(first_row, length)  # of an append that failed: its rows must not live on as padding
+        try:
+            record = self._commit(episode, first_row, length)
+        except OSError:
+            with suppress(OSError):  # what had been written of it only takes room
+                self._delete_chunks(first_row, length)
+            raise
+        self._records.append(record)
+        self._next_index += 1
+        self._next_row = aligned_row(record.end_row)
+        return len(self) - 1
+
+    def remove(self, numbers: Collection[int]) -> None:
+        """Take out the episodes of these numbers for good; the rest are then numbered anew, in the same order.
+
+        All or none: a single rename decides, and the data are deleted after it. ``ValueError`` for a number that
+        the store does not have.
+        """
+        self._check_open()
+        if not set(numbers) <= set(range(len(self))):
+            raise ValueError(
+                f"{self.path} has {len(self)} episodes, numbered from 0, asked to remove {sorted(numbers)}"
+            )
+        doomed = [self._records[number] for number in sorted(set(numbers))]
+        gone = read_removed(self.path) | {record.index for record in doomed}
+        write_text_atomically(self.path / REMOVED_FILE, json.dumps(sorted(gone)))
+        self._records = [record for record in self._records if record.index not in gone]
+        for record in doomed:
+            self._delete_chunks(record.first_row, record.length)
+
+    def _commit(self, episode: Episode, first_row: int, length: int) -> EpisodeRecord:
+        """Write the rows, then the record that makes them count."""
         arrays = episode.fields()
         for spec in self._fields:
-            self._write_rows(self._arrays[spec.key], first_row, arrays[spec.key])
-            for file in chunk_files(self.path, spec, first_row, length):
-                fsync_path(file)
-            fsync_path(self.path / spec.key)
+            with naming(self.path / spec.key):
+                self._write_rows(self._arrays[spec.key], first_row, arrays[spec.key])
+                for file in chunk_files(self.path, spec, first_row, length):
+                    fsync_path(file)
+                fsync_path(self.path / spec.key)
         record = EpisodeRecord(
-            index=self._episodes,
+            index=self._next_index,
             first_row=first_row,
             length=length,
             instruction=episode.instruction,
@@ -128,14 +183,13 @@ class DemonstrationWriter:
             stored_bytes={spec.key: stored_bytes(self.path, spec, first_row, length) for spec in self._fields},
         )
         write_text_atomically(record_path(self.path, record.index), record.to_json())
-        self._episodes += 1
-        self._next_row = aligned_row(record.end_row)
-        return record.index
+        return record
 
     def close(self) -> None:
         """Release the store; safe to call twice."""
         if not self._lock.closed:
-            self._cut_arrays()
+            with suppress(OSError):  # a full disk: whoever opens the store next will cut them
+                self._cut_arrays()
             self._lock.close()
 
     def __enter__(self) -> "DemonstrationWriter":
@@ -143,6 +197,16 @@ class DemonstrationWriter:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+    def _check_open(self) -> None:
+        if self._lock.closed:
+            raise ValueError(f"the writer of {self.path} is closed")
+
+    def _delete_chunks(self, first_row: int, length: int) -> None:
+        """Delete the chunk files of these rows, where there are any."""
+        for spec in self._fields:
+            for file in chunk_files(self.path, spec, first_row, length):
+                file.unlink(missing_ok=True)
 
     def _write_rows(self, array: zarr.Array, first_row: int, rows: np.ndarray) -> None:
         end = first_row + len(rows)
@@ -158,20 +222,34 @@ class DemonstrationWriter:
                 array.resize((self._next_row, *array.shape[1:]))
 
 
-def _lock(path: Path) -> IO[str]:
+def _lock(path: Path) -> IO[bytes]:
     """The open, locked file that makes this process the store's only writer."""
-    file = (path / LOCK_FILE).open("a+", encoding="utf-8")
+    with naming(path / LOCK_FILE):
+        file = (path / LOCK_FILE).open("a+b", buffering=0)
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         file.seek(0)
-        holder = file.read().strip() or "unknown"
+        holder = file.read().decode(errors="replace").strip() or "unknown"
         file.close()
         raise DatasetError(f"{path} is being written by process {holder}: a store has one writer at a time") from error
-    file.truncate(0)
-    file.write(str(os.getpid()))
-    file.flush()
+    _locks.add(file)
+    with suppress(OSError):  # a full disk: then nobody learns who holds it
+        file.truncate(0)
+        file.write(str(os.getpid()).encode())
     return file
+
+
+_locks: WeakSet[IO[bytes]] = WeakSet()
+
+
+def _forget_locks() -> None:
+    """A forked child closes its copies, or a lock would outlive the process that took it."""
+    for lock in list(_locks):
+        lock.close()
+
+
+os.register_at_fork(after_in_child=_forget_locks)
 
 
 def _remove_leftovers(path: Path, header: StoreHeader) -> None:

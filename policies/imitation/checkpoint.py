@@ -17,8 +17,8 @@ from typing import Any
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from policies.data.durable import fsync_path
 from vla.checkpoint import CheckpointError
+from vla.durable import fsync_path
 
 MANIFEST = "manifest.json"
 POLICY = "policy"

@@ -16,6 +16,7 @@ class TrainConfig:
     refused elsewhere. ``threads`` is torch's intra-op thread count on the CPU, 0 leaves it as it is.
     The first ``locate_steps`` train nothing but the waypoint, on the starts of motions, where neither state nor
     momentum says where to go and the network must look; only where the network has one.
+    Episodes that failed are learned from only with ``failures``.
     Every ``save_every`` steps leave a checkpoint, of which the newest ``keep_last`` stay.
     """
 
@@ -34,6 +35,7 @@ class TrainConfig:
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     state_normalization: NormalizationMode = NormalizationMode.MEAN_STD
     action_normalization: NormalizationMode = NormalizationMode.MIN_MAX
+    failures: bool = False
     seed: int = 0
     log_every: int = 20
     save_every: int = 500

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from envs.specs import ACTION_KEY, STATE_KEY
 from policies.data.dataset import DemonstrationDataset
+from policies.data.differences import differences
 from policies.data.statistics import DatasetStatistics, FieldStatistics
-from policies.data.windows import WindowBatch, WindowConfig, batch_indices
+from policies.data.windows import WindowBatch, WindowConfig, batch_indices, build_windows
 
 MOTION_START_FRAMES = 4
 """How many frames after a keyframe count as the start of a motion."""
@@ -20,22 +21,22 @@ MOTION_START_FRAMES = 4
 class Demonstrations:
     """Windows of several stores (say, one per task) of one embodiment, joined end to end.
 
-    Every frame of every store is equally likely. Raises ``ValueError`` for stores of different robots, and
-    ``DatasetError`` for one that is damaged.
+    Every frame of every store is equally likely; without ``failures``, episodes that failed are left out. Raises
+    ``ValueError`` for stores of different robots, and ``DatasetError`` for one that is damaged.
     """
 
-    def __init__(self, paths: Sequence[Path], config: WindowConfig) -> None:
+    def __init__(self, paths: Sequence[Path], config: WindowConfig, *, failures: bool = False) -> None:
         if not paths:
             raise ValueError("expected at least one demonstration store, got none")
-        self.datasets = [DemonstrationDataset(path) for path in paths]
+        self.datasets = [DemonstrationDataset(path, failures=failures) for path in paths]
         self.embodiment = self.datasets[0].embodiment
         for dataset in self.datasets[1:]:
             if dataset.embodiment != self.embodiment:
                 raise ValueError(
-                    f"stores of one run must share one embodiment, but {dataset.path} was recorded on "
-                    f"{dataset.embodiment} and {self.datasets[0].path} on {self.embodiment}"
+                    f"stores of one run must share one embodiment; {self.datasets[0].path} (there) and {dataset.path} "
+                    f"(now) differ:\n{differences(self.embodiment.to_dict(), dataset.embodiment.to_dict())}"
                 )
-        self._windows = [config.build(dataset) for dataset in self.datasets]
+        self._windows = build_windows(self.datasets, config)
         self._ends = np.cumsum([len(windows) for windows in self._windows])
         offsets = self._ends - [len(windows) for windows in self._windows]
         starts = [w.segment_starts(MOTION_START_FRAMES) + at for w, at in zip(self._windows, offsets, strict=True)]

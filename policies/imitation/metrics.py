@@ -8,6 +8,8 @@ from typing import Any
 
 from torch.utils.tensorboard import SummaryWriter
 
+from vla.durable import write_text_atomically
+
 METRICS_FILE = "metrics.jsonl"
 
 
@@ -43,9 +45,7 @@ class MetricsLog:
     def __init__(self, run_dir: Path, step: int) -> None:
         path = run_dir / METRICS_FILE
         kept = [] if step == 0 else _lines_up_to(path, step)
-        aside = path.with_suffix(".writing")
-        aside.write_text("".join(kept))
-        aside.replace(path)
+        write_text_atomically(path, "".join(kept))
         self._file = path.open("a")
         self._events = SummaryWriter(str(run_dir / "tensorboard"), purge_step=step + 1)
 

@@ -118,7 +118,7 @@ class Learner:
         self.config = config
         self.device = torch.device(config.device)
         windows = WindowConfig(horizon=vla_config.horizon, cameras=vla_config.cameras)
-        self.demonstrations = Demonstrations(datasets, windows)
+        self.demonstrations = Demonstrations(datasets, windows, failures=config.failures)
         self.normalization = Normalization.from_statistics(
             self.demonstrations.statistics(), state=config.state_normalization, action=config.action_normalization
         )

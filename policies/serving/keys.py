@@ -27,16 +27,16 @@ from typing import Any, Literal
 import numpy as np
 
 from envs.specs import (
+    ACTION_KEY,
     COMMAND_DIM,
     COMMAND_KEY,
     STATE_KEY,
     TASK_KEY,
     EmbodimentSpec,
-    depth_key,
-    extrinsics_key,
-    image_key,
-    intrinsics_key,
+    segmentation_key,
 )
+from policies.data.episode import episode_fields
+from policies.described import described
 
 PROMPT = "prompt"
 RESET = "reset"
@@ -62,21 +62,30 @@ class Field:
 
 
 def observation_fields(embodiment: EmbodimentSpec) -> tuple[Field, ...]:
-    """The table between our keys and the wire's; the command, depth and camera matrices may be left out."""
+    """The table between our keys and the wire's; the command, depth and camera matrices may be left out.
+
+    What a recorded episode holds (``policies.data.episode``), but for segmentations, phase and actions.
+    """
     fields = [
         Field(key=TASK_KEY, wire=PROMPT, kind="text"),
-        Field(key=STATE_KEY, wire="observation/state", kind="real", shape=(embodiment.state_dim,)),
-        Field(key=COMMAND_KEY, wire="observation/command", kind="real", shape=(COMMAND_DIM,), required=False),
+        Field(key=COMMAND_KEY, wire=_wire(COMMAND_KEY), kind="real", shape=(COMMAND_DIM,), required=False),
     ]
-    for camera in embodiment.cameras:
-        name, size = camera.name, (camera.height_px, camera.width_px)
-        fields.append(Field(key=image_key(name), wire=f"observation/images/{name}", kind="image", shape=(*size, 3)))
-        optional = [(intrinsics_key(name), f"observation/cameras/{name}/intrinsics", (3, 3))]
-        optional.append((extrinsics_key(name), f"observation/cameras/{name}/T_world_cam", (4, 4)))
-        if camera.depth:
-            optional.append((depth_key(name), f"observation/depth/{name}", size))
-        fields += [Field(key=k, wire=w, kind="real", shape=s, required=False) for k, w, s in optional]
+    segmentations = {segmentation_key(name) for name in embodiment.camera_names}
+    for spec in episode_fields(embodiment, geometry=True, phase=False):
+        if spec.key == ACTION_KEY or spec.key in segmentations:
+            continue
+        kind = "image" if spec.dtype == "uint8" else "real"
+        required = kind == "image" or spec.key == STATE_KEY
+        fields.append(Field(key=spec.key, wire=_wire(spec.key), kind=kind, shape=spec.shape, required=required))
     return tuple(fields)
+
+
+def _wire(key: str) -> str:
+    """``observation.cameras.<cam>.intrinsics`` with slashes; dots in the camera's name stay."""
+    group, kind, *rest = key.split(".", 2)
+    if kind == "cameras":
+        rest = rest[0].rsplit(".", 1)
+    return "/".join((group, kind, *rest))
 
 
 class ObservationAdapter:
@@ -134,7 +143,7 @@ class ObservationAdapter:
                 + key_diff(expected, given)
             )
         if not isinstance(message.get(RESET, False), bool | np.bool_):
-            raise ObservationError(f"reset must be a bool, got {_describe(message[RESET])}")
+            raise ObservationError(f"reset must be a bool, got {described(message[RESET])}")
         if LAST_ACTION in message:
             _checked_value(self._last_action, message[LAST_ACTION])
         return {key: _checked_value(self._by_wire[key], message[key]) for key in given}
@@ -162,15 +171,15 @@ def _checked_value(field: Field, value: Any) -> Any:
     """``value`` if it is what ``field`` promises, floats as float32; ``ObservationError`` if not."""
     if field.kind == "text":
         if not isinstance(value, str):
-            raise ObservationError(f"{field.wire} must be text, got {_describe(value)}")
+            raise ObservationError(f"{field.wire} must be text, got {described(value)}")
         return value
     kind = "u" if field.kind == "image" else "f"
     wanted = "uint8 RGB, height x width x 3" if field.kind == "image" else "float"
     if not isinstance(value, np.ndarray) or value.shape != field.shape or value.dtype.kind != kind:
-        raise ObservationError(f"{field.wire} must be {wanted} of shape {field.shape}, got {_describe(value)}")
+        raise ObservationError(f"{field.wire} must be {wanted} of shape {field.shape}, got {described(value)}")
     if field.kind == "image":
         if value.dtype.itemsize != 1:
-            raise ObservationError(f"{field.wire} must be {wanted}, got {_describe(value)}")
+            raise ObservationError(f"{field.wire} must be {wanted}, got {described(value)}")
         return value
     with np.errstate(over="ignore"):
         reals = value.astype(np.float32, copy=False)
@@ -181,9 +190,3 @@ def _checked_value(field: Field, value: Any) -> Any:
             f"{field.wire} must be finite, got {value[where]} at index {where} ({len(bad)} such values)"
         )
     return reals
-
-
-def _describe(value: Any) -> str:
-    if isinstance(value, np.ndarray):
-        return f"{value.dtype} array of shape {value.shape}"
-    return f"a {type(value).__name__}"

@@ -1,6 +1,7 @@
 """Statistics equal numpy's over all values at once, survive JSON, and are renewed when the data grow."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -54,9 +55,35 @@ def test_cached_until_the_data_grow(tmp_path):
         assert (path / STATISTICS_FILE).stat().st_mtime_ns == stamp
         writer.append(make_episode(1, EMBODIMENT))
     assert DemonstrationDataset(path).statistics().episodes == 2
+    content = json.loads((path / STATISTICS_FILE).read_text())
+    (path / STATISTICS_FILE).write_text(json.dumps(content | {"fingerprint": "of two other episodes"}))
+    assert DemonstrationDataset(path).statistics().episodes == 2
+    assert json.loads((path / STATISTICS_FILE).read_text()) == content
     (path / STATISTICS_FILE).write_text('{"episodes": 2')
     with pytest.raises(DatasetError, match=r"statistics\.json is corrupt; delete it"):
         DemonstrationDataset(path).statistics()
+
+
+def test_without_failures(tmp_path):
+    episodes = [make_episode(index, EMBODIMENT) for index in range(6)]
+    with DemonstrationWriter.create(tmp_path / "store", EMBODIMENT) as writer:
+        for episode in episodes:
+            writer.append(episode)
+    kept = [episode for episode in episodes if episode.success]
+    assert len(kept) == 4
+    statistics = DemonstrationDataset(tmp_path / "store", failures=False).statistics()
+    assert_equals_numpy(statistics.action, np.concatenate([episode.actions for episode in kept]))
+    assert DemonstrationDataset(tmp_path / "store").statistics().episodes == 6
+
+
+def test_where_nothing_can_be_written_statistics_are_computed_and_that_is_said(tmp_path, caplog):
+    path = tmp_path / "store"
+    with DemonstrationWriter.create(path, EMBODIMENT) as writer:
+        writer.append(make_episode(0, EMBODIMENT))
+    (path / STATISTICS_FILE).with_name(f"{STATISTICS_FILE}.{os.getpid()}.tmp").mkdir()  # in the way of writing it
+    assert DemonstrationDataset(path).statistics().episodes == 1
+    assert "not kept" in caplog.text and STATISTICS_FILE in caplog.text
+    assert not (path / STATISTICS_FILE).exists()
 
 
 def test_bad_input():

@@ -8,7 +8,7 @@ import torch
 from synthetic_demonstrations import make_embodiment, make_episode
 
 from policies.data.dataset import DemonstrationDataset
-from policies.data.windows import WindowConfig, batch_indices
+from policies.data.windows import WindowConfig, batch_indices, build_windows
 from policies.data.writer import DemonstrationWriter
 
 torch.set_num_threads(1)
@@ -81,6 +81,23 @@ def test_auto_cache_keeps_to_the_budget(dataset):
     assert WindowConfig(depth=True, memory_budget_bytes=need).build(dataset).in_memory
     assert not WindowConfig(depth=True, memory_budget_bytes=need - 1).build(dataset).in_memory
     assert WindowConfig(memory_budget_bytes=need - 1).build(dataset).in_memory
+
+
+def test_the_stores_of_a_run_share_one_budget(dataset, caplog):
+    need = WindowConfig().build(dataset).picture_bytes
+    config = WindowConfig(memory_budget_bytes=2 * need)
+    assert [windows.in_memory for windows in build_windows([dataset] * 3, config)] == [True, True, False]
+    assert "read from disk" in caplog.text and str(dataset.path) in caplog.text
+    forced = dataclasses.replace(config, cache="memory")
+    assert all(windows.in_memory for windows in build_windows([dataset] * 3, forced))
+
+
+def test_a_store_of_failures_alone_says_that_they_are_left_out(tmp_path):
+    with DemonstrationWriter.create(tmp_path / "store", EMBODIMENT) as writer:
+        writer.append(make_episode(1, EMBODIMENT))
+    with pytest.raises(ValueError, match="no episodes to sample: its 1 failures are left out"):
+        WindowConfig().build(DemonstrationDataset(tmp_path / "store", failures=False))
+    assert len(WindowConfig().build(DemonstrationDataset(tmp_path / "store")))
 
 
 def test_batches_are_samples_at_the_batch_indices(dataset):

@@ -2,13 +2,16 @@
 
 import numpy as np
 import pytest
+import torch
 from killing import kill_until_done, record_some
 from point_mass import PointMassEnv
 
-from envs.specs import EXPERT, image_key
+from envs.specs import EXPERT, STATE_KEY, image_key
 from policies.collect import ExecutionNoise, collect
 from policies.data.dataset import DemonstrationDataset
 from policies.data.layout import DatasetError
+from policies.data.left_out import LEFT_OUT_FILE
+from policies.data.writer import DemonstrationWriter
 from policies.expert import ExpertPolicy
 
 
@@ -90,9 +93,10 @@ def test_failures_are_counted_left_out_and_not_tried_again(tmp_path):
 
 def test_a_store_of_other_settings_is_refused(tmp_path):
     record(tmp_path / "store", [1], settings={"profile": "fast"})
-    with pytest.raises(DatasetError, match="another settings"):
+    with pytest.raises(DatasetError, match=r'recorded otherwise; .*:\n  settings\.profile: "fast" there, "full" now$'):
         record(tmp_path / "store", [2], settings={"profile": "full"})
-    with pytest.raises(DatasetError, match="another embodiment"):
+    size = r"embodiment\.cameras\.front\.{}_px: 16 there, 32 now"
+    with pytest.raises(DatasetError, match=f":\n  {size.format('height')}\n  {size.format('width')}$"):
         record(tmp_path / "store", [2], env=PointMassEnv(2, size_px=32), settings={"profile": "fast"})
     with pytest.raises(ValueError, match="at least one seed"):
         record(tmp_path / "other", [])
@@ -102,8 +106,64 @@ def test_a_store_of_other_settings_is_refused(tmp_path):
 def test_a_store_holds_episodes_of_one_stream(tmp_path):
     record(tmp_path / "store", [1])
     assert DemonstrationDataset(tmp_path / "store").info()["settings"]["stream"] == "demonstrate"
-    with pytest.raises(DatasetError, match=r"another settings: .*demonstrate.* there, .*learn.* now"):
+    with pytest.raises(DatasetError, match=r':\n  settings\.stream: "demonstrate" there, "learn" now$'):
         record(tmp_path / "store", [2], env=PointMassEnv(2, stream="learn"))
+
+
+@pytest.mark.parametrize(
+    ("options", "difference"),
+    [
+        ({"noise": ExecutionNoise(std=0.5)}, "settings.noise.std: 0.0 there, 0.5 now"),
+        ({"keep_failures": True}, "settings.keep_failures: false there, true now"),
+    ],
+)
+def test_noise_and_kept_failures_are_the_stores_own(tmp_path, options, difference):
+    record(tmp_path / "store", [1])
+    with pytest.raises(DatasetError) as refused:
+        record(tmp_path / "store", [2], **options)
+    assert str(refused.value).splitlines()[1:] == [f"  {difference}"]
+    record(tmp_path / "store", [2])
+
+
+def test_removed_episodes_are_not_recorded_again(tmp_path):
+    record(tmp_path / "store", [1, 2, 3])
+    with DemonstrationWriter.open(tmp_path / "store") as writer:
+        writer.remove([0, 2])
+    again = record(tmp_path / "store", [1, 2, 3, 4])
+    assert (again.recorded, again.skipped) == (1, 3)
+    assert [row[0] for row in content(tmp_path / "store")] == [2, 4]
+
+
+def test_a_broken_list_of_failed_seeds_is_named(tmp_path):
+    record(tmp_path / "store", [1])
+    for broken in ("{", "[]", '{"failed": [3]}', '{"failures": {}}', '{"failed": {"point": ["x"]}}'):
+        (tmp_path / "store" / LEFT_OUT_FILE).write_text(broken)
+        with pytest.raises(
+            DatasetError, match=r"left_out\.json .*; delete it to have the seeds that failed tried again"
+        ):
+            record(tmp_path / "store", [2])
+        (tmp_path / "store" / LEFT_OUT_FILE).unlink()
+    assert record(tmp_path / "store", [2]).recorded == 1
+
+
+def test_played_back_with_its_noise_a_demonstration_repeats_itself(tmp_path):
+    """As recorded, the actions of a noisy demonstration lead elsewhere; with ``ExecutionNoise.at``, there exactly."""
+    noise = ExecutionNoise(std=0.8, probability=1.0)
+    record(tmp_path / "store", [1], noise=noise)
+    episode = DemonstrationDataset(tmp_path / "store").episode(0)
+    states = {}
+    for name in ("as recorded", "with noise"):
+        env = PointMassEnv(1)
+        seen = [env.reset([1])[STATE_KEY]]
+        for step, action in enumerate(episode.actions[:-1]):
+            executed = action + noise.at(env.embodiment, 1, step) if name == "with noise" else action
+            bounds = env.embodiment.action_low, env.embodiment.action_high
+            seen.append(
+                env.step(torch.from_numpy(np.clip(executed, *bounds, dtype=np.float32))[None]).observation[STATE_KEY]
+            )
+        states[name] = torch.cat(seen).numpy()
+    np.testing.assert_array_equal(states["with noise"], episode.state)
+    assert np.abs(states["as recorded"] - episode.state).max() > 0.01
 
 
 def test_an_environment_without_an_expert_is_refused():

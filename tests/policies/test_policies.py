@@ -176,16 +176,16 @@ BAD_OBSERVATIONS = {
         **{k: v for k, v in o.items() if k != image_key("front")},
         image_key("rear"): o[image_key("front")],
     },
-    r"front: expected uint8 of shape \(2, h, w, 3\), got torch.float32": lambda o: {
+    r"front: expected uint8 of shape \(2, h, w, 3\), got float32": lambda o: {
         **o,
         image_key("front"): o[image_key("front")].float(),
     },
-    r"got torch.uint8 of shape \(2, 3, 16, 16\)": lambda o: {
+    r"got uint8 array of shape \(2, 3, 16, 16\)": lambda o: {
         **o,
         image_key("front"): o[image_key("front")].permute(0, 3, 1, 2),
     },
     r"state: expected a tensor of shape \('n', 2\)": lambda o: {**o, STATE_KEY: torch.zeros(2, 7)},
-    r"got 'NoneType'": lambda o: {k: v for k, v in o.items() if k != STATE_KEY},
+    r"got a NoneType": lambda o: {k: v for k, v in o.items() if k != STATE_KEY},
     r"not finite in \['y'\]": lambda o: {**o, STATE_KEY: torch.tensor([[0.0, float("nan")], [0.0, 0.0]])},
     r"task: expected a list of 2 instructions": lambda o: {**o, TASK_KEY: "go"},
 }

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from synthetic_demonstrations import make_embodiment, make_episode
 
-from policies.data.colours import depth_colours, depth_map, depth_range, segment_colours
-from policies.data.film import write_mp4
-from policies.data.panels import CAPTION_PX, MARGIN_PX, contact_sheet, panels, views
+from policies.showing.colours import depth_colours, depth_map, depth_range, segment_colours
+from policies.showing.film import write_mp4
+from policies.showing.panels import CAPTION_PX, MARGIN_PX, contact_sheet, panels, views
 
 
 def decoded(path):

@@ -8,8 +8,8 @@ import numpy as np
 from jaxtyping import Shaped, UInt8
 from PIL import Image, ImageDraw, ImageFont
 
-from policies.data.colours import depth_colours, depth_map, depth_range, segment_colours
 from policies.data.episode import Episode
+from policies.showing.colours import depth_colours, depth_map, depth_range, segment_colours
 
 Colour = tuple[int, int, int]
 BACKGROUND: Colour = (18, 20, 24)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
-from policies.data.durable import written_aside
+from vla.durable import written_aside
 
 CODECS = {"libx264": {"crf": "18", "preset": "veryfast"}, "mpeg4": {"qscale": "3"}}
 """Encoders by preference, with settings under which little is lost."""

@@ -1,0 +1,1 @@
+"""Recorded episodes as pictures and films for people."""

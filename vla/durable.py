@@ -1,0 +1,71 @@
+"""Writes that are whole or absent, whatever kills the process or the machine in between; no torch, no numpy."""
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_REMEDIES = {
+    errno.ENOSPC: "make room and run it again",
+    errno.EDQUOT: "make room and run it again",
+    errno.EFBIG: "raise the limit on the size of files (ulimit -f) and run it again",
+    errno.EROFS: "choose a folder that can be written",
+    errno.EACCES: "choose a folder that you may write, or change its permissions",
+    errno.EPERM: "choose a folder that you may write, or change its permissions",
+}
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Any ``OSError`` inside names ``path``, unless it names a file itself, and says what to do about it."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None:
+            raise
+        text = error.strerror or os.strerror(error.errno)
+        remedy = _REMEDIES.get(error.errno)
+        if remedy and remedy not in text:
+            text = f"{text} ({remedy})"
+        raise OSError(error.errno, text, str(error.filename or path)) from error
+
+
+def fsync_path(path: Path) -> None:
+    """Wait until a file's bytes, or a directory's entries, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def written_aside(path: Path) -> Iterator[Path]:
+    """A file to write in place of ``path``, renamed to it at the end: readers see the old file or the whole new one.
+
+    It is ``path`` with the process id and ``.tmp`` appended, so that two processes may write the same file. An error
+    removes it, and an ``OSError`` names ``path``; a kill may leave it behind.
+    """
+    aside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    with naming(path):
+        try:
+            yield aside
+            fsync_path(aside)
+        except BaseException:
+            if aside.is_file():
+                aside.unlink()
+            raise
+        os.replace(aside, path)
+        fsync_path(path.parent)
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write ``data`` to ``path``, whole or not at all."""
+    with written_aside(path) as aside:
+        aside.write_bytes(data)
+
+
+def write_text_atomically(path: Path, text: str) -> None:
+    """Write ``text`` to ``path`` as UTF-8, whole or not at all."""
+    write_atomically(path, text.encode("utf-8"))
