@@ -1,41 +1,48 @@
 """The demonstrations of one run: the windows of one or more stores, as if they were one."""
 
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from envs.specs import ACTION_KEY, STATE_KEY
+from envs.specs import ACTION_KEY, STATE_KEY, EmbodimentSpec
 from policies.data.dataset import DemonstrationDataset
+from policies.data.layout import StoreHeader
 from policies.data.statistics import DatasetStatistics, FieldStatistics
-from policies.data.windows import WindowBatch, WindowConfig, batch_indices
+from policies.data.windows import WindowBatch, WindowConfig, Windows, batch_indices
+from policies.imitation.stages import Frames
 
 MOTION_START_FRAMES = 4
 """How many frames after a keyframe count as the start of a motion."""
 
 
+def embodiment_of(paths: Sequence[Path]) -> EmbodimentSpec:
+    """The robot that recorded the first of the stores; ``ValueError`` where there is none."""
+    if not paths:
+        raise ValueError("expected at least one demonstration store, got none")
+    return StoreHeader.read(paths[0]).embodiment
+
+
 class Demonstrations:
     """Windows of several stores (say, one per task) of one embodiment, joined end to end.
 
-    Every frame of every store is equally likely. Raises ``ValueError`` for stores of different robots, and
-    ``DatasetError`` for one that is damaged.
+    Every frame of every store is equally likely. The config's memory budget is that of all stores together.
+    Raises ``ValueError`` for stores of different robots, and ``DatasetError`` for one that is damaged.
     """
 
     def __init__(self, paths: Sequence[Path], config: WindowConfig) -> None:
-        if not paths:
-            raise ValueError("expected at least one demonstration store, got none")
+        self.embodiment = embodiment_of(paths)
         self.datasets = [DemonstrationDataset(path) for path in paths]
-        self.embodiment = self.datasets[0].embodiment
         for dataset in self.datasets[1:]:
             if dataset.embodiment != self.embodiment:
                 raise ValueError(
                     f"stores of one run must share one embodiment, but {dataset.path} was recorded on "
                     f"{dataset.embodiment} and {self.datasets[0].path} on {self.embodiment}"
                 )
-        self._windows = [config.build(dataset) for dataset in self.datasets]
+        self._windows = _windows_within_budget(self.datasets, config)
         self._ends = np.cumsum([len(windows) for windows in self._windows])
         offsets = self._ends - [len(windows) for windows in self._windows]
         starts = [w.segment_starts(MOTION_START_FRAMES) + at for w, at in zip(self._windows, offsets, strict=True)]
@@ -62,21 +69,21 @@ class Demonstrations:
             action=FieldStatistics.of(values[ACTION_KEY]),
         )
 
-    def batch(self, seed: int, step: int, batch_size: int, *, motion_starts: bool = False) -> WindowBatch:
+    def batch(self, seed: int, step: int, batch_size: int, *, frames: Frames = "all") -> WindowBatch:
         """The batch of optimiser step ``step``: a pure function of the arguments and the stores.
 
         With ``motion_starts`` it is drawn from the first frames after each keyframe alone.
         """
-        if motion_starts:
-            frames = self._motion_starts[batch_indices(seed, step, batch_size, len(self._motion_starts))]
+        if frames == "motion_starts":
+            chosen = self._motion_starts[batch_indices(seed, step, batch_size, len(self._motion_starts))]
         else:
-            frames = batch_indices(seed, step, batch_size, len(self))
-        owner = np.searchsorted(self._ends, frames, side="right")
+            chosen = batch_indices(seed, step, batch_size, len(self))
+        owner = np.searchsorted(self._ends, chosen, side="right")
         parts, places = [], []
         for index, windows in enumerate(self._windows):
             place = np.flatnonzero(owner == index)
             if len(place):
-                part = windows.sample(frames[place] - (self._ends[index] - len(windows)))
+                part = windows.sample(chosen[place] - (self._ends[index] - len(windows)))
                 parts.append((part, int(self._first_text[index])))
                 places.append(place)
         order = torch.from_numpy(np.argsort(np.concatenate(places)))
@@ -86,6 +93,16 @@ class Demonstrations:
             if getattr(parts[0][0], name) is not None
         }
         return WindowBatch(**columns)
+
+
+def _windows_within_budget(datasets: Sequence[DemonstrationDataset], config: WindowConfig) -> list[Windows]:
+    """The windows of each store; those kept in memory share one ``memory_budget_bytes``, first come, first served."""
+    windows, left = [], config.memory_budget_bytes
+    for dataset in datasets:
+        windows.append(replace(config, memory_budget_bytes=left).build(dataset))
+        if windows[-1].in_memory:
+            left = max(0, left - windows[-1].picture_bytes)
+    return windows
 
 
 def _column(part: WindowBatch, name: str, first_text: int) -> Tensor:
