@@ -2,11 +2,22 @@
 
 from configs.training import Config
 from policies.imitation.config import TrainConfig
+from policies.imitation.stages import Stage
 from vla.backbones.nano import NanoConfig
 from vla.heads.bridge import BridgeConfig
 from vla.heads.mlp import MLPConfig
+from vla.objectives import LossWeights
 
-LAPTOP = TrainConfig(steps=3600, locate_steps=1400, lr=2e-3, warmup_steps=50, save_every=500, threads=1)
+
+def look_then_move(warmup_steps: int = 50) -> tuple[Stage, Stage]:
+    """First where motions go, from their starts; then the actions too, on all frames."""
+    look = Stage(
+        share=0.39, weights=LossWeights(action=0, waypoint=1), frames="motion_starts", warmup_steps=warmup_steps
+    )
+    return look, Stage(share=0.61, warmup_steps=warmup_steps)
+
+
+LAPTOP = TrainConfig(steps=3600, stages=look_then_move(), lr=2e-3, save_every=500, threads=1)
 """Training that fits a laptop's CPU; a second thread gains little there and loses much when anything else runs."""
 
 
@@ -28,7 +39,7 @@ def debug() -> Config:
             width=32, depth=2, heads=2, n_queries=2, channels=8, blocks=1, keypoints=2, keypoints_per_token=1
         ),
         head=BridgeConfig(heads=2),
-        train=TrainConfig(steps=20, locate_steps=5, batch_size=8, warmup_steps=2, log_every=5, save_every=10),
+        train=TrainConfig(steps=20, stages=look_then_move(2), batch_size=8, log_every=5, save_every=10),
     )
 
 

@@ -11,6 +11,8 @@ from torch import Tensor
 
 from envs.specs import STATE_KEY, TASK_KEY, EmbodimentSpec, image_key
 from policies.described import described
+from policies.device import resolve_device
+from policies.imitation.checkpoint import CHECKPOINTS, MANIFEST, POLICY, newest_whole, verify_checkpoint
 from policies.network_input import InstructionTokens, network_images
 from policies.policy import Policy
 from policies.processors import Normalization
@@ -18,6 +20,7 @@ from vla.checkpoint import CheckpointError
 from vla.durable import write_text_atomically
 from vla.model import VLA
 from vla.observation import Observation
+from vla.saving import load_vla, save_vla
 
 POLICY_FILE = "policy.json"
 FORMAT_VERSION = 1
@@ -55,7 +58,7 @@ class VLAPolicy(Policy):
     def save(self, directory: Path | str) -> None:
         """Write the policy; :meth:`load` is the inverse."""
         directory = Path(directory)
-        self.vla.save(directory)
+        save_vla(self.vla, directory)
         content = {
             "format_version": FORMAT_VERSION,
             "embodiment": self.embodiment.to_dict(),
@@ -70,8 +73,10 @@ class VLAPolicy(Policy):
     ) -> "VLAPolicy":
         """The policy in ``directory``; a checkpoint or a run's directory stands for the policy inside.
 
-        ``replan_interval`` replaces the saved one. ``CheckpointError`` where files are missing or damaged.
+        ``replan_interval`` replaces the saved one. ``CheckpointError`` where files are missing or damaged,
+        ``ValueError`` for a device that torch cannot use here.
         """
+        resolve_device(str(device))
         directory = find_policy(Path(directory))
         path = directory / POLICY_FILE
         try:
@@ -86,7 +91,7 @@ class VLAPolicy(Policy):
         except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
             raise CheckpointError(f"{path} is damaged: {error!r}") from error
         interval = interval if replan_interval is None else replan_interval
-        return cls(VLA.load(directory, device), normalization, embodiment, interval)
+        return cls(load_vla(directory, device), normalization, embodiment, interval)
 
     def _network_observation(self, observation: Mapping[str, Any]) -> Observation:
         state = self._state(observation)
@@ -139,9 +144,18 @@ def check_fit(vla: VLA, embodiment: EmbodimentSpec) -> None:
 
 
 def find_policy(path: Path) -> Path:
-    """The policy's directory in a policy, checkpoint or run directory; ``CheckpointError`` where there is none."""
-    candidates = (path, path / "policy", path / "last" / "policy", path / "checkpoints" / "last" / "policy")
-    for candidate in candidates:
-        if (candidate / POLICY_FILE).is_file():
-            return candidate
-    raise CheckpointError(f"no {POLICY_FILE} in any of {[str(candidate) for candidate in candidates]}")
+    """The policy's directory in a policy, a checkpoint, or the newest whole checkpoint of a run's directory.
+
+    ``CheckpointError`` where there is none, and for a checkpoint that is damaged.
+    """
+    if (path / POLICY_FILE).is_file():
+        return path
+    if (path / MANIFEST).is_file():
+        verify_checkpoint(path)
+        return path / POLICY
+    roots = (path / CHECKPOINTS, path)
+    for root in roots:
+        if checkpoint := newest_whole(root):
+            return checkpoint / POLICY
+    looked = [path, path / POLICY, *(root / "<step>" / POLICY for root in roots)]
+    raise CheckpointError(f"no {POLICY_FILE} in any of {[str(folder) for folder in looked]}")

@@ -1,18 +1,20 @@
 """Train a policy from demonstrations; the preset comes first, such as: vla train nano-bridge --data FOLDER.
 
-vla train PRESET --help lists the settings."""
+vla train --resume RUN_DIR goes on with a run that was stopped; with --train.steps N, more than it has, it lengthens a
+finished one. --init-from RUN_DIR starts a new run from a finished one's weights.
+"""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from configs.presets import PRESETS
-from configs.run_directory import create_run_directory
+from configs.run_directory import CONFIG_FILE, create_run_directory, save_config
 from configs.training import Config
 
 if TYPE_CHECKING:
     from envs.specs import EmbodimentSpec
     from policies.imitation.trainer import TrainSummary
-    from vla.model import VLAConfig
+    from vla.config import VLAConfig
 
 REPORT_FILE = "report.html"
 
@@ -25,6 +27,7 @@ def presets() -> dict[str, tuple[str, Config]]:
 def run(config: Config) -> int:
     """Train in a new run directory."""
     vla_config = network_config(config)
+    check_start(config, vla_config)
     run_dir = create_run_directory("train", config.name, config, config.outputs)
     train_in(config, vla_config, run_dir, resume=False)
     return 0
@@ -38,17 +41,33 @@ def resume(config: Config, run_dir: Path) -> int:
 
 def network_config(config: Config) -> "VLAConfig":
     """The network for the robot that recorded the data; ``ValueError`` if the two do not fit."""
-    from policies.data.dataset import DemonstrationDataset
+    from policies.imitation.demonstrations import embodiment_of
 
     if not config.data:
         raise ValueError("name at least one folder of demonstrations: --data FOLDER (vla collect makes them)")
-    return network_for(config, DemonstrationDataset(config.data[0]).embodiment)
+    return network_for(config, embodiment_of(config.data))
+
+
+def check_start(config: Config, vla_config: "VLAConfig") -> None:
+    """``ValueError`` unless the policy to start from, if any, fits the network and the demonstrations."""
+    from policies.imitation.demonstrations import embodiment_of
+    from policies.imitation.starting import load_start
+
+    if config.init_from is not None:
+        load_start(config.init_from, vla_config, embodiment_of(config.data))
 
 
 def network_for(config: Config, embodiment: "EmbodimentSpec") -> "VLAConfig":
-    """The network for a robot; it is built once, so that settings which do not fit are refused before any work."""
-    from vla.model import VLAConfig
+    """The network for a robot; it is built once, so that settings which do not fit are refused before any work.
 
+    So are stages that it cannot learn in, and a device that is not there.
+    """
+    from policies.device import resolve_device
+    from policies.imitation.freezing import check_parts
+    from policies.imitation.stages import stages_for
+    from vla.config import VLAConfig
+
+    resolve_device(config.train.device)
     if config.backbone.use_depth or config.backbone.frames != 1:
         raise ValueError("imitation feeds colour images of the present only: use_depth must be off and frames 1")
     cameras = config.cameras or embodiment.camera_names
@@ -66,7 +85,7 @@ def network_for(config: Config, embodiment: "EmbodimentSpec") -> "VLAConfig":
         horizon=config.horizon,
         waypoint_dims=waypoint_dims(embodiment),
     )
-    network.build()
+    check_parts(network.build(), stages_for(config.train.stages, locates=bool(network.waypoint_dims)))
     return network
 
 
@@ -77,10 +96,13 @@ def waypoint_dims(embodiment: "EmbodimentSpec") -> tuple[int, ...]:
 
 def train_in(config: Config, vla_config: "VLAConfig", run_dir: Path, *, resume: bool) -> "TrainSummary":
     """Train in ``run_dir``, write its report, and say what came of it."""
-    from policies.imitation.trainer import train
+    from policies.imitation.trainer import prepare
 
+    prepared = prepare(run_dir, config.train, vla_config, config.data, resume=resume, init_from=config.init_from)
+    if resume:  # what it goes on with, more steps say, is from now on what the run is
+        save_config(config, run_dir / CONFIG_FILE)
     print(f"run: {run_dir}")
-    summary = train(run_dir, config.train, vla_config, config.data, resume=resume)
+    summary = prepared.finish()
     write_training_report(config, summary, run_dir)
     print(
         f"{summary.steps} steps, loss {summary.loss:.4f}, {summary.parameters / 1e6:.2f} M parameters, "

@@ -2,12 +2,13 @@
 
 ``checkpoints/000500/`` holds ``policy/`` (what ``VLAPolicy.load`` takes: averaged weights, processors,
 embodiment), ``training_state/`` (``tensors.safetensors`` and ``progress.json``: all that a resumed run
-needs) and ``manifest.json`` (size and SHA-256 of every file). The relative link ``checkpoints/last``
-points at the newest. Nothing is pickled.
+needs) and ``manifest.json`` (size and SHA-256 of every file). The newest whole one is found by these names and
+manifests alone; the relative link ``checkpoints/last`` is for people. Nothing is pickled.
 """
 
 import hashlib
 import json
+import logging
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -20,6 +21,9 @@ from torch import Tensor
 from vla.checkpoint import CheckpointError
 from vla.durable import fsync_path
 
+log = logging.getLogger(__name__)
+
+CHECKPOINTS = "checkpoints"
 MANIFEST = "manifest.json"
 POLICY = "policy"
 LAST = "last"
@@ -71,8 +75,7 @@ def save_checkpoint(root: Path, state: TrainingState, write_policy: Callable[[Pa
 def load_training_state(checkpoint: Path) -> TrainingState:
     """Read back what :func:`save_checkpoint` wrote, after :func:`verify_checkpoint`."""
     verify_checkpoint(checkpoint)
-    progress = json.loads((checkpoint / _PROGRESS).read_text())
-    return TrainingState(step=progress.pop("step"), tensors=load_file(checkpoint / _TENSORS), progress=progress)
+    return _read_state(checkpoint)
 
 
 def verify_checkpoint(checkpoint: Path) -> None:
@@ -107,27 +110,41 @@ def checkpoints(root: Path) -> list[Path]:
     return sorted((path for path in root.iterdir() if path.name.isdigit()), key=lambda path: int(path.name))
 
 
-def load_newest(root: Path) -> tuple[TrainingState | None, list[str]]:
-    """The newest whole checkpoint's state, and one line for every newer one that had to be skipped.
+def newest_whole(root: Path) -> Path | None:
+    """The newest checkpoint under ``root`` that is whole; a warning names every newer one that had to be skipped.
 
-    ``None`` where no checkpoint was ever finished; :class:`CheckpointError` where there are some and
-    none is whole.
+    ``None`` where no checkpoint was ever finished; ``CheckpointError`` where there are some and none is whole.
     """
-    skipped: list[str] = []
+    faults: list[str] = []
     for checkpoint in reversed(checkpoints(root)):
         try:
-            return load_training_state(checkpoint), skipped
+            verify_checkpoint(checkpoint)
         except CheckpointError as error:
-            skipped.append(str(error))
-    if skipped:
-        raise CheckpointError("none of the checkpoints can be used:\n  " + "\n  ".join(skipped))
-    return None, skipped
+            faults.append(str(error))
+            continue
+        for fault in faults:
+            log.warning("skipped a checkpoint: %s", fault)
+        return checkpoint
+    if faults:
+        raise CheckpointError("none of the checkpoints can be used:\n  " + "\n  ".join(faults))
+    return None
+
+
+def load_newest(root: Path) -> TrainingState | None:
+    """The state in :func:`newest_whole`."""
+    checkpoint = newest_whole(root)
+    return None if checkpoint is None else _read_state(checkpoint)
 
 
 def clear_leftovers(root: Path) -> None:
     """Remove what a killed run left half-written or half-removed."""
     for path in list(root.glob(f"{_WRITING}*")) + list(root.glob(f"{_REMOVING}*")):
         _remove(path)
+
+
+def _read_state(checkpoint: Path) -> TrainingState:
+    progress = json.loads((checkpoint / _PROGRESS).read_text())
+    return TrainingState(step=progress.pop("step"), tensors=load_file(checkpoint / _TENSORS), progress=progress)
 
 
 def _point_last_at(checkpoint: Path) -> None:

@@ -4,29 +4,28 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from policies.imitation.augment import AugmentConfig
+from policies.imitation.stages import Stage, check_shares
 from policies.processors import NormalizationMode
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """How a VLA is trained from demonstrations. Length is in optimiser steps.
+    """How a VLA is trained from demonstrations; ``steps`` are the optimiser's.
 
     ``batch_size`` is the batch of one optimiser step; ``accumulate`` cuts it into that many pieces, which
     changes the memory needed and not the gradient. ``precision`` ``bf16`` is autocast on CUDA and is
     refused elsewhere. ``threads`` is torch's intra-op thread count on the CPU, 0 leaves it as it is.
-    The first ``locate_steps`` train nothing but the waypoint, on the starts of motions, where neither state nor
-    momentum says where to go and the network must look; only where the network has one.
-    Episodes that failed are learned from only with ``failures``.
-    Every ``save_every`` steps leave a checkpoint, of which the newest ``keep_last`` stay.
+    ``stages`` share the steps among them; the learning rate falls from ``lr`` to ``lr · min_lr_ratio`` along half a
+    cosine over all of them. Episodes that failed are learned from only with ``failures``. Every ``save_every`` steps
+    leave a checkpoint, of which the newest ``keep_last`` stay.
     """
 
     steps: int = 2000
-    locate_steps: int = 0
+    stages: tuple[Stage, ...] = (Stage(),)
     batch_size: int = 64
     accumulate: int = 1
     lr: float = 1e-3
     min_lr_ratio: float = 0.05
-    warmup_steps: int = 100
     weight_decay: float = 1e-4
     betas: tuple[float, float] = (0.9, 0.999)
     grad_clip: float = 1.0
@@ -53,10 +52,7 @@ class TrainConfig:
             raise ValueError(f"ema_decay must lie in [0, 1), got {self.ema_decay}")
         if self.lr <= 0 or self.grad_clip <= 0:
             raise ValueError(f"lr and grad_clip must be positive, got {self.lr} and {self.grad_clip}")
-        if not 0 <= self.warmup_steps <= self.steps:
-            raise ValueError(f"warmup_steps must lie in 0…{self.steps} (the steps), got {self.warmup_steps}")
-        if not 0 <= self.locate_steps <= self.steps:
-            raise ValueError(f"locate_steps must lie in 0…{self.steps} (the steps), got {self.locate_steps}")
+        check_shares(self.stages)
         if self.precision == "bf16" and not self.device.startswith("cuda"):
             raise ValueError(f"precision bf16 needs a CUDA device, got device {self.device!r}; use fp32 there")
 

@@ -8,28 +8,36 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from envs.specs import ACTION_KEY, STATE_KEY
+from envs.specs import ACTION_KEY, STATE_KEY, EmbodimentSpec
 from policies.data.dataset import DemonstrationDataset
 from policies.data.differences import differences
+from policies.data.layout import StoreHeader
 from policies.data.statistics import DatasetStatistics, FieldStatistics
 from policies.data.windows import WindowBatch, WindowConfig, batch_indices, build_windows
+from policies.imitation.stages import Frames
 
 MOTION_START_FRAMES = 4
 """How many frames after a keyframe count as the start of a motion."""
 
 
+def embodiment_of(paths: Sequence[Path]) -> EmbodimentSpec:
+    """The robot that recorded the first of the stores; ``ValueError`` where there is none."""
+    if not paths:
+        raise ValueError("expected at least one demonstration store, got none")
+    return StoreHeader.read(paths[0]).embodiment
+
+
 class Demonstrations:
     """Windows of several stores (say, one per task) of one embodiment, joined end to end.
 
-    Every frame of every store is equally likely; without ``failures``, episodes that failed are left out. Raises
-    ``ValueError`` for stores of different robots, and ``DatasetError`` for one that is damaged.
+    Every frame of every store is equally likely; without ``failures``, episodes that failed are left out. The config's
+    memory budget is that of all stores together. Raises ``ValueError`` for stores of different robots, and
+    ``DatasetError`` for one that is damaged.
     """
 
     def __init__(self, paths: Sequence[Path], config: WindowConfig, *, failures: bool = False) -> None:
-        if not paths:
-            raise ValueError("expected at least one demonstration store, got none")
+        self.embodiment = embodiment_of(paths)
         self.datasets = [DemonstrationDataset(path, failures=failures) for path in paths]
-        self.embodiment = self.datasets[0].embodiment
         for dataset in self.datasets[1:]:
             if dataset.embodiment != self.embodiment:
                 raise ValueError(
@@ -63,21 +71,21 @@ class Demonstrations:
             action=FieldStatistics.of(values[ACTION_KEY]),
         )
 
-    def batch(self, seed: int, step: int, batch_size: int, *, motion_starts: bool = False) -> WindowBatch:
+    def batch(self, seed: int, step: int, batch_size: int, *, frames: Frames = "all") -> WindowBatch:
         """The batch of optimiser step ``step``: a pure function of the arguments and the stores.
 
         With ``motion_starts`` it is drawn from the first frames after each keyframe alone.
         """
-        if motion_starts:
-            frames = self._motion_starts[batch_indices(seed, step, batch_size, len(self._motion_starts))]
+        if frames == "motion_starts":
+            chosen = self._motion_starts[batch_indices(seed, step, batch_size, len(self._motion_starts))]
         else:
-            frames = batch_indices(seed, step, batch_size, len(self))
-        owner = np.searchsorted(self._ends, frames, side="right")
+            chosen = batch_indices(seed, step, batch_size, len(self))
+        owner = np.searchsorted(self._ends, chosen, side="right")
         parts, places = [], []
         for index, windows in enumerate(self._windows):
             place = np.flatnonzero(owner == index)
             if len(place):
-                part = windows.sample(frames[place] - (self._ends[index] - len(windows)))
+                part = windows.sample(chosen[place] - (self._ends[index] - len(windows)))
                 parts.append((part, int(self._first_text[index])))
                 places.append(place)
         order = torch.from_numpy(np.argsort(np.concatenate(places)))

@@ -14,25 +14,28 @@ METRICS_FILE = "metrics.jsonl"
 
 
 class RunningMean:
-    """Mean of each metric since the last report; its state is JSON-ready, so that a checkpoint can hold it."""
+    """Mean of each metric since the last report, over the steps that had it.
+
+    Its state is JSON-ready, so that a checkpoint can hold it.
+    """
 
     def __init__(self, state: Mapping[str, Any] | None = None) -> None:
         self._sums: dict[str, float] = dict(state["sums"]) if state else {}
-        self._count: int = state["count"] if state else 0
+        self._counts: dict[str, int] = dict(state["counts"]) if state else {}
 
     def add(self, values: Mapping[str, float]) -> None:
         for name, value in values.items():
             self._sums[name] = self._sums.get(name, 0.0) + value
-        self._count += 1
+            self._counts[name] = self._counts.get(name, 0) + 1
 
     def take(self) -> dict[str, float]:
         """The means; starts anew."""
-        means = {name: total / self._count for name, total in self._sums.items()}
-        self._sums, self._count = {}, 0
+        means = {name: total / self._counts[name] for name, total in self._sums.items()}
+        self._sums, self._counts = {}, {}
         return means
 
     def state(self) -> dict[str, Any]:
-        return {"sums": dict(self._sums), "count": self._count}
+        return {"sums": dict(self._sums), "counts": dict(self._counts)}
 
 
 class MetricsLog:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from policies.imitation.config import TrainConfig
+from policies.imitation.stages import Span
 
 
 def build_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
@@ -30,51 +31,49 @@ def _decays(model: nn.Module, name: str, parameter: Tensor) -> bool:
     return name.endswith("weight") and parameter.ndim >= 2 and not isinstance(owner, nn.Embedding)
 
 
-def learning_rate(step: int, config: TrainConfig) -> float:
-    """The rate of optimiser step ``step`` (0-based): linear warm-up, then half a cosine.
+def learning_rate(step: int, span: Span, config: TrainConfig) -> float:
+    """The rate of optimiser step ``step`` (0-based), which lies in ``span``: its stage's warm-up times half a cosine.
 
-    Rises from lr / warmup_steps to lr, then falls to ``lr · min_lr_ratio`` at the last step
-    (cosine of arXiv 1608.03983, eq. 5, with one period).
+    The cosine (arXiv 1608.03983, eq. 5) falls from ``lr`` after the leg's first warm-up to ``lr · min_lr_ratio`` at the
+    leg's last step, over all its stages; each stage warms up linearly on top of it. A leg after the first one is the
+    paper's warm restart.
     """
-    if step < config.warmup_steps:
-        return config.lr * (step + 1) / config.warmup_steps
-    span = max(1, config.steps - 1 - config.warmup_steps)
-    progress = min(1.0, (step - config.warmup_steps) / span)
+    warmup = min(1.0, (step - span.first + 1) / max(1, span.warmup_steps))
+    progress = min(1.0, max(0, step - span.falls_from) / max(1, span.leg_end - 1 - span.falls_from))
     ratio = config.min_lr_ratio + (1 - config.min_lr_ratio) * 0.5 * (1 + math.cos(math.pi * progress))
-    return config.lr * ratio
+    return config.lr * span.stage.rate * warmup * ratio
 
 
 class WeightAverage:
-    """Exponential moving average of the weights that learn, kept in float32.
+    """Exponential moving average of a model's weights that learn, kept in float32.
 
     After 0-based step s: average ← d·average + (1 − d)·weight with d = min(decay, (1 + s) / (10 + s)), so that
-    the initial weights are soon forgotten.
+    the initial weights are soon forgotten. A stage that freezes some of them changes nothing here.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.decay = decay
-        self.values = {name: p.detach().float().clone() for name, p in learnable(model).items()}
+        self._weights = learnable(model)
+        self.values = {name: p.detach().float().clone() for name, p in self._weights.items()}
 
     def decay_at(self, step: int) -> float:
         return min(self.decay, (1 + step) / (10 + step))
 
     @torch.no_grad()
-    def update(self, model: nn.Module, step: int) -> None:
+    def update(self, step: int) -> None:
         """Take in the weights after optimiser step ``step``."""
-        weights = learnable(model)
-        current = [weights[name].float() for name in self.values]
+        current = [self._weights[name].float() for name in self.values]
         torch._foreach_lerp_(list(self.values.values()), current, 1 - self.decay_at(step))
 
     @contextmanager
-    def applied_to(self, model: nn.Module) -> Iterator[None]:
-        """Within the block ``model`` holds the averages; afterwards its own weights again, bit by bit."""
-        weights = learnable(model)
-        own = {name: weights[name].detach().clone() for name in self.values}
-        _overwrite(weights, self.values)
+    def applied(self) -> Iterator[None]:
+        """Within the block the model holds the averages; afterwards its own weights again, bit by bit."""
+        own = {name: weight.detach().clone() for name, weight in self._weights.items()}
+        _overwrite(self._weights, self.values)
         try:
             yield
         finally:
-            _overwrite(weights, own)
+            _overwrite(self._weights, own)
 
 
 @torch.no_grad()

@@ -13,8 +13,6 @@ SMALL = ["--env.image-size-px", "32", "--env.threads", "1"]
 SHORT = [
     "--train.steps",
     "6",
-    "--train.locate-steps",
-    "2",
     "--train.save-every",
     "3",
     "--train.log-every",
@@ -91,7 +89,7 @@ def test_an_evaluation_leaves_records_and_a_report(run_dir, tmp_path, capsys):
 
 
 def test_the_quickstart_goes_through_every_phase_and_sums_up(tmp_path, capsys):
-    short = [flag.replace("--train", "--training.train") for flag in SHORT] + ["--training.train.warmup-steps", "2"]
+    short = [flag.replace("--train", "--training.train") for flag in SHORT]
     amounts = ["--demonstrations", "2", "--episodes", "2", "--num-envs", "2", "--videos", "0"]
     assert main(["quickstart", "--tasks", "reach", *amounts, *SMALL, *short, "--outputs", str(tmp_path)]) == 0
     summary = json.loads((tmp_path / "quickstart" / "summary.json").read_text())

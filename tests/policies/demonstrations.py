@@ -5,9 +5,11 @@ from point_mass import PointMassEnv
 from policies.collect import ExecutionNoise, collect
 from policies.expert import ExpertPolicy
 from policies.imitation.config import TrainConfig
+from policies.imitation.stages import Stage
 from vla.backbones.nano import NanoConfig
+from vla.config import VLAConfig
 from vla.heads.mlp import MLPConfig
-from vla.model import VLAConfig
+from vla.objectives import LossWeights
 
 
 def record(path, seeds=range(12), num_envs=6):
@@ -41,12 +43,17 @@ def tiny_network(horizon=4, cameras=("front",)):
     )
 
 
+def look_then_move():
+    """7 of 20 steps for the waypoint alone, 13 for everything; both warm up for 4."""
+    look = Stage(share=0.35, weights=LossWeights(action=0), frames="motion_starts", warmup_steps=4)
+    return look, Stage(share=0.65, warmup_steps=4)
+
+
 def tiny_training(**fields):
     return TrainConfig(
         **{
             "steps": 20,
-            "locate_steps": 7,
-            "warmup_steps": 4,
+            "stages": look_then_move(),
             "batch_size": 8,
             "log_every": 3,
             "save_every": 5,

@@ -1,6 +1,7 @@
 """Checkpoints are whole or not there; a damaged one is named, and the one before it is used."""
 
 import json
+import logging
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from policies.imitation.checkpoint import (
     clear_leftovers,
     load_newest,
     load_training_state,
+    newest_whole,
     save_checkpoint,
 )
 from vla.checkpoint import CheckpointError
@@ -45,7 +47,7 @@ def test_the_newest_are_kept_and_last_points_at_the_newest(tmp_path):
 def test_steps_beyond_six_digits_sort_by_number(tmp_path):
     save(tmp_path, 999_999)
     save(tmp_path, 1_000_000)
-    state, _ = load_newest(tmp_path)
+    state = load_newest(tmp_path)
     assert state is not None and state.step == 1_000_000
 
 
@@ -69,28 +71,30 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("message", DAMAGES)
-def test_damage_is_named_and_the_checkpoint_before_it_used(tmp_path, message):
+def test_damage_is_named_and_the_checkpoint_before_it_used(tmp_path, caplog, message):
     save(tmp_path, 5)
     newest = save(tmp_path, 10)
     DAMAGES[message](newest)
     with pytest.raises(CheckpointError, match=message):
         load_training_state(newest)
-    state, skipped = load_newest(tmp_path)
+    with caplog.at_level(logging.WARNING):
+        state = load_newest(tmp_path)
     assert state is not None and state.step == 5
-    assert len(skipped) == 1 and "000010" in skipped[0]
+    assert newest_whole(tmp_path) == tmp_path / "000005"
+    assert "skipped a checkpoint" in caplog.text and "000010" in caplog.text
 
 
 def test_a_damaged_later_checkpoint_does_not_push_out_a_good_one(tmp_path):
     cut(save(tmp_path, 20) / "training_state" / "tensors.safetensors")
     save(tmp_path, 5, keep_last=1)
     save(tmp_path, 10, keep_last=1)
-    state, skipped = load_newest(tmp_path)
-    assert state is not None and state.step == 10 and "000020" in skipped[0]
+    state = load_newest(tmp_path)
+    assert state is not None and state.step == 10
     assert (tmp_path / "last").readlink().as_posix() == "000010"
 
 
 def test_nothing_whole_is_an_error_and_nothing_at_all_is_a_fresh_start(tmp_path):
-    assert load_newest(tmp_path / "none") == (None, [])
+    assert load_newest(tmp_path / "none") is None
     cut(save(tmp_path, 5) / "training_state" / "progress.json")
     with pytest.raises(CheckpointError, match=r"none of the checkpoints can be used.*\n.*000005"):
         load_newest(tmp_path)
@@ -105,8 +109,8 @@ def test_a_failed_save_leaves_the_last_good_one(tmp_path):
 
     with pytest.raises(OSError, match="no space"):
         save_checkpoint(tmp_path, TrainingState(step=10, tensors={}, progress={}), break_off, keep_last=1)
-    state, skipped = load_newest(tmp_path)
-    assert state is not None and (state.step, skipped) == (5, [])
+    state = load_newest(tmp_path)
+    assert state is not None and state.step == 5
     assert (tmp_path / ".writing-000010").exists()
     clear_leftovers(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["000005", "last"]

@@ -15,6 +15,7 @@ from envs.specs import STATE_KEY, TASK_KEY, image_key
 from policies.data.statistics import DatasetStatistics, FieldStatistics
 from policies.ensemble import TemporalEnsemble
 from policies.expert import ExpertPolicy
+from policies.imitation.checkpoint import TrainingState, save_checkpoint
 from policies.network_input import InstructionTokens, network_images
 from policies.policy import Policy
 from policies.processors import Normalization, NormalizationMode
@@ -117,8 +118,9 @@ def test_an_expert_knows_its_own_worlds_only():
 
 def test_a_policy_comes_back_from_its_directory(tmp_path):
     policy, observation = tiny_policy(), PointMassEnv(2).reset([1, 2])
-    policy.save(tmp_path / "checkpoints" / "last" / "policy")
-    for place in ("", "checkpoints", "checkpoints/last", "checkpoints/last/policy"):
+    state = TrainingState(step=5, tensors={}, progress={})
+    save_checkpoint(tmp_path / "checkpoints", state, policy.save, keep_last=1)
+    for place in ("", "checkpoints", "checkpoints/000005", "checkpoints/last", "checkpoints/last/policy"):
         loaded = VLAPolicy.load(tmp_path / place)
         assert torch.equal(loaded.predict_chunk(observation), policy.predict_chunk(observation))
     assert (loaded.replan_interval, loaded.embodiment) == (2, policy.embodiment)

@@ -17,8 +17,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from policies.data.layout import DatasetError
 from policies.evaluation import evaluate
 from policies.imitation.augment import AugmentConfig
+from policies.imitation.inputs import TrainingInputs
+from policies.imitation.learner import Learner, NonFiniteLossError
 from policies.imitation.metrics import read_metrics
-from policies.imitation.trainer import Learner, NonFiniteLossError, train
+from policies.imitation.trainer import train
 from policies.processors import NormalizationMode
 from policies.vla_policy import VLAPolicy
 from vla.checkpoint import CheckpointError
@@ -144,13 +146,13 @@ def test_a_batch_in_pieces_gives_the_gradient_of_the_whole(store):
 
 
 def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_checkpoint(tmp_path, store, monkeypatch):
-    original = Learner._inputs
+    original = TrainingInputs.__call__
 
-    def spoiled(self, batch, step):
-        observation, target = original(self, batch, step)
+    def spoiled(self, batch, step, normalization):
+        observation, target = original(self, batch, step, normalization)
         return (replace(observation, state=observation.state * float("nan")) if step == 7 else observation), target
 
-    monkeypatch.setattr(Learner, "_inputs", spoiled)
+    monkeypatch.setattr(TrainingInputs, "__call__", spoiled)
     with pytest.raises(NonFiniteLossError, match=r"step 8 gave .*'loss': nan"):
         run(tmp_path, store)
     weights = load_file(tmp_path / "checkpoints" / "last" / "policy" / "model.safetensors")
@@ -215,7 +217,7 @@ def test_a_trained_policy_reaches_dots_and_an_untrained_one_does_not(tmp_path):
     ("fields", "network", "message"),
     [
         ({"lr": 0.5}, {}, "train.lr: 0.001 then, 0.5 now"),
-        ({"steps": 30}, {}, "train.steps: 20 then, 30 now"),
+        ({"steps": 19}, {}, "train.steps: 20 then, 19 now: it can be lengthened, not shortened"),
         ({"action_normalization": NormalizationMode.MEAN_STD}, {}, "train.action_normalization"),
         ({}, {"horizon": 5}, "vla.horizon: 4 then, 5 now"),
         ({}, {"head": MLPConfig(layers=3)}, "vla.head"),

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from vla.backbones.nano import NanoConfig
+from vla.config import VLAConfig
 from vla.heads.bridge import BridgeConfig
 from vla.heads.mlp import MLPConfig
-from vla.model import VLAConfig
 from vla.observation import ActionChunk, Observation
 
 COLOURS = {"red": (0.9, 0.1, 0.1), "green": (0.1, 0.8, 0.1), "blue": (0.1, 0.2, 0.9), "yellow": (0.9, 0.9, 0.1)}

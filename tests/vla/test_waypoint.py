@@ -7,12 +7,13 @@ import pytest
 import torch
 from vla_inputs import random_observation, random_target, tiny_config, tiny_nano
 
+from vla.config import VLAConfig
 from vla.heads.regression import masked_l1, waypoint_l1
-from vla.model import VLAConfig
+from vla.objectives import LossWeights
 
 
 def with_waypoint():
-    return replace(tiny_config(), waypoint_dims=(0, 2), waypoint_weight=0.5)
+    return replace(tiny_config(), waypoint_dims=(0, 2))
 
 
 def target_with_waypoint():
@@ -30,9 +31,19 @@ def test_loss_adds_the_weighted_waypoint_to_the_heads():
     observation, target = random_observation(model.backbone), target_with_waypoint()
     features = model.backbone(observation)
     expected = masked_l1(model.head.act(features), target)[0] + 0.5 * waypoint_l1(features.waypoint, target)[0]
-    loss, numbers = model.loss(observation, target)
+    loss, numbers = model.loss(observation, target, LossWeights(waypoint=0.5))
     torch.testing.assert_close(loss, expected)
     assert set(numbers) == {"l1", "l1_first", "waypoint_l1"}
+
+
+def test_a_loss_of_weight_0_is_left_out():
+    model = with_waypoint().build()
+    observation, target = random_observation(model.backbone), target_with_waypoint()
+    loss, numbers = model.loss(observation, target, LossWeights(waypoint=0))
+    torch.testing.assert_close(loss, masked_l1(model.head.act(model.backbone(observation)), target)[0])
+    assert set(numbers) == {"l1", "l1_first"}
+    with pytest.raises(ValueError, match="one of them above 0, got action 0 and waypoint 0"):
+        LossWeights(action=0, waypoint=0)
 
 
 def test_samples_count_by_their_valid_steps():
@@ -44,7 +55,7 @@ def test_samples_count_by_their_valid_steps():
 
 def test_locating_trains_what_looks_and_not_the_head():
     model = with_waypoint().build()
-    loss, _ = model.loss(random_observation(model.backbone), target_with_waypoint(), locate_only=True)
+    loss, _ = model.loss(random_observation(model.backbone), target_with_waypoint(), LossWeights(action=0))
     loss.backward()
     for part in (model.backbone.text_encoder.token, model.backbone.image_encoder, model.backbone.keypoint_encoder):
         assert any(p.grad is not None and p.grad.abs().max() > 0 for p in part.parameters())

@@ -3,8 +3,8 @@
 import torch
 
 from vla.backbones.nano import NanoConfig
+from vla.config import VLAConfig
 from vla.heads.bridge import BridgeConfig
-from vla.model import VLAConfig
 from vla.observation import ActionChunk, Observation
 
 TINY = {

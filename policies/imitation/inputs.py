@@ -1,0 +1,43 @@
+"""From windows of demonstrations to what a network learns from."""
+
+from collections.abc import Sequence
+
+import torch
+
+from policies.data.windows import WindowBatch
+from policies.imitation.augment import AugmentConfig, Disturbance
+from policies.network_input import InstructionTokens, network_images
+from policies.processors import Normalization
+from vla.model import VLA
+from vla.observation import ActionChunk, Observation
+
+
+class TrainingInputs:
+    """Puts batches on the network's device: resized, disturbed, tokenised, normalised."""
+
+    def __init__(self, vla: VLA, instructions: Sequence[str], augment: AugmentConfig, seed: int) -> None:
+        self.device = next(vla.parameters()).device
+        self._config, self._augment, self._seed = vla.config, augment, seed
+        self._text, self._text_mask = InstructionTokens(vla.backbone)(instructions, self.device)
+
+    def __call__(self, batch: WindowBatch, step: int, normalization: Normalization) -> tuple[Observation, ActionChunk]:
+        """The batch of optimiser step ``step``, which decides the disturbance of its images."""
+        images = network_images(batch.images.to(self.device, non_blocking=True), self._config.image_size_px)
+        flat = images.flatten(0, 2)
+        disturbance = Disturbance.draw(self._augment, len(flat), self._seed, step)
+        images = disturbance.apply(flat).reshape(images.shape)
+        state, actions = batch.state.to(self.device), batch.actions.to(self.device)
+        text = batch.text.to(self.device)
+        observation = Observation(
+            images=images,
+            view_mask=torch.ones(images.shape[:3], dtype=torch.bool, device=self.device),
+            text=self._text[text],
+            text_mask=self._text_mask[text],
+            state=normalization.state.normalize(state),
+        )
+        waypoint = None
+        if self._config.waypoint_dims:
+            keyframe = normalization.state.normalize(batch.keyframe_state.to(self.device))
+            waypoint = keyframe[:, list(self._config.waypoint_dims)]
+        normalized = normalization.action.normalize(actions)
+        return observation, ActionChunk(actions=normalized, valid=batch.valid.to(self.device), waypoint=waypoint)

@@ -1,0 +1,121 @@
+"""Everything that fixes a network's shape, as one frozen config, and its JSON form.
+
+``BACKBONES`` and ``HEADS`` name the kinds of parts that there are.
+"""
+
+from dataclasses import MISSING, Field, asdict, dataclass, field, fields
+from typing import TYPE_CHECKING, Any
+
+from vla.backbones.nano import NanoConfig
+from vla.heads.bridge import BridgeConfig
+from vla.heads.mlp import MLPConfig
+
+if TYPE_CHECKING:
+    from vla.model import VLA
+
+BackboneConfig = NanoConfig
+HeadConfig = BridgeConfig | MLPConfig
+
+BACKBONES: dict[str, type[BackboneConfig]] = {"nano": NanoConfig}
+HEADS: dict[str, type[BridgeConfig] | type[MLPConfig]] = {"bridge": BridgeConfig, "mlp": MLPConfig}
+
+FORMAT_VERSION = 2
+"""Of the JSON form. Version 1 said no version, and held the waypoint's weight in the loss, now the training's."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class VLAConfig:
+    """Everything that fixes a network's shape.
+
+    ``cameras`` names the views in order; images are (height, width) px. ``waypoint_dims`` are the numbers of the state
+    (usually the tool's position) whose value at the next keyframe the backbone predicts; none for a backbone that
+    predicts no waypoint.
+    """
+
+    backbone: BackboneConfig = field(default_factory=NanoConfig)
+    head: HeadConfig = field(default_factory=BridgeConfig)
+    cameras: tuple[str, ...]
+    image_size_px: tuple[int, int]
+    state_dim: int
+    action_dim: int
+    horizon: int
+    waypoint_dims: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        sizes = (self.state_dim, self.action_dim, self.horizon, *self.image_size_px)
+        if min(sizes) < 1 or len(self.image_size_px) != 2:
+            raise ValueError(f"expected positive state_dim, action_dim, horizon and image (height, width), got {sizes}")
+        if any(not 0 <= index < self.state_dim for index in self.waypoint_dims):
+            raise ValueError(f"waypoint_dims must lie in 0…{self.state_dim - 1} (the state), got {self.waypoint_dims}")
+        if not self.cameras or len(set(self.cameras)) < len(self.cameras):
+            raise ValueError(f"expected at least one camera and no name twice, got {self.cameras}")
+
+    def build(self) -> "VLA":
+        """The network with fresh weights from torch's random state."""
+        from vla.model import VLA
+
+        return VLA(self)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready form, each union tagged by its ``type``; :meth:`from_dict` is its inverse."""
+        parts = {"backbone": _tag(self.backbone, BACKBONES), "head": _tag(self.head, HEADS)}
+        return {"format_version": FORMAT_VERSION, **asdict(self), **parts}
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> "VLAConfig":
+        """The config, of this or an older version: fields that it lacks take their defaults.
+
+        Raises ``ValueError`` for a newer version, unknown types and fields, and missing fields without a default.
+        """
+        values = _of_this_version(data)
+        _check_fields("a VLA config", cls, values)
+        for name, types in (("backbone", BACKBONES), ("head", HEADS)):
+            if name in values:
+                values[name] = _untag(name, values[name], types)
+        for name in ("cameras", "image_size_px", "waypoint_dims"):
+            if name in values:
+                values[name] = tuple(values[name])
+        return cls(**values)
+
+
+def _of_this_version(data: Any) -> dict[str, Any]:
+    if not isinstance(data, dict):
+        raise ValueError(f"expected a VLA config as a JSON object, got {data!r}")
+    values = dict(data)
+    version = values.pop("format_version", 1)
+    if version not in range(1, FORMAT_VERSION + 1):
+        raise ValueError(f"this version reads VLA configs of format 1…{FORMAT_VERSION}, got format {version!r}")
+    if version == 1:
+        values.pop("waypoint_weight", None)
+    return values
+
+
+def _tag(config: Any, types: dict[str, Any]) -> dict[str, Any]:
+    name = next(name for name, kind in types.items() if type(config) is kind)
+    return {"type": name, **asdict(config)}
+
+
+def _untag(part: str, data: Any, types: dict[str, Any]) -> Any:
+    if not isinstance(data, dict) or data.get("type") not in types:
+        given = data.get("type") if isinstance(data, dict) else data
+        raise ValueError(f"expected a {part} type out of {sorted(types)}, got {given!r}")
+    kind, values = types[data["type"]], {name: value for name, value in data.items() if name != "type"}
+    _check_fields(f"{part} {data['type']!r}", kind, values)
+    return kind(**values)
+
+
+def _check_fields(what: str, kind: type, values: dict[str, Any]) -> None:
+    """``ValueError`` for unknown fields, for missing ones without a default, and for numbers of another type."""
+    known = {field_.name: field_ for field_ in fields(kind)}
+    if unknown := sorted(values.keys() - known.keys()):
+        raise ValueError(f"{what} has no field {unknown}; its fields are {sorted(known)}")
+    if missing := sorted(name for name, field_ in known.items() if name not in values and _is_required(field_)):
+        raise ValueError(f"{what} lacks the fields {missing}, which have no default; it has {sorted(values)}")
+    for name, value in values.items():
+        expected = known[name].type
+        if expected in (int, bool) and type(value) is not expected:
+            raise ValueError(f"expected {name} of {what} as {expected.__name__}, got {value!r}")
+
+
+def _is_required(field_: "Field[Any]") -> bool:
+    return field_.default is MISSING and field_.default_factory is MISSING

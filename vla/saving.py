@@ -1,0 +1,39 @@
+"""A network as a directory: ``config.json`` and ``model.safetensors``."""
+
+import json
+from pathlib import Path
+
+import torch
+
+from vla.checkpoint import CheckpointError, read_weights, write_atomically, write_weights
+from vla.config import VLAConfig
+from vla.model import VLA
+
+CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
+
+
+def save_vla(model: VLA, directory: Path | str) -> None:
+    """Write config and weights, each atomically; weights first. :func:`load_vla` is the inverse."""
+    directory = Path(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    write_weights(directory / WEIGHTS_FILE, model.state_dict())
+    write_atomically(directory / CONFIG_FILE, json.dumps(model.config.to_dict(), indent=2).encode())
+
+
+def load_vla(directory: Path | str, device: torch.device | str = "cpu") -> VLA:
+    """The network saved in ``directory``, in evaluation mode.
+
+    Raises ``CheckpointError`` when a file is missing, damaged, or does not match the config.
+    """
+    directory = Path(directory)
+    model = read_config(directory / CONFIG_FILE).build()
+    model.load_state_dict(read_weights(directory / WEIGHTS_FILE, model.state_dict()))
+    return model.to(device).eval()
+
+
+def read_config(path: Path) -> VLAConfig:
+    """The config stored at ``path``; ``CheckpointError`` says what is wrong with it."""
+    try:
+        return VLAConfig.from_dict(json.loads(path.read_text()))
+    except (OSError, ValueError, TypeError) as error:
+        raise CheckpointError(f"expected a VLA config at {path}: {error}") from error
