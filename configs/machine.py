@@ -71,9 +71,9 @@ def check_device(name: str) -> None:
     """``ValueError`` unless torch can compute on the device ``name`` here; it says which devices there are."""
     if name == "cpu":  # always there, and torch takes a second to import
         return
-    there = devices()
-    if name not in there:
-        raise ValueError(f"there is no device {name!r} that torch can use here; expected one of {', '.join(there)}")
+    from policies.device import resolve_device
+
+    resolve_device(name)
 
 
 def check_output_file(path: Path) -> None:
@@ -85,15 +85,6 @@ def check_output_file(path: Path) -> None:
         raise NotADirectoryError(f"{path} cannot be written: {above} is not a folder")
     if not os.access(path if path.exists() else above, os.W_OK):
         raise PermissionError(f"{path} cannot be written: no permission")
-
-
-def devices() -> tuple[str, ...]:
-    """What torch can compute on in this process: ``cpu``, and ``cuda``, ``cuda:0`` … or ``mps`` where they are."""
-    import torch
-
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    gpus = ("cuda", *(f"cuda:{index}" for index in range(count))) if count else ()
-    return ("cpu", *gpus, *(("mps",) if torch.backends.mps.is_available() else ()))
 
 
 def source_revision() -> str | None:
