@@ -3,9 +3,10 @@
 Everything stays on the environment's device; the host waits for it once per call, to learn whose episode has ended.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from gymnasium.vector import AutoresetMode
 from jaxtyping import Bool, Float, Int
@@ -45,20 +46,20 @@ class AutoresetEnv:
         self._started = False
 
     def reset(
-        self, seed: int | list[int] | Int[Tensor, " n"] | None = None, mask: Bool[Tensor, " n"] | None = None
+        self, seed: int | Sequence[int] | Int[Tensor, " n"] | None = None, mask: Bool[Tensor, " n"] | None = None
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         """Start the worlds of ``mask`` (all when None; best on the host).
 
-        An int seed gives world i ``seed + i``; None goes on with the seeds after each world's last.
+        An int seed gives world i ``seed + i``; None goes on with the seeds after each world's last. ``ValueError`` for
+        what are no seeds.
         """
         chosen = torch.ones_like(self._waiting) if mask is None else torch.as_tensor(mask)
         if seed is None:
             seeds = self._seeds + (self.num_envs if self._started else 0)
-        elif isinstance(seed, int):
-            seeds = seed + torch.arange(self.num_envs, device=self.device)
         else:
-            seeds = torch.as_tensor(seed, dtype=torch.long, device=self.device)
+            seeds = seed if isinstance(seed, Tensor) else _listed(seed, self.num_envs)
         observation = self.env.reset(seeds, chosen)
+        seeds = torch.as_tensor(seeds, dtype=torch.long, device=self.device)
         self._seeds = torch.where(chosen.to(self.device, non_blocking=True), seeds, self._seeds)
         self._waiting = self._waiting & ~chosen.cpu()
         self._started = True
@@ -115,3 +116,11 @@ class AutoresetEnv:
         if not isinstance(self.env, SnapshotEnv):
             raise TypeError(f"{type(self.env).__name__} cannot be photographed: it has no snapshot and restore")
         return self.env
+
+
+def _listed(seed: int | Sequence[int], num_envs: int) -> list[int]:
+    """One seed for each world; their range is for the environment to check."""
+    given = np.asarray(seed)
+    if not np.issubdtype(given.dtype, np.integer) or given.ndim > 1:
+        raise ValueError(f"expected a seed, or {num_envs} of them, which are integers, got {seed!r}")
+    return given.tolist() if given.ndim else [int(given) + i for i in range(num_envs)]

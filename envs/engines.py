@@ -4,6 +4,7 @@ from typing import Literal, get_args
 
 import mujoco
 
+import envs.forking  # noqa: F401  (what a forked child may do is settled before there is an environment)
 from envs.backends.capacity import Capacity
 from envs.world import RenderConfig, World
 

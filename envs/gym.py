@@ -4,6 +4,10 @@ Importing this module registers every task under its :func:`env_id`; ``gymnasium
 it by itself. Thin wrappers turn the torch environment into numpy spaces; nothing here knows a task. Settings are
 those of :class:`envs.vector.TaskEnv`, such as ``engine="warp"``; episodes are those of the stream ``learn``, unless
 they say otherwise. One call is one control step.
+
+``max_episode_steps`` is the task's own unless it is given, and −1 is none at all; it means the same to ``make``, where
+gymnasium's ``TimeLimit`` keeps it, and to ``make_vec``. An episode that succeeds in its last step is terminated; a
+``TimeLimit`` calls it truncated as well.
 """
 
 from numbers import Integral
@@ -15,28 +19,18 @@ import torch
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
+from jaxtyping import Bool, UInt8
 
 from envs.autoreset import FINAL_OBSERVATION, SUCCESS, AutoresetEnv
-from envs.specs import (
-    COMMAND_DIM,
-    COMMAND_KEY,
-    ENVIRONMENT_STATE_KEY,
-    STATE_KEY,
-    TASK_KEY,
-    EmbodimentSpec,
-    depth_key,
-    extrinsics_key,
-    image_key,
-    intrinsics_key,
-    segmentation_key,
-)
-from envs.suites import SUITES
+from envs.spaces import action_space, observation_space
+from envs.specs import TASK_KEY, image_key
+from envs.suites import SUITES, find_task
 from envs.tasks import TASKS
 from envs.vector import TaskEnv
 
-MAX_INSTRUCTION_CHARACTERS = 400
-_CHARSET = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789 ,.;:!?'-"
 _RESET_MASK = "reset_mask"
+_WITHOUT_LIMIT = -1
+_NEVER_STEPS = 2**62
 
 
 def env_id(task: str) -> str:
@@ -50,40 +44,9 @@ def _register() -> None:
             id=env_id(name),
             entry_point="envs.gym:SingleEnv",
             vector_entry_point="envs.gym:VectorTaskEnv",
+            max_episode_steps=find_task(name).max_episode_steps,
             kwargs={"task": name},
         )
-
-
-def observation_space(embodiment: EmbodimentSpec, privileged_dim: int = 0, language: bool = True) -> spaces.Dict:
-    """The space of one world's observation, by the keys of ``envs.specs``."""
-    parts: dict[str, spaces.Space[Any]] = {
-        STATE_KEY: _unbounded(embodiment.state_dim),
-        COMMAND_KEY: _unbounded(COMMAND_DIM),
-    }
-    if language:
-        parts[TASK_KEY] = spaces.Text(MAX_INSTRUCTION_CHARACTERS, charset=_CHARSET)
-    if privileged_dim:
-        parts[ENVIRONMENT_STATE_KEY] = _unbounded(privileged_dim)
-    for camera in embodiment.cameras:
-        size = (camera.height_px, camera.width_px)
-        parts[image_key(camera.name)] = spaces.Box(0, 255, (*size, 3), np.uint8)
-        parts[intrinsics_key(camera.name)] = _unbounded(3, 3)
-        parts[extrinsics_key(camera.name)] = _unbounded(4, 4)
-        if camera.depth:
-            parts[depth_key(camera.name)] = spaces.Box(0, np.inf, size, np.float32)
-        if camera.segmentation:
-            parts[segmentation_key(camera.name)] = spaces.Box(-1, np.iinfo(np.int32).max, size, np.int32)
-    return spaces.Dict(parts)
-
-
-def action_space(embodiment: EmbodimentSpec) -> spaces.Box:
-    """Actions in the embodiment's own units and bounds."""
-    low, high = np.array(embodiment.action_low, np.float32), np.array(embodiment.action_high, np.float32)
-    return spaces.Box(low, high, dtype=np.float32)
-
-
-def _unbounded(*shape: int) -> spaces.Box:
-    return spaces.Box(-np.inf, np.inf, shape, np.float32)
 
 
 class VectorTaskEnv(gymnasium.vector.VectorEnv):
@@ -91,7 +54,7 @@ class VectorTaskEnv(gymnasium.vector.VectorEnv):
 
     ``autoreset_mode`` is one of gymnasium's three, ``NEXT_STEP`` by default; :class:`envs.autoreset.AutoresetEnv` says
     what each does and which seeds follow each other. With ``DISABLED``, ``reset(options={"reset_mask": mask})`` starts
-    the finished worlds again.
+    the finished worlds again. Without ``max_episode_steps`` each episode may take as long as its task gives it.
     """
 
     metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"], "autoreset_mode": AutoresetMode.NEXT_STEP}
@@ -102,10 +65,12 @@ class VectorTaskEnv(gymnasium.vector.VectorEnv):
         num_envs: int = 1,
         render_mode: str | None = None,
         autoreset_mode: AutoresetMode = AutoresetMode.NEXT_STEP,
+        max_episode_steps: int | None = None,
         **settings: Any,
     ) -> None:
         _check_render_mode(render_mode, settings)
-        core = TaskEnv(task, num_envs, **{"stream": "learn", **settings})
+        limit_steps = _NEVER_STEPS if max_episode_steps == _WITHOUT_LIMIT else max_episode_steps
+        core = TaskEnv(task, num_envs, max_episode_steps=limit_steps, **{"stream": "learn", **settings})
         self._env = AutoresetEnv(core, autoreset_mode)
         self.num_envs = num_envs
         self.render_mode = render_mode
@@ -119,7 +84,7 @@ class VectorTaskEnv(gymnasium.vector.VectorEnv):
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
         self._seeded = False
-        self._last: dict[str, Any] = {}
+        self._frames = _Frames(core, render_mode)
 
     def reset(
         self, *, seed: int | list[int] | None = None, options: dict[str, Any] | None = None
@@ -127,20 +92,21 @@ class VectorTaskEnv(gymnasium.vector.VectorEnv):
         """Start all worlds, or those of ``options["reset_mask"]``.
 
         An int seed gives world i ``seed + i``; None goes on with the seeds after the last (drawn by chance at first).
+        ``ValueError`` for other options, for seeds below 0 and for a mask that does not fit.
         """
         unknown = set(options or {}) - {_RESET_MASK}
         if unknown:
             raise ValueError(f"reset takes the option {_RESET_MASK!r} only, got {sorted(unknown)}")
-        mask = None if not options else torch.as_tensor(np.asarray(options[_RESET_MASK], dtype=bool))
+        mask = _mask(options[_RESET_MASK]) if options else None
         if seed is None and not self._seeded:
             seed = int(np.random.SeedSequence().generate_state(1)[0])
+        observation, _ = self._env.reset(seed, mask)
         self._seeded = True
-        observation, _ = self._env.reset(int(seed) if isinstance(seed, Integral) else seed, mask)
-        return self._numpy(observation), {}
+        return self._shown(observation), {}
 
     def step(self, actions: Any) -> tuple[dict[str, Any], np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         """One control step of every running world."""
-        moved = self._env.step(torch.as_tensor(np.asarray(actions), dtype=torch.float32))
+        moved = self._env.step(torch.as_tensor(np.asarray(actions, np.float32)))
         observation, reward, terminated, truncated, facts = moved
         info: dict[str, Any] = {SUCCESS: facts[SUCCESS].cpu().numpy()}
         if FINAL_OBSERVATION in facts:
@@ -151,54 +117,58 @@ class VectorTaskEnv(gymnasium.vector.VectorEnv):
                 info[FINAL_OBSERVATION][world] = {key: value[world] for key, value in final.items()}
             info[f"_{FINAL_OBSERVATION}"] = ended
         flags = (terminated.cpu().numpy(), truncated.cpu().numpy())
-        return self._numpy(observation), reward.cpu().numpy(), *flags, info
+        return self._shown(observation), reward.cpu().numpy(), *flags, info
 
     def render(self) -> tuple[np.ndarray, ...] | None:
         """The first camera's picture of every world, as last observed."""
-        if self.render_mode is None:
-            return None
-        if not self._last:
-            raise RuntimeError("call reset before render")
-        return tuple(self._last[image_key(self._env.embodiment.camera_names[0])])
+        frames = self._frames.latest()
+        return None if frames is None else tuple(frames)
 
     def close_extras(self, **kwargs: Any) -> None:
         """Free the simulator."""
         self._env.close()
+        self._frames.close()
 
-    def _numpy(self, observation: dict[str, Any]) -> dict[str, Any]:
-        self._last = _arrays(observation)
-        return self._last
+    def _shown(self, observation: dict[str, Any]) -> dict[str, Any]:
+        self._frames.keep(observation)
+        return _arrays(observation)
 
 
 class SingleEnv(gymnasium.Env):
-    """One world behind gymnasium's single-environment interface."""
+    """One world behind gymnasium's single-environment interface; an episode lasts until it succeeds.
+
+    ``gymnasium.make`` puts a ``TimeLimit`` around it.
+    """
 
     metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"]}
 
     def __init__(self, task: str, render_mode: str | None = None, **settings: Any) -> None:
         _check_render_mode(render_mode, settings)
+        if "max_episode_steps" in settings:
+            raise ValueError("a single environment has no max_episode_steps; gymnasium.make or a TimeLimit adds it")
         self.render_mode = render_mode
-        self._env = TaskEnv(task, 1, **{"stream": "learn", **settings})
+        self._env = TaskEnv(task, 1, max_episode_steps=_NEVER_STEPS, **{"stream": "learn", **settings})
         self.observation_space = _space_of(self._env, settings)
         self.action_space = action_space(self._env.embodiment)
         self.metadata = {**type(self).metadata, "render_fps": self._env.embodiment.control_rate_hz}
-        self._last: dict[str, Any] = {}
+        self._frames = _Frames(self._env, render_mode)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Start an episode; without a seed one is drawn from ``np_random``."""
+        """Start an episode, of world 0 under the same seed; without a seed one is drawn from ``np_random``."""
         if options:
             raise ValueError(f"reset takes no options, got {sorted(options)}")
+        seed = int(seed) if isinstance(seed, Integral) else seed
         super().reset(seed=seed)
         drawn = int(self.np_random.integers(2**31)) if seed is None else seed
-        return self._first(self._env.reset([drawn])), {"seed": drawn}
+        return self._shown(self._env.reset([drawn])), {"seed": drawn}
 
     def step(self, action: Any) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
         """One control step."""
-        transition = self._env.step(torch.as_tensor(np.asarray(action), dtype=torch.float32)[None])
+        transition = self._env.step(torch.as_tensor(np.asarray(action, np.float32))[None])
         return (
-            self._first(transition.observation),
+            self._shown(transition.observation),
             float(transition.reward[0]),
             bool(transition.terminated[0]),
             bool(transition.truncated[0]),
@@ -207,19 +177,45 @@ class SingleEnv(gymnasium.Env):
 
     def render(self) -> np.ndarray | None:
         """The first camera's picture, as last observed."""
-        if self.render_mode is None:
-            return None
-        if not self._last:
-            raise RuntimeError("call reset before render")
-        return self._last[image_key(self._env.embodiment.camera_names[0])]
+        frames = self._frames.latest()
+        return None if frames is None else frames[0]
 
     def close(self) -> None:
         """Free the simulator."""
         self._env.close()
+        self._frames.close()
 
-    def _first(self, observation: dict[str, Any]) -> dict[str, Any]:
-        self._last = {key: value[0] for key, value in _arrays(observation).items()}
-        return self._last
+    def _shown(self, observation: dict[str, Any]) -> dict[str, Any]:
+        self._frames.keep(observation)
+        return {key: value[0] for key, value in _arrays(observation).items()}
+
+
+class _Frames:
+    """What ``render`` shows: copies, because observations are the caller's to write into."""
+
+    def __init__(self, env: TaskEnv, render_mode: str | None) -> None:
+        self._key = None if render_mode is None else image_key(env.embodiment.camera_names[0])
+        self._latest: np.ndarray | None = None
+        self._closed = False
+
+    def keep(self, observation: dict[str, Any]) -> None:
+        """Take the pictures of an observation, if anybody may want them."""
+        if self._key is not None:
+            self._latest = np.array(observation[self._key].cpu())
+
+    def latest(self) -> UInt8[np.ndarray, "n h w 3"] | None:
+        """The pictures last taken, None without a render mode; ``RuntimeError`` if there are none."""
+        if self._closed:
+            raise RuntimeError("the environment is closed; make a new one")
+        if self._key is None:
+            return None
+        if self._latest is None:
+            raise RuntimeError("call reset before render")
+        return self._latest.copy()
+
+    def close(self) -> None:
+        """Show nothing any more."""
+        self._closed = True
 
 
 def _space_of(env: TaskEnv, settings: dict[str, Any]) -> spaces.Dict:
@@ -229,6 +225,13 @@ def _space_of(env: TaskEnv, settings: dict[str, Any]) -> spaces.Dict:
 def _arrays(observation: dict[str, Any]) -> dict[str, Any]:
     """The observation in numpy; on the CPU its arrays are the tensors' own memory, which is the caller's."""
     return {key: value if key == TASK_KEY else value.cpu().numpy() for key, value in observation.items()}
+
+
+def _mask(given: Any) -> Bool[torch.Tensor, " n"]:
+    mask = np.asarray(given)
+    if mask.dtype != np.bool_:
+        raise ValueError(f"expected a bool for each world as {_RESET_MASK!r}, got {given!r}")
+    return torch.from_numpy(mask)
 
 
 def _check_render_mode(render_mode: str | None, settings: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ from gymnasium.vector import AutoresetMode
 from jaxtyping import Float
 
 from envs.autoreset import FINAL_OBSERVATION, SUCCESS, AutoresetEnv
-from envs.gym import action_space, observation_space
+from envs.spaces import action_space, observation_space
 from envs.specs import COMMAND_KEY, ENVIRONMENT_STATE_KEY, STATE_KEY, Stream, image_key
 from envs.vector import TaskEnv
 

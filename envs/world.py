@@ -7,7 +7,7 @@ positions in metres, angles in radians, quaternions wxyz, and live in the world 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 import mujoco
 import torch
@@ -146,6 +146,12 @@ class World(ABC):
     @abstractmethod
     def close(self) -> None:
         """Free threads and GL contexts; safe to call twice."""
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            "a running simulator can be neither pickled nor copied: make another environment with the same settings, "
+            "and give it this one's snapshot() by restore()"
+        )
 
     def joint_address(self, name: str) -> int:
         """Where a joint's coordinates start in ``qpos``; ``KeyError`` names the joints there are."""

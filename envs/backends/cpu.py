@@ -14,6 +14,7 @@ from mujoco import rollout
 from torch import Tensor
 
 from envs.backends.painter import Painter
+from envs.forking import check_not_inherited
 from envs.world import CameraImages, Lost, RenderConfig, World, touch_sensors
 
 _STATE = mujoco.mjtState.mjSTATE_FULLPHYSICS
@@ -171,11 +172,7 @@ class CpuWorld(World):
         self._check_not_forked()
 
     def _check_not_forked(self) -> None:
-        if os.getpid() != self._owner:
-            raise RuntimeError(
-                "this environment was made before the process forked, and its threads are not here; make environments "
-                "in the process that uses them, started with 'spawn' or 'forkserver' (multiprocessing.get_context)"
-            )
+        check_not_inherited("this environment", self._owner)
 
 
 def _log_engine_warnings() -> None:

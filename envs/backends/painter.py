@@ -81,4 +81,4 @@ def _images(canvas: Canvas, camera: int) -> CameraImages:
 
 
 def _copied(array: np.ndarray) -> Tensor:
-    return torch.from_numpy(array.copy())  # not clone(): its threads hang in a forked child
+    return torch.from_numpy(array.copy())

@@ -19,6 +19,7 @@ import numpy as np
 
 from envs.backends.canvas import Canvas
 from envs.backends.render_worker import MESSAGE_BYTES
+from envs.forking import check_not_inherited
 from envs.graphics import wanted_backend
 
 ATTEMPTS = 3
@@ -148,13 +149,14 @@ class Worker:
 
 
 class RenderPool:
-    """Workers that are lent to one drawing at a time; safe to use from several threads."""
+    """Workers that are lent to one drawing at a time; safe to use from several threads, and in this process alone."""
 
     def __init__(self) -> None:
         self._idle: list[Worker] = []
         self._all: set[Worker] = set()
         self._changed = threading.Condition()
         self._closed = False
+        self._owner = os.getpid()
 
     @property
     def pids(self) -> list[int]:
@@ -167,6 +169,7 @@ class RenderPool:
         A worker that dies, or that draws no world within ``limit_s`` seconds, is replaced, and its share drawn again;
         ``RenderWorkerError`` when that fails :data:`ATTEMPTS` times. What drawing itself raises is raised here.
         """
+        self._check_mine()
         canvas.order[: len(worlds)] = worlds
         with self._lent(min(most_workers, len(worlds)), canvas.plan.number) as workers:
             bounds = np.linspace(0, len(worlds), len(workers) + 1).astype(int).tolist()
@@ -182,6 +185,7 @@ class RenderPool:
 
     def forget(self, canvas: Canvas) -> None:
         """Free a canvas in all workers and here; what looks into it keeps its memory."""
+        self._check_mine()
         with self._changed:
             for worker in self._all:
                 worker.forget(canvas.plan.number)
@@ -189,6 +193,7 @@ class RenderPool:
 
     def close(self) -> None:
         """End all workers; those that are at work are killed."""
+        self._check_mine()
         with self._changed:
             self._closed = True
             workers, self._all, self._idle = self._all, set(), []
@@ -258,6 +263,9 @@ class RenderPool:
             worker = Worker()
             self._all.add(worker)
             return worker
+
+    def _check_mine(self) -> None:
+        check_not_inherited("this pool of render processes", self._owner)
 
     def _check_open(self) -> None:
         if self._closed:

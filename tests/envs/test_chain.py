@@ -7,10 +7,10 @@ import mujoco
 import pytest
 import torch
 
-from envs.gym import MAX_INSTRUCTION_CHARACTERS
 from envs.observations import privileged_state
 from envs.props.colours import COLOUR_NAMES
 from envs.props.drawer import TRAVEL_M
+from envs.spaces import MAX_INSTRUCTION_CHARACTERS
 from envs.specs import TASK_KEY
 from envs.tasks.button import Button
 from envs.tasks.chain import Chain, Stage

@@ -7,7 +7,6 @@ from itertools import product
 import pytest
 import torch
 
-from envs.gym import _CHARSET, MAX_INSTRUCTION_CHARACTERS
 from envs.perturbations import Perturbation
 from envs.perturbations.perturber import Perturber
 from envs.perturbations.spec import Rewrite
@@ -15,6 +14,7 @@ from envs.perturbations.wording import rewrite
 from envs.perturbations.words import ADDRESSED, DEEDS, POLITE, THINGS, WORDY
 from envs.props.colours import COLOURS
 from envs.random import EpisodeRandom
+from envs.spaces import _CHARSET, MAX_INSTRUCTION_CHARACTERS
 from envs.suites import SUITES
 from envs.tasks import TASKS, make_task
 from envs.tasks.chains import CHAINS
