@@ -1,7 +1,7 @@
 """A VLA as a policy: raw observations of a robot in, actions in the robot's units out."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from envs.specs import STATE_KEY, TASK_KEY, EmbodimentSpec, image_key
 from policies.data.durable import write_text_atomically
 from policies.network_input import InstructionTokens, network_images
-from policies.policy import Policy
+from policies.policy import Policy, blank_remarks
 from policies.processors import Normalization
 from vla.checkpoint import CheckpointError
 from vla.model import VLA
@@ -20,6 +20,7 @@ from vla.observation import Observation
 
 POLICY_FILE = "policy.json"
 FORMAT_VERSION = 1
+_SHOWN_CHARACTERS = 400
 
 
 class VLAPolicy(Policy):
@@ -44,12 +45,26 @@ class VLAPolicy(Policy):
         self._high = torch.tensor(embodiment.action_high, device=self.device)
 
     def predict_chunk(self, observation: Mapping[str, Any]) -> Float[Tensor, "n h a"]:
-        """Actions within the embodiment's bounds; ``ValueError`` for an observation that does not fit."""
+        """Actions within the embodiment's bounds; ``ValueError`` for an observation that does not fit.
+
+        An instruction that is too long is cut, which :meth:`remarks` tells.
+        """
         with torch.inference_mode():
             actions = self.vla.act(self._network_observation(observation))
             actions = self.normalization.action.unnormalize(actions.float())
             actions = torch.clamp(actions, self._low, self._high)
         return actions.clone()
+
+    def remarks(self, instructions: Sequence[str]) -> list[str]:
+        """Which instructions are empty or longer than the network's text window, and what is cut off them."""
+        window, found = self.vla.backbone.text_window, blank_remarks(instructions)
+        for text in dict.fromkeys(instructions):
+            if lost := self.vla.backbone.lost_words(text):
+                found.append(
+                    f"the instruction {_shortened(text)!r} is longer than the {window} tokens that the policy reads; "
+                    f"it does not see {_shortened(lost)!r}"
+                )
+        return found
 
     def save(self, directory: Path | str) -> None:
         """Write the policy; :meth:`load` is the inverse."""
@@ -148,3 +163,7 @@ def find_policy(path: Path) -> Path:
 
 def _describe(value: Any) -> str:
     return f"{value.dtype} of shape {tuple(value.shape)}" if isinstance(value, Tensor) else repr(type(value).__name__)
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}…"

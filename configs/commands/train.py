@@ -3,6 +3,7 @@
 vla train --resume RUN_DIR goes on with a run that was stopped.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,11 +44,25 @@ def network_config(config: Config) -> "VLAConfig":
 
     if not config.data:
         raise ValueError("name at least one folder of demonstrations: --data FOLDER (vla collect makes them)")
-    return network_for(config, DemonstrationDataset(config.data[0]).embodiment)
+    datasets = [DemonstrationDataset(path) for path in config.data]
+    records = [record for dataset in datasets for record in dataset.records]
+    return network_for(
+        config,
+        datasets[0].embodiment,
+        tasks=tuple(dict.fromkeys(record.task for record in records)),
+        instructions=tuple(dict.fromkeys(record.instruction for record in records)),
+    )
 
 
-def network_for(config: Config, embodiment: "EmbodimentSpec") -> "VLAConfig":
-    """The network for a robot; it is built once, so that settings which do not fit are refused before any work."""
+def network_for(
+    config: Config, embodiment: "EmbodimentSpec", *, tasks: Sequence[str], instructions: Sequence[str]
+) -> "VLAConfig":
+    """The network for a robot; it is built once, so that settings which do not fit are refused before any work.
+
+    Its text window, unless the config says which, holds the ``instructions`` of the data and whatever else the
+    ``tasks`` may say in an evaluation. ``ValueError`` for one that does not hold the data's.
+    """
+    from configs.wording import long_sentences
     from vla.model import VLAConfig
 
     if config.backbone.use_depth or config.backbone.frames != 1:
@@ -58,7 +73,7 @@ def network_for(config: Config, embodiment: "EmbodimentSpec") -> "VLAConfig":
         raise ValueError(f"the cameras {list(cameras)} have sizes {sorted(recorded)}; choose one with --image-size-px")
     side = config.image_size_px
     network = VLAConfig(
-        backbone=config.backbone,
+        backbone=config.backbone.reading([*instructions, *long_sentences(tasks)]),
         head=config.head,
         cameras=tuple(cameras),
         image_size_px=(side, side) if side else next(iter(recorded)),
@@ -67,7 +82,7 @@ def network_for(config: Config, embodiment: "EmbodimentSpec") -> "VLAConfig":
         horizon=config.horizon,
         waypoint_dims=waypoint_dims(embodiment),
     )
-    network.build()
+    network.build().backbone.check_texts(instructions)
     return network
 
 

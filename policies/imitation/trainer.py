@@ -27,7 +27,7 @@ from policies.imitation.demonstrations import Demonstrations
 from policies.imitation.metrics import MetricsLog, RunningMean, read_metrics
 from policies.imitation.optimizer import WeightAverage, build_optimizer, learnable, learning_rate
 from policies.imitation.seeding import Draw, seed_everything
-from policies.network_input import InstructionTokens, network_images
+from policies.network_input import network_images
 from policies.processors import Normalization
 from policies.progress import progress_bar
 from policies.vla_policy import VLAPolicy, check_fit
@@ -127,9 +127,9 @@ class Learner:
         check_fit(self.vla, self.demonstrations.embodiment)
         self.optimizer = build_optimizer(self.vla, config)
         self.average = WeightAverage(self.vla, config.ema_decay)
-        self._text, self._text_mask = InstructionTokens(self.vla.backbone)(
-            self.demonstrations.instructions, self.device
-        )
+        self.vla.backbone.check_texts(self.demonstrations.instructions)
+        text, text_mask = self.vla.backbone.tokenize(self.demonstrations.instructions)
+        self._text, self._text_mask = text.to(self.device), text_mask.to(self.device)
 
     def step(self, step: int) -> dict[str, float]:
         """One optimiser step (0-based); returns loss, gradient norm before clipping, rate and the head's numbers.

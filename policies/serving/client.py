@@ -4,6 +4,7 @@ Every wait has an end. A call that takes too long raises :class:`ServerTimeoutEr
 stays usable: the late reply is thrown away when it comes.
 """
 
+import logging
 import re
 import socket
 import ssl
@@ -23,7 +24,9 @@ from websockets.uri import parse_uri
 from envs.specs import EmbodimentSpec
 from policies.serving.codec import CodecError, decode, encode
 from policies.serving.config import read_token
-from policies.serving.keys import ACTIONS, RESET, ObservationAdapter
+from policies.serving.keys import ACTIONS, RESET, WARNINGS, ObservationAdapter
+
+log = logging.getLogger(__name__)
 
 _REFUSAL = re.compile(r"\[(\w+) ([0-9a-f]{8})\] (.*)", re.DOTALL)
 _RETRY_PAUSE_S = 0.1
@@ -94,14 +97,17 @@ class PolicyClient:
             raise
         self._adapter = ObservationAdapter(self.embodiment)
         self._unanswered = False
+        self.warnings: list[str] = []
+        """What the policy could not take in of what it was told, each logged when it came for the first time."""
 
     def infer(
         self, observation: Mapping[str, Any], reset: bool = False, timeout_s: float | None = None
     ) -> dict[str, Any]:
         """The server's reply to one unbatched observation (our keys or the wire's), within ``timeout_s``.
 
-        The reply holds ``actions`` float32 ``(horizon, a)`` and timing maps in ms. ``reset`` begins an
-        episode. ``ObservationError`` when the observation does not fit the embodiment.
+        The reply holds ``actions`` float32 ``(horizon, a)`` and timing maps in ms. Where the policy cannot take in the
+        instruction as it is, the first reply to it in an episode also holds ``warnings``, a list of sentences.
+        ``reset`` begins an episode. ``ObservationError`` when the observation does not fit the embodiment.
         """
         timeout_s = self.config.call_timeout_s if timeout_s is None else timeout_s
         deadline_s = time.monotonic() + timeout_s
@@ -139,6 +145,10 @@ class PolicyClient:
             raise ProtocolError(f"expected float32 actions of shape {shape}, got {getattr(actions, 'shape', actions)}")
         if not np.isfinite(actions).all():
             raise ProtocolError("the server sent actions that are not finite")
+        for warning in reply.get(WARNINGS, ()):
+            if warning not in self.warnings:
+                log.warning("the policy server: %s", warning)
+                self.warnings.append(warning)
         return reply
 
     def close(self) -> None:

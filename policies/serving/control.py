@@ -9,7 +9,7 @@ import numpy as np
 
 from policies.serving.actions import hold_action
 from policies.serving.client import PolicyClient, ServerRefusalError, ServerTimeoutError, ServerUnavailableError
-from policies.serving.keys import ACTIONS
+from policies.serving.keys import ACTIONS, WARNINGS
 
 
 class WatchdogError(RuntimeError):
@@ -49,6 +49,7 @@ class ActionStream:
         self.replan_interval = interval
         self.watchdog_s = watchdog_s
         self.timings: list[CallTiming] = []
+        self.warnings: list[str] = []
         self._client = client
         self._chunk: np.ndarray | None = None
         self._cursor = 0
@@ -99,6 +100,7 @@ class ActionStream:
         round_trip_ms = 1e3 * (time.monotonic() - self._asked_s)
         policy_ms = float(reply.get("policy_timing", {}).get("infer_ms", float("nan")))
         self.timings.append(CallTiming(round_trip_ms=round_trip_ms, policy_ms=policy_ms))
+        self.warnings += reply.get(WARNINGS, ())
         self._chunk, self._cursor, self._asked_s = reply[ACTIONS], 0, None
 
     def _hold_or_stop(self) -> np.ndarray:

@@ -37,6 +37,7 @@ from envs.specs import (
 PROMPT = "prompt"
 RESET = "reset"
 ACTIONS = "actions"
+WARNINGS = "warnings"
 _SHOWN_KEYS = 40
 _SHOWN_WIDTH = 60
 

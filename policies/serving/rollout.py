@@ -19,7 +19,8 @@ class EpisodeReport:
     watchdog's reason, or None).
 
     ``late_steps`` missed the end of their control period, ``held_steps`` stood still because the
-    server was late. Latencies are p50/p95/p99 over the requests, ms.
+    server was late. Latencies are p50/p95/p99 over the requests, ms. ``warnings`` is what the policy could not take in
+    of the instruction, also logged.
     """
 
     task: str
@@ -32,6 +33,7 @@ class EpisodeReport:
     late_steps: int
     held_steps: int
     stopped: str | None
+    warnings: tuple[str, ...]
     round_trip_ms: dict[str, float]
     policy_ms: dict[str, float]
 
@@ -84,6 +86,7 @@ def run_episode(
         late_steps=pace.late,
         held_steps=held,
         stopped=stopped,
+        warnings=tuple(stream.warnings),
         round_trip_ms=percentiles([timing.round_trip_ms for timing in stream.timings]),
         policy_ms=percentiles([timing.policy_ms for timing in stream.timings]),
     )

@@ -9,11 +9,12 @@ from typing import Any
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
+from envs.specs import TASK_KEY
 from policies.serving.actions import ActionError, ActionGuard
 from policies.serving.codec import CodecError, Limits, decode, encode
 from policies.serving.config import ServeConfig
 from policies.serving.inference import Inference, InferenceStoppedError, InferenceThread
-from policies.serving.keys import ACTIONS, RESET, ObservationAdapter, ObservationError
+from policies.serving.keys import ACTIONS, RESET, WARNINGS, ObservationAdapter, ObservationError
 from policies.serving.metrics import LatencyMetrics
 
 log = logging.getLogger(__name__)
@@ -21,6 +22,7 @@ log = logging.getLogger(__name__)
 _NORMAL_CLOSURE = 1000
 _GOING_AWAY = 1001
 _INTERNAL_ERROR = 1011
+_REMEMBERED = 1024
 
 
 class Session:
@@ -48,6 +50,8 @@ class Session:
         self._config = config
         self._limits = Limits(max_bytes=config.max_message_bytes)
         self._previous: dict[str, float] = {}
+        self._remarked: set[int] = set()
+        """Instructions of this episode (hashes, which stay small) that the policy has been asked for remarks on."""
 
     async def run(self, hello: bytes) -> None:
         """Talk until the connection ends; never raises for anything that the client did."""
@@ -77,7 +81,12 @@ class Session:
         try:
             observation = self._decode(frame)
             decode_ms = 1e3 * (time.perf_counter() - received_s)
-            inference = await self._thread.run(observation, self._config.inference_timeout_s)
+            instruction = hash(observation[TASK_KEY])
+            new = instruction not in self._remarked
+            inference = await self._thread.run(observation, self._config.inference_timeout_s, remark=new)
+            self._remarked = {*self._remarked, instruction} if len(self._remarked) < _REMEMBERED else {instruction}
+            for remark in inference.remarks:
+                log.warning("connection %s: %s", self._connection.id, remark)
             await self._reply(inference, decode_ms, received_s)
         except (ConnectionClosed, InferenceStoppedError):
             raise
@@ -102,6 +111,7 @@ class Session:
         observation = self._adapter.from_wire(message)
         if message.get(RESET, False):
             self._guard.reset()
+            self._remarked = set()
         return observation
 
     async def _reply(self, inference: Inference, decode_ms: float, received_s: float) -> None:
@@ -119,6 +129,7 @@ class Session:
                 "server_timing": {**timing, **self._previous},
                 "policy_timing": {"infer_ms": inference.policy_ms},
                 "action_violations": violations,
+                **({WARNINGS: inference.remarks} if inference.remarks else {}),
             }
         )
         encode_ms = 1e3 * (time.perf_counter() - encode_s)
