@@ -19,7 +19,7 @@ from vla.model import VLA
 from vla.observation import Observation
 
 POLICY_FILE = "policy.json"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 _SHOWN_CHARACTERS = 400
 
 
@@ -92,7 +92,8 @@ class VLAPolicy(Policy):
             content = json.loads(path.read_text(encoding="utf-8"))
             if content["format_version"] != FORMAT_VERSION:
                 raise CheckpointError(
-                    f"{path} has format {content['format_version']}, this version reads {FORMAT_VERSION}"
+                    f"{path} has format {content['format_version']}, this version reads {FORMAT_VERSION} alone; "
+                    "train the policy again, or act with the version that wrote it"
                 )
             embodiment = EmbodimentSpec.from_dict(content["embodiment"])
             normalization = Normalization.from_dict(content["normalization"])

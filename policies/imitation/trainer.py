@@ -120,8 +120,13 @@ class Learner:
         windows = WindowConfig(horizon=vla_config.horizon, cameras=vla_config.cameras)
         self.demonstrations = Demonstrations(datasets, windows)
         self.normalization = Normalization.from_statistics(
-            self.demonstrations.statistics(), state=config.state_normalization, action=config.action_normalization
+            self.demonstrations.statistics(),
+            self.demonstrations.embodiment,
+            state=config.state_normalization,
+            action=config.action_normalization,
         )
+        if still := self.normalization.nearly_constant(self.demonstrations.embodiment):
+            log.warning("hardly moves in the data, so it is scaled by its specified range: %s", ", ".join(still))
         seed_everything(config.seed, 0, Draw.INITIAL_WEIGHTS)
         self.vla = vla_config.build().to(self.device).train()
         check_fit(self.vla, self.demonstrations.embodiment)

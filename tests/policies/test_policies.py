@@ -36,7 +36,7 @@ def tiny_policy(replan_interval=2):
         action=FieldStatistics.of(rng.uniform(-0.8, 0.8, size=(50, 2))),
     )
     modes = {"state": NormalizationMode.MEAN_STD, "action": NormalizationMode.MIN_MAX}
-    normalization = Normalization.from_statistics(statistics, **modes)
+    normalization = Normalization.from_statistics(statistics, point_mass_embodiment(), **modes)
     vla = tiny_network().build()
     with torch.no_grad():
         for parameter in vla.head.parameters():
@@ -213,6 +213,16 @@ def test_a_servers_remarks_come_back_through_the_client(caplog):
         assert len([record for record in caplog.records if record.name == name]) == 1
 
 
+def test_a_state_far_from_all_data_reaches_the_network_bounded(tmp_path):
+    observation = PointMassEnv(2).reset([1, 2])
+    tiny_policy().save(tmp_path)
+    for policy in (tiny_policy(), VLAPolicy.load(tmp_path)):
+        far, farther = (
+            policy.predict_chunk({**observation, STATE_KEY: torch.tensor([[x, -x], [0.0, x]])}) for x in (60.0, 1e6)
+        )
+        assert torch.equal(far, farther)
+
+
 BAD_OBSERVATIONS = {
     r"camera 'front'.*got the images \['observation.images.rear'\]": lambda o: {
         **{k: v for k, v in o.items() if k != image_key("front")},
@@ -243,14 +253,15 @@ def cut(path):
     path.write_bytes(path.read_bytes()[:-20])
 
 
-def relabel(path):
-    path.write_text(json.dumps({**json.loads(path.read_text()), "format_version": 99}))
+def relabel(path, version):
+    path.write_text(json.dumps({**json.loads(path.read_text()), "format_version": version}))
 
 
 DAMAGES = {
     "no policy.json": lambda folder: (folder / "policy.json").unlink(),
     "policy.json is damaged": lambda folder: cut(folder / "policy.json"),
-    "has format 99": lambda folder: relabel(folder / "policy.json"),
+    "has format 99": lambda folder: relabel(folder / "policy.json", 99),
+    "has format 1, this version reads 2 alone; train the policy again": lambda f: relabel(f / "policy.json", 1),
     "model.safetensors": lambda folder: cut(folder / "model.safetensors"),
     "config.json": lambda folder: (folder / "config.json").unlink(),
 }

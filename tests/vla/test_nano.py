@@ -210,7 +210,10 @@ def test_depth_changes_the_features():
         (lambda o: {"images": o.images[:, :, :1], "view_mask": o.view_mask[:, :, :1]}, "expected images of shape"),
         (lambda o: {"view_mask": o.view_mask[:, :, :1]}, "expected view_mask of shape"),
         (lambda o: {"state": torch.zeros(2, STATE_DIM + 1)}, r"expected state of shape \(2, 5\), got \(2, 6\)"),
-        (lambda o: {"text": o.text.repeat(1, 4), "text_mask": o.text_mask.repeat(1, 4)}, "at most 24 text tokens"),
+        (
+            lambda o: {"text": o.text.repeat(1, 4), "text_mask": o.text_mask.repeat(1, 4)},
+            "at most 24 text tokens",
+        ),
         (
             lambda o: {"images": o.images.repeat(1, 2, 1, 1, 1, 1), "view_mask": o.view_mask.repeat(1, 2, 1)},
             "expected 1…1 frames per view, got 2",
@@ -218,7 +221,7 @@ def test_depth_changes_the_features():
     ],
 )
 def test_shapes_that_do_not_fit_are_refused(change, message):
-    backbone = tiny_nano()
+    backbone = tiny_nano(max_text_tokens=24)
     observation = random_observation(backbone)
     with pytest.raises(ValueError, match=message):
         backbone(replace(observation, **change(observation)))
