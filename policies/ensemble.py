@@ -1,6 +1,6 @@
 """Temporal ensembling: look every step, and act on the mean of all chunks that speak of now."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -25,6 +25,9 @@ class TemporalEnsemble(Policy):
         self._sum: Float[Tensor, "n h a"] | None = None
         self._weight: Float[Tensor, "n h"] | None = None
         self._chunks: Float[Tensor, "n h"] | None = None
+
+    def remarks(self, instructions: Sequence[str]) -> list[str]:
+        return self.policy.remarks(instructions)
 
     def reset(self, mask: Bool[Tensor, " n"] | None = None) -> None:
         super().reset(mask)

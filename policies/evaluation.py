@@ -1,6 +1,7 @@
 """How well a policy does: one episode per seed, with records, intervals and a look at some of them."""
 
 import json
+import logging
 import math
 import time
 from collections.abc import Sequence
@@ -18,6 +19,8 @@ from policies.intervals import Interval, wilson
 from policies.policy import Policy
 from policies.progress import progress_bar
 from vla.durable import write_text_atomically
+
+log = logging.getLogger(__name__)
 
 Instructions = Literal["given", "shuffled"]
 
@@ -52,7 +55,7 @@ class EpisodeVideo:
 @dataclass(frozen=True, kw_only=True)
 class EvaluationResult:
     """One task's episodes, all of one stream. ``latency_s`` has one entry per call of the policy, for a whole wave of
-    worlds.
+    worlds. ``remarks`` is what the policy could not take in of what it was told.
     """
 
     task: str
@@ -64,6 +67,7 @@ class EvaluationResult:
     wall_s: float
     episodes: tuple[EpisodeResult, ...]
     latency_s: tuple[float, ...]
+    remarks: tuple[str, ...] = ()
     videos: tuple[EpisodeVideo, ...] = field(default=(), repr=False)
 
     @property
@@ -102,6 +106,7 @@ class EvaluationResult:
                 **{f"p{q}": float(np.percentile(latency_ms, q)) for q in (50, 95)},
             },
             "wall_s": self.wall_s,
+            "remarks": list(self.remarks),
             "records": [asdict(episode) for episode in self.episodes],
         }
 
@@ -135,6 +140,7 @@ def evaluate(
     episodes: list[EpisodeResult] = []
     videos: list[EpisodeVideo] = []
     latency_s: list[float] = []
+    remarks: dict[str, None] = {}
     with progress_bar(show_progress) as progress:
         bar = progress.add_task(f"{env.task_name} ({instructions})", total=len(seeds), note="")
         for wave in waves:
@@ -142,6 +148,10 @@ def evaluate(
             records, films = _run_wave(env, policy, wave, instructions, filmed, camera, latency_s)
             episodes += records
             videos += films
+            for remark in policy.remarks([record.instruction for record in records]):
+                if remark not in remarks:
+                    log.warning("%s: %s", env.task_name, remark)
+                remarks[remark] = None
             rate = sum(episode.success for episode in episodes) / len(episodes)
             progress.update(bar, completed=len(episodes), note=f"success {rate:.0%}")
     return EvaluationResult(
@@ -154,6 +164,7 @@ def evaluate(
         wall_s=time.perf_counter() - began,
         episodes=tuple(episodes),
         latency_s=tuple(latency_s),
+        remarks=tuple(remarks),
         videos=tuple(videos),
     )
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, Shaped, UInt8
 from torch import Tensor
 from torch.nn import functional
 
@@ -25,7 +25,11 @@ def network_images(
 
 
 class InstructionTokens:
-    """Tokenises instructions, and remembers the last few batches of them: a policy reads the same ones all along."""
+    """Tokenises instructions to act on, and remembers the last few batches: a policy reads the same ones all along.
+
+    All are padded to the network's text window, so that no world's numbers depend on how long the others' sentences
+    are. What the window does not hold is cut: see ``Policy.remarks``.
+    """
 
     capacity = 32
 
@@ -36,11 +40,17 @@ class InstructionTokens:
     def __call__(
         self, texts: Sequence[str], device: torch.device | str
     ) -> tuple[Int[Tensor, "b n"], Bool[Tensor, "b n"]]:
-        """Ids and mask (True = real token) on ``device``."""
+        """Ids and mask (True = real token) on ``device``, n the window."""
         key = tuple(texts)
         if key not in self._known:
             if len(self._known) >= self.capacity:
                 self._known.pop(next(iter(self._known)))
-            self._known[key] = self._backbone.tokenize(key)
+            ids, mask = (_resized(x, self._backbone.text_window) for x in self._backbone.tokenize(key))
+            self._known[key] = ids, mask
         ids, mask = self._known[key]
         return ids.to(device), mask.to(device)
+
+
+def _resized(tokens: Shaped[Tensor, "b m"], length: int) -> Shaped[Tensor, "b n"]:
+    """Cut, or padded with zeros (False), to ``length``."""
+    return functional.pad(tokens, (0, max(length - tokens.shape[1], 0)))[:, :length]

@@ -1,7 +1,7 @@
 """The policy API: what acts, be it a network, a scripted expert or a server far away."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -32,6 +32,10 @@ class Policy(ABC):
     def predict_chunk(self, observation: Mapping[str, Any]) -> Float[Tensor, "n h a"]:
         """The next ``horizon`` actions of every world, newest observation first used."""
 
+    def remarks(self, instructions: Sequence[str]) -> list[str]:
+        """What this policy cannot take in of what it was told, a sentence each; whoever makes it act shows them."""
+        return []
+
     def reset(self, mask: Bool[Tensor, " n"] | None = None) -> None:
         """Forget the running chunk of the worlds in ``mask`` (all when None); call at episode starts."""
         if mask is None or self._cursor is None:
@@ -53,3 +57,9 @@ class Policy(ABC):
         action = self._chunk[torch.arange(n, device=self._chunk.device), self._cursor]
         self._cursor = self._cursor + 1
         return action
+
+
+def blank_remarks(instructions: Sequence[str]) -> list[str]:
+    """What a policy that reads language remarks on instructions that say nothing."""
+    blank = any(not text.strip() for text in instructions)
+    return ["the instruction is empty, so the policy can only guess what to do"] if blank else []

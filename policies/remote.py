@@ -8,11 +8,11 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from envs.specs import STATE_KEY
+from envs.specs import STATE_KEY, TASK_KEY
 from policies.policy import Policy
 from policies.serving.batching import world_of
 from policies.serving.client import PolicyClient, check_embodiment
-from policies.serving.keys import ACTIONS
+from policies.serving.keys import ACTIONS, WARNINGS
 
 
 class RemotePolicy(Policy):
@@ -32,6 +32,11 @@ class RemotePolicy(Policy):
         super().__init__(first.embodiment, first.horizon, replan_interval or first.replan_interval)
         self._clients = list(clients)
         self._fresh = [True] * len(clients)
+        self._remarks: dict[str, list[str]] = {}
+
+    def remarks(self, instructions: Sequence[str]) -> list[str]:
+        """What the server has remarked on these instructions, with its answers to them."""
+        return [remark for text in dict.fromkeys(instructions) for remark in self._remarks.get(text, ())]
 
     def reset(self, mask: Bool[Tensor, " n"] | None = None) -> None:
         super().reset(mask)
@@ -48,7 +53,11 @@ class RemotePolicy(Policy):
             for index, (client, world) in enumerate(zip(busy, worlds, strict=True)):
                 client.send(world_of(observation, world), reset=self._fresh[index])
                 self._fresh[index] = False
-            chunks += [client.receive(client.config.call_timeout_s)[ACTIONS] for client in busy]
+            for client, world in zip(busy, worlds, strict=True):
+                reply = client.receive(client.config.call_timeout_s)
+                chunks.append(reply[ACTIONS])
+                if WARNINGS in reply:
+                    self._remarks[observation[TASK_KEY][world]] = reply[WARNINGS]
         return torch.from_numpy(np.stack(chunks)).to(state.device)
 
     def close(self) -> None:

@@ -1,7 +1,7 @@
 """A VLA as a policy: raw observations of a robot in, actions in the robot's units out."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from policies.described import described
 from policies.device import resolve_device
 from policies.imitation.checkpoint import CHECKPOINTS, MANIFEST, POLICY, newest_whole, verify_checkpoint
 from policies.network_input import InstructionTokens, network_images
-from policies.policy import Policy
+from policies.policy import Policy, blank_remarks
 from policies.processors import Normalization
 from vla.checkpoint import CheckpointError
 from vla.durable import write_text_atomically
@@ -23,7 +23,8 @@ from vla.observation import Observation
 from vla.saving import load_vla, save_vla
 
 POLICY_FILE = "policy.json"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+_SHOWN_CHARACTERS = 400
 
 
 class VLAPolicy(Policy):
@@ -48,12 +49,26 @@ class VLAPolicy(Policy):
         self._high = torch.tensor(embodiment.action_high, device=self.device)
 
     def predict_chunk(self, observation: Mapping[str, Any]) -> Float[Tensor, "n h a"]:
-        """Actions within the embodiment's bounds; ``ValueError`` for an observation that does not fit."""
+        """Actions within the embodiment's bounds; ``ValueError`` for an observation that does not fit.
+
+        An instruction that is too long is cut, which :meth:`remarks` tells.
+        """
         with torch.inference_mode():
             actions = self.vla.act(self._network_observation(observation))
             actions = self.normalization.action.unnormalize(actions.float())
             actions = torch.clamp(actions, self._low, self._high)
         return actions.clone()
+
+    def remarks(self, instructions: Sequence[str]) -> list[str]:
+        """Which instructions are empty or longer than the network's text window, and what is cut off them."""
+        window, found = self.vla.backbone.text_window, blank_remarks(instructions)
+        for text in dict.fromkeys(instructions):
+            if lost := self.vla.backbone.lost_words(text):
+                found.append(
+                    f"the instruction {_shortened(text)!r} is longer than the {window} tokens that the policy reads; "
+                    f"it does not see {_shortened(lost)!r}"
+                )
+        return found
 
     def save(self, directory: Path | str) -> None:
         """Write the policy; :meth:`load` is the inverse."""
@@ -83,7 +98,8 @@ class VLAPolicy(Policy):
             content = json.loads(path.read_text(encoding="utf-8"))
             if content["format_version"] != FORMAT_VERSION:
                 raise CheckpointError(
-                    f"{path} has format {content['format_version']}, this version reads {FORMAT_VERSION}"
+                    f"{path} has format {content['format_version']}, this version reads {FORMAT_VERSION} alone; "
+                    "train the policy again, or act with the version that wrote it"
                 )
             embodiment = EmbodimentSpec.from_dict(content["embodiment"])
             normalization = Normalization.from_dict(content["normalization"])
@@ -159,3 +175,7 @@ def find_policy(path: Path) -> Path:
             return checkpoint / POLICY
     looked = [path, path / POLICY, *(root / "<step>" / POLICY for root in roots)]
     raise CheckpointError(f"no {POLICY_FILE} in any of {[str(folder) for folder in looked]}")
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}…"

@@ -15,19 +15,26 @@ class Backbone(nn.Module, ABC):
 
     ``width`` is d and ``depth`` is l of the :class:`Features` it returns; ``n_queries`` is the number
     of learned query tokens, which enter as input embeddings and sit last in the sequence.
-    ``image_size_px`` is the (height, width) that images must have. ``waypoint_dim`` is the size of the waypoint that it
-    predicts, 0 where it predicts none.
+    ``image_size_px`` is the (height, width) that images must have. ``text_window`` is the most tokens of an instruction
+    that it can take in. ``waypoint_dim`` is the size of the waypoint that it predicts, 0 where it predicts none.
     """
 
     width: int
     depth: int
     n_queries: int
     image_size_px: tuple[int, int]
+    text_window: int
     waypoint_dim: int = 0
 
     @abstractmethod
     def tokenize(self, texts: Sequence[str]) -> tuple[Int[Tensor, "b n"], Bool[Tensor, "b n"]]:
-        """Token ids and mask (True = real token), padded to one length."""
+        """Token ids and mask (True = real token) of whole texts, padded to the longest. Nothing is cut: ``forward``
+        refuses what is longer than the window.
+        """
+
+    @abstractmethod
+    def lost_words(self, text: str) -> str:
+        """The end of ``text``, in whole words, that the window does not hold; empty where it holds all."""
 
     @abstractmethod
     def forward(self, observation: Observation) -> Features:
@@ -36,3 +43,13 @@ class Backbone(nn.Module, ABC):
     def locate(self, observation: Observation) -> Float[Tensor, "b w"]:
         """The waypoint alone, without the cost of the whole network; ``TypeError`` where there is none."""
         raise TypeError(f"{type(self).__name__} predicts no waypoint")
+
+    def check_texts(self, texts: Sequence[str]) -> None:
+        """``ValueError`` that names the longest of ``texts`` and its tokens, unless the window holds it."""
+        lengths = self.tokenize(texts)[1].sum(dim=1).tolist() if texts else []
+        tokens, text = max(zip(lengths, texts, strict=True), default=(0, ""))
+        if tokens > self.text_window:
+            raise ValueError(
+                f"expected instructions of at most {self.text_window} tokens (the network's text window), "
+                f"got {tokens} tokens: {text!r}"
+            )

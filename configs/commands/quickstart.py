@@ -14,6 +14,7 @@ from configs.commands import eval as evaluation
 from configs.environments import ARM_START_RAD, EnvConfig, episode_seeds, expand_tasks, make_env, one_torch_thread
 from configs.presets import nano_bridge
 from configs.run_directory import CONFIG_FILE, OUTPUTS, create_run_directory, save_config, write_json
+from configs.wording import sentences
 from policies.collect import ExecutionNoise
 from vla.durable import write_atomically
 
@@ -120,7 +121,7 @@ def run(config: Config) -> int:
 
 def _check(config: Config) -> None:
     """Refuse what cannot work before any of the long work."""
-    expand_tasks(config.tasks)
+    tasks = expand_tasks(config.tasks)
     episode_seeds(config.demonstrations)
     episode_seeds(config.episodes)
     if config.training.data:
@@ -128,7 +129,8 @@ def _check(config: Config) -> None:
     start_rad = config.arm_start_rad
     env = make_env(config.tasks[0], config.num_envs, stream="demonstrate", config=config.env, arm_start_rad=start_rad)
     try:
-        train.network_for(config.training, env.embodiment)
+        said = [text for task in tasks for text in sentences(task, ("train",))]
+        train.network_for(config.training, env.embodiment, tasks=tasks, instructions=said)
     finally:
         env.close()
 

@@ -4,6 +4,7 @@ vla train --resume RUN_DIR goes on with a run that was stopped; with --train.ste
 finished one. --init-from RUN_DIR starts a new run from a finished one's weights.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,11 +42,18 @@ def resume(config: Config, run_dir: Path) -> int:
 
 def network_config(config: Config) -> "VLAConfig":
     """The network for the robot that recorded the data; ``ValueError`` if the two do not fit."""
-    from policies.imitation.demonstrations import embodiment_of
+    from policies.data.dataset import DemonstrationDataset
 
     if not config.data:
         raise ValueError("name at least one folder of demonstrations: --data FOLDER (vla collect makes them)")
-    return network_for(config, embodiment_of(config.data))
+    datasets = [DemonstrationDataset(path) for path in config.data]
+    records = [record for dataset in datasets for record in dataset.records]
+    return network_for(
+        config,
+        datasets[0].embodiment,
+        tasks=tuple(dict.fromkeys(record.task for record in records)),
+        instructions=tuple(dict.fromkeys(record.instruction for record in records)),
+    )
 
 
 def check_start(config: Config, vla_config: "VLAConfig") -> None:
@@ -57,11 +65,16 @@ def check_start(config: Config, vla_config: "VLAConfig") -> None:
         load_start(config.init_from, vla_config, embodiment_of(config.data))
 
 
-def network_for(config: Config, embodiment: "EmbodimentSpec") -> "VLAConfig":
+def network_for(
+    config: Config, embodiment: "EmbodimentSpec", *, tasks: Sequence[str], instructions: Sequence[str]
+) -> "VLAConfig":
     """The network for a robot; it is built once, so that settings which do not fit are refused before any work.
 
-    So are stages that it cannot learn in, and a device that is not there.
+    Its text window, unless the config says which, holds the ``instructions`` of the data and whatever else the
+    ``tasks`` may say in an evaluation. ``ValueError`` for one that does not hold the data's, for stages that it cannot
+    learn in, and for a device that is not there.
     """
+    from configs.wording import long_sentences
     from policies.device import resolve_device
     from policies.imitation.freezing import check_parts
     from policies.imitation.stages import stages_for
@@ -76,7 +89,7 @@ def network_for(config: Config, embodiment: "EmbodimentSpec") -> "VLAConfig":
         raise ValueError(f"the cameras {list(cameras)} have sizes {sorted(recorded)}; choose one with --image-size-px")
     side = config.image_size_px
     network = VLAConfig(
-        backbone=config.backbone,
+        backbone=config.backbone.reading([*instructions, *long_sentences(tasks)]),
         head=config.head,
         cameras=tuple(cameras),
         image_size_px=(side, side) if side else next(iter(recorded)),
@@ -85,7 +98,9 @@ def network_for(config: Config, embodiment: "EmbodimentSpec") -> "VLAConfig":
         horizon=config.horizon,
         waypoint_dims=waypoint_dims(embodiment),
     )
-    check_parts(network.build(), stages_for(config.train.stages, locates=bool(network.waypoint_dims)))
+    built = network.build()
+    check_parts(built, stages_for(config.train.stages, locates=bool(network.waypoint_dims)))
+    built.backbone.check_texts(instructions)
     return network
 
 

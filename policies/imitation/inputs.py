@@ -6,7 +6,7 @@ import torch
 
 from policies.data.windows import WindowBatch
 from policies.imitation.augment import AugmentConfig, Disturbance
-from policies.network_input import InstructionTokens, network_images
+from policies.network_input import network_images
 from policies.processors import Normalization
 from vla.model import VLA
 from vla.observation import ActionChunk, Observation
@@ -18,7 +18,9 @@ class TrainingInputs:
     def __init__(self, vla: VLA, instructions: Sequence[str], augment: AugmentConfig, seed: int) -> None:
         self.device = next(vla.parameters()).device
         self._config, self._augment, self._seed = vla.config, augment, seed
-        self._text, self._text_mask = InstructionTokens(vla.backbone)(instructions, self.device)
+        vla.backbone.check_texts(instructions)
+        text, text_mask = vla.backbone.tokenize(instructions)
+        self._text, self._text_mask = text.to(self.device), text_mask.to(self.device)
 
     def __call__(self, batch: WindowBatch, step: int, normalization: Normalization) -> tuple[Observation, ActionChunk]:
         """The batch of optimiser step ``step``, which decides the disturbance of its images."""

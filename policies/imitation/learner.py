@@ -1,5 +1,6 @@
 """One optimiser step of imitation: network, optimiser, weight average and data."""
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -20,6 +21,8 @@ from policies.processors import Normalization
 from policies.vla_policy import VLAPolicy, check_fit
 from vla.config import VLAConfig
 from vla.observation import ActionChunk, Observation
+
+log = logging.getLogger(__name__)
 
 Batch = TypeVar("Batch", Observation, ActionChunk)
 
@@ -56,9 +59,7 @@ class Learner:
         check_fit(self.vla, self.demonstrations.embodiment)
         check_parts(self.vla, [span.stage for span in self.spans])
         if start is None:
-            self.normalization = Normalization.from_statistics(
-                self.demonstrations.statistics(), state=config.state_normalization, action=config.action_normalization
-            )
+            self.normalization = fitted_normalization(self.demonstrations, config)
         else:
             self.normalization = start.normalization
             self.vla.load_state_dict(start.vla.state_dict())
@@ -118,6 +119,19 @@ class Learner:
                 f"step {step + 1} gave {bad}: nothing was updated and the last checkpoint is kept; "
                 f"try a lower lr (now {self.config.lr}) or grad_clip (now {self.config.grad_clip})"
             )
+
+
+def fitted_normalization(demonstrations: Demonstrations, config: TrainConfig) -> Normalization:
+    """That of the data, with a warning that names what hardly moves in them."""
+    normalization = Normalization.from_statistics(
+        demonstrations.statistics(),
+        demonstrations.embodiment,
+        state=config.state_normalization,
+        action=config.action_normalization,
+    )
+    if still := normalization.nearly_constant(demonstrations.embodiment):
+        log.warning("hardly moves in the data, so it is scaled by its specified range: %s", ", ".join(still))
+    return normalization
 
 
 def rows(batch: Batch, index: Tensor) -> Batch:

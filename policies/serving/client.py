@@ -5,6 +5,7 @@ stays usable: the late reply is thrown away when it comes. A request that the se
 connection, since half a message cannot be taken back.
 """
 
+import logging
 import re
 import time
 from collections.abc import Mapping
@@ -17,7 +18,9 @@ from websockets.exceptions import ConnectionClosed
 from envs.specs import EmbodimentSpec
 from policies.serving.codec import CodecError, decode, encode
 from policies.serving.connection import ClientConfig, SendWatch, ServerUnavailableError, open_connection
-from policies.serving.keys import ACTIONS, LAST_ACTION, RESET, ObservationAdapter
+from policies.serving.keys import ACTIONS, LAST_ACTION, RESET, WARNINGS, ObservationAdapter
+
+log = logging.getLogger(__name__)
 
 _REFUSAL = re.compile(r"\[(\w+) ([0-9a-f]{8})\] (.*)", re.DOTALL)
 _LEAST_SENDING_S = 0.1
@@ -70,6 +73,8 @@ class PolicyClient:
         self._open.callback(self._watch.close)
         self._adapter = ObservationAdapter(self.embodiment)
         self._unanswered = False
+        self.warnings: list[str] = []
+        """What the policy could not take in of what it was told, each logged when it came for the first time."""
 
     def infer(
         self,
@@ -80,8 +85,10 @@ class PolicyClient:
     ) -> dict[str, Any]:
         """The server's reply to one unbatched observation (our keys or the wire's), within ``timeout_s`` in all.
 
-        The reply holds ``actions`` float32 ``(horizon, a)`` and timing maps in ms. ``timeout_s`` is by default the
-        config's ``call_timeout_s``. The other arguments and errors are those of :meth:`send`.
+        The reply holds ``actions`` float32 ``(horizon, a)`` and timing maps in ms. Where the policy cannot take in the
+        instruction as it is, the first reply to it in an episode also holds ``warnings``, a list of sentences.
+        ``timeout_s`` is by default the config's ``call_timeout_s``. The other arguments and errors are those of
+        :meth:`send`.
         """
         timeout_s = self.config.call_timeout_s if timeout_s is None else timeout_s
         deadline_s = time.monotonic() + timeout_s
@@ -139,6 +146,10 @@ class PolicyClient:
             raise ProtocolError(f"expected float32 actions of shape {shape}, got {getattr(actions, 'shape', actions)}")
         if not np.isfinite(actions).all():
             raise ProtocolError("the server sent actions that are not finite")
+        for warning in reply.get(WARNINGS, ()):
+            if warning not in self.warnings:
+                log.warning("the policy server: %s", warning)
+                self.warnings.append(warning)
         return reply
 
     def close(self) -> None:

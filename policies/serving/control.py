@@ -10,7 +10,7 @@ import numpy as np
 
 from policies.serving.actions import hold_action
 from policies.serving.client import PolicyClient, ServerRefusalError, ServerTimeoutError, ServerUnavailableError
-from policies.serving.keys import ACTIONS
+from policies.serving.keys import ACTIONS, WARNINGS
 
 
 class WatchdogError(RuntimeError):
@@ -51,6 +51,7 @@ class ActionStream:
         self.replan_interval = interval
         self.watchdog_s = watchdog_s
         self.timings: list[CallTiming] = []
+        self.warnings: list[str] = []
         self._client = client
         self._chunk: np.ndarray | None = None
         self._cursor = 0
@@ -103,6 +104,7 @@ class ActionStream:
             raise
         round_trip_ms = 1e3 * (time.monotonic() - self._asked_s)
         self.timings.append(CallTiming(round_trip_ms=round_trip_ms, policy_ms=_policy_ms(reply)))
+        self.warnings += reply.get(WARNINGS, ())
         self._chunk, self._cursor, self._asked_s = reply[ACTIONS], 0, None
 
     def _hold_or_stop(self) -> np.ndarray:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from envs.specs import TASK_KEY
 from policies.policy import Policy
 from policies.serving.batching import batch_of_one
 from policies.serving.keys import ObservationError, observation_fields
@@ -23,12 +24,15 @@ class InferenceStoppedError(RuntimeError):
 
 @dataclass(frozen=True, kw_only=True)
 class Inference:
-    """One chunk ``(h, a)`` and where its milliseconds went: waiting, in all work, in the policy alone."""
+    """One chunk ``(h, a)``, the policy's remarks on the instruction where they were asked for, and where the
+    milliseconds went: waiting, in all work, in the policy alone.
+    """
 
     actions: np.ndarray
     queue_ms: float
     infer_ms: float
     policy_ms: float
+    remarks: list[str]
 
 
 class InferenceThread:
@@ -50,8 +54,9 @@ class InferenceThread:
         """Whether an inference that nobody waits for any more still occupies the thread."""
         return self._abandoned is not None and not self._abandoned.done()
 
-    async def run(self, observation: Mapping[str, Any], timeout_s: float) -> Inference:
-        """Infer in the thread; ``TimeoutError`` after ``timeout_s`` of waiting and work together.
+    async def run(self, observation: Mapping[str, Any], timeout_s: float, *, remark: bool = False) -> Inference:
+        """Infer in the thread, with the policy's remarks on the instruction where ``remark`` asks for them;
+        ``TimeoutError`` after ``timeout_s`` of waiting and work together.
 
         :class:`InferenceStoppedError` once the thread is closed, also for those who wait already.
 
@@ -59,7 +64,7 @@ class InferenceThread:
         """
         if self._closed:
             raise InferenceStoppedError("the server is closing")
-        work = self._worker.submit(partial(self._infer, observation, time.perf_counter()))
+        work = self._worker.submit(partial(self._infer, observation, remark, time.perf_counter()))
         answer = asyncio.wrap_future(work)
         self._awaited.add(answer)
         try:
@@ -81,7 +86,7 @@ class InferenceThread:
         for answer in tuple(self._awaited):
             answer.cancel()
 
-    def _infer(self, observation: Mapping[str, Any], asked_s: float) -> Inference:
+    def _infer(self, observation: Mapping[str, Any], remark: bool, asked_s: float) -> Inference:
         begun_s = time.perf_counter()
         batch = batch_of_one(observation)
         model_s = time.perf_counter()
@@ -95,10 +100,12 @@ class InferenceThread:
             raise
         done_s = time.perf_counter()
         actions = chunk[0].float().cpu().numpy().copy()  # a policy may reuse its chunk's memory for the next connection
+        remarks = self._policy.remarks(batch[TASK_KEY]) if remark else []
         end_s = time.perf_counter()
         return Inference(
             actions=actions,
             queue_ms=1e3 * (begun_s - asked_s),
             infer_ms=1e3 * (end_s - begun_s),
             policy_ms=1e3 * (done_s - model_s),
+            remarks=remarks,
         )

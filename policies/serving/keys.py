@@ -42,6 +42,7 @@ PROMPT = "prompt"
 RESET = "reset"
 LAST_ACTION = "last_action"
 ACTIONS = "actions"
+WARNINGS = "warnings"
 _SHOWN_KEYS = 40
 _SHOWN_WIDTH = 60
 

@@ -11,11 +11,12 @@ import numpy as np
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
+from envs.specs import TASK_KEY
 from policies.serving.actions import ActionError, ActionGuard
 from policies.serving.codec import CodecError, Limits, decode, encode
 from policies.serving.config import ServeConfig
 from policies.serving.inference import Inference, InferenceStoppedError, InferenceThread
-from policies.serving.keys import ACTIONS, LAST_ACTION, RESET, ObservationAdapter, ObservationError
+from policies.serving.keys import ACTIONS, LAST_ACTION, RESET, WARNINGS, ObservationAdapter, ObservationError
 from policies.serving.metrics import LatencyMetrics
 
 log = logging.getLogger(__name__)
@@ -23,6 +24,7 @@ log = logging.getLogger(__name__)
 _NORMAL_CLOSURE = 1000
 _GOING_AWAY = 1001
 _INTERNAL_ERROR = 1011
+_REMEMBERED = 1024
 
 
 class ClientStalledError(ConnectionError):
@@ -67,6 +69,8 @@ class Session:
         self._config = config
         self._limits = Limits(max_bytes=config.max_message_bytes)
         self._previous: dict[str, float] = {}
+        self._remarked: set[int] = set()
+        """Instructions of this episode (hashes, which stay small) that the policy has been asked for remarks on."""
 
     async def run(self, hello: bytes) -> None:
         """Talk until the connection ends; never raises for anything that the client did."""
@@ -98,8 +102,14 @@ class Session:
         try:
             request = self._decode(frame)
             decode_ms = 1e3 * (time.perf_counter() - received_s)
-            inference = await self._thread.run(request.observation, self._config.inference_timeout_s)
+            known = set() if request.reset else self._remarked
+            instruction = hash(request.observation[TASK_KEY])
+            limit_s = self._config.inference_timeout_s
+            inference = await self._thread.run(request.observation, limit_s, remark=instruction not in known)
+            for remark in inference.remarks:
+                log.warning("connection %s: %s", self._connection.id, remark)
             await self._reply(request, inference, decode_ms, received_s)
+            self._remarked = {*known, instruction} if len(known) < _REMEMBERED else {instruction}
         except (ConnectionClosed, ClientStalledError, InferenceStoppedError):
             raise
         except (CodecError, ObservationError, ActionError) as error:
@@ -139,6 +149,7 @@ class Session:
                 "server_timing": {**timing, **self._previous},
                 "policy_timing": {"infer_ms": inference.policy_ms},
                 "action_violations": violations,
+                **({WARNINGS: inference.remarks} if inference.remarks else {}),
             }
         )
         encode_ms = 1e3 * (time.perf_counter() - encode_s)

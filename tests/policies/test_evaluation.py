@@ -53,6 +53,21 @@ def test_episodes_are_those_of_the_environments_stream():
     assert len({str(found) for found in records.values()}) == len(STREAMS)
 
 
+def test_what_the_policy_cannot_take_in_is_shown_once_and_kept(tmp_path, caplog):
+    class Deaf(Reader):
+        def remarks(self, instructions):
+            return [f"I do not know {text!r}" for text in dict.fromkeys(instructions) if "red" in text]
+
+    env = PointMassEnv(4, size_px=32)
+    result = evaluate(env, Deaf(env.embodiment), range(12), show_progress=False)
+    said = {episode.instruction for episode in result.episodes if "red" in episode.instruction}
+    assert said and sorted(result.remarks) == sorted(f"I do not know {text!r}" for text in said)
+    assert len(caplog.records) == len(said)
+    result.save(tmp_path / "result.json")
+    assert json.loads((tmp_path / "result.json").read_text())["remarks"] == list(result.remarks)
+    assert run(4, range(4)).to_dict()["remarks"] == []
+
+
 def test_records_do_not_depend_on_the_number_of_worlds():
     seeds = list(range(100, 111))
     results = [run(n, seeds).episodes for n in (1, 4, 11)]

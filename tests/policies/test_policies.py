@@ -37,7 +37,7 @@ def tiny_policy(replan_interval=2):
         action=FieldStatistics.of(rng.uniform(-0.8, 0.8, size=(50, 2))),
     )
     modes = {"state": NormalizationMode.MEAN_STD, "action": NormalizationMode.MIN_MAX}
-    normalization = Normalization.from_statistics(statistics, **modes)
+    normalization = Normalization.from_statistics(statistics, point_mass_embodiment(), **modes)
     vla = tiny_network().build()
     with torch.no_grad():
         for parameter in vla.head.parameters():
@@ -169,8 +169,60 @@ def test_instructions_are_tokenised_once():
     policy.vla.backbone.tokenize = lambda texts: calls.append(texts) or tokenize(texts)
     for texts in (["a", "b"], ["a", "b"], ["b", "a"], ["a", "b"]):
         ids, mask = tokens(texts, "cpu")
-        assert torch.equal(ids, tokenize(texts)[0]) and torch.equal(mask, tokenize(texts)[1])
+        (plain, real), n = tokenize(texts), policy.vla.backbone.text_window
+        assert ids.shape == mask.shape == (2, n) and not mask[:, real.shape[1] :].any()
+        assert torch.equal(ids[:, : plain.shape[1]], plain) and torch.equal(mask[:, : real.shape[1]], real)
     assert calls == [("a", "b"), ("b", "a")]
+
+
+def test_a_neighbours_sentence_changes_no_bit_of_a_worlds_actions():
+    policy, observation = tiny_policy(), PointMassEnv(2).reset([1, 2])
+    chunks = [
+        policy.predict_chunk({**observation, TASK_KEY: ["red", other]})
+        for other in ("red", "blue", "go to the blue dot at once", "blue " * 500)
+    ]
+    assert all(torch.equal(chunk[0], chunks[0][0]) for chunk in chunks)
+    assert not torch.equal(chunks[1][1], chunks[2][1])
+
+
+def test_policies_that_read_remark_on_what_they_cannot_take_in():
+    policy = tiny_policy()
+    assert policy.vla.backbone.text_window == 10
+    long = "slide out the drawer; then stow the purple cube in it"
+    assert policy.remarks(["red", "blue"]) == []
+    cut, blank = policy.remarks(["red", long, long]), policy.remarks(["red", " \n"])
+    assert len(cut) == len(blank) == 1
+    assert repr(long) in cut[0] and "10 tokens" in cut[0] and cut[0].endswith("purple cube in it'")
+    assert "empty" in blank[0]
+    assert TemporalEnsemble(policy).remarks([long]) == cut
+    assert Policy.remarks(policy, [long, ""]) == []
+    assert len(policy.remarks(["long " * 10_000])[0]) < 1000
+
+
+def test_a_servers_remarks_come_back_through_the_client(caplog):
+    long = "slide out the drawer; then stow the purple cube in it"
+    observation = PointMassEnv(3).reset([1, 2, 3])
+    with (
+        running(PolicyServer(tiny_policy(), ServeConfig(port=0))) as port,
+        PolicyClient(ClientConfig(url=f"ws://127.0.0.1:{port}")) as client,
+    ):
+        remote = RemotePolicy([client])
+        for _ in range(2):
+            remote.predict_chunk({**observation, TASK_KEY: ["red", long, "red"]})
+        assert remote.remarks(["red", long]) == tiny_policy().remarks([long])
+        assert remote.remarks(["red"]) == []
+    for name in ("policies.serving.session", "policies.serving.client"):
+        assert len([record for record in caplog.records if record.name == name]) == 1
+
+
+def test_a_state_far_from_all_data_reaches_the_network_bounded(tmp_path):
+    observation = PointMassEnv(2).reset([1, 2])
+    tiny_policy().save(tmp_path)
+    for policy in (tiny_policy(), VLAPolicy.load(tmp_path)):
+        far, farther = (
+            policy.predict_chunk({**observation, STATE_KEY: torch.tensor([[x, -x], [0.0, x]])}) for x in (60.0, 1e6)
+        )
+        assert torch.equal(far, farther)
 
 
 BAD_OBSERVATIONS = {
@@ -203,14 +255,15 @@ def cut(path):
     path.write_bytes(path.read_bytes()[:-20])
 
 
-def relabel(path):
-    path.write_text(json.dumps({**json.loads(path.read_text()), "format_version": 99}))
+def relabel(path, version):
+    path.write_text(json.dumps({**json.loads(path.read_text()), "format_version": version}))
 
 
 DAMAGES = {
     "no policy.json": lambda folder: (folder / "policy.json").unlink(),
     "policy.json is damaged": lambda folder: cut(folder / "policy.json"),
-    "has format 99": lambda folder: relabel(folder / "policy.json"),
+    "has format 99": lambda folder: relabel(folder / "policy.json", 99),
+    "has format 1, this version reads 2 alone; train the policy again": lambda f: relabel(f / "policy.json", 1),
     "model.safetensors": lambda folder: cut(folder / "model.safetensors"),
     "config.json": lambda folder: (folder / "config.json").unlink(),
 }

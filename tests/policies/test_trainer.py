@@ -118,6 +118,24 @@ def finished(tmp_path, whole):
     return Path(shutil.copytree(whole, tmp_path / "finished", symlinks=True))
 
 
+def test_an_instruction_beyond_the_window_is_refused_before_the_first_step(tmp_path, store):
+    network = tiny_network()
+    network = replace(network, backbone=replace(network.backbone, max_text_tokens=3))
+    with pytest.raises(ValueError, match=r"at most 3 tokens .* got \d+ tokens: '"):
+        run(tmp_path, store, network=network)
+    assert not (tmp_path / "metrics.jsonl").exists()
+
+
+def test_what_hardly_moves_in_the_data_is_named(store, caplog, monkeypatch):
+    with caplog.at_level(logging.WARNING):
+        Learner(tiny_training(), tiny_network(), [store])
+        assert caplog.text == ""
+        monkeypatch.setattr("policies.processors.RANGE_SHARE", 0.9)
+        Learner(tiny_training(), tiny_network(), [store])
+    (record,) = caplog.records
+    assert "hardly moves in the data" in record.message and "state x (" in record.message
+
+
 def test_a_damaged_checkpoint_is_skipped_with_a_word(finished, store, whole, caplog):
     tensors = finished / "checkpoints/last/training_state/tensors.safetensors"
     tensors.write_bytes(tensors.read_bytes()[:-10])

@@ -57,6 +57,31 @@ def expected_actions(policy: LinearPolicy, message: dict) -> np.ndarray:
     return policy.predict_chunk(batched([ours]))[0].numpy()
 
 
+class FrownsAtBlanks(LinearPolicy):
+    """Remarks on instructions that say nothing, and counts how often it is asked."""
+
+    asked = 0
+
+    def remarks(self, instructions):
+        self.asked += 1
+        return ["there is nothing to do"] if not instructions[0] else []
+
+
+def test_remarks_come_with_the_first_answer_of_an_episode(rng):
+    policy = FrownsAtBlanks()
+    with (
+        running(PolicyServer(policy, ServeConfig(port=0))) as port,
+        PolicyClient(ClientConfig(url=f"ws://127.0.0.1:{port}")) as client,
+    ):
+        replies = [
+            client.infer({**observation(rng), TASK_KEY: text}, reset=reset).get("warnings")
+            for text, reset in (("", False), ("", False), ("go", False), ("", False), ("", True))
+        ]
+    assert replies == [["there is nothing to do"], None, None, None, ["there is nothing to do"]]
+    assert policy.asked == 3
+    assert client.warnings == ["there is nothing to do"]
+
+
 # ---- openpi-client, unmodified
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from vla_inputs import STATE_DIM, random_observation, tiny_nano, with_depth
 
-from vla.backbones.nano import prefix_bias
+from vla.backbones.nano import NanoConfig, prefix_bias
 from vla.backbones.transformer import Block
 from vla.features import TokenRole
 
@@ -41,6 +41,15 @@ class BackboneContract:
         ids, mask = self.make().tokenize(["pick up the red cube", "lift"])
         assert ids.shape == mask.shape
         assert mask[0].all() and not mask[1].all()
+
+    def test_texts_beyond_the_window_are_named(self):
+        backbone = self.make()
+        text = "put the red cube into the blue bin and " * backbone.text_window
+        with pytest.raises(ValueError, match=rf"at most {backbone.text_window} tokens .* got \d+ tokens: 'put the red"):
+            backbone.check_texts(["lift", text])
+        backbone.check_texts(["lift"])
+        assert backbone.lost_words("lift") == ""
+        assert backbone.lost_words(text) and text.strip().endswith(backbone.lost_words(text))
 
     def test_more_padding_changes_nothing(self):
         backbone = self.make().eval()
@@ -201,7 +210,10 @@ def test_depth_changes_the_features():
         (lambda o: {"images": o.images[:, :, :1], "view_mask": o.view_mask[:, :, :1]}, "expected images of shape"),
         (lambda o: {"view_mask": o.view_mask[:, :, :1]}, "expected view_mask of shape"),
         (lambda o: {"state": torch.zeros(2, STATE_DIM + 1)}, r"expected state of shape \(2, 5\), got \(2, 6\)"),
-        (lambda o: {"text": o.text.repeat(1, 4), "text_mask": o.text_mask.repeat(1, 4)}, "at most 24 text tokens"),
+        (
+            lambda o: {"text": o.text.repeat(1, 4), "text_mask": o.text_mask.repeat(1, 4)},
+            "at most 24 text tokens",
+        ),
         (
             lambda o: {"images": o.images.repeat(1, 2, 1, 1, 1, 1), "view_mask": o.view_mask.repeat(1, 2, 1)},
             "expected 1…1 frames per view, got 2",
@@ -209,7 +221,7 @@ def test_depth_changes_the_features():
     ],
 )
 def test_shapes_that_do_not_fit_are_refused(change, message):
-    backbone = tiny_nano()
+    backbone = tiny_nano(max_text_tokens=24)
     observation = random_observation(backbone)
     with pytest.raises(ValueError, match=message):
         backbone(replace(observation, **change(observation)))
@@ -225,3 +237,13 @@ def test_missing_depth_is_refused():
 def test_patches_that_do_not_tile_the_image_are_refused(patch_px, size):
     with pytest.raises(ValueError, match="patch_px must be a multiple of 4 that divides the image size"):
         tiny_nano(patch_px=patch_px, image_size_px=size)
+
+
+def test_a_window_is_made_for_sentences_unless_it_is_given():
+    sentences = ["put the red cube into the blue bin " * 5, "lift"]
+    config = NanoConfig().reading(sentences)
+    assert config.max_text_tokens == 64  # 41 tokens and a quarter more, in steps of 16
+    assert NanoConfig(max_text_tokens=10).reading(sentences).max_text_tokens == 10
+    assert tiny_nano(max_text_tokens=config.max_text_tokens).text_window == 64 < tiny_nano().text_window
+    with pytest.raises(ValueError, match="max_text_tokens must be at least 1, got 0"):
+        NanoConfig(max_text_tokens=0)

@@ -6,8 +6,9 @@ instruction asks the map where its words are, and each answer, a heatmap, is red
 come last.
 """
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -23,6 +24,12 @@ from vla.backbones.transformer import Block
 from vla.features import Features, TokenLayout, TokenRole
 from vla.observation import Observation
 
+TEXT_TOKENS = 256
+"""Text window where nobody says which: enough for several sentences."""
+TEXT_HEADROOM = 1.25
+"""How much longer than the sentences it is made for a window is at least: people say more."""
+_TEXT_STEP = 16
+
 
 @dataclass(frozen=True, kw_only=True)
 class NanoConfig:
@@ -30,8 +37,10 @@ class NanoConfig:
 
     ``channels`` is the width of the image encoder and ``keypoints`` the number of heatmaps per view, of which
     ``keypoints_per_token`` share a token; ``patch_px`` is the side of the square that one patch token covers, a
-    multiple of 4. ``frames`` is the most images per view that an observation may hold. With ``use_depth`` the network
-    also needs depth images, and keypoint tokens carry points in the world where cameras are calibrated.
+    multiple of 4. ``max_text_tokens`` is the longest instruction that it can take in; where it is None, training asks
+    :meth:`reading` for what the data and their tasks say, and ``TEXT_TOKENS`` stand for it elsewhere. ``frames`` is
+    the most images per view that an observation may hold. With ``use_depth`` the network also needs depth images, and
+    keypoint tokens carry points in the world where cameras are calibrated.
     """
 
     width: int = 96
@@ -43,9 +52,20 @@ class NanoConfig:
     keypoints: int = 64
     keypoints_per_token: int = 8
     patch_px: int = 32
-    max_text_tokens: int = 24
+    max_text_tokens: int | None = None
     frames: int = 1
     use_depth: bool = False
+
+    def __post_init__(self) -> None:
+        if self.max_text_tokens is not None and self.max_text_tokens < 1:
+            raise ValueError(f"max_text_tokens must be at least 1, got {self.max_text_tokens}")
+
+    def reading(self, sentences: Sequence[str]) -> "NanoConfig":
+        """This config with a window for all of ``sentences`` and a quarter more, if it does not say what window."""
+        if self.max_text_tokens is not None or not sentences:
+            return self
+        wanted = TEXT_HEADROOM * NanoTokenizer().longest(sentences)
+        return replace(self, max_text_tokens=_TEXT_STEP * math.ceil(wanted / _TEXT_STEP))
 
     def build(self, *, state_dim: int, views: int, image_size_px: tuple[int, int], waypoint_dim: int = 0) -> "Nano":
         """The network with fresh weights for these inputs; ``image_size_px`` is (height, width)."""
@@ -82,10 +102,11 @@ class Nano(Backbone):
         self.image_size_px = image_size_px
         self.views, self.state_dim, self.waypoint_dim = views, state_dim, waypoint_dim
         self.grid = (image_size_px[0] // config.patch_px, image_size_px[1] // config.patch_px)
-        self._tokenizer = NanoTokenizer(config.max_text_tokens)
+        self.text_window = config.max_text_tokens or TEXT_TOKENS
+        self._tokenizer = NanoTokenizer()
 
         width, cells = config.width, config.patch_px // ImageEncoder.stride
-        self.text_encoder = TextEncoder(self._tokenizer.vocabulary_size, config.max_text_tokens, width)
+        self.text_encoder = TextEncoder(self._tokenizer.vocabulary_size, self.text_window, width)
         self.image_encoder = ImageEncoder(4 if config.use_depth else 3, config.channels, config.blocks)
         self.patch_encoder = nn.Conv2d(config.channels, width, cells, stride=cells)
         self.keypoint_encoder = KeypointEncoder(
@@ -106,6 +127,9 @@ class Nano(Backbone):
 
     def tokenize(self, texts: Sequence[str]) -> tuple[Int[Tensor, "b n"], Bool[Tensor, "b n"]]:
         return self._tokenizer.encode(texts)
+
+    def lost_words(self, text: str) -> str:
+        return self._tokenizer.beyond(text, self.text_window)
 
     def forward(self, observation: Observation) -> Features:
         self._check(observation)
@@ -223,10 +247,8 @@ class Nano(Backbone):
                 raise ValueError(f"expected {name} of shape {shape}, got {given}")
         if not 1 <= t <= self.config.frames:
             raise ValueError(f"expected 1…{self.config.frames} frames per view, got {t}")
-        if observation.text.shape[1] > self.config.max_text_tokens:
-            raise ValueError(
-                f"expected at most {self.config.max_text_tokens} text tokens, got {observation.text.shape[1]}"
-            )
+        if observation.text.shape[1] > self.text_window:
+            raise ValueError(f"expected at most {self.text_window} text tokens, got {observation.text.shape[1]}")
 
 
 def prefix_bias(mask: Bool[Tensor, "b n"], n_queries: int, dtype: torch.dtype) -> Float[Tensor, "b 1 n n"]:

@@ -5,13 +5,14 @@
 an entry; words of table-top instructions are one entry each.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from itertools import product
 from pathlib import Path
 
 import torch
 from jaxtyping import Bool, Int
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import Encoding, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from torch import Tensor
 
 TOKENIZER_PATH = Path(__file__).with_name("nano_tokenizer.json")
@@ -50,16 +51,15 @@ PHRASES = (
 
 
 class NanoTokenizer:
-    """Lower-cases, splits into byte-level BPE entries, starts with ``<s>`` and cuts after ``max_tokens``.
+    """Lower-cases, splits into byte-level BPE entries, and starts with ``<s>``; texts of any length stay whole.
 
     Raises ``FileNotFoundError`` when ``path`` is missing.
     """
 
-    def __init__(self, max_tokens: int, path: Path = TOKENIZER_PATH) -> None:
+    def __init__(self, path: Path = TOKENIZER_PATH) -> None:
         if not path.is_file():
             raise FileNotFoundError(f"expected a tokenizer file at {path}")
         self._tokenizer = Tokenizer.from_file(str(path))
-        self._tokenizer.enable_truncation(max_tokens)
         self._tokenizer.enable_padding(pad_id=self._tokenizer.token_to_id(PAD), pad_token=PAD)
 
     @property
@@ -68,12 +68,29 @@ class NanoTokenizer:
 
     def encode(self, texts: Sequence[str]) -> tuple[Int[Tensor, "b n"], Bool[Tensor, "b n"]]:
         """Token ids and mask (True = real token), padded to the longest of ``texts``."""
-        if isinstance(texts, str) or not texts:
-            raise ValueError(f"expected a non-empty list of texts, got {texts!r}")
-        encodings = self._tokenizer.encode_batch(list(texts))
+        encodings = self._encoded(texts)
         ids = torch.tensor([encoding.ids for encoding in encodings])
         mask = torch.tensor([encoding.attention_mask for encoding in encodings], dtype=torch.bool)
         return ids, mask
+
+    def longest(self, texts: Sequence[str]) -> int:
+        """How many tokens the longest of ``texts`` has."""
+        return len(self._encoded(texts)[0].ids)
+
+    def beyond(self, text: str, tokens: int) -> str:
+        """What the first ``tokens`` tokens do not hold of ``text``, from the first word that is not whole in them."""
+        (encoding,) = self._encoded([text])
+        if len(encoding.ids) <= tokens:
+            return ""
+        cut = encoding.offsets[tokens][0]
+        begun = "" if text[cut : cut + 1].isspace() else re.split(r"\s", text[:cut])[-1]
+        return text[cut - len(begun) :].strip()
+
+    def _encoded(self, texts: Sequence[str]) -> list[Encoding]:
+        """All of one length."""
+        if isinstance(texts, str) or not texts:
+            raise ValueError(f"expected a non-empty list of texts, got {texts!r}")
+        return self._tokenizer.encode_batch(list(texts))
 
 
 def instruction_sentences() -> Iterator[str]:

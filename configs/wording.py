@@ -1,0 +1,52 @@
+"""What tasks may say to a robot, so that a network is made to read all of it."""
+
+from collections.abc import Iterable, Sequence
+from itertools import product
+from typing import get_args
+
+from configs.environments import Split
+
+_SEEDS = 300
+_LONGEST = 4
+"""How many of a task's sentences, those with the most tokens, are reworded."""
+
+
+def sentences(task: str, splits: Sequence[Split]) -> list[str]:
+    """What ``task`` says in a few hundred episodes, in the phrasings of ``splits``; nothing for a task unknown here."""
+    import torch
+
+    from envs.random import EpisodeRandom
+    from envs.suites import find_task
+
+    try:
+        found = find_task(task)
+    except ValueError:
+        return []
+    layout = found.sample(EpisodeRandom(torch.arange(_SEEDS)))
+    return list(dict.fromkeys(text for split in splits for text in found.instructions(layout, split)))
+
+
+def long_sentences(tasks: Iterable[str]) -> list[str]:
+    """About the longest sentences that ``tasks`` may say: in the phrasings of training and of evaluation, and reworded
+    as the perturbations of language do.
+    """
+    from vla.backbones.tokenizer import NanoTokenizer
+
+    tokenizer, found = NanoTokenizer(), []
+    for task in dict.fromkeys(tasks):
+        if said := sentences(task, get_args(Split)):
+            order = tokenizer.encode(said)[1].sum(dim=1).argsort(descending=True)
+            found += [said[i] for i in order[:_LONGEST].tolist()]
+    return [*found, *(text for sentence in found for text in _reworded(sentence))]
+
+
+def _reworded(sentence: str) -> set[str]:
+    """As the last level of the tests' rewriting has it, which talks most."""
+    from envs.perturbations.spec import Rewrite
+    from envs.perturbations.wording import rewrite
+
+    quarters = (0.0, 0.25, 0.5, 0.75)
+    return {
+        rewrite(sentence, Rewrite(level=5), (synonym, polite, around, 0.0))
+        for synonym, polite, around in product((0.0, 0.5), quarters, quarters)
+    }
