@@ -148,10 +148,14 @@ def _read_state(checkpoint: Path) -> TrainingState:
 
 
 def _point_last_at(checkpoint: Path) -> None:
+    """Set the link; a folder in its place, which a copy of the run that follows links leaves there, gives way."""
+    link = checkpoint.with_name(LAST)
+    if link.is_dir() and not link.is_symlink():
+        _remove(link)
     aside = checkpoint.with_name(f"{_WRITING}{LAST}")
     aside.unlink(missing_ok=True)
     aside.symlink_to(checkpoint.name, target_is_directory=True)
-    aside.replace(checkpoint.with_name(LAST))
+    aside.replace(link)
     fsync_path(checkpoint.parent)
 
 

@@ -34,7 +34,7 @@ def kill_until_done(work: Callable, path: Path, *, kills: int, seed: int, check:
     """
     rng = random.Random(seed)
     initial = path.with_name(path.name + "-initial")
-    shutil.copytree(path, initial)
+    shutil.copytree(path, initial, symlinks=True)
     whole_s = _run(work, path, kill_after_s=None)[1]
     check()
     _restore(initial, path)
@@ -71,4 +71,4 @@ def _announce_and_work(begun, work, path):
 
 def _restore(initial: Path, path: Path) -> None:
     shutil.rmtree(path)
-    shutil.copytree(initial, path)
+    shutil.copytree(initial, path, symlinks=True)

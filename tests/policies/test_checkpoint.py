@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shutil
 
 import pytest
 import torch
@@ -42,6 +43,13 @@ def test_the_newest_are_kept_and_last_points_at_the_newest(tmp_path):
     assert [path.name for path in checkpoints(tmp_path)] == ["000015", "000020"]
     assert (tmp_path / "last").readlink().as_posix() == "000020"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["000015", "000020", "last"]
+
+
+def test_a_folder_in_the_links_place_gives_way(tmp_path):
+    save(tmp_path / "run", 5)
+    copy = shutil.copytree(tmp_path / "run", tmp_path / "copy", symlinks=False)
+    save(copy, 10)
+    assert (copy / "last").readlink().as_posix() == "000010"
 
 
 def test_steps_beyond_six_digits_sort_by_number(tmp_path):
