@@ -114,7 +114,6 @@ def test_the_quickstart_goes_through_every_phase_and_sums_up(tmp_path, capsys):
         (["eval", "expert", "--episodes", "0"], "expected at least one episode and seeds from 0 on, got 0"),
         (["eval", "expert", "--first-seed", "-1"], "got 50 from seed -1 on"),
         (["collect", "reach", "--arm-start-rad", "1.5"], "arm_start_rad must lie in 0 … 1, got 1.5"),
-        (["collect", "reach", "--env.device", "cuda:0"], "a device is for the warp engine"),
         (["eval", "ws://127.0.0.1:9", "--episodes", "1"], "127.0.0.1:9"),
         (["serve", "nowhere"], "no policy.json in any of"),
         (["serve", "nowhere", "--port", "70000"], "port must lie in 0 … 65535"),
