@@ -1,4 +1,8 @@
-"""Drive a simulated robot through a policy server, at the robot's real control rate."""
+"""Drive a simulated robot through a policy server, at the robot's real control rate.
+
+A server's token comes from --token-file or the environment variable VLA_SERVE_TOKEN; it and all observations cross the
+network in clear text unless --url begins with wss:. Names that end in -s are seconds.
+"""
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -29,7 +33,7 @@ class Config:
     split: Split = "held_out"
     """Phrasings of the instructions: those of the demonstrations or held-out ones."""
     realtime: bool = True
-    """Keep the control rate, and hold still when the server is late; otherwise wait for the server."""
+    """Keep the control rate and hold still when the server is late; otherwise wait for it, at most watchdog-s."""
     replan_interval: int | None = None
     """Actions to execute before asking again; the server's own choice by default."""
     watchdog_s: float = 0.5

@@ -34,12 +34,12 @@ class ServerUnavailableError(ConnectionError):
 class ClientConfig:
     """Where the server is and how long to wait for it.
 
-    The token comes from ``token_file``, else from the environment variable ``VLA_SERVE_TOKEN``, if there is one. It and
-    all observations cross the network in clear text unless ``url`` begins with ``wss:``.
+    Times are seconds. The token comes from ``token_file``, else from the environment variable ``VLA_SERVE_TOKEN``, if
+    there is one. It and all observations cross the network in clear text unless ``url`` begins with ``wss:``.
     """
 
     url: str = "ws://127.0.0.1:8000"
-    """``ws://host:port``, or ``wss://host:port`` for TLS."""
+    """ws://host:port, or wss://host:port for TLS."""
     token_file: Path | None = None
     """File that holds the server's token; the environment variable VLA_SERVE_TOKEN otherwise."""
     tls_ca: Path | None = None
@@ -49,7 +49,7 @@ class ClientConfig:
     connect_timeout_s: float = 5.0
     """For each of: the TCP connection (to each of the host's addresses), the handshakes (TLS, WebSocket), the hello."""
     call_timeout_s: float = 5.0
-    """For one request and its reply."""
+    """For one request and its reply, unless the call says otherwise; a control loop's watchdog does."""
     max_message_bytes: int = 32 * 1024 * 1024
     """The longest message to accept from the server."""
 

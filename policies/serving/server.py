@@ -144,13 +144,11 @@ class PolicyServer:
                 compression=None,
                 max_size=config.max_message_bytes,
                 max_queue=1,
-                open_timeout=config.handshake_timeout_s,
+                open_timeout=config.handshake_timeout_s,  # of TLS and of the WebSocket, each
                 close_timeout=config.handshake_timeout_s,
                 ping_interval=config.ping_interval_s,
                 ping_timeout=config.ping_interval_s,
                 logger=quiet_logger(f"{__name__}.websockets"),
-                ssl_handshake_timeout=config.handshake_timeout_s if self._tls else None,
-                ssl_shutdown_timeout=config.handshake_timeout_s if self._tls else None,
             )
         except OSError as error:
             raise bind_failure(config, error) from error
@@ -218,7 +216,10 @@ class PolicyServer:
 
 @contextmanager
 def running(server: PolicyServer) -> Iterator[int]:
-    """Serve in a thread of this process and yield the port; errors before the port opens are raised here."""
+    """Serve in a thread of this process and yield the port; errors before the port opens are raised here.
+
+    Waits for the warm-up (``inference_timeout_s``), and in the end 10 s at most for the connections to close.
+    """
     started, failure = threading.Event(), []
 
     def run() -> None:
