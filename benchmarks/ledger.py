@@ -22,7 +22,16 @@ from configs.machine import CHECKOUT
 from policies.intervals import Interval, wilson
 
 LEDGER = CHECKOUT / "benchmarks" / "ledger"
-MEASURED_PACKAGES = ("configs", "envs", "policies", "rl", "vla")
+MEASURED = (
+    "configs/*.py",
+    "envs/**/*",
+    "policies/*.py",
+    "policies/data/*",
+    "policies/imitation/*",
+    "rl/**/*",
+    "vla/**/*",
+)
+"""What a measurement depends on: neither serving nor reports."""
 
 
 @dataclass(frozen=True, kw_only=True, order=True)
@@ -128,7 +137,7 @@ def pooled(found: Iterable[Cell], condition: str, task: str | None = None) -> tu
 
 @cache
 def code_digest() -> str:
-    """A digest of what our packages do: their syntax trees without docstrings, and their data files."""
+    """A digest of what the code does: syntax trees without docstrings, and data files."""
     digest = hashlib.sha256()
     for path in _sources():
         content = _program(path.read_text(encoding="utf-8")) if path.suffix == ".py" else path.read_bytes()
@@ -137,8 +146,8 @@ def code_digest() -> str:
 
 
 def _sources() -> Iterator[Path]:
-    for package in MEASURED_PACKAGES:
-        for path in sorted((CHECKOUT / package).rglob("*")):
+    for pattern in MEASURED:
+        for path in sorted(CHECKOUT.glob(pattern)):
             if path.is_file() and "__pycache__" not in path.parts:
                 yield path
 
