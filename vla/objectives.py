@@ -1,5 +1,6 @@
 """What a network learns at once: its losses and how much each counts."""
 
+import math
 from dataclasses import dataclass
 
 
@@ -15,8 +16,8 @@ class LossWeights:
     waypoint: float = 1.0
 
     def __post_init__(self) -> None:
-        if min(self.action, self.waypoint) < 0 or self.action + self.waypoint <= 0:
+        if not (self.action >= 0 and self.waypoint >= 0 and 0 < self.action + self.waypoint < math.inf):
             raise ValueError(
-                f"loss weights must be 0 or more and one of them above 0, "
+                "loss weights must be 0 or more and one of them above 0, "
                 f"got action {self.action} and waypoint {self.waypoint}"
             )

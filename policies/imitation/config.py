@@ -1,5 +1,6 @@
 """The settings of one imitation run."""
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -50,12 +51,14 @@ class TrainConfig:
             raise ValueError(f"batch_size {self.batch_size} does not divide into accumulate={self.accumulate} pieces")
         if not 0 <= self.ema_decay < 1:
             raise ValueError(f"ema_decay must lie in [0, 1), got {self.ema_decay}")
-        if self.lr <= 0 or self.grad_clip <= 0:
-            raise ValueError(f"lr and grad_clip must be positive, got {self.lr} and {self.grad_clip}")
+        if not (0 < self.lr < math.inf and self.grad_clip > 0):
+            raise ValueError(f"lr and grad_clip must be positive numbers, got {self.lr} and {self.grad_clip}")
+        if not 0 <= self.min_lr_ratio <= 1:
+            raise ValueError(f"min_lr_ratio must lie in 0…1, got {self.min_lr_ratio}")
         check_shares(self.stages)
         if self.precision == "bf16" and not self.device.startswith("cuda"):
             raise ValueError(f"precision bf16 needs a CUDA device, got device {self.device!r}; use fp32 there")
 
 
 FREE_TO_CHANGE = frozenset({"log_every", "save_every", "keep_last", "device", "threads"})
-"""Fields that a resumed run may set anew, for they do not change what is learned."""
+"""Fields that a resumed run may set anew, for they change what is learned by rounding at most."""

@@ -68,6 +68,7 @@ class Learner:
         self.average = WeightAverage(self.vla, config.ema_decay)
         self.inputs = TrainingInputs(self.vla, self.demonstrations.instructions, config.augment, config.seed)
         self._entered: Span | None = None
+        self._check_stages()
 
     def step(self, step: int) -> dict[str, float]:
         """One optimiser step (0-based); returns loss, gradient norm before clipping, rate and the losses' numbers.
@@ -111,6 +112,18 @@ class Learner:
         if span is not self._entered:
             set_learning(self.vla, self.parameters, span.stage.learns)
             self._entered = span
+
+    def _check_stages(self) -> None:
+        """``ValueError`` for a stage whose losses do not reach the parts that are to learn in it."""
+        for span in self.spans:
+            stage = span.stage
+            if not stage.learns:
+                continue
+            set_learning(self.vla, self.parameters, stage.learns)
+            batch = self.demonstrations.batch(self.config.seed, span.first, 1, frames=stage.frames)
+            loss, _ = self.vla.eval().loss(*self.inputs(batch, span.first, self.normalization), stage.weights)
+            if not loss.requires_grad:
+                raise ValueError(f"a stage is to learn {list(stage.learns)}, which its losses do not reach: {stage}")
 
     def _check_finite(self, values: dict[str, float], step: int) -> None:
         bad = {name: value for name, value in values.items() if not torch.isfinite(torch.tensor(value))}

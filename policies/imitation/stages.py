@@ -4,6 +4,7 @@ A stage says what counts, on which frames, what learns and how fast. Stages have
 so that a run of another length needs no other stages.
 """
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -35,8 +36,8 @@ class Stage:
     def __post_init__(self) -> None:
         if not 0 <= self.share <= 1:
             raise ValueError(f"a stage's share of the steps must lie in 0…1, got {self.share}")
-        if self.rate <= 0:
-            raise ValueError(f"a stage's rate must be positive, got {self.rate}")
+        if not 0 < self.rate < math.inf:
+            raise ValueError(f"a stage's rate must be a positive number, got {self.rate}")
         if self.warmup_steps < 0:
             raise ValueError(f"a stage's warmup_steps must be 0 or more, got {self.warmup_steps}")
 

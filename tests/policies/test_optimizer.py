@@ -97,6 +97,8 @@ def test_the_average_follows_its_formula():
         ({"stages": ()}, "add up to 1, got no stage"),
         ({"ema_decay": 1.0}, "ema_decay"),
         ({"lr": 0.0}, "must be positive"),
+        ({"lr": math.nan}, "must be positive"),
+        ({"min_lr_ratio": 1.5}, "min_lr_ratio must lie in 0…1"),
     ],
 )
 def test_bad_settings_are_refused(fields, message):

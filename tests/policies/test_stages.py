@@ -1,6 +1,7 @@
 """Stages share a run's steps whatever its length, say what learns, and warm up on their own."""
 
 import json
+import math
 from dataclasses import replace
 
 import pytest
@@ -54,7 +55,9 @@ def test_a_network_without_waypoint_leaves_out_what_it_cannot_learn():
     ("fields", "message"),
     [
         ({"share": 1.2}, "share of the steps must lie in 0…1, got 1.2"),
-        ({"rate": 0.0}, "rate must be positive"),
+        ({"rate": 0.0}, "rate must be a positive number"),
+        ({"rate": math.nan}, "rate must be a positive number"),
+        ({"share": math.nan}, "got nan"),
         ({"warmup_steps": -1}, "warmup_steps must be 0 or more"),
     ],
 )
@@ -119,6 +122,12 @@ def test_a_run_whose_parts_freeze_goes_on_as_if_undisturbed(store, tmp_path):
 def test_a_part_that_the_network_lacks_is_refused(store):
     with pytest.raises(ValueError, match="learn 'tail', which is no part of the network"):
         Learner(tiny_training(stages=(Stage(learns=("tail",)),)), tiny_network(), [store])
+
+
+def test_a_stage_whose_losses_do_not_reach_what_is_to_learn_is_refused(store):
+    stages = (Stage(share=0.5), Stage(share=0.5, learns=("head",), weights=LossWeights(action=0)))
+    with pytest.raises(ValueError, match=r"to learn \['head'\], which its losses do not reach"):
+        Learner(tiny_training(stages=stages), tiny_network(), [store])
 
 
 def test_a_metric_is_the_mean_over_the_steps_that_had_it():
