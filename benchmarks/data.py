@@ -79,6 +79,9 @@ def measure(case: Case, path: Path, episodes: int) -> dict[str, str | float]:
         "open s": round(open_s, 3),
         "load MB/s": round(info["decoded_bytes"] / load_s / 1e6),
         "batches/s memory": round(batches_per_s(dataset, memory, steps=200), 1),
+        "batches/s decoded": round(
+            batches_per_s(dataset, WindowConfig(horizon=HORIZON, depth=case.depth, cache="decoded"), steps=50), 1
+        ),
         "batches/s disk": round(
             batches_per_s(dataset, WindowConfig(horizon=HORIZON, depth=case.depth, cache="disk"), steps=10), 1
         ),

@@ -140,11 +140,16 @@ class DemonstrationDataset:
         if out is None:
             out = np.empty((self.num_frames, *spec.shape), spec.dtype)
         for first in range(0, self.num_frames, LOAD_FRAMES):
-            rows = self._rows(np.arange(first, min(first + LOAD_FRAMES, self.num_frames)))
-            block = self._decode(key, int(rows[0]), int(rows[-1]) + 1)
-            self._check_there(key, rows)
-            out[first : first + len(rows)] = block[rows - rows[0]]
+            end = min(first + LOAD_FRAMES, self.num_frames)
+            out[first:end] = self.block(key, first, end)
         return out
+
+    def block(self, key: str, first: int, end: int) -> Shaped[np.ndarray, "t ..."]:
+        """The field ``key`` at the frames ``first … end − 1``."""
+        rows = self._rows(np.arange(first, end))
+        block = self._decode(key, int(rows[0]), int(rows[-1]) + 1)
+        self._check_there(key, rows)
+        return block[rows - rows[0]]
 
     def statistics(self) -> DatasetStatistics:
         """Statistics of state and action over all frames, kept beside the data while its fingerprint is the same."""

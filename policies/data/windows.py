@@ -13,6 +13,7 @@ from torch import Tensor
 
 from envs.specs import ACTION_KEY, STATE_KEY, depth_key, extrinsics_key, image_key, intrinsics_key
 from policies.data.dataset import DemonstrationDataset
+from policies.data.decoded import decoded_views
 from policies.data.keyframes import next_keyframe, since_segment_start
 
 log = logging.getLogger(__name__)
@@ -49,8 +50,9 @@ class WindowConfig:
     ``horizon`` actions; the present and the ``n_obs_steps − 1`` frames before it, the episode's first
     frame standing in for those before its start; ``cameras`` in this order (empty: all of the
     embodiment's), which must have one image size. ``cache`` says where pictures are read from:
-    decoded once into memory, from disk as needed, or ``auto``: memory where they fit
-    ``memory_budget_bytes``, which all stores of a run share (:func:`build_windows`).
+    decoded once into memory; from disk as needed; ``decoded`` once into a file beside the store
+    (``policies.data.decoded``; from disk as needed where it cannot be written); or ``auto``: memory where they
+    fit ``memory_budget_bytes``, which all stores of a run share (:func:`build_windows`), else disk.
     """
 
     horizon: int = 8
@@ -58,7 +60,7 @@ class WindowConfig:
     cameras: tuple[str, ...] = ()
     depth: bool = False
     geometry: bool = False
-    cache: Literal["auto", "memory", "disk"] = "auto"
+    cache: Literal["auto", "memory", "decoded", "disk"] = "auto"
     memory_budget_bytes: int = 4 * 1024**3
 
     def build(self, dataset: DemonstrationDataset) -> "Windows":
@@ -99,6 +101,11 @@ class Windows:
         kept = (intrinsics_key, extrinsics_key) if config.geometry else ()
         kept += self._picture_keys() if self.in_memory else ()
         self._kept: dict[CameraKey, Tensor] = {key: self._load_views(key) for key in kept}
+        self._mapped: dict[CameraKey, Shaped[np.ndarray, "n v ..."]] = {}
+        for key in self._picture_keys() if config.cache == "decoded" else ():
+            views = decoded_views(dataset, [key(camera) for camera in self.cameras])
+            if views is not None:
+                self._mapped[key] = views
 
     def __len__(self) -> int:
         return self.dataset.num_frames
@@ -157,10 +164,12 @@ class Windows:
         return torch.from_numpy(views)
 
     def _views(self, key: CameraKey, frames: Int[np.ndarray, "b t"]) -> Shaped[Tensor, "b t v ..."]:
-        """A per-camera field at these frames, from memory or disk."""
+        """A per-camera field at these frames, from memory, a decoded file or the store."""
         flat = frames.reshape(-1)
         if key in self._kept:  # index_select copies whole frames; indexing goes element by element
             views = self._kept[key].index_select(0, torch.from_numpy(flat))
+        elif key in self._mapped:
+            views = torch.from_numpy(self._mapped[key][flat])
         else:
             views = torch.stack([torch.from_numpy(self.dataset.read(key(camera), flat)) for camera in self.cameras], 1)
         return views.unflatten(0, frames.shape)

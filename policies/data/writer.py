@@ -232,7 +232,8 @@ def _lock(path: Path) -> IO[bytes]:
         file.seek(0)
         holder = file.read().decode(errors="replace").strip() or "unknown"
         file.close()
-        raise DatasetError(f"{path} is being written by process {holder}: a store has one writer at a time") from error
+        busy = f"{path} is being written by process {holder}"
+        raise DatasetError(f"{busy}: wait until it has ended, or record into another folder") from error
     _locks.add(file)
     with suppress(OSError):  # a full disk: then nobody learns who holds it
         file.truncate(0)

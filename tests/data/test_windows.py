@@ -50,7 +50,7 @@ def reference_sample(frame, config, cameras):
     }
 
 
-@pytest.mark.parametrize("cache", ["memory", "disk"])
+@pytest.mark.parametrize("cache", ["memory", "decoded", "disk"])
 @pytest.mark.parametrize(
     ("cameras", "horizon", "n_obs_steps"), [((), 8, 1), (("wrist", "front"), 1, 3), (("wrist",), 25, 2)]
 )
