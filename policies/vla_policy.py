@@ -10,9 +10,10 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from envs.specs import STATE_KEY, TASK_KEY, EmbodimentSpec, image_key
+from policies.blocks import in_blocks
 from policies.data.durable import write_text_atomically
 from policies.network_input import InstructionTokens, network_images
-from policies.policy import Policy
+from policies.policy import ChunkPolicy
 from policies.processors import Normalization
 from vla.checkpoint import CheckpointError
 from vla.model import VLA
@@ -22,7 +23,7 @@ POLICY_FILE = "policy.json"
 FORMAT_VERSION = 1
 
 
-class VLAPolicy(Policy):
+class VLAPolicy(ChunkPolicy):
     """A network with what it needs to act: normalisers, embodiment, cameras in the order of its views.
 
     Its directory holds the network's ``config.json`` and ``model.safetensors``, and ``policy.json`` for the
@@ -46,7 +47,7 @@ class VLAPolicy(Policy):
     def predict_chunk(self, observation: Mapping[str, Any]) -> Float[Tensor, "n h a"]:
         """Actions within the embodiment's bounds; ``ValueError`` for an observation that does not fit."""
         with torch.inference_mode():
-            actions = self.vla.act(self._network_observation(observation))
+            actions = in_blocks(self.vla.act, self._network_observation(observation))
             actions = self.normalization.action.unnormalize(actions.float())
             actions = torch.clamp(actions, self._low, self._high)
         return actions.clone()

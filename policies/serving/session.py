@@ -48,6 +48,8 @@ class Session:
         self._config = config
         self._limits = Limits(max_bytes=config.max_message_bytes)
         self._previous: dict[str, float] = {}
+        self._memory: Any = None
+        """What the policy remembers of this connection's episode; None at its beginning."""
 
     async def run(self, hello: bytes) -> None:
         """Talk until the connection ends; never raises for anything that the client did."""
@@ -77,7 +79,7 @@ class Session:
         try:
             observation = self._decode(frame)
             decode_ms = 1e3 * (time.perf_counter() - received_s)
-            inference = await self._thread.run(observation, self._config.inference_timeout_s)
+            inference = await self._thread.run(observation, self._config.inference_timeout_s, self._memory)
             await self._reply(inference, decode_ms, received_s)
         except (ConnectionClosed, InferenceStoppedError):
             raise
@@ -102,12 +104,14 @@ class Session:
         observation = self._adapter.from_wire(message)
         if message.get(RESET, False):
             self._guard.reset()
+            self._memory = None
         return observation
 
     async def _reply(self, inference: Inference, decode_ms: float, received_s: float) -> None:
         seen = self._guard.violations
         try:
             actions = self._guard.check(inference.actions)
+            self._memory = inference.memory
         finally:
             violations = self._guard.violations - seen
             self._metrics.violations += violations

@@ -1,0 +1,34 @@
+"""The network in blocks of one size, so that an answer does not depend on how many others are asked for beside it.
+
+Matrix products of another size are summed in another order. A world's actions would differ in their last digits with
+the number of worlds, which some episodes turn into another outcome.
+"""
+
+from collections.abc import Callable
+from dataclasses import fields
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from vla.observation import Observation
+
+BLOCK = 5
+"""Rows that go through the network at once. A single one costs more than it would alone, 50 more than they would in one
+block: 9.4 ms instead of 5.6, and 94 instead of 70 (``nano`` of the default size, one thread of a CPU).
+"""
+
+
+def in_blocks(act: Callable[[Observation], Float[Tensor, "b h a"]], observation: Observation) -> Float[Tensor, "n h a"]:
+    """``act`` on all rows, ``BLOCK`` at a time; the last block is filled up with copies of the last row."""
+    rows = len(observation.state)
+    answers = []
+    for start in range(0, rows, BLOCK):
+        index = torch.arange(start, start + BLOCK, device=observation.state.device).clamp(max=rows - 1)
+        answers.append(act(_rows(observation, index))[: rows - start])
+    return torch.cat(answers)
+
+
+def _rows(observation: Observation, index: Tensor) -> Observation:
+    given = {field.name: getattr(observation, field.name) for field in fields(observation)}
+    return Observation(**{name: None if tensor is None else tensor[index] for name, tensor in given.items()})
