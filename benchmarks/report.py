@@ -1,12 +1,12 @@
 """How benchmarks report: the machine, the versions, a table on the screen, figures in a file."""
 
-import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from configs import machine as recorded
+from configs import run_directory
 
 PEERS = ("openpi-client", "robosuite", "mujoco-warp", "stable-baselines3")
 
@@ -31,8 +31,7 @@ def write_json(path: Path, name: str, figures: Mapping[str, Any], seeds: Sequenc
         "seeds": list(seeds),
         "figures": figures,
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    run_directory.write_json(content, path)
 
 
 def print_table(rows: Sequence[Mapping[str, Any]]) -> None:

@@ -5,7 +5,7 @@ the number of worlds, which some episodes turn into another outcome.
 """
 
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import torch
 from jaxtyping import Float
@@ -13,9 +13,10 @@ from torch import Tensor
 
 from vla.observation import Observation
 
-BLOCK = 5
-"""Rows that go through the network at once. A single one costs more than it would alone, 50 more than they would in one
-block: 9.4 ms instead of 5.6, and 94 instead of 70 (``nano`` of the default size, one thread of a CPU).
+BLOCK = 16
+"""Rows that go through the network at once. In blocks of 16 a row's answer was also found not to depend on its place in
+the block, which it does in smaller ones, where a layer has few outputs. The price: 21 ms instead of 6 for a single row,
+85 ms instead of 70 for 50 (``nano`` of the default size, one thread of a CPU).
 """
 
 
@@ -31,4 +32,4 @@ def in_blocks(act: Callable[[Observation], Float[Tensor, "b h a"]], observation:
 
 def _rows(observation: Observation, index: Tensor) -> Observation:
     given = {field.name: getattr(observation, field.name) for field in fields(observation)}
-    return Observation(**{name: None if tensor is None else tensor[index] for name, tensor in given.items()})
+    return replace(observation, **{name: rows[index] for name, rows in given.items() if rows is not None})

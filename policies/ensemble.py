@@ -1,10 +1,10 @@
 """Temporal ensembling: look every step, and act on the mean of all chunks that speak of now."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Generic, NamedTuple
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
 from policies.policy import Plan, Policy, State
@@ -34,6 +34,9 @@ class TemporalEnsemble(Policy[Running[State]]):
         self.policy = policy
         self.decay = decay
 
+    def remarks(self, instructions: Sequence[str]) -> list[str]:
+        return self.policy.remarks(instructions)
+
     def start(self, n: int) -> Running[State]:
         none = torch.zeros(n, self.policy.horizon)
         total = torch.zeros(n, self.policy.horizon, self.embodiment.action_dim)
@@ -44,16 +47,15 @@ class TemporalEnsemble(Policy[Running[State]]):
     ) -> tuple[Running[State], Plan]:
         inner, (chunk, _) = self.policy.plan(state.inner, observation, mask)
         mask = mask.to(chunk.device)
-        total, mass, count = (kept.to(chunk.device) for kept in state[:3])
+        total, mass, count = (each.to(chunk.device) for each in state[:3])
         weight = torch.exp(-self.decay * count) * mask[:, None]
         total, mass, count = total + weight[..., None] * chunk, mass + weight, count + mask[:, None]
         action = torch.where(mask[:, None, None], total[:, :1] / mass[:, :1, None], 0)
-        moved = [
-            torch.where(mask.reshape(-1, *(1,) * (now.dim() - 1)), _advanced(now), now) for now in (total, mass, count)
-        ]
-        return Running(*moved, inner), Plan(action, mask.long())
+        kept = Running(_advanced(total, mask), _advanced(mass, mask), _advanced(count, mask), inner)
+        return kept, Plan(action, mask.long())
 
 
-def _advanced(running: Tensor) -> Tensor:
-    """Without the slot of the step now taken, with an empty one for the step that comes into view."""
-    return torch.cat([running[:, 1:], torch.zeros_like(running[:, :1])], dim=1)
+def _advanced(running: Shaped[Tensor, "n h ..."], mask: Bool[Tensor, " n"]) -> Shaped[Tensor, "n h ..."]:
+    """In the worlds of ``mask`` without the slot of the step now taken, with an empty one for what comes into view."""
+    moved = torch.cat([running[:, 1:], torch.zeros_like(running[:, :1])], dim=1)
+    return torch.where(mask.reshape(-1, *(1,) * (running.dim() - 1)), moved, running)

@@ -128,7 +128,7 @@ def test_what_the_policy_remarks_and_what_ran_is_kept(caplog):
 
 
 class Wordy(PointMassEnv):
-    """Says the same in sentences of very different lengths, and keeps how each action was by seed and step."""
+    """Says the same in sentences of very different lengths, and keeps the actions."""
 
     def __init__(self, num_envs):
         super().__init__(num_envs, size_px=32, max_episode_steps=12)
@@ -141,7 +141,7 @@ class Wordy(PointMassEnv):
     def step_chunk(self, actions):
         for world, seed in enumerate(self.seeds):
             if not self.done[world]:
-                self.actions[seed, int(self.elapsed[world])] = actions[world].tolist()
+                self.actions.setdefault((seed, int(self.elapsed[world])), actions[world].tolist())
         return super().step_chunk(actions)
 
     def _instructions(self):
