@@ -1,14 +1,13 @@
 """How benchmarks report: the machine, the versions, a table on the screen, figures in a file."""
 
 import argparse
-import json
-import math
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from configs import machine as recorded
+from configs import run_directory
 from envs.suites import task_names
 
 PEERS = ("openpi-client", "robosuite", "mujoco-warp", "stable-baselines3")
@@ -32,10 +31,9 @@ def write_json(path: Path, name: str, figures: Mapping[str, Any], seeds: Sequenc
         "machine": machine(),
         "versions": versions(),
         "seeds": list(seeds),
-        "figures": _finite(figures),
+        "figures": figures,
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    run_directory.write_json(content, path)
 
 
 def home_path(text: str) -> Path:
@@ -68,14 +66,6 @@ def print_table(rows: Sequence[Mapping[str, Any]]) -> None:
     for line in [columns, ["-" * width for width in widths], *cells]:
         aligned = (f"{c:<{w}}" if left else f"{c:>{w}}" for c, w, left in zip(line, widths, textual, strict=True))
         print("  ".join(aligned).rstrip())
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _cell(value: Any) -> str:

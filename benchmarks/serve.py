@@ -28,7 +28,7 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
 from envs.specs import STATE_KEY, TASK_KEY, CameraSpec, Dimension, EmbodimentSpec, image_key
-from policies.policy import Policy
+from policies.policy import ChunkPolicy
 from policies.serving.client import ClientConfig, PolicyClient
 from policies.serving.codec import encode
 from policies.serving.config import ServeConfig
@@ -131,7 +131,7 @@ def make_observation() -> dict[str, Any]:
     return {"prompt": "pick up the red cube", "observation/state": rng.uniform(-1, 1, 8).astype(np.float32), **images}
 
 
-class CheapPolicy(Policy):
+class CheapPolicy(ChunkPolicy):
     """A linear policy; the instruction ``block S`` makes it sleep S seconds first."""
 
     def __init__(self) -> None:

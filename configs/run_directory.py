@@ -4,6 +4,7 @@
 """
 
 import json
+import math
 import re
 from datetime import datetime
 from pathlib import Path
@@ -43,8 +44,10 @@ def create_run_directory(verb: str, name: str, config: Any, outputs: Path = OUTP
 
 
 def save_config(config: Any, path: Path) -> None:
-    """Write the resolved config as JSON, atomically."""
-    write_json(to_json(config), path)
+    """Write the resolved config as JSON, atomically; ``ValueError`` for numbers that JSON does not have."""
+    data = to_json(config)
+    json.dumps(data, allow_nan=False)
+    write_json(data, path)
 
 
 def load_config(expected: type[T], path: Path) -> T:
@@ -63,6 +66,18 @@ def load_config(expected: type[T], path: Path) -> T:
 
 
 def write_json(data: Any, path: Path) -> None:
-    """Write ``data`` so that a reader sees the old file or the new one, never a part."""
+    """Write ``data`` so that a reader sees the old file or the new one, never a part.
+
+    JSON has no NaN and no infinity: null stands for them.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_text_atomically(path, json.dumps(data, indent=2) + "\n")
+    write_text_atomically(path, json.dumps(_finite(data), indent=2, allow_nan=False) + "\n")
+
+
+def _finite(data: Any) -> Any:
+    """``data`` with None for every number that is not finite."""
+    if isinstance(data, dict):
+        return {key: _finite(value) for key, value in data.items()}
+    if isinstance(data, list | tuple):
+        return [_finite(value) for value in data]
+    return None if isinstance(data, float) and not math.isfinite(data) else data

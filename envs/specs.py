@@ -181,6 +181,13 @@ class VectorEnv(Protocol):
         """The task that each world is at: ``task_name`` everywhere, but in a mixture of tasks."""
         ...
 
+    @property
+    def goals(self) -> list[str]:
+        """What each world's instruction asks for, in words that do not depend on its phrasing: two instructions mean
+        the same just if these are equal.
+        """
+        ...
+
     def reset(self, seeds: "Tensor | list[int]", mask: "Tensor | None" = None) -> dict[str, Any]:
         """Start an episode in every world of ``mask`` (all when None). ``seeds`` has ``num_envs`` entries."""
         ...

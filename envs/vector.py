@@ -133,6 +133,12 @@ class TaskEnv:
         """The task that each world is at."""
         return self.task.names(self.layout)
 
+    @property
+    def goals(self) -> list[str]:
+        """What each running episode asks for, always in the task's first phrasing and never rewritten."""
+        plain = replace(self.layout, phrasing=torch.zeros_like(self.layout.phrasing))
+        return self.task.instructions(plain, "train")
+
     def sense(self) -> Sensed:
         """The simulator's own state, which no policy may see."""
         if self._workplace.sensed is None:

@@ -15,6 +15,7 @@ from configs.environments import EnvConfig
 from envs.specs import TASK_KEY, image_key
 from envs.vector import TaskEnv
 from envs.world import QUALITY
+from policies.execution import Execution
 
 
 def main() -> None:
@@ -31,10 +32,10 @@ def main() -> None:
     size = (arguments.size_px, arguments.size_px)
     studio = TaskEnv(arguments.task, 1, image_size_px=size, stream=env.stream, split=env.split, profile=QUALITY)
     observation, shot = env.reset([arguments.seed]), studio.reset([arguments.seed])
-    policy.reset()
+    execution = Execution(policy, 1)
     frames, moved = [frame(shot)], None
     while moved is None or not moved.ended:
-        action = policy.act(observation)
+        action = execution.act(observation)
         moved = env.step(action)
         frames.append(frame(studio.step(action).observation))
         observation = moved.observation

@@ -18,6 +18,7 @@ from policies.data.episode import Episode
 from policies.data.layout import DatasetError
 from policies.data.left_out import LeftOut, tried_seeds
 from policies.data.writer import DemonstrationWriter
+from policies.execution import Execution
 from policies.policy import Policy
 from policies.progress import progress_bar
 
@@ -125,14 +126,14 @@ def record_episodes(
     """
     padded = seeds + seeds[:1] * (env.num_envs - len(seeds))
     observation = env.reset(padded)
-    policy.reset()
+    execution = Execution(policy, env.num_envs)
     instructions = list(observation[TASK_KEY])
     low, high = (torch.tensor(x, device=env.device) for x in (env.embodiment.action_low, env.embodiment.action_high))
     lengths = torch.zeros(env.num_envs, dtype=torch.long, device=env.device)
     success = torch.zeros(env.num_envs, dtype=torch.bool, device=env.device)
     steps, running = [], env.num_envs
     for step in range(env.max_episode_steps):
-        action = policy.act(observation).to(env.device)
+        action = execution.act(observation).to(env.device)
         steps.append({key: {**observation, ACTION_KEY: action}[key] for key in keys})
         if noise.std:
             drawn = np.stack([noise.at(env.embodiment, seed, step) for seed in padded])

@@ -1,55 +1,61 @@
 """Temporal ensembling: look every step, and act on the mean of all chunks that speak of now."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Generic, NamedTuple
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
-from policies.policy import Policy
+from policies.policy import Plan, Policy, State
 
 
-class TemporalEnsemble(Policy):
+class Running(NamedTuple, Generic[State]):
+    """What an ensemble remembers: for each coming step the weighted sum of the actions that chunks gave it, the sum of
+    their weights, and how many they were; and what the policy underneath remembers.
+    """
+
+    total: Float[Tensor, "n h a"]
+    weight: Float[Tensor, "n h"]
+    chunks: Float[Tensor, "n h"]
+    inner: State
+
+
+class TemporalEnsemble(Policy[Running[State]]):
     """Averages the overlapping chunks of ``policy`` (ACT, arXiv 2304.13705, section IV-A).
 
     At every step a fresh chunk is predicted; the action is the mean of what all chunks so far said of this
     step, the i-th oldest weighted by exp(−decay · i), so that a small ``decay`` lets new observations in
-    faster. Its own horizon is 1, and each call of ``predict_chunk`` advances one step.
+    faster. Its own horizon is 1, and each plan advances its worlds by one step.
     """
 
-    def __init__(self, policy: Policy, decay: float = 0.01) -> None:
+    def __init__(self, policy: Policy[State], decay: float = 0.01) -> None:
         super().__init__(policy.embodiment, horizon=1, replan_interval=1)
         self.policy = policy
         self.decay = decay
-        self._sum: Float[Tensor, "n h a"] | None = None
-        self._weight: Float[Tensor, "n h"] | None = None
-        self._chunks: Float[Tensor, "n h"] | None = None
 
     def remarks(self, instructions: Sequence[str]) -> list[str]:
         return self.policy.remarks(instructions)
 
-    def reset(self, mask: Bool[Tensor, " n"] | None = None) -> None:
-        super().reset(mask)
-        self.policy.reset(mask)
-        if mask is None or self._sum is None or self._weight is None or self._chunks is None:
-            self._sum = self._weight = self._chunks = None
-            return
-        for running in (self._sum, self._weight, self._chunks):
-            running[mask.to(running.device)] = 0
+    def start(self, n: int) -> Running[State]:
+        none = torch.zeros(n, self.policy.horizon)
+        total = torch.zeros(n, self.policy.horizon, self.embodiment.action_dim)
+        return Running(total, none, none, self.policy.start(n))
 
-    def predict_chunk(self, observation: Mapping[str, Any]) -> Float[Tensor, "n 1 a"]:
-        chunk = self.policy.predict_chunk(observation)
-        if self._sum is None or self._weight is None or self._chunks is None or len(self._sum) != len(chunk):
-            self._sum = torch.zeros_like(chunk)
-            self._weight, self._chunks = torch.zeros_like(chunk[..., 0]), torch.zeros_like(chunk[..., 0])
-        weight = torch.exp(-self.decay * self._chunks)
-        total, mass, count = self._sum + weight[..., None] * chunk, self._weight + weight, self._chunks + 1
-        action = total[:, :1] / mass[:, :1, None]
-        self._sum, self._weight, self._chunks = _advance(total), _advance(mass), _advance(count)
-        return action
+    def plan(
+        self, state: Running[State], observation: Mapping[str, Any], mask: Bool[Tensor, " n"]
+    ) -> tuple[Running[State], Plan]:
+        inner, (chunk, _) = self.policy.plan(state.inner, observation, mask)
+        mask = mask.to(chunk.device)
+        total, mass, count = (each.to(chunk.device) for each in state[:3])
+        weight = torch.exp(-self.decay * count) * mask[:, None]
+        total, mass, count = total + weight[..., None] * chunk, mass + weight, count + mask[:, None]
+        action = torch.where(mask[:, None, None], total[:, :1] / mass[:, :1, None], 0)
+        kept = Running(_advanced(total, mask), _advanced(mass, mask), _advanced(count, mask), inner)
+        return kept, Plan(action, mask.long())
 
 
-def _advance(running: Tensor) -> Tensor:
-    """Drop the slot of the step now taken, append an empty one for the step that comes into view."""
-    return torch.cat([running[:, 1:], torch.zeros_like(running[:, :1])], dim=1)
+def _advanced(running: Shaped[Tensor, "n h ..."], mask: Bool[Tensor, " n"]) -> Shaped[Tensor, "n h ..."]:
+    """In the worlds of ``mask`` without the slot of the step now taken, with an empty one for what comes into view."""
+    moved = torch.cat([running[:, 1:], torch.zeros_like(running[:, :1])], dim=1)
+    return torch.where(mask.reshape(-1, *(1,) * (running.dim() - 1)), moved, running)

@@ -2,23 +2,25 @@
 
 import json
 import logging
-import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
-from torch import Tensor
+from jaxtyping import UInt8
 
 from envs.specs import TASK_KEY, EmbodimentSpec, Stream, VectorEnv, image_key
+from policies.execution import Execution
 from policies.intervals import Interval, wilson
 from policies.policy import Policy
 from policies.progress import progress_bar
 from vla.durable import write_text_atomically
+
+log = logging.getLogger(__name__)
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +29,8 @@ Instructions = Literal["given", "shuffled"]
 
 @dataclass(frozen=True, kw_only=True)
 class EpisodeResult:
-    """What became of one episode. ``instruction`` is what the policy read, ``goal`` what was judged.
+    """What became of one episode. ``instruction`` is what the policy read, ``goal`` the episode's own, by which it was
+    judged; ``same_goal`` says whether the two mean the same, in whatever words.
 
     ``stages_done`` of ``stages`` is how far a task of several stages got; most tasks have one.
     """
@@ -36,6 +39,7 @@ class EpisodeResult:
     seed: int
     instruction: str
     goal: str
+    same_goal: bool
     success: bool
     steps: int
     reward: float
@@ -54,12 +58,14 @@ class EpisodeVideo:
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationResult:
-    """One task's episodes, all of one stream. ``latency_s`` has one entry per call of the policy, for a whole wave of
-    worlds. ``remarks`` is what the policy could not take in of what it was told.
+    """One task's episodes, all of one stream, in worlds that differ by ``perturbation`` (PRESET:AXIS) from the usual
+    ones. ``latency_s`` has one entry per call of the policy, for all worlds that were due to look. ``remarks`` is what
+    the policy could not take in of what it was told.
     """
 
     task: str
     stream: Stream
+    perturbation: str | None
     instructions: Instructions
     horizon: int
     replan_interval: int
@@ -81,6 +87,13 @@ class EvaluationResult:
         return tuple(episode.success for episode in self.episodes)
 
     @property
+    def same_goal_share(self) -> float:
+        """How often the instruction that was read means the episode's own goal: the success of one who always does what
+        it is told, but for goals that are met by accident on the way. 1 for given instructions.
+        """
+        return float(np.mean([episode.same_goal for episode in self.episodes]))
+
+    @property
     def mean_stages_done(self) -> float:
         """How many stages an episode finished on average, as CALVIN's mean chain length."""
         return float(np.mean([episode.stages_done for episode in self.episodes]))
@@ -91,7 +104,9 @@ class EvaluationResult:
         return {
             "task": self.task,
             "stream": self.stream,
+            "perturbation": self.perturbation,
             "instructions": self.instructions,
+            "same_goal_share": self.same_goal_share,
             "success": asdict(self.success),
             "episodes": len(self.episodes),
             "mean_stages_done": self.mean_stages_done,
@@ -113,7 +128,14 @@ class EvaluationResult:
     def save(self, path: Path) -> None:
         """Write :meth:`to_dict` as JSON, whole or not at all."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_text_atomically(path, json.dumps(self.to_dict(), indent=2) + "\n")
+        write_text_atomically(path, json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n")
+
+
+class _Told(NamedTuple):
+    """What an episode's policy reads, and whether that means the episode's own goal."""
+
+    instruction: str
+    same_goal: bool
 
 
 def evaluate(
@@ -122,21 +144,25 @@ def evaluate(
     seeds: Sequence[int],
     *,
     instructions: Instructions = "given",
+    perturbation: str | None = None,
     record_videos: int = 0,
     camera: str | None = None,
     show_progress: bool = True,
 ) -> EvaluationResult:
     """Run ``policy`` for one episode per seed of ``env``'s stream, ``env.num_envs`` at a time.
 
-    ``shuffled`` hands every episode the instruction of the next episode of its wave, while success is still
-    judged by its own goal: a policy that heeds language falls to chance. The first ``record_videos`` episodes
-    are filmed by ``camera`` (by default the embodiment's first).
+    ``shuffled`` hands every episode the instruction of the episode of the next seed (the last one that of the first),
+    while success is still judged by its own goal: see ``EvaluationResult.same_goal_share`` for what a policy that heeds
+    language comes to. ``perturbation`` names what ``env`` was made with, for the record. The first ``record_videos``
+    episodes are filmed by ``camera`` (by default the embodiment's first).
     """
-    waves = [list(seeds[start : start + env.num_envs]) for start in range(0, len(seeds), env.num_envs)]
-    _check_request(env, policy, waves, instructions)
+    check_instructions(instructions, len(seeds))
+    _check_robot(policy, env)
+    waves = [[int(seed) for seed in seeds[i : i + env.num_envs]] for i in range(0, len(seeds), env.num_envs)]
     camera = env.embodiment.camera(camera).name if camera else env.embodiment.camera_names[0]
 
     began = time.perf_counter()
+    told = iter(_shuffled(env, waves) if instructions == "shuffled" else ())
     episodes: list[EpisodeResult] = []
     videos: list[EpisodeVideo] = []
     latency_s: list[float] = []
@@ -145,18 +171,17 @@ def evaluate(
         bar = progress.add_task(f"{env.task_name} ({instructions})", total=len(seeds), note="")
         for wave in waves:
             filmed = min(len(wave), max(0, record_videos - len(videos)))
-            records, films = _run_wave(env, policy, wave, instructions, filmed, camera, latency_s)
-            episodes += records
-            videos += films
-            for remark in policy.remarks([record.instruction for record in records]):
-                if remark not in remarks:
-                    log.warning("%s: %s", env.task_name, remark)
-                remarks[remark] = None
+            run = _Wave(env, policy, wave, list(islice(told, len(wave))), filmed, camera)
+            run.finish(latency_s)
+            episodes += run.records()
+            videos += run.films(episodes[-len(wave) :])
+            _note(env.task_name, policy.remarks([episode.instruction for episode in episodes[-len(wave) :]]), remarks)
             rate = sum(episode.success for episode in episodes) / len(episodes)
             progress.update(bar, completed=len(episodes), note=f"success {rate:.0%}")
     return EvaluationResult(
         task=env.task_name,
         stream=env.stream,
+        perturbation=perturbation,
         instructions=instructions,
         horizon=policy.horizon,
         replan_interval=policy.replan_interval,
@@ -169,89 +194,111 @@ def evaluate(
     )
 
 
-def _run_wave(
-    env: VectorEnv,
-    policy: Policy,
-    seeds: list[int],
-    instructions: Instructions,
-    filmed: int,
-    camera: str,
-    latency_s: list[float],
-) -> tuple[list[EpisodeResult], list[EpisodeVideo]]:
-    """One episode per seed. Worlds without a seed of their own repeat the first and are left out of the records."""
-    observation = env.reset(seeds + seeds[:1] * (env.num_envs - len(seeds)))
-    policy.reset()
-    goals = list(observation[TASK_KEY])
-    texts = _rolled(goals, len(seeds)) if instructions == "shuffled" else goals
-
-    reward = torch.zeros(env.num_envs, device=env.device)
-    steps = torch.zeros(env.num_envs, dtype=torch.long, device=env.device)
-    success = torch.zeros(env.num_envs, dtype=torch.bool, device=env.device)
-    running = set(range(env.num_envs))
-    films = [[_frame(observation, camera, world)] for world in range(filmed)]
-    for _ in range(math.ceil(env.max_episode_steps / policy.replan_interval)):
-        chunk, seconds = _timed_chunk(policy, {**observation, TASK_KEY: texts})
-        latency_s.append(seconds)
-        moved = env.step_chunk(chunk[:, : policy.replan_interval].to(env.device))
-        reward, steps, success = reward + moved.reward, steps + moved.steps, moved.success
-        observation = moved.observation
-        for world in running.intersection(range(filmed)):
-            films[world].append(_frame(observation, camera, world))
-        running.difference_update(moved.ended)
-        if not running:
-            break
-
-    tasks, stages = env.task_names, env.stages_done
-    won, taken, paid, behind = success.tolist(), steps.tolist(), reward.tolist(), stages.sum(1).tolist()
-    records = [
-        EpisodeResult(
-            task=tasks[world],
-            seed=int(seed),
-            instruction=texts[world],
-            goal=goals[world],
-            success=won[world],
-            steps=taken[world],
-            reward=paid[world],
-            stages_done=behind[world],
-            stages=stages.shape[1],
-        )
-        for world, seed in enumerate(seeds)
-    ]
-    seconds_per_frame = policy.replan_interval / env.embodiment.control_rate_hz
-    return records, [
-        EpisodeVideo(episode=records[world], frames=np.stack(frames), seconds_per_frame=seconds_per_frame)
-        for world, frames in enumerate(films)
-    ]
-
-
-def _timed_chunk(policy: Policy, observation: dict[str, Any]) -> tuple[Float[Tensor, "n h a"], float]:
-    began = time.perf_counter()
-    chunk = policy.predict_chunk(observation)
-    if chunk.is_cuda:
-        torch.cuda.synchronize(chunk.device)
-    return chunk, time.perf_counter() - began
-
-
-def _rolled(goals: list[str], n: int) -> list[str]:
-    """The first ``n`` instructions moved on by one world; worlds beyond them keep theirs."""
-    return [*goals[1:n], goals[0], *goals[n:]]
-
-
-def _frame(observation: dict[str, Any], camera: str, world: int) -> UInt8[np.ndarray, "h w 3"]:
-    return observation[image_key(camera)][world].cpu().numpy().copy()
-
-
-def _check_request(env: VectorEnv, policy: Policy, waves: list[list[int]], instructions: str) -> None:
-    if not waves:
-        raise ValueError("an evaluation needs at least one seed")
-    if instructions not in ("given", "shuffled"):
+def check_instructions(instructions: str, episodes: int) -> None:
+    """``ValueError`` unless so many episodes can be told what ``instructions`` says: shuffling takes two."""
+    if instructions not in get_args(Instructions):
         raise ValueError(f"instructions must be 'given' or 'shuffled', got {instructions!r}")
-    lonely = [wave[0] for wave in waves if len(wave) == 1]
-    if instructions == "shuffled" and lonely:
-        raise ValueError(
-            f"shuffled instructions need at least two episodes in every wave of {env.num_envs} worlds, "
-            f"but seed {lonely[0]} would run alone; change the number of seeds or of worlds"
-        )
+    if episodes < 1:
+        raise ValueError("an evaluation needs at least one seed")
+    if instructions == "shuffled" and episodes < 2:
+        raise ValueError("shuffled instructions are those of other episodes: expected at least two seeds, got one")
+
+
+class _Wave:
+    """One episode per seed, all at once.
+
+    Worlds without a seed of their own repeat the first; nobody plans for them, and they are left out of the records.
+    """
+
+    def __init__(
+        self, env: VectorEnv, policy: Policy, seeds: list[int], told: list[_Told], filmed: int, camera: str
+    ) -> None:
+        self._env, self._seeds, self._camera = env, seeds, camera
+        self._observation = _begin(env, seeds)
+        self._execution = Execution(policy, env.num_envs)
+        self._goals = list(self._observation[TASK_KEY])
+        self._told = told or [_Told(goal, True) for goal in self._goals]
+        self._texts = [each.instruction for each in self._told] + self._goals[len(self._told) :]
+        self._reward = torch.zeros(env.num_envs, device=env.device)
+        self._steps = torch.zeros(env.num_envs, dtype=torch.long, device=env.device)
+        self._success = torch.zeros(env.num_envs, dtype=torch.bool, device=env.device)
+        self._running = torch.arange(env.num_envs) < len(seeds)
+        self._frames = [[self._frame(world)] for world in range(filmed)]
+
+    def finish(self, latency_s: list[float]) -> None:
+        """Act until every episode has ended; ``latency_s`` is added the seconds of each call of the policy."""
+        while bool(self._running.any()):
+            began = time.perf_counter()
+            if self._execution.plan({**self._observation, TASK_KEY: self._texts}, self._running):
+                latency_s.append(time.perf_counter() - began)
+            moved = self._env.step_chunk(self._execution.advance(self._running).to(self._env.device))
+            self._observation, self._success = moved.observation, moved.success
+            self._reward, self._steps = self._reward + moved.reward, self._steps + moved.steps
+            looking = self._execution.due(self._running)
+            ended = set(moved.ended)
+            for world, frames in enumerate(self._frames):
+                if self._running[world] and (looking[world] or world in ended):
+                    frames.append(self._frame(world))
+            self._running[moved.ended] = False
+
+    def records(self) -> list[EpisodeResult]:
+        """What became of the episodes."""
+        tasks, stages = self._env.task_names, self._env.stages_done
+        won, taken, paid = self._success.tolist(), self._steps.tolist(), self._reward.tolist()
+        behind = stages.sum(1).tolist()
+        return [
+            EpisodeResult(
+                task=tasks[world],
+                seed=seed,
+                instruction=self._texts[world],
+                goal=self._goals[world],
+                same_goal=self._told[world].same_goal,
+                success=won[world],
+                steps=taken[world],
+                reward=paid[world],
+                stages_done=behind[world],
+                stages=stages.shape[1],
+            )
+            for world, seed in enumerate(self._seeds)
+        ]
+
+    def films(self, records: Sequence[EpisodeResult]) -> list[EpisodeVideo]:
+        """The filmed episodes, which are the first of ``records``."""
+        seconds_per_frame = self._execution.policy.replan_interval / self._env.embodiment.control_rate_hz
+        return [
+            EpisodeVideo(episode=records[world], frames=np.stack(frames), seconds_per_frame=seconds_per_frame)
+            for world, frames in enumerate(self._frames)
+        ]
+
+    def _frame(self, world: int) -> UInt8[np.ndarray, "h w 3"]:
+        return self._observation[image_key(self._camera)][world].cpu().numpy().copy()
+
+
+def _begin(env: VectorEnv, seeds: list[int]) -> dict[str, Any]:
+    """Start the episodes of ``seeds``, and the first one again in every world that is left."""
+    return env.reset(seeds + seeds[:1] * (env.num_envs - len(seeds)))
+
+
+def _shuffled(env: VectorEnv, waves: Sequence[list[int]]) -> list[_Told]:
+    """What each seed is told: the instruction of the next seed. All episodes are begun once to read them."""
+    texts: list[str] = []
+    goals: list[str] = []
+    for wave in waves:
+        texts += _begin(env, wave)[TASK_KEY][: len(wave)]
+        goals += env.goals[: len(wave)]
+    others = zip([*texts[1:], texts[0]], [*goals[1:], goals[0]], goals, strict=True)
+    return [_Told(text, theirs == own) for text, theirs, own in others]
+
+
+def _note(task: str, remarks: Iterable[str], known: dict[str, None]) -> None:
+    """Log the remarks that are new, and remember them."""
+    for remark in remarks:
+        if remark not in known:
+            log.warning("%s: %s", task, remark)
+        known[remark] = None
+
+
+def _check_robot(policy: Policy, env: VectorEnv) -> None:
     ours, theirs = _numbers(policy.embodiment), _numbers(env.embodiment)
     if ours != theirs:
         raise ValueError(f"the policy is for {ours}; the environment is {theirs}")

@@ -2,22 +2,38 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from envs.specs import STATE_KEY, EmbodimentSpec
 
+State = TypeVar("State")
+"""What a policy remembers of n worlds."""
 
-class Policy(ABC):
-    """Maps a batched observation (keys of ``envs.specs``) to actions in the embodiment's units.
 
-    A policy decides once per *chunk*: ``predict_chunk`` gives the next ``horizon`` actions, of which
-    the first ``replan_interval`` are executed before it looks again. ``act`` does this bookkeeping for
-    callers that step one action at a time; vector evaluation hands whole chunks to the environment.
+class Plan(NamedTuple):
+    """What n worlds are to do: ``actions`` float32 in the embodiment's units, the first ``length`` of which count.
+
+    After so many steps (1 … h) a world's policy wants to look again. Rows of worlds that were not asked for are 0.
     """
+
+    actions: Float[Tensor, "n h a"]
+    length: Int[Tensor, " n"]
+
+
+class Policy(ABC, Generic[State]):
+    """Maps batched observations (keys of ``envs.specs``) to plans in the embodiment's units.
+
+    What it remembers is not in the policy but in a ``State``, which ``start`` makes for n worlds at the beginning of
+    their episodes and every ``plan`` passes on: an evaluation holds one, a server one per connection. Plans have
+    ``horizon`` actions; ``replan_interval`` is how many are executed by default before it looks again.
+    """
+
+    remembers: bool = True
+    """Whether a plan depends on more than the observation, so that worlds must not share a memory."""
 
     def __init__(self, embodiment: EmbodimentSpec, horizon: int, replan_interval: int) -> None:
         if not 1 <= replan_interval <= horizon:
@@ -25,38 +41,61 @@ class Policy(ABC):
         self.embodiment = embodiment
         self.horizon = horizon
         self.replan_interval = replan_interval
-        self._chunk: Tensor | None = None
-        self._cursor: Tensor | None = None
+
+    @abstractmethod
+    def start(self, n: int) -> State:
+        """What there is to remember when the episodes of ``n`` worlds begin."""
+
+    @abstractmethod
+    def plan(self, state: State, observation: Mapping[str, Any], mask: Bool[Tensor, " n"]) -> tuple[State, Plan]:
+        """Plans for the worlds in ``mask`` (at least one), and what to remember; ``state`` itself stays as it is.
+
+        The others are neither looked at nor do they remember anything of it.
+        """
+
+    def remarks(self, instructions: Sequence[str]) -> list[str]:
+        """What somebody who gives these instructions should know of how they are read; nothing by default."""
+        return []
+
+
+class ChunkPolicy(Policy[None]):
+    """A policy that remembers nothing: a chunk of actions for what it sees is all there is to it."""
+
+    remembers = False
 
     @abstractmethod
     def predict_chunk(self, observation: Mapping[str, Any]) -> Float[Tensor, "n h a"]:
-        """The next ``horizon`` actions of every world, newest observation first used."""
+        """The next ``horizon`` actions of every world in the observation."""
 
-    def remarks(self, instructions: Sequence[str]) -> list[str]:
-        """What this policy cannot take in of what it was told, a sentence each; whoever makes it act shows them."""
-        return []
+    def start(self, n: int) -> None:
+        return None
 
-    def reset(self, mask: Bool[Tensor, " n"] | None = None) -> None:
-        """Forget the running chunk of the worlds in ``mask`` (all when None); call at episode starts."""
-        if mask is None or self._cursor is None:
-            self._chunk = self._cursor = None
-        else:
-            self._cursor[mask.to(self._cursor.device)] = self.replan_interval
+    def plan(self, state: None, observation: Mapping[str, Any], mask: Bool[Tensor, " n"]) -> tuple[None, Plan]:
+        chunk = self.predict_chunk(seen_by(observation, mask))
+        length = torch.full((len(chunk),), self.replan_interval, device=chunk.device)
+        return None, Plan(spread(chunk, mask), spread(length, mask))
 
-    def act(self, observation: Mapping[str, Any]) -> Float[Tensor, "n a"]:
-        """The next action of every world; re-plans the worlds whose chunk is used up."""
-        n = len(observation[STATE_KEY])
-        if self._cursor is None or self._chunk is None or len(self._cursor) != n:
-            self._chunk = self.predict_chunk(observation)
-            self._cursor = torch.zeros(n, dtype=torch.long, device=self._chunk.device)
-        spent = self._cursor >= self.replan_interval
-        if bool(spent.any()):
-            fresh = self.predict_chunk(observation)
-            self._chunk = torch.where(spent[:, None, None], fresh, self._chunk)
-            self._cursor = torch.where(spent, 0, self._cursor)
-        action = self._chunk[torch.arange(n, device=self._chunk.device), self._cursor]
-        self._cursor = self._cursor + 1
-        return action
+
+def seen_by(observation: Mapping[str, Any], mask: Bool[Tensor, " n"]) -> dict[str, Any]:
+    """The observation of the worlds in ``mask`` alone; ``ValueError`` if it is of another number of worlds."""
+    if len(observation[STATE_KEY]) != len(mask):
+        raise ValueError(f"expected the observation of {len(mask)} worlds, got {len(observation[STATE_KEY])}")
+    if bool(mask.all()):
+        return dict(observation)
+    worlds = mask.nonzero()[:, 0].tolist()
+    return {
+        key: value[worlds] if isinstance(value, Tensor) else [value[world] for world in worlds]
+        for key, value in observation.items()
+    }
+
+
+def spread(rows: Tensor, mask: Bool[Tensor, " n"]) -> Tensor:
+    """``rows``, one for each world in ``mask``, at their worlds; 0 at the others."""
+    if len(rows) == len(mask):
+        return rows
+    spaced = rows.new_zeros(len(mask), *rows.shape[1:])
+    spaced[mask.to(rows.device)] = rows
+    return spaced
 
 
 def blank_remarks(instructions: Sequence[str]) -> list[str]:

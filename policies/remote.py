@@ -1,7 +1,7 @@
 """A policy that lives on a server."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -9,18 +9,28 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from envs.specs import STATE_KEY, TASK_KEY
-from policies.policy import Policy
+from policies.policy import Plan, Policy, spread
 from policies.serving.batching import world_of
 from policies.serving.client import PolicyClient, check_embodiment
 from policies.serving.keys import ACTIONS, WARNINGS
 
 
-class RemotePolicy(Policy):
+class Episodes(NamedTuple):
+    """Which start of the policy these episodes are from, and each world's last planned action that was carried out, None
+    where its first observation is still to be sent.
+    """
+
+    start: int
+    done: tuple[Float[np.ndarray, " a"] | None, ...]
+
+
+class RemotePolicy(Policy[Episodes]):
     """Asks a server for the chunk of every world, over one or several connections.
 
-    World ``i`` uses connection ``i % len(clients)``; worlds on one connection are asked one after the
-    other. Give every world its own connection when the server holds actions on violations, since
-    what it holds belongs to a connection. Errors are those of :class:`PolicyClient`.
+    World ``i`` uses connection ``i % len(clients)``; worlds on one connection are asked one after the other. What a
+    server remembers belongs to a connection. Where it does (its hello says so), every world needs one of its own,
+    and a new start takes them over from the one before: ``ValueError`` otherwise. Other errors are those of
+    :class:`PolicyClient`.
     """
 
     def __init__(self, clients: Sequence[PolicyClient], replan_interval: int | None = None) -> None:
@@ -30,37 +40,58 @@ class RemotePolicy(Policy):
         for other in clients[1:]:
             check_embodiment(first.embodiment, other.embodiment)
         super().__init__(first.embodiment, first.horizon, replan_interval or first.replan_interval)
+        self.remembers = bool(first.metadata.get("remembers", False))
         self._clients = list(clients)
-        self._fresh = [True] * len(clients)
+        self._starts = 0
         self._remarks: dict[str, list[str]] = {}
 
     def remarks(self, instructions: Sequence[str]) -> list[str]:
         """What the server has remarked on these instructions, with its answers to them."""
         return [remark for text in dict.fromkeys(instructions) for remark in self._remarks.get(text, ())]
 
-    def reset(self, mask: Bool[Tensor, " n"] | None = None) -> None:
-        super().reset(mask)
-        worlds = range(len(self._clients)) if mask is None else mask.nonzero()[:, 0].tolist()
-        for world in worlds:
-            self._fresh[world % len(self._clients)] = True
+    def start(self, n: int) -> Episodes:
+        if self.remembers and n > len(self._clients):
+            raise ValueError(
+                f"the server remembers what it did on a connection, so each of {n} worlds needs one of its own; "
+                f"there are {len(self._clients)}"
+            )
+        self._starts += 1
+        return Episodes(self._starts, (None,) * n)
 
-    def predict_chunk(self, observation: Mapping[str, Any]) -> Float[Tensor, "n h a"]:
-        state = observation[STATE_KEY]
-        chunks: list[np.ndarray] = []
-        for start in range(0, len(state), len(self._clients)):
-            worlds = range(start, min(start + len(self._clients), len(state)))
-            busy = self._clients[: len(worlds)]
-            for index, (client, world) in enumerate(zip(busy, worlds, strict=True)):
-                client.send(world_of(observation, world), reset=self._fresh[index])
-                self._fresh[index] = False
-            for client, world in zip(busy, worlds, strict=True):
-                reply = client.receive(client.config.call_timeout_s)
-                chunks.append(reply[ACTIONS])
-                if WARNINGS in reply:
-                    self._remarks[observation[TASK_KEY][world]] = reply[WARNINGS]
-        return torch.from_numpy(np.stack(chunks)).to(state.device)
+    def plan(self, state: Episodes, observation: Mapping[str, Any], mask: Bool[Tensor, " n"]) -> tuple[Episodes, Plan]:
+        if self.remembers and state.start != self._starts:
+            raise ValueError("other episodes have begun on the connections of these, and the server forgot them")
+        worlds = mask.nonzero()[:, 0].tolist()
+        chunks = self._chunks(observation, {world: state.done[world] for world in worlds})
+        chunk = torch.from_numpy(np.stack([chunks[world] for world in worlds])).to(observation[STATE_KEY].device)
+        length = torch.full((len(worlds),), self.replan_interval, device=chunk.device)
+        done = list(state.done)
+        for world, planned in chunks.items():
+            done[world] = planned[self.replan_interval - 1]
+        return Episodes(state.start, tuple(done)), Plan(spread(chunk, mask), spread(length, mask))
 
     def close(self) -> None:
         """End all connections."""
         for client in self._clients:
             client.close()
+
+    def _chunks(
+        self, observation: Mapping[str, Any], done: Mapping[int, Float[np.ndarray, " a"] | None]
+    ) -> dict[int, Float[np.ndarray, "h a"]]:
+        """The server's answers by world, those on different connections at the same time."""
+        chunks: dict[int, np.ndarray] = {}
+        waiting = dict(done)
+        while waiting:
+            asked: dict[int, PolicyClient] = {}
+            for world in list(waiting):
+                client = self._clients[world % len(self._clients)]
+                if client not in asked.values():
+                    last = waiting.pop(world)
+                    client.send(world_of(observation, world), reset=last is None, last_action=last)
+                    asked[world] = client
+            for world, client in asked.items():
+                reply = client.receive(client.config.call_timeout_s)
+                chunks[world] = reply[ACTIONS]
+                if WARNINGS in reply:
+                    self._remarks[observation[TASK_KEY][world]] = reply[WARNINGS]
+        return chunks

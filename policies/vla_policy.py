@@ -10,11 +10,12 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from envs.specs import STATE_KEY, TASK_KEY, EmbodimentSpec, image_key
+from policies.blocks import in_blocks
 from policies.described import described
 from policies.device import resolve_device
 from policies.imitation.checkpoint import CHECKPOINTS, MANIFEST, POLICY, newest_whole, verify_checkpoint
 from policies.network_input import InstructionTokens, network_images
-from policies.policy import Policy, blank_remarks
+from policies.policy import ChunkPolicy, blank_remarks
 from policies.processors import Normalization
 from vla.checkpoint import CheckpointError
 from vla.durable import write_text_atomically
@@ -27,7 +28,7 @@ FORMAT_VERSION = 2
 _SHOWN_CHARACTERS = 400
 
 
-class VLAPolicy(Policy):
+class VLAPolicy(ChunkPolicy):
     """A network with what it needs to act: normalisers, embodiment, cameras in the order of its views.
 
     Its directory holds the network's ``config.json`` and ``model.safetensors``, and ``policy.json`` for the
@@ -54,7 +55,7 @@ class VLAPolicy(Policy):
         An instruction that is too long is cut, which :meth:`remarks` tells.
         """
         with torch.inference_mode():
-            actions = self.vla.act(self._network_observation(observation))
+            actions = in_blocks(self.vla.act, self._network_observation(observation))
             actions = self.normalization.action.unnormalize(actions.float())
             actions = torch.clamp(actions, self._low, self._high)
         return actions.clone()

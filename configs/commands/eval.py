@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from configs.acting import EXPERT, Actor
+from configs.acting import EXPERT, Actor, is_server
 from configs.environments import EnvConfig, Split, acts_in, axis_names, episode_seeds, expand_tasks
 from configs.run_directory import OUTPUTS, create_run_directory, write_json
 from policies.intervals import Interval, paired_difference, wilson
+from policies.serving.client import ClientConfig
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 RESULTS_FILE = "results.json"
 REPORT_FILE = "report.html"
 UNPERTURBED = "none"
+USUAL_TASKS = ("reach", "pick", "place")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,8 +30,8 @@ class Config:
 
     policy: Annotated[str, tyro.conf.Positional]
     """A run's folder, a checkpoint in it, a server's address (ws://host:port), or expert."""
-    tasks: tuple[str, ...] = ("reach", "pick", "place")
-    """Tasks or suites to evaluate on, one after the other."""
+    tasks: tuple[str, ...] = ()
+    """Tasks or suites to evaluate on, one after the other; reach, pick and place by default."""
     suite: str | None = None
     """A suite of ten tasks to evaluate on, instead of tasks."""
     perturb: str | None = None
@@ -41,7 +43,8 @@ class Config:
     split: Split = "held_out"
     """Phrasings of the instructions: those of the demonstrations, or held-out ones."""
     instructions: Literal["given", "shuffled", "both"] = "given"
-    """shuffled hands every episode another one's instruction: a policy that heeds language falls to chance."""
+    """shuffled hands every episode the next one's instruction: a policy that heeds language succeeds where both goals
+    are equal, a share that is printed beside its success, and by accident."""
     num_envs: int = 25
     """Worlds stepped at once; it changes the speed and no result."""
     videos: int = 6
@@ -54,43 +57,88 @@ class Config:
     """Actions to execute before the policy looks again; its own choice by default."""
     env: EnvConfig = field(default_factory=EnvConfig)
     """The simulated worlds; a policy decides itself what its cameras must look like."""
+    client: ClientConfig = field(default_factory=ClientConfig)
+    """How to talk to a policy server; its address is the policy's."""
     outputs: Path = OUTPUTS
     """Folder that holds the runs."""
 
 
 def run(config: Config) -> int:
     """Evaluate, print a table, and leave ``results.json`` and ``report.html`` in a new run directory."""
-    config = replace(config, tasks=expand_tasks([config.suite] if config.suite else config.tasks))
-    axes = _axes(config.perturb)
+    check(config)
+    tasks = expand_tasks([config.suite] if config.suite else config.tasks or USUAL_TASKS)
+    config = replace(config, tasks=tasks, suite=None)
+    from policies.evaluation import check_instructions
+
+    if given := config.env.perturbation:
+        for task in (task for task in tasks if not acts_in(given, task)):
+            raise ValueError(f"{given} changes nothing in {task}; leave the task out")
+    axes = _axes(config)
     seeds = episode_seeds(config.episodes, config.first_seed)
+    for kind in kinds_of(config):
+        check_instructions(kind, len(seeds))
     actor = Actor(
         config.policy,
         config.env,
         device=config.device,
         threads=config.threads,
         replan_interval=config.replan_interval,
+        client=config.client,
     )
     name = EXPERT if actor.is_expert else Path(config.policy.rstrip("/")).name
     run_dir = create_run_directory("eval", name, config, config.outputs)
     results = {}
     for axis in axes:
-        results[axis] = evaluate_tasks(actor, config, seeds, None if axis == UNPERTURBED else axis)
+        results[axis] = evaluate_tasks(actor, config, seeds, None if axis == axes[0] else axis)
         write_json(_entries(results), run_dir / RESULTS_FILE)
     _report(config, results, run_dir)
-    print_table(results[UNPERTURBED])
+    print_table(results[axes[0]])
     if config.perturb:
-        print_axes(results)
+        for kind in kinds_of(config):
+            print_axes(results, kind)
     print(f"\nreport: {run_dir / REPORT_FILE}")
     return 0
+
+
+def kinds_of(config: Config) -> "tuple[Instructions, ...]":
+    """The kinds of instruction that are evaluated, one after the other."""
+    return ("given", "shuffled") if config.instructions == "both" else (config.instructions,)
+
+
+def check(config: Config) -> None:
+    """``ValueError`` for settings of which one would change nothing because of another."""
+    if config.suite and config.tasks:
+        raise ValueError(f"name either a suite or tasks, got suite {config.suite} and tasks {', '.join(config.tasks)}")
+    if config.perturb and config.env.perturbation:
+        raise ValueError(
+            f"perturb compares with the usual worlds, got perturb {config.perturb} and env.perturbation "
+            f"{config.env.perturbation}; give one of them"
+        )
+    server, asked = is_server(config.policy), config.client
+    if asked.url not in (ClientConfig().url, config.policy):
+        raise ValueError(f"the server's address is the policy, {config.policy}, so client.url is not to be {asked.url}")
+    if config.policy == EXPERT and config.instructions != "given":
+        raise ValueError(f"the expert reads no instructions, so they cannot be {config.instructions}")
+    void = {
+        "replan_interval": config.replan_interval is not None and config.policy == EXPERT,
+        "device": config.device != "cpu" and (server or config.policy == EXPERT),
+        "threads": config.threads != 0 and (server or config.policy == EXPERT),
+        "client": replace(asked, url=ClientConfig().url) != ClientConfig() and not server,
+    }
+    for name in (name for name, given in void.items() if given):
+        raise ValueError(f"{name} changes nothing where {config.policy} acts")
 
 
 def evaluate_tasks(
     actor: Actor, config: Config, seeds: Sequence[int], perturbation: str | None = None
 ) -> "list[EvaluationResult]":
-    """One result per task and kind of instruction; tasks in which ``perturbation`` changes nothing are left out."""
+    """One result per task and kind of instruction; tasks in which ``perturbation`` changes nothing are left out.
+
+    Without it, the worlds are those of the config.
+    """
     from policies.evaluation import evaluate
 
-    kinds: list[Instructions] = ["given", "shuffled"] if config.instructions == "both" else [config.instructions]
+    kinds = kinds_of(config)
     results = []
     for task in config.tasks:
         if perturbation is not None and not acts_in(perturbation, task):
@@ -99,7 +147,16 @@ def evaluate_tasks(
         try:
             for kind in kinds:
                 videos = config.videos if kind == kinds[0] else 0
-                results.append(evaluate(env, policy, seeds, instructions=kind, record_videos=videos))
+                results.append(
+                    evaluate(
+                        env,
+                        policy,
+                        seeds,
+                        instructions=kind,
+                        perturbation=perturbation or config.env.perturbation,
+                        record_videos=videos,
+                    )
+                )
         finally:
             env.close()
     return results
@@ -110,36 +167,48 @@ def print_table(results: "Sequence[EvaluationResult]") -> None:
     from rich.table import Table
 
     columns = ["task", "instructions", "success", "95 % interval", "episodes"]
+    shuffled = any(result.instructions == "shuffled" for result in results)
     staged = any(result.episodes[0].stages > 1 for result in results)
-    table = Table(*columns, *(["stages done"] if staged else []), box=None, header_style="bold")
+    table = Table(
+        *columns,
+        *(["equal goals"] if shuffled else []),
+        *(["stages done"] if staged else []),
+        box=None,
+        header_style="bold",
+    )
     for result in results:
         cells = [result.task, result.instructions, *_rate_cells(result.success, len(result.episodes))]
+        if shuffled:
+            cells.append(f"{result.same_goal_share:.1%}")
         if staged:
             cells.append(f"{result.mean_stages_done:.2f} of {result.episodes[0].stages}")
         table.add_row(*cells)
-    for kind in dict.fromkeys(result.instructions for result in results):
+    kinds: list[Instructions] = list(dict.fromkeys(result.instructions for result in results))
+    for kind in kinds:
         outcomes = _outcomes(results, kind)
         if len(results) > 1:
             table.add_row("all", kind, *_rate_cells(wilson(sum(outcomes), len(outcomes)), len(outcomes)))
     _wide_console().print(table)
 
 
-def print_axes(results: "Mapping[str, Sequence[EvaluationResult]]") -> None:
-    """Success under each axis over the tasks in which it acts, and the difference to the usual worlds, paired by task
-    and seed.
+def print_axes(results: "Mapping[str, Sequence[EvaluationResult]]", kind: "Instructions") -> None:
+    """Success under each axis over the tasks in which it acts, with instructions of one kind, and the difference to the
+    usual worlds, paired by task and seed.
     """
     from rich.table import Table
 
-    table = Table("axis", "success", "95 % interval", "episodes", "change", "95 % interval", "p", box=None)
+    columns = (f"axis ({kind})", "success", "95 % interval", "episodes", "change", "95 % interval", "p")
+    table = Table(*columns, box=None)
     for axis, found in results.items():
-        outcomes = _outcomes(found)
+        outcomes = _outcomes(found, kind)
         if not outcomes:
             table.add_row(axis.rpartition(":")[2], "changes nothing in these tasks")
             continue
         cells = [axis.rpartition(":")[2], *_rate_cells(wilson(sum(outcomes), len(outcomes)), len(outcomes))]
         if axis != UNPERTURBED:
             tasks = {result.task for result in found}
-            change = paired_difference(outcomes, _outcomes([r for r in results[UNPERTURBED] if r.task in tasks]))
+            usual = _outcomes([result for result in results[UNPERTURBED] if result.task in tasks], kind)
+            change = paired_difference(outcomes, usual)
             cells += [f"{change.value:+.1%}", f"{change.lo:+.1%} … {change.hi:+.1%}", f"{change.p_value:.2g}"]
         table.add_row(*cells)
     _wide_console().print(table)
@@ -152,21 +221,20 @@ def _wide_console() -> "Console":
     return Console(width=max(Console().width, 110))
 
 
-def _axes(preset: str | None) -> tuple[str, ...]:
-    """The usual worlds, then every axis of ``preset``."""
-    if preset is None:
-        return (UNPERTURBED,)
-    return (UNPERTURBED, *axis_names(preset))
+def _axes(config: Config) -> tuple[str, ...]:
+    """What is evaluated, by name: the usual worlds (or those of the config), then every axis of ``perturb``."""
+    if config.perturb is None:
+        return (config.env.perturbation or UNPERTURBED,)
+    return (UNPERTURBED, *axis_names(config.perturb))
 
 
 def _entries(results: "Mapping[str, Sequence[EvaluationResult]]") -> list[dict[str, Any]]:
     return [{"axis": axis, **result.to_dict()} for axis, found in results.items() for result in found]
 
 
-def _outcomes(results: "Sequence[EvaluationResult]", instructions: str | None = None) -> list[bool]:
-    """Success of every episode, in the order of tasks and seeds."""
-    chosen = [result for result in results if instructions in (None, result.instructions)]
-    return [outcome for result in chosen for outcome in result.outcomes]
+def _outcomes(results: "Sequence[EvaluationResult]", kind: "Instructions") -> list[bool]:
+    """Success of every episode with instructions of one kind, in the order of tasks and seeds."""
+    return [outcome for result in results if result.instructions == kind for outcome in result.outcomes]
 
 
 def _rate_cells(rate: Interval, episodes: int) -> tuple[str, str, str]:
@@ -176,7 +244,7 @@ def _rate_cells(rate: Interval, episodes: int) -> tuple[str, str, str]:
 def _report(config: Config, results: "Mapping[str, Sequence[EvaluationResult]]", run_dir: Path) -> None:
     from configs.machine import describe_run
     from configs.report.document import FactsSection, SettingsSection, SuccessSection, VideosSection, write_report
-    from configs.report.results import success_bar, videos_of
+    from configs.report.results import remarks_sections, shuffling_note, success_bar, videos_of
     from configs.serialization import to_json
 
     last_seed = config.first_seed + config.episodes - 1
@@ -190,7 +258,8 @@ def _report(config: Config, results: "Mapping[str, Sequence[EvaluationResult]]",
         run_dir / REPORT_FILE,
         f"Evaluation of {config.policy}",
         [
-            SuccessSection(bars=tuple(bars)),
+            SuccessSection(bars=tuple(bars), note=shuffling_note([r for found in results.values() for r in found])),
+            *remarks_sections([r for found in results.values() for r in found]),
             VideosSection(videos=tuple(video for found in results.values() for r in found for video in videos_of(r))),
             FactsSection(title="Machine and versions", facts=describe_run()),
             SettingsSection(config=to_json(config)),

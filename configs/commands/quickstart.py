@@ -20,6 +20,7 @@ from vla.durable import write_atomically
 
 if TYPE_CHECKING:
     from configs.report.charts import SuccessBar
+    from configs.report.document import SuccessSection
     from policies.evaluation import EvaluationResult
     from policies.serving.rollout import EpisodeReport
 
@@ -94,9 +95,11 @@ class Outcome:
 
 def run(config: Config) -> int:
     """Run every phase in a new run directory; summary and report are also left in ``outputs/quickstart/``."""
+    name = "-".join(config.tasks)
+    config = replace(config, tasks=expand_tasks(config.tasks))
     _check(config)
     watch = Stopwatch()
-    run_dir = create_run_directory("quickstart", "-".join(config.tasks), config, config.outputs)
+    run_dir = create_run_directory("quickstart", name, config, config.outputs)
     with watch.phase("demonstrate"):
         _demonstrate(config, run_dir / "data")
     training = replace(config.training, data=(run_dir / "data",))
@@ -105,7 +108,7 @@ def run(config: Config) -> int:
         train.train_in(training, train.network_config(training), run_dir / "train", resume=False)
     with watch.phase("evaluate"):
         given, shuffled, expert = _evaluate(config, run_dir / "train")
-    with watch.phase("evaluate other starts"):
+    with watch.phase("evaluate other starts" if not config.env.perturbation else "no other starts: perturbed worlds"):
         starts = _evaluate_starts(config, run_dir / "train")
     with watch.phase("serve"):
         served = _serve_once(config, run_dir / "train")
@@ -121,11 +124,17 @@ def run(config: Config) -> int:
 
 def _check(config: Config) -> None:
     """Refuse what cannot work before any of the long work."""
+    from policies.evaluation import check_instructions
+
     tasks = expand_tasks(config.tasks)
     episode_seeds(config.demonstrations)
-    episode_seeds(config.episodes)
+    check_instructions("shuffled", len(episode_seeds(config.episodes)))
     if config.training.data:
         raise ValueError(f"the quickstart records its own demonstrations, got training.data {config.training.data}")
+    if config.training.outputs != OUTPUTS:
+        raise ValueError(
+            f"the training is part of this run: give outputs, not training.outputs {config.training.outputs}"
+        )
     start_rad = config.arm_start_rad
     env = make_env(config.tasks[0], config.num_envs, stream="demonstrate", config=config.env, arm_start_rad=start_rad)
     try:
@@ -153,7 +162,12 @@ def _evaluate(
     """The policy with the given and with shuffled instructions, and the expert, on the same seeds."""
     seeds = episode_seeds(config.episodes)
     settings = evaluation.Config(
-        policy=str(policy), tasks=config.tasks, num_envs=config.num_envs, videos=config.videos, instructions="both"
+        policy=str(policy),
+        tasks=config.tasks,
+        num_envs=config.num_envs,
+        videos=config.videos,
+        instructions="both",
+        env=config.env,
     )
     results = evaluation.evaluate_tasks(_actor(config, policy), settings, seeds)
     by_expert = replace(settings, policy=EXPERT, instructions="given", videos=0)
@@ -164,11 +178,14 @@ def _evaluate(
 
 
 def _evaluate_starts(config: Config, policy: Path) -> "dict[str, SuccessBar]":
-    """The policy over all tasks, by how far from home the arm starts."""
+    """The policy over all tasks, by how far from home the arm starts; nothing in worlds that are perturbed already."""
     from configs.report.results import pooled_bar
 
+    if config.env.perturbation:
+        return {}
     seeds = episode_seeds(min(config.episodes, START_EPISODES))
-    settings = evaluation.Config(policy=str(policy), tasks=config.tasks, num_envs=config.num_envs, videos=0)
+    worlds = config.num_envs
+    settings = evaluation.Config(policy=str(policy), tasks=config.tasks, num_envs=worlds, videos=0, env=config.env)
     actor = _actor(config, policy)
     return {axis: pooled_bar(evaluation.evaluate_tasks(actor, settings, seeds, axis), axis) for axis in START_AXES}
 
@@ -202,7 +219,7 @@ def _serve_once(config: Config, policy: Path) -> "EpisodeReport":
 def _summary(config: Config, outcome: Outcome, watch: Stopwatch) -> dict[str, Any]:
     """What ``summary.json`` holds."""
     from configs.machine import describe_run
-    from envs.tasks import make_task
+    from envs.suites import find_task
 
     tasks = {}
     for given, shuffled, expert in zip(outcome.given, outcome.shuffled, outcome.expert, strict=True):
@@ -213,7 +230,8 @@ def _summary(config: Config, outcome: Outcome, watch: Stopwatch) -> dict[str, An
             "episodes": len(given.episodes),
             "expert_success": expert.success.value,
             "shuffled_success": shuffled.success.value,
-            "chance": make_task(given.task).chance,
+            "shuffled_same_goal_share": shuffled.same_goal_share,
+            "chance": find_task(given.task).chance,
         }
     return {
         "wall_s": watch.wall_s,
@@ -245,7 +263,7 @@ def _report(training: train.Config, outcome: Outcome, watch: Stopwatch, run_dir:
         read_curves,
         write_report,
     )
-    from configs.report.results import pooled_bar, success_bar, videos_of
+    from configs.report.results import remarks_sections, shuffling_note, success_bar, videos_of
     from configs.serialization import to_json
 
     labels = ("instruction given", "instruction shuffled", "scripted expert")
@@ -259,15 +277,10 @@ def _report(training: train.Config, outcome: Outcome, watch: Stopwatch, run_dir:
         SuccessSection(
             bars=tuple(bars),
             note=f"{episodes} episodes per task, seeds 0 … {episodes - 1} of the stream evaluate, in phrasings that no "
-            "demonstration has. A shuffled instruction is another episode's: success by chance alone shows that the "
-            "policy heeds language.",
+            f"demonstration has. {shuffling_note(outcome.shuffled)}",
         ),
-        SuccessSection(
-            title="Where the arm starts",
-            bars=(pooled_bar(outcome.given, "at home"), *outcome.starts.values()),
-            note="The instruction given; the arm starts 0.1, 0.2 and 0.3 rad from home, in a random direction in joint "
-            "space.",
-        ),
+        *remarks_sections(outcome.given),
+        *([_starts_section(outcome)] if outcome.starts else []),
         CurvesSection(charts=read_curves(run_dir / "train")),
         VideosSection(videos=tuple(video for result in outcome.given for video in videos_of(result))),
         FactsSection(title="Time", facts={name: f"{seconds:.0f} s" for name, seconds in watch.phases_s.items()}),
@@ -275,6 +288,18 @@ def _report(training: train.Config, outcome: Outcome, watch: Stopwatch, run_dir:
         SettingsSection(config=to_json(training)),
     ]
     write_report(run_dir / REPORT_FILE, "Quickstart", sections, lead="One policy for every task, from demonstrations.")
+
+
+def _starts_section(outcome: Outcome) -> "SuccessSection":
+    from configs.report.document import SuccessSection
+    from configs.report.results import pooled_bar
+
+    return SuccessSection(
+        title="Where the arm starts",
+        bars=(pooled_bar(outcome.given, "at home"), *outcome.starts.values()),
+        note="The instruction given; the arm starts 0.1, 0.2 and 0.3 rad from home, in a random direction in joint "
+        "space.",
+    )
 
 
 def _publish(run_dir: Path) -> Path:
@@ -292,13 +317,15 @@ def _print_table(summary: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    columns = ("task", "success", "95 % interval", "shuffled", "chance", "expert", "episodes")
+    columns = ("task", "success", "95 % interval", "shuffled", "equal goals", "chance", "expert", "episodes")
     table = Table(*columns, box=None, header_style="bold")
     for name, task in summary["tasks"].items():
         interval = f"{task['lo']:.1%} … {task['hi']:.1%}"
-        rates = [f"{task[key]:.1%}" for key in ("shuffled_success", "chance", "expert_success")]
+        measured = ("shuffled_success", "shuffled_same_goal_share", "chance", "expert_success")
+        rates = ["–" if task[key] is None else f"{task[key]:.1%}" for key in measured]
         table.add_row(name, f"{task['success']:.1%}", interval, *rates, str(task["episodes"]))
     Console().print("", table)
     starts = ", ".join(f"{start['success']:.1%}" for start in summary["starts"].values())
-    print(f"mean success {summary['mean_success']:.1%}; with the arm starting 0.1, 0.2, 0.3 rad away {starts}")
+    away = f"; with the arm starting 0.1, 0.2, 0.3 rad away {starts}" if starts else ""
+    print(f"mean success {summary['mean_success']:.1%}{away}")
     print(f"{summary['wall_s']:.0f} s in all")

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from configs.report.charts import SuccessBar
+from configs.report.document import FactsSection
 from configs.report.video import Video
 from policies.evaluation import EvaluationResult
 from policies.intervals import wilson
@@ -22,12 +23,43 @@ def success_bar(result: EvaluationResult, condition: str) -> SuccessBar:
 
 
 def pooled_bar(results: Sequence[EvaluationResult], condition: str) -> SuccessBar:
-    """The success rate over the episodes of all ``results``, and its interval."""
+    """The success rate over the episodes of all ``results``, and its interval.
+
+    ``ValueError`` if they are of different kinds of instructions, which are no one figure.
+    """
+    if len(kinds := {result.instructions for result in results}) > 1:
+        raise ValueError(f"expected results with one kind of instructions, got {sorted(kinds)}")
     outcomes = [outcome for result in results for outcome in result.outcomes]
     rate = wilson(sum(outcomes), len(outcomes))
     return SuccessBar(
         task="all tasks", condition=condition, value=rate.value, lo=rate.lo, hi=rate.hi, episodes=len(outcomes)
     )
+
+
+def shuffling_note(results: Sequence[EvaluationResult]) -> str:
+    """What success with shuffled instructions is to be compared with; nothing where there are none."""
+    shares = {
+        result.task: f"{result.task} {result.same_goal_share:.1%}"
+        for result in results
+        if result.instructions == "shuffled"
+    }
+    if not shares:
+        return ""
+    return (
+        "A shuffled instruction is that of the next episode, and success is judged by the episode's own. The two ask "
+        f"for the same in {', '.join(shares.values())} of the episodes: there a policy that does what it is told "
+        "succeeds, beside what it meets by accident."
+    )
+
+
+def remarks_sections(results: Sequence[EvaluationResult]) -> list[FactsSection]:
+    """What the policy could not take in of what it was told, by task; no section where there is nothing to say."""
+    remarks: dict[str, dict[str, None]] = {}
+    for result in results:
+        for remark in result.remarks:
+            remarks.setdefault(result.task, {})[remark] = None
+    facts = {task: "; ".join(said) for task, said in remarks.items()}
+    return [FactsSection(title="What the policy could not take in", facts=facts)] if facts else []
 
 
 def videos_of(result: EvaluationResult) -> list[Video]:

@@ -24,11 +24,12 @@ class InferenceStoppedError(RuntimeError):
 
 @dataclass(frozen=True, kw_only=True)
 class Inference:
-    """One chunk ``(h, a)``, the policy's remarks on the instruction where they were asked for, and where the
-    milliseconds went: waiting, in all work, in the policy alone.
+    """One chunk ``(h, a)``, what the policy remembers after it, its remarks on the instruction where they were asked
+    for, and where the milliseconds went: waiting, in all work, in the policy alone.
     """
 
     actions: np.ndarray
+    memory: Any
     queue_ms: float
     infer_ms: float
     policy_ms: float
@@ -36,9 +37,9 @@ class Inference:
 
 
 class InferenceThread:
-    """Runs ``policy.predict_chunk`` for one observation at a time, first come, first served.
+    """Runs ``policy.plan`` for one observation at a time, first come, first served.
 
-    Only the stateless ``predict_chunk`` is used, so that connections cannot disturb each other.
+    What the policy remembers is the caller's to keep, so that connections cannot disturb each other.
     """
 
     def __init__(self, policy: Policy) -> None:
@@ -54,9 +55,13 @@ class InferenceThread:
         """Whether an inference that nobody waits for any more still occupies the thread."""
         return self._abandoned is not None and not self._abandoned.done()
 
-    async def run(self, observation: Mapping[str, Any], timeout_s: float, *, remark: bool = False) -> Inference:
+    async def run(
+        self, observation: Mapping[str, Any], timeout_s: float, memory: Any = None, *, remark: bool = False
+    ) -> Inference:
         """Infer in the thread, with the policy's remarks on the instruction where ``remark`` asks for them;
         ``TimeoutError`` after ``timeout_s`` of waiting and work together.
+
+        ``memory`` is that of the episode's last inference, None at its beginning.
 
         :class:`InferenceStoppedError` once the thread is closed, also for those who wait already.
 
@@ -64,7 +69,7 @@ class InferenceThread:
         """
         if self._closed:
             raise InferenceStoppedError("the server is closing")
-        work = self._worker.submit(partial(self._infer, observation, remark, time.perf_counter()))
+        work = self._worker.submit(partial(self._infer, observation, memory, remark, time.perf_counter()))
         answer = asyncio.wrap_future(work)
         self._awaited.add(answer)
         try:
@@ -86,13 +91,14 @@ class InferenceThread:
         for answer in tuple(self._awaited):
             answer.cancel()
 
-    def _infer(self, observation: Mapping[str, Any], remark: bool, asked_s: float) -> Inference:
+    def _infer(self, observation: Mapping[str, Any], memory: Any, remark: bool, asked_s: float) -> Inference:
         begun_s = time.perf_counter()
         batch = batch_of_one(observation)
         model_s = time.perf_counter()
         try:
             with torch.inference_mode():
-                chunk = self._policy.predict_chunk(batch)
+                state = self._policy.start(1) if memory is None else memory
+                memory, (chunk, _) = self._policy.plan(state, batch, torch.ones(1, dtype=torch.bool))
         except KeyError as error:
             key = error.args[0] if error.args else None
             if key in self._optional and key not in observation:
@@ -104,6 +110,7 @@ class InferenceThread:
         end_s = time.perf_counter()
         return Inference(
             actions=actions,
+            memory=memory,
             queue_ms=1e3 * (begun_s - asked_s),
             infer_ms=1e3 * (end_s - begun_s),
             policy_ms=1e3 * (done_s - model_s),

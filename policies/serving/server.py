@@ -83,6 +83,7 @@ class PolicyServer:
             "control_rate_hz": embodiment.control_rate_hz,
             "horizon": self.policy.horizon,
             "replan_interval": self.policy.replan_interval,
+            "remembers": self.policy.remembers or self.config.on_violation == "hold",
             "observation": self.adapter.describe(),
             "conventions": {
                 "images": "uint8 RGB, height x width x 3, unbatched",

@@ -71,6 +71,8 @@ class Session:
         self._previous: dict[str, float] = {}
         self._remarked: set[int] = set()
         """Instructions of this episode (hashes, which stay small) that the policy has been asked for remarks on."""
+        self._memory: Any = None
+        """What the policy remembers of this connection's episode; None at its beginning."""
 
     async def run(self, hello: bytes) -> None:
         """Talk until the connection ends; never raises for anything that the client did."""
@@ -103,9 +105,10 @@ class Session:
             request = self._decode(frame)
             decode_ms = 1e3 * (time.perf_counter() - received_s)
             known = set() if request.reset else self._remarked
+            memory = None if request.reset else self._memory
             instruction = hash(request.observation[TASK_KEY])
             limit_s = self._config.inference_timeout_s
-            inference = await self._thread.run(request.observation, limit_s, remark=instruction not in known)
+            inference = await self._thread.run(request.observation, limit_s, memory, remark=instruction not in known)
             for remark in inference.remarks:
                 log.warning("connection %s: %s", self._connection.id, remark)
             await self._reply(request, inference, decode_ms, received_s)
@@ -138,6 +141,7 @@ class Session:
         seen = self._guard.violations
         try:
             actions = self._guard.check(inference.actions, request.reset, request.last_action)
+            self._memory = inference.memory
         finally:
             violations = self._guard.violations - seen
             self._metrics.violations += violations

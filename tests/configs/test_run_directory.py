@@ -1,4 +1,5 @@
 import json
+import math
 from dataclasses import dataclass
 
 import pytest
@@ -39,3 +40,11 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
     with pytest.raises(TypeError):
         write_json({"a": object()}, path)
     assert json.loads(path.read_text()) == {"a": 1}
+
+
+def test_numbers_that_json_does_not_have_are_null(tmp_path):
+    write_json({"p50": math.nan, "rows": [(1.5, math.inf)]}, tmp_path / "x.json")
+    assert json.loads((tmp_path / "x.json").read_text(), parse_constant=pytest.fail) == {
+        "p50": None,
+        "rows": [[1.5, None]],
+    }

@@ -8,6 +8,7 @@ import torch
 from vector_env_contract import SEEDS, VectorEnvContract, same
 
 from envs.backends.capacity import Capacity
+from envs.perturbations.spec import Perturbation, Rewrite
 from envs.props.block import CUBE_HALF_M
 from envs.props.colours import BRIGHT, COLOUR_NAMES, COLOURS
 from envs.specs import TASK_KEY, depth_key, extrinsics_key, image_key, intrinsics_key
@@ -216,3 +217,15 @@ def test_bad_masks_and_sizes_are_refused():
     for wrong in ({"max_episode_steps": 0}, {"threads": -1}, {"image_size_px": (0, 64)}):
         with pytest.raises(ValueError, match="must be at least 1"):
             TaskEnv("reach", 1, **wrong)
+
+
+@pytest.mark.parametrize("task", ["pick", "press_times", "tabletop-long/store", "reach+place"])
+def test_goals_are_what_instructions_mean_in_whatever_words(task):
+    seen = []
+    for split, rewording in (("train", None), ("held_out", None), ("train", Rewrite(level=4))):
+        env = TaskEnv(task, 12, render=False, split=split, perturbation=Perturbation(language=rewording))
+        texts = env.reset(list(range(12)))[TASK_KEY]
+        seen.append((texts, env.goals))
+        env.close()
+    assert seen[0][1] == seen[1][1] == seen[2][1]
+    assert seen[0][0] != seen[1][0] and len(set(seen[0][1])) > 1

@@ -1,11 +1,16 @@
 """A tiny run: point-mass demonstrations by the expert, and settings that train in a second."""
 
-from point_mass import PointMassEnv
+import numpy as np
+import torch
+from point_mass import PointMassEnv, point_mass_embodiment
 
 from policies.collect import ExecutionNoise, collect
+from policies.data.statistics import DatasetStatistics, FieldStatistics
 from policies.expert import ExpertPolicy
 from policies.imitation.config import TrainConfig
 from policies.imitation.stages import Stage
+from policies.processors import Normalization, NormalizationMode
+from policies.vla_policy import VLAPolicy
 from vla.backbones.nano import NanoConfig
 from vla.config import VLAConfig
 from vla.heads.mlp import MLPConfig
@@ -60,3 +65,22 @@ def tiny_training(**fields):
             **fields,
         }
     )
+
+
+def tiny_policy(replan_interval=2):
+    """Random weights, statistics of random numbers."""
+    torch.manual_seed(0)
+    rng = np.random.default_rng(0)
+    statistics = DatasetStatistics(
+        episodes=1,
+        frames=50,
+        state=FieldStatistics.of(rng.normal(size=(50, 2))),
+        action=FieldStatistics.of(rng.uniform(-0.8, 0.8, size=(50, 2))),
+    )
+    modes = {"state": NormalizationMode.MEAN_STD, "action": NormalizationMode.MIN_MAX}
+    normalization = Normalization.from_statistics(statistics, point_mass_embodiment(), **modes)
+    vla = tiny_network().build()
+    with torch.no_grad():
+        for parameter in vla.head.parameters():
+            parameter.add_(0.3 * torch.randn_like(parameter))
+    return VLAPolicy(vla, normalization, point_mass_embodiment(), replan_interval)

@@ -61,6 +61,10 @@ class PointMassEnv:
     def stages_done(self):
         return self._success()[:, None]
 
+    @property
+    def goals(self):
+        return self._instructions()
+
     def reset(self, seeds, mask=None):
         for world, seed in enumerate(seeds):
             if mask is None or mask[world]:

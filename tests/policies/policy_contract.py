@@ -5,6 +5,9 @@ import torch
 from point_mass import PointMassEnv
 
 from envs.specs import image_key
+from policies.execution import Execution
+
+EVERY_WORLD = torch.ones(3, dtype=torch.bool)
 
 
 class Scene:
@@ -14,16 +17,19 @@ class Scene:
         self.env = PointMassEnv(len(seeds), max_episode_steps=1000)
         self.observation = self.env.reset(seeds)
         self.policy = make_policy(self.env)
-        self.policy.reset()
+        self.execution = Execution(self.policy, len(seeds))
         self.step = 0
 
     def act(self):
         """The policy's action now; then the worlds move on, whatever it was."""
-        action = self.policy.act(self.observation)
+        action = self.execution.act(self.observation)
+        self.drift()
+        return action
+
+    def drift(self):
         drift = 0.05 * torch.tensor([[(-1.0) ** self.step, 0.5]])
         self.observation = self.env.step(drift.repeat(self.env.num_envs, 1)).observation
         self.step += 1
-        return action
 
 
 class PolicyContract:
@@ -35,46 +41,68 @@ class PolicyContract:
     def scene(self, make_policy):
         return lambda seeds=self.seeds: Scene(seeds, make_policy)
 
-    def test_a_chunk_has_its_shape_and_lies_within_bounds(self, scene):
+    def test_a_plan_has_its_shape_and_lies_within_bounds(self, scene):
         policy, observation = (here := scene()).policy, here.observation
-        chunk = policy.predict_chunk(observation)
-        assert chunk.shape == (3, policy.horizon, policy.embodiment.action_dim) and chunk.dtype == torch.float32
-        assert bool(chunk.isfinite().all())
-        assert bool((chunk >= torch.tensor(policy.embodiment.action_low)).all())
-        assert bool((chunk <= torch.tensor(policy.embodiment.action_high)).all())
+        _, (actions, length) = policy.plan(policy.start(3), observation, EVERY_WORLD)
+        assert actions.shape == (3, policy.horizon, policy.embodiment.action_dim) and actions.dtype == torch.float32
+        assert bool(actions.isfinite().all())
+        assert bool((actions >= torch.tensor(policy.embodiment.action_low)).all())
+        assert bool((actions <= torch.tensor(policy.embodiment.action_high)).all())
+        assert length.tolist() == [policy.replan_interval] * 3
 
-    def test_chunks_can_be_changed_in_place(self, scene):
-        here = scene()
-        here.policy.predict_chunk(here.observation).add_(1)
+    def test_plans_can_be_changed_in_place(self, scene):
+        policy, observation = (here := scene()).policy, here.observation
+        policy.plan(policy.start(3), observation, EVERY_WORLD)[1].actions.add_(1)
 
-    def test_act_executes_the_chunk_and_then_looks_again(self, scene, make_policy):
+    def test_a_plan_is_executed_and_then_the_policy_looks_again(self, scene, make_policy):
         acting = scene()
         twin = make_policy(acting.env)
+        state = twin.start(3)
         for _ in range(2):
-            chunk = twin.predict_chunk(acting.observation)
+            state, plan = twin.plan(state, acting.observation, EVERY_WORLD)
             for k in range(acting.policy.replan_interval):
-                torch.testing.assert_close(acting.act(), chunk[:, k])
+                torch.testing.assert_close(acting.act(), plan.actions[:, k])
 
-    def test_a_reset_of_all_worlds_forgets_everything(self, scene, make_policy):
-        used = scene()
-        for _ in range(3):
-            used.act()
-        used.policy.reset()
-        expected = make_policy(used.env).act(used.observation)
-        torch.testing.assert_close(used.act(), expected)
+    def test_interleaved_states_do_not_disturb_each_other(self, scene):
+        here, twin = scene(), scene()
+        theirs, ours, alone = here.policy.start(3), here.policy.start(3), twin.policy.start(3)
+        for step in range(4):
+            ours, plan = here.policy.plan(ours, here.observation, EVERY_WORLD)
+            alone, expected = twin.policy.plan(alone, twin.observation, EVERY_WORLD)
+            torch.testing.assert_close(plan.actions, expected.actions)
+            if step % 2:
+                theirs, _ = here.policy.plan(theirs, here.observation, EVERY_WORLD)
+            here.drift()
+            twin.drift()
 
-    def test_a_reset_touches_the_masked_worlds_only(self, scene, make_policy):
+    def test_a_state_can_be_gone_back_to(self, scene):
+        here = scene()
+        state, _ = here.policy.plan(here.policy.start(3), here.observation, EVERY_WORLD)
+        once, again = (here.policy.plan(state, here.observation, EVERY_WORLD)[1] for _ in range(2))
+        torch.testing.assert_close(once.actions, again.actions)
+
+    def test_worlds_that_are_not_asked_for_get_nothing_and_remember_nothing(self, scene):
         partly, never = scene(), scene()
-        for _ in range(5):
-            partly.act()
-            never.act()
-        partly.policy.reset(torch.tensor([False, True, False]))
-        begun = make_policy(partly.env).act(partly.observation)
-        first, kept = partly.act(), never.act()
-        torch.testing.assert_close(first[[0, 2]], kept[[0, 2]])
-        torch.testing.assert_close(first[1], begun[1])
-        for _ in range(4):
-            torch.testing.assert_close(partly.act()[[0, 2]], never.act()[[0, 2]])
+        first, only = torch.tensor([True, True, False]), torch.tensor([False, False, True])
+        ours, theirs = partly.policy.start(3), never.policy.start(3)
+        for mask in (first, first, only):
+            ours, plan = partly.policy.plan(ours, partly.observation, mask)
+            assert bool((plan.actions[~mask] == 0).all()) and plan.length[~mask].tolist() == [0] * int((~mask).sum())
+            if mask is only:
+                theirs, expected = never.policy.plan(theirs, never.observation, EVERY_WORLD)
+                torch.testing.assert_close(plan.actions[2], expected.actions[2])
+            partly.drift()
+            never.drift()
+        # Worlds 0 and 1 go on where they were, as if world 2 had not been planned for meanwhile.
+        straight = scene()
+        state = straight.policy.start(3)
+        for _ in range(2):
+            state, _ = straight.policy.plan(state, straight.observation, first)
+            straight.drift()
+        straight.drift()
+        _, expected = straight.policy.plan(state, straight.observation, first)
+        _, plan = partly.policy.plan(ours, partly.observation, first)
+        torch.testing.assert_close(plan.actions[:2], expected.actions[:2])
 
     def test_worlds_do_not_see_each_other(self, scene):
         together = scene()
@@ -86,6 +114,6 @@ class PolicyContract:
     def test_the_observation_is_not_changed(self, scene):
         here = scene()
         before = {key: value.clone() for key, value in here.observation.items() if isinstance(value, torch.Tensor)}
-        here.policy.predict_chunk(here.observation)
+        here.policy.plan(here.policy.start(3), here.observation, EVERY_WORLD)
         assert image_key("front") in before
         assert all(torch.equal(here.observation[key], value) for key, value in before.items())

@@ -5,15 +5,16 @@ import json
 import numpy as np
 import pytest
 import torch
+from demonstrations import tiny_policy
 from point_mass import COLOURS, SPEED_M, PointMassEnv
 
 from envs.specs import STATE_KEY, STREAMS, TASK_KEY, image_key
 from policies.evaluation import evaluate
 from policies.expert import ExpertPolicy
-from policies.policy import Policy
+from policies.policy import ChunkPolicy
 
 
-class Reader(Policy):
+class Reader(ChunkPolicy):
     """Obeys the instruction it reads: finds the named colour in the picture, walks ``horizon`` steps towards it."""
 
     def __init__(self, embodiment, horizon=4, replan_interval=4):
@@ -92,16 +93,84 @@ def test_the_policy_reads_the_swapped_text_at_every_decision():
     policy = Reader(env.embodiment)
     evaluate(env, policy, [0, 1, 2], instructions="shuffled", show_progress=False)
     goals = env.reset([0, 1, 2])[TASK_KEY]
-    assert all(texts == [goals[1], goals[2], goals[0]] for texts in policy.seen)
+    assert policy.seen[0] == [goals[1], goals[2], goals[0]]
+    assert all(set(texts) <= set(policy.seen[0]) for texts in policy.seen)
 
 
-def test_a_lone_world_cannot_be_shuffled():
-    with pytest.raises(ValueError, match="seed 8 would run alone"):
-        run(4, range(9), instructions="shuffled")
+@pytest.mark.parametrize("num_envs", [1, 2, 4, 9])
+def test_shuffled_instructions_do_not_depend_on_the_number_of_worlds(num_envs):
+    shuffled = run(num_envs, range(9), instructions="shuffled").episodes
+    goals = [episode.goal for episode in run(9, range(9)).episodes]
+    assert [episode.instruction for episode in shuffled] == [*goals[1:], goals[0]]
+    assert shuffled == run(9, range(9), instructions="shuffled").episodes
+
+
+def test_a_policy_that_obeys_comes_to_the_share_of_equal_goals():
+    shuffled = run(8, range(40), instructions="shuffled")
+    assert shuffled.success.value == shuffled.same_goal_share == shuffled.to_dict()["same_goal_share"]
+    assert run(8, range(4)).same_goal_share == 1
+
+
+def test_impossible_requests_are_refused():
+    with pytest.raises(ValueError, match="at least two seeds, got one"):
+        run(4, [8], instructions="shuffled")
     with pytest.raises(ValueError, match="at least one seed"):
         run(4, [])
     with pytest.raises(ValueError, match="'given' or 'shuffled'"):
         run(4, [1, 2], instructions="swapped")
+
+
+def test_nobody_plans_for_worlds_that_have_finished_or_repeat_a_seed():
+    env = PointMassEnv(4, size_px=32)
+    policy = Reader(env.embodiment)
+    result = evaluate(env, policy, range(6), show_progress=False)
+    assert max(len(texts) for texts in policy.seen[-1:]) <= 2
+    assert sum(len(texts) for texts in policy.seen) == sum(-(-episode.steps // 4) for episode in result.episodes)
+    assert len(policy.seen) == len(result.latency_s)
+
+
+def test_what_the_policy_remarks_and_what_ran_is_kept(caplog):
+    class Remarking(Reader):
+        def remarks(self, instructions):
+            return [f"cannot read {text!r}" for text in instructions if "red" in text]
+
+    env = PointMassEnv(2, size_px=32)
+    options = {"perturbation": "colosseum-14:light", "show_progress": False}
+    result = evaluate(env, Remarking(env.embodiment), range(8), **options)
+    assert result.remarks == ("cannot read 'go to the red dot'",) and len(caplog.messages) == 1
+    assert result.to_dict()["remarks"] == ["cannot read 'go to the red dot'"]
+    assert result.to_dict()["perturbation"] == "colosseum-14:light"
+
+
+class Wordy(PointMassEnv):
+    """Says the same in sentences of very different lengths, and keeps the actions."""
+
+    def __init__(self, num_envs):
+        super().__init__(num_envs, size_px=32, max_episode_steps=12)
+        self.actions = {}
+
+    def reset(self, seeds, mask=None):
+        self.seeds = list(seeds)
+        return super().reset(seeds, mask)
+
+    def step_chunk(self, actions):
+        for world, seed in enumerate(self.seeds):
+            if not self.done[world]:
+                self.actions.setdefault((seed, int(self.elapsed[world])), actions[world].tolist())
+        return super().step_chunk(actions)
+
+    def _instructions(self):
+        colours = zip(self.goal.tolist(), self.dots[:, 0, 0].tolist(), strict=True)
+        return [("red", "to the blue dot")[goal] + " over there, please" * (x > 0) for goal, x in colours]
+
+
+def test_a_networks_actions_are_the_same_to_the_last_bit_for_every_number_of_worlds():
+    played = []
+    for num_envs in (1, 3, 8):
+        env = Wordy(num_envs)
+        played.append((evaluate(env, tiny_policy(), range(12), show_progress=False).episodes, env.actions))
+    assert len({len(text.split()) for text in (episode.instruction for episode in played[0][0])}) > 2
+    assert played[0] == played[1] == played[2]
 
 
 def test_the_expert_solves_all_and_steps_match_single_stepping():

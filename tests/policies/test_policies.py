@@ -6,43 +6,24 @@ import math
 import numpy as np
 import pytest
 import torch
-from demonstrations import tiny_network
+from demonstrations import tiny_policy
 from PIL import Image
 from point_mass import PointMassEnv, point_mass_embodiment
 from policy_contract import PolicyContract
 
 from envs.specs import STATE_KEY, TASK_KEY, image_key
-from policies.data.statistics import DatasetStatistics, FieldStatistics
 from policies.ensemble import TemporalEnsemble
+from policies.execution import Execution
 from policies.expert import ExpertPolicy
 from policies.imitation.checkpoint import TrainingState, save_checkpoint
 from policies.network_input import InstructionTokens, network_images
-from policies.policy import Policy
-from policies.processors import Normalization, NormalizationMode
+from policies.policy import ChunkPolicy, Plan, Policy
 from policies.remote import RemotePolicy
 from policies.serving.client import ClientConfig, PolicyClient
 from policies.serving.config import ServeConfig
 from policies.serving.server import PolicyServer, running
 from policies.vla_policy import VLAPolicy
 from vla.checkpoint import CheckpointError
-
-
-def tiny_policy(replan_interval=2):
-    torch.manual_seed(0)
-    rng = np.random.default_rng(0)
-    statistics = DatasetStatistics(
-        episodes=1,
-        frames=50,
-        state=FieldStatistics.of(rng.normal(size=(50, 2))),
-        action=FieldStatistics.of(rng.uniform(-0.8, 0.8, size=(50, 2))),
-    )
-    modes = {"state": NormalizationMode.MEAN_STD, "action": NormalizationMode.MIN_MAX}
-    normalization = Normalization.from_statistics(statistics, point_mass_embodiment(), **modes)
-    vla = tiny_network().build()
-    with torch.no_grad():
-        for parameter in vla.head.parameters():
-            parameter.add_(0.3 * torch.randn_like(parameter))
-    return VLAPolicy(vla, normalization, point_mass_embodiment(), replan_interval)
 
 
 class TestVLAPolicy(PolicyContract):
@@ -81,7 +62,7 @@ class TestRemotePolicy(PolicyContract):
                 policy.close()
 
 
-class RandomChunks(Policy):
+class RandomChunks(ChunkPolicy):
     """Chunks that were drawn beforehand, one per call."""
 
     def __init__(self, chunks):
@@ -97,15 +78,11 @@ class RandomChunks(Policy):
 def test_the_ensemble_agrees_with_act_spelled_out(decay):
     steps, worlds, horizon = 12, 3, 5
     chunks = torch.randn(steps, worlds, horizon, 2)
-    policy = TemporalEnsemble(RandomChunks(chunks), decay)
-    begun = [0, 0, 0]
+    execution = Execution(TemporalEnsemble(RandomChunks(chunks), decay), worlds)
     for step in range(steps):
-        if step == 7:
-            policy.reset(torch.tensor([False, False, True]))
-            begun[2] = 7
-        action = policy.act({STATE_KEY: torch.zeros(worlds, 2)})
+        action = execution.act({STATE_KEY: torch.zeros(worlds, 2)})
         for world in range(worlds):
-            told = [chunks[s, world, step - s] for s in range(max(begun[world], step - horizon + 1), step + 1)]
+            told = [chunks[s, world, step - s] for s in range(max(0, step - horizon + 1), step + 1)]
             weights = [math.exp(-decay * i) for i in range(len(told))]
             expected = sum(w * a for w, a in zip(weights, told, strict=True)) / sum(weights)
             torch.testing.assert_close(action[world], expected)
@@ -113,7 +90,71 @@ def test_the_ensemble_agrees_with_act_spelled_out(decay):
 
 def test_an_expert_knows_its_own_worlds_only():
     with pytest.raises(ValueError, match="2 worlds, got 3"):
-        ExpertPolicy(PointMassEnv(2)).predict_chunk(PointMassEnv(3).reset([1, 2, 3]))
+        ExpertPolicy(PointMassEnv(2)).start(3)
+    with pytest.raises(ValueError, match="2 worlds, got 3 observations"):
+        ExpertPolicy(PointMassEnv(2)).plan(None, PointMassEnv(3).reset([1, 2, 3]), torch.ones(3, dtype=torch.bool))
+
+
+class Paces(Policy[int]):
+    """Says in every action how often it has looked; looks again after 1, 2, 3 … steps, world by world."""
+
+    def __init__(self, worlds):
+        super().__init__(point_mass_embodiment(), horizon=worlds, replan_interval=1)
+        self.asked = []
+
+    def start(self, n):
+        return 0
+
+    def plan(self, state, observation, mask):
+        self.asked.append(mask.tolist())
+        n = len(mask)
+        actions = (state + 1) * torch.ones(n, self.horizon, 2)
+        return state + 1, Plan(actions * mask[:, None, None], torch.arange(1, n + 1) * mask)
+
+
+def test_worlds_look_at_moments_of_their_own():
+    policy, observation = Paces(3), {STATE_KEY: torch.zeros(3, 2)}
+    execution = Execution(policy, 3)
+    taken = torch.stack([execution.act(observation)[:, 0] for _ in range(6)], 1)
+    assert taken.tolist() == [[1, 2, 3, 4, 5, 6], [1, 1, 3, 3, 5, 5], [1, 1, 1, 4, 4, 4]]
+    assert policy.asked[1:3] == [[True, False, False], [True, True, False]]
+
+
+def test_chunks_end_where_a_running_world_is_due():
+    policy, observation = Paces(3), {STATE_KEY: torch.zeros(3, 2)}
+    execution, running = Execution(policy, 3), torch.tensor([False, True, True])
+    assert execution.plan(observation, running) == 2 and policy.asked == [[False, True, True]]
+    chunk = execution.advance(running)
+    assert chunk.shape == (3, 2, 2) and chunk[:, 0, 0].tolist() == [0, 1, 1]
+    assert execution.due(running).tolist() == [False, True, False]
+    with pytest.raises(RuntimeError, match="not used up"):
+        execution.advance(running)
+
+
+def test_an_ensemble_is_served_to_two_connections_without_mixing(monkeypatch):
+    monkeypatch.delenv("VLA_SERVE_TOKEN", raising=False)
+    steps = [[PointMassEnv(1).reset([seed]) for seed in range(first, first + 4)] for first in (0, 20)]
+
+    def served(url):
+        return RemotePolicy([PolicyClient(ClientConfig(url=url))])
+
+    with running(PolicyServer(TemporalEnsemble(tiny_policy(), decay=0.1), ServeConfig(port=0))) as port:
+        remotes = [served(f"ws://127.0.0.1:{port}") for _ in steps]
+        assert all(remote.remembers for remote in remotes)
+        for _ in range(2):  # the second one on the same connections, told by the reset flag
+            theirs = [Execution(remote, 1) for remote in remotes]
+            ours = [Execution(TemporalEnsemble(tiny_policy(), decay=0.1), 1) for _ in steps]
+            for seen in zip(*steps, strict=True):
+                for there, here, observation in zip(theirs, ours, seen, strict=True):
+                    torch.testing.assert_close(there.act(observation), here.act(observation))
+        with pytest.raises(ValueError, match="each of 2 worlds needs one of its own; there are 1"):
+            remotes[0].start(2)
+        stale = remotes[0].start(1)
+        remotes[0].start(1)
+        with pytest.raises(ValueError, match="other episodes have begun"):
+            remotes[0].plan(stale, steps[0][0], torch.ones(1, dtype=torch.bool))
+        for remote in remotes:
+            remote.close()
 
 
 def test_a_policy_comes_back_from_its_directory(tmp_path):
@@ -144,8 +185,8 @@ def test_the_network_sees_normalised_state_and_scaled_images(monkeypatch):
     policy.predict_chunk(observation)
     stats = policy.normalization.state.stats
     expected = (observation[STATE_KEY] - torch.tensor(stats.mean)) / torch.tensor(stats.std)
-    torch.testing.assert_close(seen[0].state, expected)
-    assert torch.equal(seen[0].images[:, 0, 0], observation[image_key("front")].permute(0, 3, 1, 2) / 255)
+    torch.testing.assert_close(seen[0].state[:2], expected)
+    assert torch.equal(seen[0].images[:2, 0, 0], observation[image_key("front")].permute(0, 3, 1, 2) / 255)
 
 
 @pytest.mark.parametrize("size_px", [(16, 16), (24, 40), (64, 96)])

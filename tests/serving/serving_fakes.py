@@ -20,7 +20,7 @@ from envs.specs import (
     image_key,
     intrinsics_key,
 )
-from policies.policy import Policy
+from policies.policy import ChunkPolicy
 
 EMBODIMENT = EmbodimentSpec(
     name="testarm",
@@ -39,7 +39,7 @@ EMBODIMENT = EmbodimentSpec(
 HORIZON = 5
 
 
-class LinearPolicy(Policy):
+class LinearPolicy(ChunkPolicy):
     """A torch policy that uses image, state and text, so that any mix-up of inputs changes its actions."""
 
     def __init__(self, embodiment: EmbodimentSpec = EMBODIMENT, horizon: int = HORIZON) -> None:

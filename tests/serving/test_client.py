@@ -27,6 +27,7 @@ from websockets.sync.server import ServerConnection, serve
 
 from configs.commands.rollout import _line
 from envs.specs import STATE_KEY, Dimension
+from policies.execution import Execution
 from policies.remote import RemotePolicy
 from policies.serving.client import (
     ClientConfig,
@@ -200,18 +201,14 @@ def test_a_remote_policy_acts_like_the_one_on_the_server(server, policy, rng, co
     config = ClientConfig(url=f"ws://127.0.0.1:{server.port}")
     remote = RemotePolicy([PolicyClient(config) for _ in range(connections)])
     assert (remote.horizon, remote.replan_interval, remote.embodiment) == (HORIZON, 3, EMBODIMENT)
-    for _ in range(4):
+    there, here = Execution(remote, 3), Execution(policy, 3)
+    for _ in range(7):
         batch = batched([observation(rng) for _ in range(3)])
-        torch.testing.assert_close(remote.predict_chunk(batch), policy.predict_chunk(batch))
-    policy.reset()
-    remote.reset()
-    for step in range(7):
-        batch = batched([observation(rng) for _ in range(3)])
-        torch.testing.assert_close(remote.act(batch), policy.act(batch))
-        if step == 4:
-            mask = torch.tensor([True, False, True])
-            policy.reset(mask)
-            remote.reset(mask)
+        torch.testing.assert_close(there.act(batch), here.act(batch))
+    mask, batch = torch.tensor([True, False, True]), batched([observation(rng) for _ in range(3)])
+    plans = [each.plan(each.start(3), batch, mask)[1] for each in (remote, policy)]
+    torch.testing.assert_close(plans[0].actions, plans[1].actions)
+    assert plans[0].length.tolist() == plans[1].length.tolist() == [3, 0, 3]
     remote.close()
 
 
