@@ -28,5 +28,5 @@ def test_failures_are_left_out_unless_asked_for(tmp_path):
 
 def test_stores_of_two_robots_are_refused_by_what_differs(tmp_path):
     other = filled(tmp_path / "b", replace(EMBODIMENT, control_rate_hz=20.0))
-    with pytest.raises(ValueError, match=r"one embodiment; .*a \(there\).*\n  control_rate_hz: 10\.0 there, 20\.0 now$"):
+    with pytest.raises(ValueError, match=r"a \(there\).*\n  control_rate_hz: 10\.0 there, 20\.0 now$"):
         Demonstrations([filled(tmp_path / "a"), other], WindowConfig())
