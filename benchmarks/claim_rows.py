@@ -14,22 +14,29 @@ USUAL, SHUFFLED = "usual", "shuffled"
 
 
 @dataclass(frozen=True, kw_only=True)
+class Recording:
+    """Demonstrations that several rows may share, recorded as ``vla collect`` does."""
+
+    name: str
+    tasks: tuple[str, ...]
+    arm_start_rad: float = ARM_START_RAD
+    perturbation: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Row:
     """One claim. ``conditions`` are ``usual``, ``shuffled`` and axes of perturbations (PRESET:AXIS).
 
-    ``budgets`` are demonstrations per task and training steps; ``perturbed_demonstrations`` is the axis that
-    demonstrations are recorded under.
+    ``budgets`` are demonstrations per task and training steps.
     """
 
     name: str
     claim: str
-    tasks: tuple[str, ...]
+    recording: Recording
     methods: Mapping[str, Callable[[], Training]]
     budgets: Sequence[tuple[int, int]]
     conditions: tuple[str, ...] = (USUAL,)
     episodes: int = 50
-    arm_start_rad: float = ARM_START_RAD
-    perturbed_demonstrations: str | None = None
 
     def grid(self, seeds: Sequence[int]) -> list[Key]:
         """Its cells for the training seeds, seed by seed."""
@@ -46,13 +53,14 @@ def axes(preset: str, axis: str, levels: Sequence[int]) -> tuple[str, ...]:
     return tuple(f"{preset}:{axis}/{level}" for level in levels)
 
 
-THREE_TASKS = ("reach", "pick", "place")
+THREE_TASKS = Recording(name="reach-pick-place", tasks=("reach", "pick", "place"))
+FORTY_TASKS = Recording(name="suites", tasks=task_names(list(SUITES)))
 
 _ROWS = (
     Row(
         name="quickstart",
         claim="the quickstart's policy, training seed by training seed",
-        tasks=THREE_TASKS,
+        recording=THREE_TASKS,
         methods={"nano-bridge": nano_bridge},
         budgets=[(350, 3600)],
         conditions=(
@@ -65,14 +73,14 @@ _ROWS = (
     Row(
         name="heads",
         claim="the bridge head against a plain MLP on the last layer",
-        tasks=THREE_TASKS,
+        recording=THREE_TASKS,
         methods={"nano-bridge": nano_bridge, "nano-mlp": nano_mlp},
         budgets=[(350, 2000)],
     ),
     Row(
         name="suites",
         claim="one policy for all forty tasks",
-        tasks=task_names(list(SUITES)),
+        recording=FORTY_TASKS,
         methods={"nano-bridge": nano_bridge},
         budgets=[(50, 4500)],
     ),

@@ -45,8 +45,8 @@ def main() -> None:
 def measure_all(keys: list[Key], work: Path, jobs: int) -> None:
     """Measure cells, several at once; what is done is in the ledger whatever becomes of the others."""
     folder = Work(work)
-    for demonstrations in dict.fromkeys((key.claim, key.demonstrations) for key in keys):
-        folder.demonstrations(ROWS[demonstrations[0]], demonstrations[1])
+    for recording, count in dict.fromkeys((ROWS[key.claim].recording, key.demonstrations) for key in keys):
+        folder.demonstrations(recording, count)
     with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
         for cell in pool.map(measure, (ROWS[key.claim] for key in keys), keys, [work] * len(keys)):
             print(f"{cell.key.path}: {sum(cell.won('usual'))}/{len(cell.won('usual'))} in the usual worlds", flush=True)

@@ -4,7 +4,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from claim_rows import SHUFFLED, USUAL, Row
+from claim_rows import SHUFFLED, USUAL, Recording, Row
 from ledger import Cell, Key, Outcomes
 
 from configs.acting import Actor
@@ -22,14 +22,14 @@ class Work:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def demonstrations(self, row: Row, count: int) -> Path:
-        """Demonstrations of the row's tasks, recorded as far as they are not there yet."""
-        path = self.folder / "demonstrations" / f"{row.name}-{count}"
+    def demonstrations(self, recording: Recording, count: int) -> Path:
+        """Demonstrations of so many seeds per task, recorded as far as they are not there yet."""
+        path = self.folder / "demonstrations" / f"{recording.name}-{count}"
         settings = collect.Config(
-            tasks=row.tasks,
+            tasks=recording.tasks,
             num_envs=WORLDS,
-            arm_start_rad=row.arm_start_rad,
-            env=EnvConfig(perturbation=row.perturbed_demonstrations),
+            arm_start_rad=recording.arm_start_rad,
+            env=EnvConfig(perturbation=recording.perturbation),
         )
         collect.collect_tasks(settings, path, episode_seeds(count))
         return path
@@ -39,7 +39,7 @@ def measure(row: Row, key: Key, work: Path) -> Cell:
     """Train, evaluate, and write the cell into the ledger."""
     began = time.perf_counter()
     run_dir = work / "runs" / key.path.removesuffix(".json")
-    trained_s = _train(row, key, Work(work).demonstrations(row, key.demonstrations), run_dir)
+    trained_s = _train(row, key, Work(work).demonstrations(row.recording, key.demonstrations), run_dir)
     actor = Actor(run_dir, EnvConfig(threads=1), threads=1)
     outcomes = [each for condition in row.conditions for each in _evaluate(row, condition, actor)]
     figures = {"train_s": round(trained_s, 1), "wall_s": round(time.perf_counter() - began, 1)}
@@ -61,7 +61,7 @@ def _evaluate(row: Row, condition: str, actor: Actor) -> list[Outcomes]:
     seeds = episode_seeds(row.episodes)
     settings = evaluation.Config(
         policy="cell",
-        tasks=row.tasks,
+        tasks=row.recording.tasks,
         num_envs=WORLDS,
         videos=0,
         instructions="shuffled" if condition == SHUFFLED else "given",

@@ -16,8 +16,8 @@ from policies.serving.keys import ACTIONS, WARNINGS
 
 
 class Episodes(NamedTuple):
-    """Which start of the policy these episodes are from, and each world's last planned action that was carried out, None
-    where its first observation is still to be sent.
+    """Which start of the policy these episodes are from, and what each world carried out last, None where its first
+    observation is still to be sent.
     """
 
     start: int

@@ -248,8 +248,9 @@ def test_a_servers_remarks_come_back_through_the_client(caplog):
         PolicyClient(ClientConfig(url=f"ws://127.0.0.1:{port}")) as client,
     ):
         remote = RemotePolicy([client])
+        state, everyone = remote.start(3), torch.ones(3, dtype=torch.bool)
         for _ in range(2):
-            remote.predict_chunk({**observation, TASK_KEY: ["red", long, "red"]})
+            state, _ = remote.plan(state, {**observation, TASK_KEY: ["red", long, "red"]}, everyone)
         assert remote.remarks(["red", long]) == tiny_policy().remarks([long])
         assert remote.remarks(["red"]) == []
     for name in ("policies.serving.session", "policies.serving.client"):
