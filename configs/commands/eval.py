@@ -183,7 +183,8 @@ def print_table(results: "Sequence[EvaluationResult]") -> None:
         if staged:
             cells.append(f"{result.mean_stages_done:.2f} of {result.episodes[0].stages}")
         table.add_row(*cells)
-    for kind in dict.fromkeys(result.instructions for result in results):
+    kinds: list[Instructions] = list(dict.fromkeys(result.instructions for result in results))
+    for kind in kinds:
         outcomes = _outcomes(results, kind)
         if len(results) > 1:
             table.add_row("all", kind, *_rate_cells(wilson(sum(outcomes), len(outcomes)), len(outcomes)))
