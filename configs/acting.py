@@ -33,7 +33,7 @@ def load_policy(
     """The policy of a run's folder, of one of its checkpoints, or behind a server's ``ws://`` address.
 
     ``replan_interval`` replaces the policy's own; ``client`` says how to talk to a server. ``CheckpointError`` (a
-    ``ValueError``) says what is wrong with a folder, ``ServerUnavailable`` that nobody answers.
+    ``ValueError``) says what is wrong with a folder, ``ServerUnavailableError`` that nobody answers.
     """
     if is_server(source):
         from policies.remote import RemotePolicy
