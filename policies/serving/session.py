@@ -15,7 +15,7 @@ from envs.specs import TASK_KEY
 from policies.serving.actions import ActionError, ActionGuard
 from policies.serving.codec import CodecError, Limits, decode, encode
 from policies.serving.config import ServeConfig
-from policies.serving.inference import Inference, InferenceStoppedError, InferenceThread
+from policies.serving.inference import Inference, InferenceStoppedError, InferenceThread, InferenceTimeoutError
 from policies.serving.keys import ACTIONS, LAST_ACTION, RESET, WARNINGS, ObservationAdapter, ObservationError
 from policies.serving.metrics import LatencyMetrics
 
@@ -118,10 +118,9 @@ class Session:
         except (CodecError, ObservationError, ActionError) as error:
             self._metrics.refused += 1
             await self._refuse(incident, _CODES[type(error)], str(error))
-        except TimeoutError:
-            explanation = f"no actions within {self._config.inference_timeout_s:g} s"
-            log.error("incident %s: %s", incident, explanation)
-            await self._refuse(incident, "inference_timeout", explanation)
+        except InferenceTimeoutError as error:
+            log.error("incident %s: %s", incident, error)
+            await self._refuse(incident, "inference_timeout", str(error))
             return False
         except Exception:
             log.exception("incident %s: the policy failed", incident)
