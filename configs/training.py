@@ -28,7 +28,7 @@ class Config:
     head: BridgeConfig | MLPConfig = field(default_factory=BridgeConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     init_from: Path | None = None
-    """A run, or a policy in it, whose weights to start from; they keep the normalisation that they were trained with.
-    Optimiser and schedule are fresh."""
+    """A run, or a policy in it, whose weights to start from; they keep the normalisation that they were trained with,
+    and their text window unless backbone.max_text_tokens says it. Optimiser and schedule are fresh."""
     outputs: Path = OUTPUTS
     """Folder that holds the runs."""

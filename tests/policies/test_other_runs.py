@@ -189,6 +189,44 @@ def test_a_start_of_another_robot_is_refused_by_the_command_line(whole, store, t
     assert not (tmp_path / "outputs").exists()
 
 
+def say(store, path, text):
+    """A copy of the store in which every episode is told ``text``."""
+    told = shutil.copytree(store, path)
+    for file in (told / "episodes").glob("*.json"):
+        file.write_text(json.dumps({**json.loads(file.read_text()), "instruction": text}))
+    return told
+
+
+def test_a_start_keeps_its_text_window_or_refuses_the_sentences_that_it_does_not_hold(store, tmp_path, capsys):
+    def command(data, *more):
+        size = ["--image-size-px", "32", "--train.steps", "2"]
+        return ["train", "debug", "--data", str(data), *size, "--outputs", str(tmp_path / "out"), *more]
+
+    def newest():
+        return max((tmp_path / "out").glob("train/*/*"), key=lambda path: path.stat().st_mtime_ns)
+
+    def window(run_dir):
+        return VLAPolicy.load(run_dir).vla.backbone.text_window
+
+    assert main(command(say(store, tmp_path / "long", "go to the red disc and wait there " * 3))) == 0
+    start = newest()
+    assert main(command(store)) == 0
+    assert window(newest()) < window(start), "by themselves the data make another window"
+
+    assert main(command(store, "--init-from", str(start))) == 0
+    tuned = newest()
+    assert window(tuned) == window(start)
+    too_long = say(store, tmp_path / "longer", "go to the red disc and wait there " * 20)
+    assert main(command(too_long, "--init-from", str(start))) == 2
+    complaint = f"cannot start from {start}, whose text window is too short: expected instructions of at most"
+    assert complaint in capsys.readouterr().err
+    assert newest() == tuned, "nothing was begun"
+
+    shutil.rmtree(start)
+    assert main(["train", "--resume", str(tuned), "--train.steps", "4"]) == 0
+    assert window(tuned) == load_config(Config, tuned).backbone.max_text_tokens
+
+
 def test_a_run_does_not_go_on_with_other_data_of_the_same_size(finished, store, tmp_path):
     other = record(tmp_path / "other", range(12))
     for episode in range(len(list((other / "episodes").glob("*.json")))):
