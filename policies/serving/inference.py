@@ -75,8 +75,9 @@ class InferenceThread:
         work = self._worker.submit(partial(self._infer, observation, memory, remark, time.perf_counter()))
         answer = asyncio.wrap_future(work)
         self._awaited.add(answer)
+        limit = asyncio.timeout(timeout_s)
         try:
-            async with asyncio.timeout(timeout_s) as limit:
+            async with limit:
                 return await answer
         except TimeoutError as error:
             if not limit.expired():
