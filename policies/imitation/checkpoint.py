@@ -72,12 +72,6 @@ def save_checkpoint(root: Path, state: TrainingState, write_policy: Callable[[Pa
     return final
 
 
-def load_training_state(checkpoint: Path) -> TrainingState:
-    """Read back what :func:`save_checkpoint` wrote, after :func:`verify_checkpoint`."""
-    verify_checkpoint(checkpoint)
-    return _read_state(checkpoint)
-
-
 def verify_checkpoint(checkpoint: Path) -> None:
     """Raise :class:`CheckpointError` that names the first file that is missing, cut short or altered."""
     try:

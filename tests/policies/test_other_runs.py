@@ -157,9 +157,9 @@ def test_a_started_run_resumes_without_the_policy_it_started_from(finished, othe
 @pytest.mark.parametrize(
     ("network", "message"),
     [
-        ({"horizon": 6}, r"network.horizon: 4 there, 6 here"),
-        ({"head": MLPConfig(width=32)}, r"network.head.width: 256 there, 32 here"),
-        ({"image_size_px": (24, 24)}, r"network.image_size_px: \(16, 16\) there, \(24, 24\) here"),
+        ({"horizon": 6}, r"network.horizon: 4 there, 6 now"),
+        ({"head": MLPConfig(width=32)}, r"network.head.width: 256 there, 32 now"),
+        ({"image_size_px": (24, 24)}, r"network.image_size_px: \[16, 16\] there, \[24, 24\] now"),
     ],
 )
 def test_a_start_that_does_not_fit_is_refused_before_any_work(whole, store, tmp_path, network, message):
@@ -185,7 +185,7 @@ def test_a_start_of_another_robot_is_refused_by_the_command_line(whole, store, t
     ]
     assert main([*command, "--init-from", str(start)]) == 2
     error = capsys.readouterr().err
-    assert "robot.action.1.high: 0.25 there, 1.0 here" in error and "network.horizon: 4 there, 8 here" in error
+    assert "robot.action.dy.high: 0.25 there, 1.0 now" in error and "network.horizon: 4 there, 8 now" in error
     assert not (tmp_path / "outputs").exists()
 
 
