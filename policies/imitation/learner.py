@@ -49,7 +49,7 @@ class Learner:
         self.device = resolve_device(config.device)
         self.legs = tuple(legs) or (config.steps,)
         self.spans = lay_out(stages_for(config.stages, locates=bool(vla_config.waypoint_dims)), self.legs)
-        windows = WindowConfig(horizon=vla_config.horizon, cameras=vla_config.cameras)
+        windows = WindowConfig(horizon=vla_config.horizon, cameras=vla_config.cameras, cache=config.pictures)
         self.demonstrations = Demonstrations(datasets, windows, failures=config.failures)
         seed_everything(config.seed, 0, Draw.INITIAL_WEIGHTS)
         self.vla = vla_config.build().to(self.device).train()

@@ -189,6 +189,14 @@ def test_a_start_of_another_robot_is_refused_by_the_command_line(whole, store, t
     assert not (tmp_path / "outputs").exists()
 
 
+def test_pictures_from_a_decoded_file_train_to_the_same_weights(store, whole, tmp_path):
+    copy = shutil.copytree(store, tmp_path / "store")
+    run(tmp_path / "run", copy, pictures="decoded")
+    assert list((copy / "decoded").glob("*.npy"))
+    assert equal(weights(tmp_path / "run"), weights(whole))
+    assert run(tmp_path / "run", copy, resume=True, steps=24, pictures="disk").resumed_from == 20
+
+
 def say(store, path, text):
     """A copy of the store in which every episode is told ``text``."""
     told = shutil.copytree(store, path)
