@@ -13,8 +13,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from policies.data.differences import flat
-
 if TYPE_CHECKING:
     from policies.data.dataset import DemonstrationDataset
 
@@ -129,6 +127,8 @@ def _inform(config: Config, dataset: "DemonstrationDataset") -> int:
 def _print_tables(about: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Column, Table
+
+    from policies.data.differences import flat
 
     console = Console(highlight=False)
     facts = Table.grid(Column(overflow="fold"), Column(overflow="fold"), padding=(0, 2))

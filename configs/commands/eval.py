@@ -9,9 +9,7 @@ import tyro
 
 from configs.acting import EXPERT, Actor, is_server
 from configs.environments import EnvConfig, Split, acts_in, axis_names, episode_seeds, expand_tasks
-from configs.machine import describe_run
 from configs.run_directory import OUTPUTS, create_run_directory, write_json
-from configs.serialization import to_json
 from policies.intervals import Interval, paired_difference, wilson
 from policies.serving.client import ClientConfig
 
@@ -67,11 +65,11 @@ class Config:
 
 def run(config: Config) -> int:
     """Evaluate, print a table, and leave ``results.json`` and ``report.html`` in a new run directory."""
-    from policies.evaluation import check_instructions
-
     check(config)
     tasks = expand_tasks([config.suite] if config.suite else config.tasks or USUAL_TASKS)
     config = replace(config, tasks=tasks, suite=None)
+    from policies.evaluation import check_instructions
+
     if given := config.env.perturbation:
         for task in (task for task in tasks if not acts_in(given, task)):
             raise ValueError(f"{given} changes nothing in {task}; leave the task out")
@@ -244,8 +242,10 @@ def _rate_cells(rate: Interval, episodes: int) -> tuple[str, str, str]:
 
 
 def _report(config: Config, results: "Mapping[str, Sequence[EvaluationResult]]", run_dir: Path) -> None:
+    from configs.machine import describe_run
     from configs.report.document import FactsSection, SettingsSection, SuccessSection, VideosSection, write_report
     from configs.report.results import remarks_sections, shuffling_note, success_bar, videos_of
+    from configs.serialization import to_json
 
     last_seed = config.first_seed + config.episodes - 1
 

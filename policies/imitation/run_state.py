@@ -8,12 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from policies.imitation.checkpoint import TrainingState
+from policies.imitation.checkpoint import CheckpointError, TrainingState
 from policies.imitation.config import FREE_TO_CHANGE
 from policies.imitation.learner import Learner
 from policies.imitation.metrics import RunningMean
 from policies.processors import Normalization
-from vla.checkpoint import CheckpointError
 
 
 def capture(learner: Learner, step: int, running: RunningMean) -> TrainingState:
