@@ -1,12 +1,11 @@
 """What acts in an evaluation: a checkpoint, a policy server, or the simulator's scripted expert."""
 
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from configs.environments import EnvConfig, Split, make_env, seen_as
-from configs.machine import check_device
-from policies.serving.client import ClientConfig
+from policies.serving.client import ClientConfig, PolicyClient
 
 if TYPE_CHECKING:
     from envs.vector import TaskEnv
@@ -14,7 +13,6 @@ if TYPE_CHECKING:
 
 EXPERT = "expert"
 SERVER_SCHEMES = ("ws://", "wss://")
-_CAMERAS = ("image_size_px", "depth", "segmentation")
 
 
 def is_server(source: str | Path) -> bool:
@@ -33,11 +31,10 @@ def load_policy(
     """The policy of a run's folder, of one of its checkpoints, or behind a server's ``ws://`` address.
 
     ``replan_interval`` replaces the policy's own; ``client`` says how to talk to a server. ``CheckpointError`` (a
-    ``ValueError``) says what is wrong with a folder, ``ServerUnavailable`` that nobody answers.
+    ``ValueError``) says what is wrong with a folder, ``ServerUnavailableError`` that nobody answers.
     """
     if is_server(source):
         from policies.remote import RemotePolicy
-        from policies.serving.client import PolicyClient
 
         return RemotePolicy([PolicyClient(replace(client or ClientConfig(), url=str(source)))], replan_interval)
 
@@ -47,7 +44,6 @@ def load_policy(
 
     if threads:
         torch.set_num_threads(threads)
-    check_device(device)
     return VLAPolicy.load(source, device, replan_interval)
 
 
@@ -76,7 +72,6 @@ class Actor:
                 source, device=device, threads=threads, replan_interval=replan_interval, client=client
             )
             self._env = seen_as(self._policy.embodiment, env)
-            check_cameras(env, self._env)
 
     def enter(
         self, task: str, num_envs: int, split: Split, perturbation: str | None = None
@@ -90,12 +85,3 @@ class Actor:
         config = replace(self._env, perturbation=perturbation or self._env.perturbation)
         env = make_env(task, num_envs, stream="evaluate", split=split, config=config)
         return env, self._policy or ExpertPolicy(env)
-
-
-def check_cameras(asked: EnvConfig, seen: EnvConfig) -> None:
-    """``ValueError`` if cameras were asked for (other than the usual ones) that the policy does not see through."""
-    usual = {field.name: field.default for field in fields(EnvConfig)}
-    for name in _CAMERAS:
-        given, needed = getattr(asked, name), getattr(seen, name)
-        if given not in (usual[name], needed):
-            raise ValueError(f"the policy's cameras have {name} {needed}, and env.{name} {given} would change nothing")

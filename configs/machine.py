@@ -1,4 +1,4 @@
-"""What machine and which versions a result was obtained with."""
+"""This machine: what it is and which versions it has, to go with results, and whether it has what settings ask for."""
 
 import os
 import platform

@@ -6,8 +6,8 @@ from pathlib import Path
 from configs.run_directory import OUTPUTS
 from policies.imitation.config import TrainConfig
 from vla.backbones.nano import NanoConfig
+from vla.config import BackboneConfig, HeadConfig
 from vla.heads.bridge import BridgeConfig
-from vla.heads.mlp import MLPConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,11 +24,11 @@ class Config:
     """Side of the square images that the network sees; by default the recorded size."""
     horizon: int = 8
     """Actions per chunk."""
-    backbone: NanoConfig = field(default_factory=NanoConfig)
-    head: BridgeConfig | MLPConfig = field(default_factory=BridgeConfig)
+    backbone: BackboneConfig = field(default_factory=NanoConfig)
+    head: HeadConfig = field(default_factory=BridgeConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     init_from: Path | None = None
-    """A run, or a policy in it, whose weights to start from; they keep the normalisation that they were trained with.
-    Optimiser and schedule are fresh."""
+    """A run, or a policy in it, whose weights to start from; they keep the normalisation that they were trained with,
+    and their text window unless backbone.max_text_tokens says it. Optimiser and schedule are fresh."""
     outputs: Path = OUTPUTS
     """Folder that holds the runs."""

@@ -41,7 +41,7 @@ def long_sentences(tasks: Iterable[str]) -> list[str]:
 
 
 def _reworded(sentence: str) -> set[str]:
-    """As the last level of the tests' rewriting has it, which talks most."""
+    """As the highest level of the perturbation by rewriting has it, which talks most."""
     from envs.perturbations.spec import Rewrite
     from envs.perturbations.wording import rewrite
 

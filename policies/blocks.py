@@ -5,13 +5,12 @@ the number of worlds, which some episodes turn into another outcome.
 """
 
 from collections.abc import Callable
-from dataclasses import fields, replace
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vla.observation import Observation
+from vla.observation import Observation, rows
 
 BLOCK = 16
 """Rows that go through the network at once. In blocks of 16 a row's answer was also found not to depend on its place in
@@ -22,14 +21,9 @@ the block, which it does in smaller ones, where a layer has few outputs. The pri
 
 def in_blocks(act: Callable[[Observation], Float[Tensor, "b h a"]], observation: Observation) -> Float[Tensor, "n h a"]:
     """``act`` on all rows, ``BLOCK`` at a time; the last block is filled up with copies of the last row."""
-    rows = len(observation.state)
+    count = len(observation.state)
     answers = []
-    for start in range(0, rows, BLOCK):
-        index = torch.arange(start, start + BLOCK, device=observation.state.device).clamp(max=rows - 1)
-        answers.append(act(_rows(observation, index))[: rows - start])
+    for start in range(0, count, BLOCK):
+        index = torch.arange(start, start + BLOCK, device=observation.state.device).clamp(max=count - 1)
+        answers.append(act(rows(observation, index))[: count - start])
     return torch.cat(answers)
-
-
-def _rows(observation: Observation, index: Tensor) -> Observation:
-    given = {field.name: getattr(observation, field.name) for field in fields(observation)}
-    return replace(observation, **{name: rows[index] for name, rows in given.items() if rows is not None})

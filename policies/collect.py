@@ -80,7 +80,7 @@ def collect(
     """Record one episode of ``policy`` per seed into the store at ``path``, ``env.num_envs`` at a time.
 
     Episodes lie in the order of the seeds, whatever the number of worlds; failures are left out unless
-    ``keep_failures``, and noted beside the store. A store that exists is added to: seeds that were tried are
+    ``keep_failures``, and their seeds noted in the store. A store that exists is added to: seeds that were tried are
     skipped, also those whose episodes were removed. It must have been recorded on this embodiment and stream, with
     these ``settings``, this noise and ``keep_failures``; ``DatasetError`` says what differs.
     """

@@ -22,8 +22,6 @@ from vla.durable import write_text_atomically
 
 log = logging.getLogger(__name__)
 
-log = logging.getLogger(__name__)
-
 Instructions = Literal["given", "shuffled"]
 
 

@@ -48,7 +48,8 @@ class VLA(nn.Module):
     ) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
         """The weighted sum of the losses, and detached scalars to log.
 
-        Without a waypoint, of the network's or in ``target``, it is the head's loss alone.
+        Without a waypoint, of the network's or in ``target``, the head's loss alone is left; ``TypeError`` or
+        ``ValueError`` where that has no weight.
         """
         return self(observation, target, weights)
 

@@ -1,8 +1,8 @@
 """What a network sees and what it is asked to produce."""
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
+from typing import TypeVar
 
-import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
@@ -25,15 +25,6 @@ class Observation:
     intrinsics: Float[Tensor, "b t v 3 3"] | None = None
     T_world_cam: Float[Tensor, "b t v 4 4"] | None = None
 
-    def to(self, device: torch.device | str) -> "Observation":
-        """The same batch on ``device``."""
-        moved = {f.name: value.to(device) for f in fields(self) if (value := getattr(self, f.name)) is not None}
-        return replace(self, **moved)
-
-    @property
-    def batch_size(self) -> int:
-        return self.images.shape[0]
-
 
 @dataclass(frozen=True, kw_only=True)
 class ActionChunk:
@@ -45,3 +36,11 @@ class ActionChunk:
     actions: Float[Tensor, "b h a"]
     valid: Bool[Tensor, "b h"]
     waypoint: Float[Tensor, "b w"] | None = None
+
+
+Batch = TypeVar("Batch", Observation, ActionChunk)
+
+
+def rows(batch: Batch, index: Int[Tensor, " n"]) -> Batch:
+    """The samples at ``index`` of a batch."""
+    return type(batch)(**{name: value[index] for name, value in vars(batch).items() if value is not None})

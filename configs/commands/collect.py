@@ -20,11 +20,10 @@ from configs.environments import (
 )
 from configs.run_directory import OUTPUTS
 from configs.serialization import TYPE_TAG, to_json
-from policies.collect import ExecutionNoise
+from policies.collect import CollectSummary, ExecutionNoise, collect
 
 if TYPE_CHECKING:
     from envs.vector import TaskEnv
-    from policies.collect import CollectSummary
 
 
 def recoveries() -> ExecutionNoise:
@@ -104,9 +103,8 @@ def run(config: Config) -> int:
     return 0
 
 
-def collect_tasks(config: Config, path: Path, seeds: Sequence[int]) -> "dict[str, CollectSummary]":
+def collect_tasks(config: Config, path: Path, seeds: Sequence[int]) -> dict[str, CollectSummary]:
     """Record one expert episode per task and seed, of the stream ``demonstrate``, into the dataset at ``path``."""
-    from policies.collect import collect
     from policies.expert import ExpertPolicy
 
     summaries = {}

@@ -31,7 +31,7 @@ class Config:
     verify: bool = False
     """info: also decode every chunk, which compares its checksum."""
     episodes: tuple[int, ...] = ()
-    """viz: which episodes; by default the first of every task. remove: which episodes."""
+    """viz, remove: which episodes, by their numbers; viz films the first of every task by default."""
     out: Path | None = None
     """viz: the folder to write to; by default the dataset's folder renders."""
     sheet_frames: int = 8
@@ -108,8 +108,8 @@ def _film(config: Config, dataset: "DemonstrationDataset") -> int:
 
 def _first_of_each_task(dataset: "DemonstrationDataset") -> tuple[int, ...]:
     first: dict[str, int] = {}
-    for record in dataset.records:
-        first.setdefault(record.task, record.index)
+    for number, record in enumerate(dataset.records):
+        first.setdefault(record.task, number)
     return tuple(first.values())
 
 

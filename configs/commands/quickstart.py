@@ -12,10 +12,14 @@ from configs.acting import EXPERT, Actor
 from configs.commands import collect, train
 from configs.commands import eval as evaluation
 from configs.environments import ARM_START_RAD, EnvConfig, episode_seeds, expand_tasks, make_env, one_torch_thread
+from configs.machine import describe_run
 from configs.presets import nano_bridge
-from configs.run_directory import CONFIG_FILE, OUTPUTS, create_run_directory, save_config, write_json
+from configs.run_directory import OUTPUTS, create_run_directory, write_json
+from configs.serialization import to_json
 from configs.wording import sentences
 from policies.collect import ExecutionNoise
+from policies.serving.client import ClientConfig, PolicyClient
+from policies.serving.config import ServeConfig
 from vla.durable import write_atomically
 
 if TYPE_CHECKING:
@@ -104,7 +108,6 @@ def run(config: Config) -> int:
         _demonstrate(config, run_dir / "data")
     training = replace(config.training, data=(run_dir / "data",))
     with watch.phase("train"):
-        save_config(training, run_dir / "train" / CONFIG_FILE)
         train.train_in(training, train.network_config(training), run_dir / "train", resume=False)
     with watch.phase("evaluate"):
         given, shuffled, expert = _evaluate(config, run_dir / "train")
@@ -126,7 +129,6 @@ def _check(config: Config) -> None:
     """Refuse what cannot work before any of the long work."""
     from policies.evaluation import check_instructions
 
-    tasks = expand_tasks(config.tasks)
     episode_seeds(config.demonstrations)
     check_instructions("shuffled", len(episode_seeds(config.episodes)))
     if config.training.data:
@@ -138,8 +140,8 @@ def _check(config: Config) -> None:
     start_rad = config.arm_start_rad
     env = make_env(config.tasks[0], config.num_envs, stream="demonstrate", config=config.env, arm_start_rad=start_rad)
     try:
-        said = [text for task in tasks for text in sentences(task, ("train",))]
-        train.network_for(config.training, env.embodiment, tasks=tasks, instructions=said)
+        said = [text for task in config.tasks for text in sentences(task, ("train",))]
+        train.network_for(config.training, env.embodiment, tasks=config.tasks, instructions=said)
     finally:
         env.close()
 
@@ -196,8 +198,6 @@ def _actor(config: Config, policy: Path) -> Actor:
 
 def _serve_once(config: Config, policy: Path) -> "EpisodeReport":
     """One episode of the last task through a policy server on a free port of this machine."""
-    from policies.serving.client import ClientConfig, PolicyClient
-    from policies.serving.config import ServeConfig
     from policies.serving.rollout import run_episode
     from policies.serving.server import PolicyServer, running
 
@@ -218,7 +218,6 @@ def _serve_once(config: Config, policy: Path) -> "EpisodeReport":
 
 def _summary(config: Config, outcome: Outcome, watch: Stopwatch) -> dict[str, Any]:
     """What ``summary.json`` holds."""
-    from configs.machine import describe_run
     from envs.suites import find_task
 
     tasks = {}
@@ -253,7 +252,6 @@ def _summary(config: Config, outcome: Outcome, watch: Stopwatch) -> dict[str, An
 
 
 def _report(training: train.Config, outcome: Outcome, watch: Stopwatch, run_dir: Path) -> None:
-    from configs.machine import describe_run
     from configs.report.document import (
         CurvesSection,
         FactsSection,
@@ -264,7 +262,6 @@ def _report(training: train.Config, outcome: Outcome, watch: Stopwatch, run_dir:
         write_report,
     )
     from configs.report.results import remarks_sections, shuffling_note, success_bar, videos_of
-    from configs.serialization import to_json
 
     labels = ("instruction given", "instruction shuffled", "scripted expert")
     bars = [

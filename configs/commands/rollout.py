@@ -14,7 +14,7 @@ from configs.environments import EnvConfig, Split, episode_seeds, make_env, seen
 from configs.machine import check_output_file, describe_run
 from configs.run_directory import write_json
 from configs.serialization import to_json
-from policies.serving.client import ClientConfig
+from policies.serving.client import ClientConfig, PolicyClient
 
 if TYPE_CHECKING:
     from policies.serving.rollout import EpisodeReport
@@ -55,7 +55,6 @@ def run(config: Config) -> int:
     """Print one line per episode and the success rate; 1 if the watchdog stopped any of them."""
     from envs.suites import find_task
     from policies.intervals import wilson
-    from policies.serving.client import PolicyClient
     from policies.serving.rollout import run_episode
 
     find_task(config.task)

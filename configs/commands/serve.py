@@ -6,6 +6,8 @@ TLS (--tls-cert, --tls-key) the token and all observations cross the network in 
 seconds.
 """
 
+import asyncio
+import logging
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -36,9 +38,6 @@ class Config:
 
 def run(config: Config) -> int:
     """Serve until interrupted; everything that can be refused is refused before the model is loaded."""
-    import asyncio
-    import logging
-
     from configs.acting import load_policy
     from policies.serving.server import PolicyServer
 

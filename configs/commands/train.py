@@ -5,17 +5,23 @@ finished one. --init-from RUN_DIR starts a new run from a finished one's weights
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from configs.machine import describe_run
 from configs.presets import PRESETS
 from configs.run_directory import CONFIG_FILE, create_run_directory, save_config
+from configs.serialization import to_json
 from configs.training import Config
+from policies.device import resolve_device
+from policies.imitation.freezing import check_parts
+from policies.imitation.stages import stages_for
+from vla.config import BackboneConfig, VLAConfig
 
 if TYPE_CHECKING:
     from envs.specs import EmbodimentSpec
     from policies.imitation.trainer import TrainSummary
-    from vla.config import VLAConfig
 
 REPORT_FILE = "report.html"
 
@@ -40,7 +46,7 @@ def resume(config: Config, run_dir: Path) -> int:
     return 0
 
 
-def network_config(config: Config) -> "VLAConfig":
+def network_config(config: Config) -> VLAConfig:
     """The network for the robot that recorded the data; ``ValueError`` if the two do not fit."""
     from policies.data.dataset import DemonstrationDataset
 
@@ -56,7 +62,7 @@ def network_config(config: Config) -> "VLAConfig":
     )
 
 
-def check_start(config: Config, vla_config: "VLAConfig") -> None:
+def check_start(config: Config, vla_config: VLAConfig) -> None:
     """``ValueError`` unless the policy to start from, if any, fits the network and the demonstrations."""
     from policies.imitation.demonstrations import embodiment_of
     from policies.imitation.starting import load_start
@@ -67,19 +73,13 @@ def check_start(config: Config, vla_config: "VLAConfig") -> None:
 
 def network_for(
     config: Config, embodiment: "EmbodimentSpec", *, tasks: Sequence[str], instructions: Sequence[str]
-) -> "VLAConfig":
+) -> VLAConfig:
     """The network for a robot; it is built once, so that settings which do not fit are refused before any work.
 
-    Its text window, unless the config says which, holds the ``instructions`` of the data and whatever else the
-    ``tasks`` may say in an evaluation. ``ValueError`` for one that does not hold the data's, for stages that it cannot
-    learn in, and for a device that is not there.
+    Its text window, unless the config says which, is that of the policy to start from; without one it holds the
+    ``instructions`` of the data and whatever else the ``tasks`` may say in an evaluation. ``ValueError`` for one that
+    does not hold the data's, for stages that it cannot learn in, and for a device that is not there.
     """
-    from configs.wording import long_sentences
-    from policies.device import resolve_device
-    from policies.imitation.freezing import check_parts
-    from policies.imitation.stages import stages_for
-    from vla.config import VLAConfig
-
     resolve_device(config.train.device)
     if config.backbone.use_depth or config.backbone.frames != 1:
         raise ValueError("imitation feeds colour images of the present only: use_depth must be off and frames 1")
@@ -89,7 +89,7 @@ def network_for(
         raise ValueError(f"the cameras {list(cameras)} have sizes {sorted(recorded)}; choose one with --image-size-px")
     side = config.image_size_px
     network = VLAConfig(
-        backbone=config.backbone.reading([*instructions, *long_sentences(tasks)]),
+        backbone=_backbone(config, tasks, instructions),
         head=config.head,
         cameras=tuple(cameras),
         image_size_px=(side, side) if side else next(iter(recorded)),
@@ -100,8 +100,31 @@ def network_for(
     )
     built = network.build()
     check_parts(built, stages_for(config.train.stages, locates=bool(network.waypoint_dims)))
-    built.backbone.check_texts(instructions)
+    try:
+        built.backbone.check_texts(instructions)
+    except ValueError as error:
+        if (giver := _window_giver(config)) is None:
+            raise
+        raise ValueError(f"training cannot start from {giver}, whose text window is too short: {error}") from error
     return network
+
+
+def _backbone(config: Config, tasks: Sequence[str], instructions: Sequence[str]) -> BackboneConfig:
+    """The config's, with a text window."""
+    from configs.wording import long_sentences
+    from policies.vla_policy import find_policy
+    from vla.saving import CONFIG_FILE as NETWORK_FILE
+    from vla.saving import read_config
+
+    if (giver := _window_giver(config)) is None:
+        return config.backbone.reading([*instructions, *long_sentences(tasks)])
+    start = read_config(find_policy(giver) / NETWORK_FILE)
+    return replace(config.backbone, max_text_tokens=start.backbone.max_text_tokens)
+
+
+def _window_giver(config: Config) -> Path | None:
+    """The policy to start from, where its text window is taken over."""
+    return config.init_from if config.backbone.max_text_tokens is None else None
 
 
 def waypoint_dims(embodiment: "EmbodimentSpec") -> tuple[int, ...]:
@@ -109,13 +132,14 @@ def waypoint_dims(embodiment: "EmbodimentSpec") -> tuple[int, ...]:
     return tuple(i for i, dim in enumerate(embodiment.state) if (dim.unit, dim.frame) == ("m", "world"))
 
 
-def train_in(config: Config, vla_config: "VLAConfig", run_dir: Path, *, resume: bool) -> "TrainSummary":
+def train_in(config: Config, vla_config: VLAConfig, run_dir: Path, *, resume: bool) -> "TrainSummary":
     """Train in ``run_dir``, write its report, and say what came of it."""
     from policies.imitation.trainer import prepare
 
     prepared = prepare(run_dir, config.train, vla_config, config.data, resume=resume, init_from=config.init_from)
-    if resume:  # what it goes on with, more steps say, is from now on what the run is
-        save_config(config, run_dir / CONFIG_FILE)
+    if config.init_from is not None:  # a window that was taken over, so that going on does without the old policy
+        config = replace(config, backbone=vla_config.backbone)
+    save_config(config, run_dir / CONFIG_FILE)  # what it goes on with, more steps say, is from now on what the run is
     print(f"run: {run_dir}")
     summary = prepared.finish()
     write_training_report(config, summary, run_dir)
@@ -129,9 +153,7 @@ def train_in(config: Config, vla_config: "VLAConfig", run_dir: Path, *, resume: 
 
 def write_training_report(config: Config, summary: "TrainSummary", run_dir: Path) -> None:
     """Learning curves, numbers and settings as ``report.html`` in the run directory."""
-    from configs.machine import describe_run
     from configs.report.document import CurvesSection, FactsSection, SettingsSection, read_curves, write_report
-    from configs.serialization import to_json
 
     facts = {
         "steps": summary.steps,

@@ -1,4 +1,4 @@
-"""Pictures decoded once into a file beside the store and mapped from there: for stores that memory cannot hold."""
+"""Pictures decoded once into a file in the store's folder and mapped from there: for stores that memory cannot hold."""
 
 import hashlib
 import json

@@ -50,9 +50,9 @@ class WindowConfig:
     ``horizon`` actions; the present and the ``n_obs_steps − 1`` frames before it, the episode's first
     frame standing in for those before its start; ``cameras`` in this order (empty: all of the
     embodiment's), which must have one image size. ``cache`` says where pictures are read from:
-    decoded once into memory; from disk as needed; ``decoded`` once into a file beside the store
-    (``policies.data.decoded``; from disk as needed where it cannot be written); or ``auto``: memory where they
-    fit ``memory_budget_bytes``, which all stores of a run share (:func:`build_windows`), else disk.
+    decoded once into ``memory``; from ``disk`` as needed; ``decoded`` once into a file in the store's
+    folder (``policies.data.decoded``; from disk as needed where it cannot be written); or ``auto``: memory where
+    they fit ``memory_budget_bytes``, which all stores of a run share (:func:`build_windows`), else disk.
     """
 
     horizon: int = 8

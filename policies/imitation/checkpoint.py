@@ -1,6 +1,6 @@
 """Checkpoints that are either whole or not there.
 
-``checkpoints/000500/`` holds ``policy/`` (what ``VLAPolicy.load`` takes: averaged weights, processors,
+``checkpoints/000500/`` holds ``policy/`` (what ``VLAPolicy.load`` takes: averaged weights, normalisers,
 embodiment), ``training_state/`` (``tensors.safetensors`` and ``progress.json``: all that a resumed run
 needs) and ``manifest.json`` (size and SHA-256 of every file). The newest whole one is found by these names and
 manifests alone; the relative link ``checkpoints/last`` is for people. Nothing is pickled.
@@ -70,12 +70,6 @@ def save_checkpoint(root: Path, state: TrainingState, write_policy: Callable[[Pa
     _point_last_at(final)
     _prune(root, state.step, keep_last)
     return final
-
-
-def load_training_state(checkpoint: Path) -> TrainingState:
-    """Read back what :func:`save_checkpoint` wrote, after :func:`verify_checkpoint`."""
-    verify_checkpoint(checkpoint)
-    return _read_state(checkpoint)
 
 
 def verify_checkpoint(checkpoint: Path) -> None:

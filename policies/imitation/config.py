@@ -19,6 +19,10 @@ class TrainConfig:
     ``stages`` share the steps among them; the learning rate falls from ``lr`` to ``lr · min_lr_ratio`` along half a
     cosine over all of them. Episodes that failed are learned from only with ``failures``. Every ``save_every`` steps
     leave a checkpoint, of which the newest ``keep_last`` stay.
+
+    ``pictures`` says where they are read from, see ``WindowConfig.cache``. ``decoded`` pays where they do not fit into
+    memory, by ``auto``'s measure: it writes them into the datasets' folders once, at their full size, instead of
+    decoding whole chunks for the single frames of every batch.
     """
 
     steps: int = 2000
@@ -36,6 +40,7 @@ class TrainConfig:
     state_normalization: NormalizationMode = NormalizationMode.MEAN_STD
     action_normalization: NormalizationMode = NormalizationMode.MIN_MAX
     failures: bool = False
+    pictures: Literal["auto", "memory", "decoded", "disk"] = "auto"
     seed: int = 0
     log_every: int = 20
     save_every: int = 500
@@ -60,5 +65,5 @@ class TrainConfig:
             raise ValueError(f"precision bf16 needs a CUDA device, got device {self.device!r}; use fp32 there")
 
 
-FREE_TO_CHANGE = frozenset({"log_every", "save_every", "keep_last", "device", "threads"})
+FREE_TO_CHANGE = frozenset({"log_every", "save_every", "keep_last", "device", "threads", "pictures"})
 """Fields that a resumed run may set anew, for they change what is learned by rounding at most."""

@@ -17,7 +17,7 @@ from policies.data.windows import WindowBatch, WindowConfig, batch_indices, buil
 from policies.imitation.stages import Frames
 
 MOTION_START_FRAMES = 4
-"""How many frames after a keyframe count as the start of a motion."""
+"""How many frames from the first one of a motion on count as its start."""
 
 
 def embodiment_of(paths: Sequence[Path]) -> EmbodimentSpec:
@@ -74,7 +74,7 @@ class Demonstrations:
     def batch(self, seed: int, step: int, batch_size: int, *, frames: Frames = "all") -> WindowBatch:
         """The batch of optimiser step ``step``: a pure function of the arguments and the stores.
 
-        With ``motion_starts`` it is drawn from the first frames after each keyframe alone.
+        With ``motion_starts`` it is drawn from the first frames of the motions alone.
         """
         if frames == "motion_starts":
             chosen = self._motion_starts[batch_indices(seed, step, batch_size, len(self._motion_starts))]

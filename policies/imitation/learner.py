@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -20,11 +19,9 @@ from policies.imitation.stages import Span, lay_out, span_at, stages_for
 from policies.processors import Normalization
 from policies.vla_policy import VLAPolicy, check_fit
 from vla.config import VLAConfig
-from vla.observation import ActionChunk, Observation
+from vla.observation import rows
 
 log = logging.getLogger(__name__)
-
-Batch = TypeVar("Batch", Observation, ActionChunk)
 
 
 class NonFiniteLossError(RuntimeError):
@@ -52,7 +49,7 @@ class Learner:
         self.device = resolve_device(config.device)
         self.legs = tuple(legs) or (config.steps,)
         self.spans = lay_out(stages_for(config.stages, locates=bool(vla_config.waypoint_dims)), self.legs)
-        windows = WindowConfig(horizon=vla_config.horizon, cameras=vla_config.cameras)
+        windows = WindowConfig(horizon=vla_config.horizon, cameras=vla_config.cameras, cache=config.pictures)
         self.demonstrations = Demonstrations(datasets, windows, failures=config.failures)
         seed_everything(config.seed, 0, Draw.INITIAL_WEIGHTS)
         self.vla = vla_config.build().to(self.device).train()
@@ -145,8 +142,3 @@ def fitted_normalization(demonstrations: Demonstrations, config: TrainConfig) ->
     if still := normalization.nearly_constant(demonstrations.embodiment):
         log.warning("hardly moves in the data, so it is scaled by its specified range: %s", ", ".join(still))
     return normalization
-
-
-def rows(batch: Batch, index: Tensor) -> Batch:
-    """The samples at ``index`` of a batch."""
-    return type(batch)(**{name: value[index] for name, value in vars(batch).items() if value is not None})

@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from envs.specs import EmbodimentSpec
+from policies.described import described
 
 OnViolation = Literal["error", "clamp", "hold"]
 
@@ -64,9 +65,7 @@ class ActionGuard:
         """
         chunk = np.asarray(actions)
         if chunk.shape != self._shape or chunk.dtype.kind != "f":
-            raise ActionError(
-                f"actions must be floats of shape {self._shape}, got {chunk.dtype} of shape {chunk.shape}"
-            )
+            raise ActionError(f"actions must be floats of shape {self._shape}, got {described(chunk)}")
         with np.errstate(over="ignore"):
             chunk = chunk.astype(np.float32)
         finite = np.isfinite(chunk)

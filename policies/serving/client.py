@@ -16,6 +16,7 @@ import numpy as np
 from websockets.exceptions import ConnectionClosed
 
 from envs.specs import EmbodimentSpec
+from policies.described import described
 from policies.serving.codec import CodecError, decode, encode
 from policies.serving.connection import ClientConfig, SendWatch, ServerUnavailableError, open_connection
 from policies.serving.keys import ACTIONS, LAST_ACTION, RESET, WARNINGS, ObservationAdapter
@@ -143,7 +144,7 @@ class PolicyClient:
         actions = reply.get(ACTIONS)
         shape = (self.horizon, self.embodiment.action_dim)
         if not isinstance(actions, np.ndarray) or actions.dtype != np.float32 or actions.shape != shape:
-            raise ProtocolError(f"expected float32 actions of shape {shape}, got {getattr(actions, 'shape', actions)}")
+            raise ProtocolError(f"expected float32 actions of shape {shape}, got {described(actions)}")
         if not np.isfinite(actions).all():
             raise ProtocolError("the server sent actions that are not finite")
         for warning in reply.get(WARNINGS, ()):

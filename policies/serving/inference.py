@@ -22,6 +22,10 @@ class InferenceStoppedError(RuntimeError):
     """The server is closing: no inference will be done or finished."""
 
 
+class InferenceTimeoutError(RuntimeError):
+    """No actions in time. No ``TimeoutError``: a policy that waits for something itself may raise one."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Inference:
     """One chunk ``(h, a)``, what the policy remembers after it, its remarks on the instruction where they were asked
@@ -58,23 +62,27 @@ class InferenceThread:
     async def run(
         self, observation: Mapping[str, Any], timeout_s: float, memory: Any = None, *, remark: bool = False
     ) -> Inference:
-        """Infer in the thread, with the policy's remarks on the instruction where ``remark`` asks for them;
-        ``TimeoutError`` after ``timeout_s`` of waiting and work together.
+        """Infer in the thread, with the policy's remarks on the instruction where ``remark`` asks for them.
 
         ``memory`` is that of the episode's last inference, None at its beginning.
 
-        :class:`InferenceStoppedError` once the thread is closed, also for those who wait already.
-
-        A policy that has begun cannot be interrupted: after a timeout it still occupies the thread.
+        :class:`InferenceTimeoutError` after ``timeout_s`` of waiting and work together; a policy that has begun cannot
+        be interrupted, and still occupies the thread. :class:`InferenceStoppedError` once the thread is closed, also
+        for those who wait already. What the policy raises is raised as it is.
         """
         if self._closed:
             raise InferenceStoppedError("the server is closing")
         work = self._worker.submit(partial(self._infer, observation, memory, remark, time.perf_counter()))
         answer = asyncio.wrap_future(work)
         self._awaited.add(answer)
+        limit = asyncio.timeout(timeout_s)
         try:
-            async with asyncio.timeout(timeout_s):
+            async with limit:
                 return await answer
+        except TimeoutError as error:
+            if not limit.expired():
+                raise
+            raise InferenceTimeoutError(f"no actions within {timeout_s:g} s") from error
         except asyncio.CancelledError:
             if self._closed and answer.cancelled():
                 raise InferenceStoppedError("the server is closing") from None

@@ -36,7 +36,7 @@ from policies.serving.config import (
     read_token,
     tls_context,
 )
-from policies.serving.inference import InferenceThread
+from policies.serving.inference import InferenceThread, InferenceTimeoutError
 from policies.serving.keys import ObservationAdapter
 from policies.serving.metrics import LatencyMetrics
 from policies.serving.session import Session
@@ -126,7 +126,7 @@ class PolicyServer:
         policy, limit_s = self.policy, self.config.inference_timeout_s
         try:
             result = await self._thread.run(self.adapter.example(), limit_s)
-        except TimeoutError as error:
+        except InferenceTimeoutError as error:
             raise ServeError(
                 f"the policy's first inference took longer than inference_timeout_s, {limit_s:g}"
             ) from error

@@ -15,7 +15,7 @@ from envs.specs import TASK_KEY
 from policies.serving.actions import ActionError, ActionGuard
 from policies.serving.codec import CodecError, Limits, decode, encode
 from policies.serving.config import ServeConfig
-from policies.serving.inference import Inference, InferenceStoppedError, InferenceThread
+from policies.serving.inference import Inference, InferenceStoppedError, InferenceThread, InferenceTimeoutError
 from policies.serving.keys import ACTIONS, LAST_ACTION, RESET, WARNINGS, ObservationAdapter, ObservationError
 from policies.serving.metrics import LatencyMetrics
 
@@ -71,6 +71,8 @@ class Session:
         self._previous: dict[str, float] = {}
         self._remarked: set[int] = set()
         """Instructions of this episode (hashes, which stay small) that the policy has been asked for remarks on."""
+        self._logged: set[int] = set()
+        """Remarks (hashes again) that the log has of this connection: its episodes may ask for the same ones anew."""
         self._memory: Any = None
         """What the policy remembers of this connection's episode; None at its beginning."""
 
@@ -109,19 +111,17 @@ class Session:
             instruction = hash(request.observation[TASK_KEY])
             limit_s = self._config.inference_timeout_s
             inference = await self._thread.run(request.observation, limit_s, memory, remark=instruction not in known)
-            for remark in inference.remarks:
-                log.warning("connection %s: %s", self._connection.id, remark)
+            self._log(inference.remarks)
             await self._reply(request, inference, decode_ms, received_s)
-            self._remarked = {*known, instruction} if len(known) < _REMEMBERED else {instruction}
+            self._remarked = _with(known, instruction)
         except (ConnectionClosed, ClientStalledError, InferenceStoppedError):
             raise
         except (CodecError, ObservationError, ActionError) as error:
             self._metrics.refused += 1
             await self._refuse(incident, _CODES[type(error)], str(error))
-        except TimeoutError:
-            explanation = f"no actions within {self._config.inference_timeout_s:g} s"
-            log.error("incident %s: %s", incident, explanation)
-            await self._refuse(incident, "inference_timeout", explanation)
+        except InferenceTimeoutError as error:
+            log.error("incident %s: %s", incident, error)
+            await self._refuse(incident, "inference_timeout", str(error))
             return False
         except Exception:
             log.exception("incident %s: the policy failed", incident)
@@ -164,6 +164,13 @@ class Session:
             {"decode": decode_ms, "queue": inference.queue_ms, "infer": inference.infer_ms, "encode": encode_ms}
         )
 
+    def _log(self, remarks: list[str]) -> None:
+        """Log the remarks that are new on this connection."""
+        for remark in remarks:
+            if hash(remark) not in self._logged:
+                log.warning("connection %s: %s", self._connection.id, remark)
+                self._logged = _with(self._logged, hash(remark))
+
     async def _refuse(self, incident: str, code: str, explanation: str) -> None:
         log.info("connection %s refused [%s %s] %s", self._connection.id, code, incident, explanation)
         await self._send(f"[{code} {incident}] {explanation}")
@@ -177,6 +184,11 @@ class Session:
         except TimeoutError as error:
             self._connection.transport.abort()
             raise ClientStalledError(f"the client did not read for {limit_s:g} s") from error
+
+
+def _with(known: set[int], new: int) -> set[int]:
+    """``known`` and ``new``; it starts anew before it grows large."""
+    return {*known, new} if len(known) < _REMEMBERED else {new}
 
 
 _CODES: dict[type[Exception], str] = {

@@ -1,16 +1,11 @@
 """``vla eval --perturb``: every axis beside the usual worlds, in the tasks where it changes anything."""
 
 import json
-from types import SimpleNamespace
-from typing import cast
 
 import pytest
 
-from configs.acting import check_cameras
 from configs.cli import main
-from configs.environments import EnvConfig, seen_as
 from configs.report.results import pooled_bar
-from envs.specs import CameraSpec, EmbodimentSpec
 from policies.evaluation import EpisodeResult, EvaluationResult
 
 
@@ -156,11 +151,3 @@ def test_the_quickstart_refuses_before_it_demonstrates(tmp_path, capsys, monkeyp
     assert main(["quickstart", "--tasks", "reach", *options]) == 2
     assert message in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
-
-
-def test_a_policy_that_sees_otherwise_is_not_given_other_cameras():
-    embodiment = SimpleNamespace(cameras=[CameraSpec(name="front", height_px=32, width_px=32)])
-    seen = seen_as(cast(EmbodimentSpec, embodiment), EnvConfig(image_size_px=128))
-    with pytest.raises(ValueError, match=r"image_size_px 32, and env\.image_size_px 128 would change nothing"):
-        check_cameras(EnvConfig(image_size_px=128), seen)
-    check_cameras(EnvConfig(), seen)

@@ -42,6 +42,13 @@ def test_viz_films_the_first_episode_of_every_task(store, capsys):
     DemonstrationDataset(store).verify()
 
 
+def test_viz_films_by_the_numbers_that_are_left_when_episodes_were_removed(store):
+    assert main(["dataset", "remove", str(store), "--episodes", "0"]) == 0
+    assert main(["dataset", "viz", str(store)]) == 0
+    films = {film.name: frames(film) for film in (store / "renders").glob("*.mp4")}
+    assert films == {"episode-000000-pick.mp4": (11, 10.0), "episode-000001-reach.mp4": (12, 10.0)}
+
+
 def test_viz_films_the_episodes_that_are_named(store, tmp_path):
     assert main(["dataset", "viz", str(store), "--episodes", "3", "1", "--out", str(tmp_path / "films")]) == 0
     assert {file.stem for file in (tmp_path / "films").iterdir()} == {"episode-000001-pick", "episode-000003-pick"}

@@ -12,9 +12,9 @@ from policies.imitation.checkpoint import (
     checkpoints,
     clear_leftovers,
     load_newest,
-    load_training_state,
     newest_whole,
     save_checkpoint,
+    verify_checkpoint,
 )
 from vla.checkpoint import CheckpointError
 
@@ -31,8 +31,9 @@ def save(root, step, keep_last=5):
 
 def test_what_is_saved_comes_back(tmp_path):
     path = save(tmp_path, 7)
-    state = load_training_state(path)
-    assert path.name == "000007" and state.step == 7 and state.progress == {"running": {"loss": 7.1}}
+    state = load_newest(tmp_path)
+    assert state is not None and state.progress == {"running": {"loss": 7.1}}
+    assert path.name == "000007" and state.step == 7
     assert torch.equal(state.tensors["weights/a"], torch.full((3, 2), 7.0))
     assert (tmp_path / "last" / "policy" / "policy.json").read_text() == "{}"
 
@@ -84,7 +85,7 @@ def test_damage_is_named_and_the_checkpoint_before_it_used(tmp_path, caplog, mes
     newest = save(tmp_path, 10)
     DAMAGES[message](newest)
     with pytest.raises(CheckpointError, match=message):
-        load_training_state(newest)
+        verify_checkpoint(newest)
     with caplog.at_level(logging.WARNING):
         state = load_newest(tmp_path)
     assert state is not None and state.step == 5

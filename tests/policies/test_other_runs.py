@@ -157,9 +157,9 @@ def test_a_started_run_resumes_without_the_policy_it_started_from(finished, othe
 @pytest.mark.parametrize(
     ("network", "message"),
     [
-        ({"horizon": 6}, r"network.horizon: 4 there, 6 here"),
-        ({"head": MLPConfig(width=32)}, r"network.head.width: 256 there, 32 here"),
-        ({"image_size_px": (24, 24)}, r"network.image_size_px: \(16, 16\) there, \(24, 24\) here"),
+        ({"horizon": 6}, r"network.horizon: 4 there, 6 now"),
+        ({"head": MLPConfig(width=32)}, r"network.head.width: 256 there, 32 now"),
+        ({"image_size_px": (24, 24)}, r"network.image_size_px: \[16, 16\] there, \[24, 24\] now"),
     ],
 )
 def test_a_start_that_does_not_fit_is_refused_before_any_work(whole, store, tmp_path, network, message):
@@ -185,8 +185,54 @@ def test_a_start_of_another_robot_is_refused_by_the_command_line(whole, store, t
     ]
     assert main([*command, "--init-from", str(start)]) == 2
     error = capsys.readouterr().err
-    assert "robot.action.1.high: 0.25 there, 1.0 here" in error and "network.horizon: 4 there, 8 here" in error
+    assert "robot.action.dy.high: 0.25 there, 1.0 now" in error and "network.horizon: 4 there, 8 now" in error
     assert not (tmp_path / "outputs").exists()
+
+
+def test_pictures_from_a_decoded_file_train_to_the_same_weights(store, whole, tmp_path):
+    copy = shutil.copytree(store, tmp_path / "store")
+    run(tmp_path / "run", copy, pictures="decoded")
+    assert list((copy / "decoded").glob("*.npy"))
+    assert equal(weights(tmp_path / "run"), weights(whole))
+    assert run(tmp_path / "run", copy, resume=True, steps=24, pictures="disk").resumed_from == 20
+
+
+def say(store, path, text):
+    """A copy of the store in which every episode is told ``text``."""
+    told = shutil.copytree(store, path)
+    for file in (told / "episodes").glob("*.json"):
+        file.write_text(json.dumps({**json.loads(file.read_text()), "instruction": text}))
+    return told
+
+
+def test_a_start_keeps_its_text_window_or_refuses_the_sentences_that_it_does_not_hold(store, tmp_path, capsys):
+    def command(data, *more):
+        size = ["--image-size-px", "32", "--train.steps", "2"]
+        return ["train", "debug", "--data", str(data), *size, "--outputs", str(tmp_path / "out"), *more]
+
+    def newest():
+        return max((tmp_path / "out").glob("train/*/*"), key=lambda path: path.stat().st_mtime_ns)
+
+    def window(run_dir):
+        return VLAPolicy.load(run_dir).vla.backbone.text_window
+
+    assert main(command(say(store, tmp_path / "long", "go to the red disc and wait there " * 3))) == 0
+    start = newest()
+    assert main(command(store)) == 0
+    assert window(newest()) < window(start), "by themselves the data make another window"
+
+    assert main(command(store, "--init-from", str(start))) == 0
+    tuned = newest()
+    assert window(tuned) == window(start)
+    too_long = say(store, tmp_path / "longer", "go to the red disc and wait there " * 20)
+    assert main(command(too_long, "--init-from", str(start))) == 2
+    complaint = f"cannot start from {start}, whose text window is too short: expected instructions of at most"
+    assert complaint in capsys.readouterr().err
+    assert newest() == tuned, "nothing was begun"
+
+    shutil.rmtree(start)
+    assert main(["train", "--resume", str(tuned), "--train.steps", "4"]) == 0
+    assert window(tuned) == load_config(Config, tuned).backbone.max_text_tokens
 
 
 def test_a_run_does_not_go_on_with_other_data_of_the_same_size(finished, store, tmp_path):

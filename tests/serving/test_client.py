@@ -174,7 +174,7 @@ def test_a_peer_that_is_no_policy_server_is_recognised(hello, error, says):
     ("actions", "says"),
     [
         (chunk(0.0)[:2], "expected float32 actions of shape"),
-        (chunk(0.0).astype(np.float64), "expected float32 actions of shape"),
+        (chunk(0.0).astype(np.float64), "expected float32 actions of shape .*, got float64 array of shape"),
         (chunk(np.nan), "not finite"),
         ("none", "expected float32 actions"),
     ],

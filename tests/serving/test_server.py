@@ -162,10 +162,11 @@ def test_a_sixty_second_inference_does_not_drop_a_stock_openpi_client(rng):
 # ---- what the server does with actions and failures of the policy
 
 
-def test_a_failing_policy_closes_the_connection_without_telling_its_secrets(rng, caplog):
+@pytest.mark.parametrize("failure", [RuntimeError, TimeoutError], ids=lambda failure: failure.__name__)
+def test_a_failing_policy_closes_the_connection_without_telling_its_secrets(rng, caplog, failure):
     policy = ScriptedPolicy()
     with running(PolicyServer(policy, ServeConfig(port=0))) as port, caplog.at_level(logging.ERROR):
-        policy.answers = [RuntimeError("secret path /home/robot")]
+        policy.answers = [failure("secret path /home/robot")]
         client = PolicyClient(ClientConfig(url=f"ws://127.0.0.1:{port}"))
         with pytest.raises(ServerRefusalError, match="the server's log has the details") as refusal:
             client.infer(observation(rng))

@@ -7,8 +7,7 @@ from torch import Tensor, nn
 class ImageEncoder(nn.Module):
     """Image to feature map at a quarter of its resolution: 4×4 patches, then ``blocks`` 3×3 convolutions.
 
-    Patches do not overlap, but a 4×4×3 patch has no more numbers than ``channels`` keeps, so nothing of where
-    in the patch an edge lies need be lost.
+    Patches do not overlap: where in its patch an edge lies is told by the ``channels`` numbers that are kept of it.
     """
 
     stride = 4
