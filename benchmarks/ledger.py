@@ -31,7 +31,7 @@ MEASURED = (
     "rl/**/*",
     "vla/**/*",
 )
-"""What a measurement depends on: neither serving nor reports."""
+"""What a measurement depends on; the commands that run it (``configs/commands``), serving and reports are left out."""
 
 
 @dataclass(frozen=True, kw_only=True, order=True)

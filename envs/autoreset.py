@@ -1,6 +1,7 @@
 """Episode after episode on torch tensors: what online learners step, over any vector environment.
 
-Everything stays on the environment's device; the host waits for it once per call, to learn whose episode has ended.
+Everything stays on the environment's device; the host waits for it once per call, to learn whose episode has ended, and
+again where an instruction is written for an episode that starts.
 """
 
 from collections.abc import Mapping, Sequence

@@ -38,7 +38,7 @@ def _counter(name: str, k: int, device: torch.device) -> Int[Tensor, " k"]:
 
 
 def _start_of(name: str) -> int:
-    """Where a name's counter starts: far from those of other names, and from the seeds."""
+    """Where a name's counter starts: far from those of other names, and from all seeds below 10¹⁸."""
     return (zlib.crc32(name.encode()) << 20) + (1 << 62)
 
 
@@ -48,7 +48,7 @@ def _counters(sizes: tuple[tuple[str, int], ...], device: torch.device) -> Int[T
 
 
 class EpisodeRandom:
-    """Draws for n episodes, each of which is a seed (int64, 0 … 2⁶¹) of a stream.
+    """Draws for n episodes, each of which is a seed (int64, 0 … 2⁶¹ − 1) of a stream.
 
     Episodes of different streams, or of different seeds, begin with different states, however long they are counted.
     """
@@ -95,7 +95,7 @@ class EpisodeRandom:
         return self._uniform(_counters(sizes, self.device)).split([k for _, k in sizes], dim=1)
 
     def uniform(self, name: str, k: int, low: float = 0.0, high: float = 1.0) -> Float[Tensor, "n k"]:
-        """float32 in [low, high): 24 random bits each."""
+        """float32 of 24 random bits each: in [0, 1), or from ``low`` to ``high``, which rounding may reach."""
         drawn = self._uniform(_counter(name, k, self.device))
         return drawn if (low, high) == (0.0, 1.0) else drawn * (high - low) + low
 

@@ -1,7 +1,7 @@
 """Batched rotations in torch. Quaternions are unit ``wxyz``; matrices act on column vectors.
 
-Products are sums of elementwise products, never ``@``: autocast and TF32 would round those to three digits, which is
-decimetres at the end of an arm.
+Products are sums of elementwise products, never ``@``: autocast and TF32 would round those to three digits or fewer,
+which is millimetres at the end of an arm.
 """
 
 from functools import lru_cache

@@ -47,8 +47,8 @@ class TaskEnv:
     ``envs.perturbations``.
 
     A world whose physics diverges, or that makes more contacts than there is memory for, is logged, noted in
-    ``incidents`` and truncated in the last state that was sound; the others go on. ``CapacityError`` if it is all of
-    them.
+    ``incidents`` and truncated in the last state that was sound; the others go on. ``CapacityError`` if all running
+    worlds make too many contacts at once.
     """
 
     def __init__(

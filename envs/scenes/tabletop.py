@@ -66,7 +66,7 @@ class Sensed(Batch):
 
     @cached_property
     def at_rest(self) -> Bool[Tensor, "n k"]:
-        """Which things neither move nor turn."""
+        """Which things neither move nor turn, nor do their parts (m/s, or rad/s for one on a hinge)."""
         still = (self.speed_m_s < STILL_M_S) & (self.spin_rad_s < STILL_RAD_S)
         return still & (self.opening_speed.abs() < STILL_M_S)
 

@@ -122,7 +122,7 @@ def test_what_commands_add_up_to_is_observed():
 
 
 def test_a_command_does_not_run_away_from_a_blocked_tool():
-    """Pressed onto the table for a second, the tool is free again within a few steps up."""
+    """Pressed onto the table for two seconds, the tool is free again within a few steps up."""
     env = TaskEnv("reach", 1, render=False, max_episode_steps=10**6)
     env.reset([0])
     down, up = torch.zeros(1, 7), torch.zeros(1, 7)
