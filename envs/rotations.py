@@ -60,6 +60,11 @@ def yaw_from_quat(quat: Float[Tensor, "... 4"]) -> Float[Tensor, "..."]:
     return torch.atan2(2 * (x * y + w * z), 1 - 2 * (y * y + z * z))
 
 
+def yaw_from_matrix(matrix: Float[Tensor, "... i i"]) -> Float[Tensor, "..."]:
+    """As :func:`yaw_from_quat`, of a rotation matrix, in space or in the plane."""
+    return torch.atan2(matrix[..., 1, 0], matrix[..., 0, 0])
+
+
 def matrix_from_yaw(yaw_rad: Float[Tensor, "..."]) -> Float[Tensor, "... 3 3"]:
     """Rotation about +z."""
     return matrix_from_quat(quat_from_yaw(yaw_rad))

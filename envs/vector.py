@@ -2,7 +2,7 @@
 
 import logging
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -11,7 +11,7 @@ from torch import Tensor
 from envs.backends.capacity import Capacity
 from envs.engines import RENDER_LIMIT_S, Engine
 from envs.episodes import Episodes, Incident, IncidentKind
-from envs.language import Split
+from envs.language import SPLITS, Split
 from envs.observations import privileged_state
 from envs.perturbations.spec import Perturbation
 from envs.random import EpisodeRandom, checked_seeds
@@ -356,8 +356,8 @@ def _check_settings(counts: dict[str, int | None], reward: str, split: str, stre
         if count is not None and count < 1:
             raise ValueError(f"{name} must be at least 1, got {count}")
     for name, given, known in (
-        ("reward", reward, ("sparse", "dense")),
-        ("split", split, ("train", "held_out")),
+        ("reward", reward, get_args(RewardKind)),
+        ("split", split, SPLITS),
         ("stream", stream, STREAMS),
     ):
         if given not in known:

@@ -16,8 +16,9 @@ except ModuleNotFoundError as error:
 
 from envs.backends.capacity import Capacity
 from envs.backends.warp_graphs import Graphs, start_warp
-from envs.backends.warp_render import WarpRenderer, camera_ids
+from envs.backends.warp_render import WarpRenderer
 from envs.backends.warp_simulation import Simulation
+from envs.rendering import camera_ids
 from envs.world import CameraImages, Lost, RenderConfig, World, touch_sensors
 
 _COMPUTED = frozenset({"dof_M0"})

@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from envs.batch import Batch
+from envs.control.servo import ToolPose
 from envs.kinematics import SerialChain
 from envs.props.base import Prop
 from envs.props.colours import COLOURS
@@ -53,6 +54,11 @@ class Sensed(Batch):
     spin_rad_s: Float[Tensor, "n k"]
     opening_speed: Float[Tensor, "n k"]
     touched: Bool[Tensor, "n k 3"]
+
+    @cached_property
+    def tool(self) -> ToolPose:
+        """Where the tool is."""
+        return ToolPose(position=self.tool_position, rotation=self.tool_rotation)
 
     @cached_property
     def held(self) -> Bool[Tensor, "n k"]:
