@@ -48,7 +48,7 @@ class Row:
         ]
 
 
-def axes(preset: str, axis: str, levels: Sequence[int]) -> tuple[str, ...]:
+def axis_levels(preset: str, axis: str, levels: Sequence[int]) -> tuple[str, ...]:
     """``PRESET:AXIS/LEVEL`` for each level."""
     return tuple(f"{preset}:{axis}/{level}" for level in levels)
 
@@ -66,8 +66,8 @@ _ROWS = (
         conditions=(
             USUAL,
             SHUFFLED,
-            *axes("libero-plus-7", "robot_start", (1, 2, 3)),
-            *axes("libero-plus-7", "language", (1, 2, 3, 4, 5)),
+            *axis_levels("libero-plus-7", "robot_start", (1, 2, 3)),
+            *axis_levels("libero-plus-7", "language", (1, 2, 3, 4, 5)),
         ),
     ),
     Row(

@@ -8,7 +8,6 @@ code it was measured with; a later change of that code (comments and docstrings 
 import ast
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -20,6 +19,7 @@ from report import machine, versions
 
 from configs.machine import CHECKOUT
 from policies.intervals import Interval, wilson
+from vla.durable import write_text_atomically
 
 LEDGER = CHECKOUT / "benchmarks" / "ledger"
 MEASURED = (
@@ -31,7 +31,7 @@ MEASURED = (
     "rl/**/*",
     "vla/**/*",
 )
-"""What a measurement depends on: neither serving nor reports."""
+"""What a measurement depends on; the commands that run it (``configs/commands``), serving and reports are left out."""
 
 
 @dataclass(frozen=True, kw_only=True, order=True)
@@ -97,9 +97,7 @@ class Cell:
         """Write the cell's file, replacing an older measurement."""
         path = ledger / self.key.path
         path.parent.mkdir(parents=True, exist_ok=True)
-        aside = path.with_suffix(".writing")
-        aside.write_text(json.dumps(asdict(self), indent=1, allow_nan=False) + "\n", encoding="utf-8")
-        os.replace(aside, path)
+        write_text_atomically(path, json.dumps(asdict(self), indent=1, allow_nan=False) + "\n")
 
     @classmethod
     def read(cls, path: Path) -> "Cell":

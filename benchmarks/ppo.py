@@ -141,7 +141,7 @@ def evaluated(task: str, model: PPO, normalized: VecNormalize, episodes: int) ->
 
 def chosen(model: PPO, normalized: VecNormalize, learner: StableBaselinesEnv, observation: dict[str, Any]) -> Any:
     """The policy's mean action, in the environment's units."""
-    arrays = normalized.normalize_obs({key: value for key, value in learner.seen(observation).items()})
+    arrays = normalized.normalize_obs(learner.seen(observation))
     action, _ = model.predict({key: arrays[key] for key in model.observation_space.spaces}, deterministic=True)
     return learner.unscaled(action)
 

@@ -9,9 +9,9 @@ episodes of their real length that end and start anew; *RGB-D* adds colour and d
 environment step (Fetch and Meta-World: one camera, colour alone); *frames* are the pictures (one camera's colour and
 depth) that rendering alone makes per second; *reset* starts one of the worlds anew, *samples* are tables drawn for all
 worlds at once, in worlds per second. Actions are uniformly random. Every row is measured in a process of its own, whose
-peak memory (resident, and on the GPU) is given. ``reach`` is light in contacts, ``sort`` is rich. ``ours_over_this``
-compares the best of our rows of the same kind and size. ``--checkout`` measures another checkout of this project beside
-this one, row by row: what was, and what is.
+peak of resident memory is given, with what is taken of the GPU's memory, by whomever, at the end. ``reach`` is light in
+contacts, ``sort`` is rich. ``ours_over_this`` compares the best of our rows of the same kind and size. ``--checkout``
+measures another checkout of this project beside this one, row by row: what was, and what is.
 """
 
 import argparse
@@ -137,7 +137,7 @@ def in_a_process(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def measure(stack: str, what: str, size_px: int | None, worlds: int, seconds: float, **ours: Any) -> dict[str, Any]:
-    """Calls per second times worlds, and the process' peak memory."""
+    """What is done per second, seconds until the first call was over, and memory in GiB."""
     torch.set_num_threads(1)
     began = time.perf_counter()
     if stack in PEERS:

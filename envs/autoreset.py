@@ -1,6 +1,7 @@
 """Episode after episode on torch tensors: what online learners step, over any vector environment.
 
-Everything stays on the environment's device; the host waits for it once per call, to learn whose episode has ended.
+Everything stays on the environment's device; the host waits for it once per call, to learn whose episode has ended, and
+again where an instruction is written for an episode that starts.
 """
 
 from collections.abc import Mapping, Sequence
@@ -41,14 +42,15 @@ class AutoresetEnv:
     def __init__(self, env: VectorEnv, mode: AutoresetMode = AutoresetMode.SAME_STEP) -> None:
         self.env, self.mode = env, AutoresetMode(mode)
         self.num_envs, self.device, self.embodiment = env.num_envs, env.device, env.embodiment
-        self._seeds = torch.arange(env.num_envs, device=env.device)
-        self._waiting = torch.zeros(env.num_envs, dtype=torch.bool)  # on the host, where masks are read
+        # On the host, where seeds and masks are read.
+        self._seeds = torch.arange(env.num_envs)
+        self._waiting = torch.zeros(env.num_envs, dtype=torch.bool)
         self._started = False
 
     def reset(
         self, seed: int | Sequence[int] | Int[Tensor, " n"] | None = None, mask: Bool[Tensor, " n"] | None = None
     ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Start the worlds of ``mask`` (all when None; best on the host).
+        """Start the worlds of ``mask`` (all when None); ``seed`` and ``mask`` are best on the host.
 
         An int seed gives world i ``seed + i``; None goes on with the seeds after each world's last. ``ValueError`` for
         what are no seeds.
@@ -57,11 +59,11 @@ class AutoresetEnv:
         if seed is None:
             seeds = self._seeds + (self.num_envs if self._started else 0)
         else:
-            seeds = seed if isinstance(seed, Tensor) else _listed(seed, self.num_envs)
+            seeds = seed.cpu() if isinstance(seed, Tensor) else _listed(seed, self.num_envs)
         observation = self.env.reset(seeds, chosen)
-        seeds = torch.as_tensor(seeds, dtype=torch.long, device=self.device)
-        self._seeds = torch.where(chosen.to(self.device, non_blocking=True), seeds, self._seeds)
-        self._waiting = self._waiting & ~chosen.cpu()
+        chosen = chosen.cpu()
+        self._seeds = torch.where(chosen, torch.as_tensor(seeds, dtype=torch.long), self._seeds)
+        self._waiting = self._waiting & ~chosen
         self._started = True
         return observation, {}
 
@@ -104,7 +106,7 @@ class AutoresetEnv:
     def restore(self, state: AutoresetState) -> Mapping[str, Any]:
         """Go on from a :meth:`snapshot`; returns what the worlds show there."""
         observation = self._photographer().restore(state.worlds)
-        self._seeds, self._waiting = state.seeds.to(self.device), state.waiting.cpu()
+        self._seeds, self._waiting = state.seeds.cpu(), state.waiting.cpu()
         self._started = True
         return observation
 

@@ -2,11 +2,17 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
+from functools import partial
 from typing import Any, Self
 
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
+
+
+def where_worlds(mask: Bool[Tensor, " n"], mine: Tensor, others: Tensor) -> Tensor:
+    """The rows of ``mine`` in the worlds of ``mask``, those of ``others`` elsewhere; a new tensor."""
+    return torch.where(mask.reshape(-1, *(1,) * (mine.dim() - 1)), mine, others)
 
 
 class Batch:
@@ -22,11 +28,7 @@ class Batch:
 
     def where(self, mask: Bool[Tensor, " n"], other: Self) -> Self:
         """These rows in the worlds of ``mask``, those of ``other`` elsewhere."""
-
-        def choose(mine: Tensor, theirs: Tensor) -> Tensor:
-            return torch.where(mask.reshape(-1, *(1,) * (mine.dim() - 1)), mine, theirs)
-
-        return self._mapped(choose, other)
+        return self._mapped(partial(where_worlds, mask), other)
 
     def tensors(self, prefix: str) -> dict[str, Tensor]:
         """All tensors by name, such as ``prefix.position`` or ``prefix.roles.block``."""

@@ -92,7 +92,7 @@ class VectorTaskEnv(gymnasium.vector.VectorEnv):
         """Start all worlds, or those of ``options["reset_mask"]``.
 
         An int seed gives world i ``seed + i``; None goes on with the seeds after the last (drawn by chance at first).
-        ``ValueError`` for other options, for seeds below 0 and for a mask that does not fit.
+        ``ValueError`` for other options, for what are no seeds and for a mask that does not fit.
         """
         unknown = set(options or {}) - {_RESET_MASK}
         if unknown:

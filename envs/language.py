@@ -1,9 +1,10 @@
 """Instructions: phrasings to train on, and phrasings that no demonstration ever contains."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 Split = Literal["train", "held_out"]
+SPLITS: tuple[Split, ...] = get_args(Split)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -13,9 +14,16 @@ class Phrasings:
     train: tuple[str, ...]
     held_out: tuple[str, ...]
 
+    def saying(self, role: str, words: str) -> "Phrasings":
+        """The same with ``words`` in place of ``{role}``."""
+        train, held_out = (
+            tuple(sentence.replace(f"{{{role}}}", words) for sentence in part) for part in (self.train, self.held_out)
+        )
+        return Phrasings(train=train, held_out=held_out)
+
     def choose(self, split: Split, draw: float) -> str:
         """The template for ``draw`` in [0, 1); ``ValueError`` on an unknown split."""
-        if split not in ("train", "held_out"):
-            raise ValueError(f"split must be 'train' or 'held_out', got {split!r}")
+        if split not in SPLITS:
+            raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
         templates = self.train if split == "train" else self.held_out
         return templates[int(draw * len(templates))]

@@ -50,8 +50,7 @@ class Observer:
 
     def observe(self, sensed: Sensed, pose: ToolPose, layout: Layout, fresh: Bool[Tensor, " n"]) -> dict[str, Any]:
         """State, command, pictures and cameras of every world; only worlds of ``fresh`` are drawn anew."""
-        tool = ToolPose(position=sensed.tool_position, rotation=sensed.tool_rotation)
-        parts = [pose_numbers(tool), sensed.gap[:, None], sensed.joints_rad]
+        parts = [pose_numbers(sensed.tool), sensed.gap[:, None], sensed.joints_rad]
         closed = 1 - self._world.command[:, -1:] / self._gripper_open_m
         observation: dict[str, Any] = {
             STATE_KEY: torch.cat([*parts, sensed.joints_rad_s] if self._velocities else parts, -1),

@@ -5,17 +5,36 @@ name of what is drawn and its position. Batched, the same on every device, and a
 """
 
 import zlib
+from collections.abc import Sequence
 from functools import lru_cache
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from envs.specs import STREAMS, Stream
 
+MOST_SEEDS = 2**61
+"""Seeds of a stream are 0 … this, less one."""
 _GOLDEN = -7046029254386353131  # 0x9E3779B97F4A7C15 as int64
 _MIX_1 = -4658895280553007687  # 0xBF58476D1CE4E5B9
 _MIX_2 = -7723592293110705685  # 0x94D049BB133111EB
+
+
+def checked_seeds(seeds: Int[Tensor, " n"] | Sequence[int], count: int) -> Int[Tensor, " n"]:
+    """``seeds`` as int64, on the device where they are; the host waits for it.
+
+    ``ValueError`` unless they are ``count`` integers that a stream has.
+    """
+    numbers = seeds.numpy(force=True) if isinstance(seeds, Tensor) else np.asarray(seeds)
+    if numbers.shape != (count,):
+        raise ValueError(f"expected {count} seeds, one per world, got shape {numbers.shape}")
+    whole = np.issubdtype(numbers.dtype, np.integer)
+    wrong = numbers[(numbers < 0) | (numbers >= MOST_SEEDS)] if whole else numbers
+    if len(wrong):
+        raise ValueError(f"expected seeds that are integers in 0 … 2⁶¹ − 1, got {wrong.tolist()}")
+    return torch.as_tensor(seeds if isinstance(seeds, Tensor) else numbers.astype(np.int64), dtype=torch.long)
 
 
 def _shift_right(x: Int[Tensor, "..."], bits: int) -> Int[Tensor, "..."]:
@@ -38,7 +57,7 @@ def _counter(name: str, k: int, device: torch.device) -> Int[Tensor, " k"]:
 
 
 def _start_of(name: str) -> int:
-    """Where a name's counter starts: far from those of other names, and from the seeds."""
+    """Where a name's counter starts: far from those of other names, and from all seeds below 10¹⁸."""
     return (zlib.crc32(name.encode()) << 20) + (1 << 62)
 
 
@@ -48,7 +67,7 @@ def _counters(sizes: tuple[tuple[str, int], ...], device: torch.device) -> Int[T
 
 
 class EpisodeRandom:
-    """Draws for n episodes, each of which is a seed (int64, 0 … 2⁶¹) of a stream.
+    """Draws for n episodes, each of which is a seed (int64, 0 … 2⁶¹ − 1) of a stream.
 
     Episodes of different streams, or of different seeds, begin with different states, however long they are counted.
     """
@@ -95,7 +114,7 @@ class EpisodeRandom:
         return self._uniform(_counters(sizes, self.device)).split([k for _, k in sizes], dim=1)
 
     def uniform(self, name: str, k: int, low: float = 0.0, high: float = 1.0) -> Float[Tensor, "n k"]:
-        """float32 in [low, high): 24 random bits each."""
+        """float32 of 24 random bits each: in [0, 1), or from ``low`` to ``high``, which rounding may reach."""
         drawn = self._uniform(_counter(name, k, self.device))
         return drawn if (low, high) == (0.0, 1.0) else drawn * (high - low) + low
 

@@ -1,6 +1,11 @@
-"""What pictures are wanted; kept free of torch, because the processes that draw import it."""
+"""What pictures are wanted, and of which cameras; free of torch, because the processes that draw import it."""
 
 from dataclasses import dataclass
+
+import mujoco
+
+NOTHING = -1
+"""In a segmentation: no geom was hit."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,3 +36,12 @@ class RenderConfig:
     depth: bool = False
     segmentation: bool = False
     profile: RenderProfile = FAST
+
+
+def camera_ids(model: mujoco.MjModel, names: tuple[str, ...]) -> list[int]:
+    """Where the cameras stand in the model; ``KeyError`` names the cameras there are."""
+    known = [model.camera(i).name for i in range(model.ncam)]
+    for name in names:
+        if name not in known:
+            raise KeyError(f"no camera {name!r}; the scene has {known}")
+    return [known.index(name) for name in names]

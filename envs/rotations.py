@@ -1,7 +1,7 @@
 """Batched rotations in torch. Quaternions are unit ``wxyz``; matrices act on column vectors.
 
-Products are sums of elementwise products, never ``@``: autocast and TF32 would round those to three digits, which is
-decimetres at the end of an arm.
+Products are sums of elementwise products, never ``@``: autocast and TF32 would round those to three digits or fewer,
+which is millimetres at the end of an arm.
 """
 
 from functools import lru_cache
@@ -58,6 +58,11 @@ def yaw_from_quat(quat: Float[Tensor, "... 4"]) -> Float[Tensor, "..."]:
     """The turn about +z (rad, −π … π) that takes world x to the horizontal direction of the body's x axis."""
     w, x, y, z = quat.unbind(-1)
     return torch.atan2(2 * (x * y + w * z), 1 - 2 * (y * y + z * z))
+
+
+def yaw_from_matrix(matrix: Float[Tensor, "... i i"]) -> Float[Tensor, "..."]:
+    """As :func:`yaw_from_quat`, of a rotation matrix, in space or in the plane."""
+    return torch.atan2(matrix[..., 1, 0], matrix[..., 0, 0])
 
 
 def matrix_from_yaw(yaw_rad: Float[Tensor, "..."]) -> Float[Tensor, "... 3 3"]:

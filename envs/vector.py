@@ -2,7 +2,7 @@
 
 import logging
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -11,10 +11,10 @@ from torch import Tensor
 from envs.backends.capacity import Capacity
 from envs.engines import RENDER_LIMIT_S, Engine
 from envs.episodes import Episodes, Incident, IncidentKind
-from envs.language import Split
+from envs.language import SPLITS, Split
 from envs.observations import privileged_state
 from envs.perturbations.spec import Perturbation
-from envs.random import EpisodeRandom
+from envs.random import EpisodeRandom, checked_seeds
 from envs.robots.arm import ArmSpec
 from envs.robots.panda import PANDA
 from envs.scenes.layout import Layout
@@ -47,8 +47,8 @@ class TaskEnv:
     ``envs.perturbations``.
 
     A world whose physics diverges, or that makes more contacts than there is memory for, is logged, noted in
-    ``incidents`` and truncated in the last state that was sound; the others go on. ``CapacityError`` if it is all of
-    them.
+    ``incidents`` and truncated in the last state that was sound; the others go on. ``CapacityError`` if all running
+    worlds make too many contacts at once.
     """
 
     def __init__(
@@ -148,7 +148,7 @@ class TaskEnv:
     def reset(self, seeds: Int[Tensor, " n"] | list[int], mask: Bool[Tensor, " n"] | None = None) -> dict[str, Any]:
         """Start an episode in every world of ``mask`` (all when None); world i's is drawn from ``seeds[i]``.
 
-        Only these worlds are drawn and placed. The host waits for the device if ``mask`` lies there.
+        Only these worlds are drawn and placed. The host waits for the device if ``seeds`` or ``mask`` lie there.
         """
         seeds, mask = self._check_reset(seeds, mask)
         worlds = self._to_device(mask.nonzero()[:, 0])
@@ -327,11 +327,7 @@ class TaskEnv:
     ) -> tuple[Int[Tensor, " n"], Bool[Tensor, " n"]]:
         """The seeds on the device, the mask where it is, if they fit."""
         n = self.num_envs
-        if isinstance(seeds, list) and not all(0 <= seed < MOST_SEEDS for seed in seeds):
-            raise ValueError(f"expected seeds in 0 … 2⁶¹ − 1, got {[s for s in seeds if not 0 <= s < MOST_SEEDS]}")
-        seeds = self._to_device(torch.as_tensor(seeds, dtype=torch.long))
-        if seeds.shape != (n,):
-            raise ValueError(f"expected {n} seeds, one per world, got shape {tuple(seeds.shape)}")
+        seeds = self._to_device(checked_seeds(seeds, n))
         mask = torch.ones(n, dtype=torch.bool) if mask is None else torch.as_tensor(mask)
         if mask.dtype != torch.bool or mask.shape != (n,):
             raise ValueError(f"expected a bool mask of shape ({n},), got {mask.dtype} {tuple(mask.shape)}")
@@ -355,17 +351,13 @@ class TaskEnv:
         return tensor.to(self.device)
 
 
-MOST_SEEDS = 2**61
-"""Seeds of a stream are 0 … this, less one."""
-
-
 def _check_settings(counts: dict[str, int | None], reward: str, split: str, stream: str, discount: float) -> None:
     for name, count in counts.items():
         if count is not None and count < 1:
             raise ValueError(f"{name} must be at least 1, got {count}")
     for name, given, known in (
-        ("reward", reward, ("sparse", "dense")),
-        ("split", split, ("train", "held_out")),
+        ("reward", reward, get_args(RewardKind)),
+        ("split", split, SPLITS),
         ("stream", stream, STREAMS),
     ):
         if given not in known:

@@ -82,15 +82,14 @@ class Workplace:
         self.perturber.apply(self.world, layout, random, worlds)
         self.perturber.begin(random, worlds, self.world.num_worlds)
         sensed = self.scene.sense(self.world, layout, worlds)
-        pose = ToolPose(position=sensed.tool_position, rotation=sensed.tool_rotation)
         if self.sensed is None:
-            self.sensed, self.pose = sensed, pose
+            self.sensed, self.pose = sensed, sensed.tool
         else:
             self.sensed = self.sensed.replaced(worlds, sensed)
-            self.pose = self.pose.replaced(worlds, pose)
+            self.pose = self.pose.replaced(worlds, sensed.tool)
         if self.perturber.history_steps:
             stay = torch.zeros(len(worlds), _DELTA_POSE, device=self.device)
-            told = self._controller.translated(stay, sensed.joints_rad, self.world.command[worlds], pose)
+            told = self._controller.translated(stay, sensed.joints_rad, self.world.command[worlds], sensed.tool)
             self._history = self._history.index_copy(0, worlds, told[:, None].expand_as(self._history[worlds]))
         return sensed
 

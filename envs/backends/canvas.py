@@ -15,8 +15,8 @@ from typing import Any
 import mujoco
 import numpy as np
 
-from envs.backends.gl import NOTHING, Pictures
-from envs.rendering import RenderConfig
+from envs.backends.gl import Pictures
+from envs.rendering import NOTHING, RenderConfig
 
 _ALIGNMENT_BYTES = 64
 _numbers = itertools.count()

@@ -41,9 +41,9 @@ class Capacity:
 
         Contacts: 8 for each geom that collides on a body that can move (4 for a capsule, 2 for a sphere), of the 3
         geoms per body that count most, and 8 to spare.
-        Rows: every equality, friction loss and limit at once, and every one of those contacts with the scene's
-        largest ``condim`` (``2 (condim − 1)`` rows in a pyramidal cone, ``condim`` in an elliptic one). Shared: every
-        pair of geoms that may collide, as in a world where all things are in one place.
+        Rows: every equality, friction loss and limit at once, and every one of those contacts with the largest
+        ``condim`` of those geoms (``2 (condim − 1)`` rows in a pyramidal cone, ``condim`` in an elliptic one). Shared:
+        every pair of geoms that may collide, as in a world where all things are in one place.
         """
         geoms = _moving_colliders(model)
         contacts = _SPARE_CONTACTS + _contacts(model, geoms)

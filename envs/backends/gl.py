@@ -9,10 +9,7 @@ import numpy as np
 from jaxtyping import Float32, Int32, UInt8
 
 from envs.graphics import RenderingUnavailableError, explain_failure, find_backend, wanted_backend
-from envs.rendering import RenderConfig
-
-NOTHING = -1
-"""Segmentation where no geom was hit."""
+from envs.rendering import NOTHING, RenderConfig, camera_ids
 
 
 def make_gl_context(width_px: int, height_px: int) -> Any:
@@ -60,7 +57,7 @@ class Renderer:
 
     def __init__(self, model: mujoco.MjModel, render: RenderConfig) -> None:
         profile = render.profile
-        self._cameras = [_fixed_camera(model, name) for name in render.cameras]
+        self._cameras = [_fixed_camera(i) for i in camera_ids(model, render.cameras)]
         model.vis.global_.offwidth, model.vis.global_.offheight = render.width_px, render.height_px
         model.vis.quality.offsamples, model.vis.quality.shadowsize = profile.samples, profile.shadow_size
         self._context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_50)
@@ -133,10 +130,7 @@ def metres(depth: np.ndarray, near_m: float, far_m: float) -> np.ndarray:
     return np.where(depth > 0, distance, 0).astype(np.float32)
 
 
-def _fixed_camera(model: mujoco.MjModel, name: str) -> mujoco.MjvCamera:
+def _fixed_camera(index: int) -> mujoco.MjvCamera:
     camera = mujoco.MjvCamera()
-    camera.type = mujoco.mjtCamera.mjCAMERA_FIXED
-    camera.fixedcamid = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_CAMERA, name)
-    if camera.fixedcamid < 0:
-        raise KeyError(f"no camera {name!r}; the scene has {[model.camera(i).name for i in range(model.ncam)]}")
+    camera.type, camera.fixedcamid = mujoco.mjtCamera.mjCAMERA_FIXED, index
     return camera

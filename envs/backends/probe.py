@@ -27,7 +27,7 @@ SCENE = """
 
 
 def measure() -> dict[str, str | int | float]:
-    """Backend, renderer's name and frames per second; ``RuntimeError`` if the picture comes out blank."""
+    """Backend, the picture's size and frames per second; ``RuntimeError`` if the picture comes out blank."""
     gl = make_gl_context(SIZE_PX, SIZE_PX)
     backend = type(gl).__module__.removeprefix("mujoco.")
     model = mujoco.MjModel.from_xml_string(SCENE)

@@ -16,8 +16,9 @@ except ModuleNotFoundError as error:
 
 from envs.backends.capacity import Capacity
 from envs.backends.warp_graphs import Graphs, start_warp
-from envs.backends.warp_render import WarpRenderer, camera_ids
+from envs.backends.warp_render import WarpRenderer
 from envs.backends.warp_simulation import Simulation
+from envs.rendering import camera_ids
 from envs.world import CameraImages, Lost, RenderConfig, World, touch_sensors
 
 _COMPUTED = frozenset({"dof_M0"})
@@ -30,7 +31,7 @@ class WarpWorld(World):
 
     A control step is one recorded graph: hold the command, step ``substeps`` times, put back what must not move. The
     solver's warm start is zero at every control step, so that a world's future depends on its state alone. The host
-    never waits for the device.
+    waits for the device in :meth:`capacity_needed` alone.
 
     ``device`` is CUDA's where there is one; ``capacity`` is counted from the scene, see :meth:`Capacity.of`;
     ``graphs`` False launches every kernel by itself, for debugging. The first world of a scene compiles its kernels

@@ -12,12 +12,12 @@ from torch import Tensor
 
 from envs.backends.warp_graphs import Graphs
 from envs.backends.warp_simulation import Simulation
+from envs.batch import where_worlds
+from envs.rendering import NOTHING, camera_ids
 from envs.world import CameraImages, RenderConfig
 
 _BLACK = (0.0, 0.0, 0.0, 1.0)
 _HIDDEN_GROUP = 5
-NOTHING = -1
-"""In a segmentation: no geom was hit."""
 _INTRINSICS = frozenset({"cam_fovy", "cam_intrinsic"})
 
 
@@ -115,16 +115,7 @@ def _chosen(mask: Bool[Tensor, " n"], fresh: Tensor, shown: Tensor | None) -> Te
     """A new tensor: ``fresh`` in the worlds of ``mask``, what was ``shown`` elsewhere."""
     if shown is None:
         return fresh.clone()
-    return torch.where(mask.reshape(-1, *(1,) * (fresh.dim() - 1)), fresh, shown)
-
-
-def camera_ids(model: mujoco.MjModel, names: tuple[str, ...]) -> list[int]:
-    """Where the cameras stand in the model; ``KeyError`` names the cameras there are."""
-    known = [model.camera(i).name for i in range(model.ncam)]
-    for name in names:
-        if name not in known:
-            raise KeyError(f"no camera {name!r}; the scene has {known}")
-    return [known.index(name) for name in names]
+    return where_worlds(mask, fresh, shown)
 
 
 def _without_hidden(model: mujoco.MjModel) -> mujoco.MjModel:

@@ -5,7 +5,7 @@ Every mode drives the same servo, and every mode keeps the tool pose that is com
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -13,12 +13,10 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from envs.control.servo import PoseServo, ServoConfig, ToolPose
-from envs.kinematics import ChainPose
 from envs.rotations import compose, rotation_vector
 from envs.specs import Dimension
 
 ControlMode = Literal["delta_pose", "absolute_pose", "joint_position"]
-CONTROL_MODES: tuple[str, ...] = get_args(ControlMode)
 GRIPPER = Dimension(name="gripper", unit="0 open … 1 closed", low=0.0, high=1.0, frame="gripper")
 REACH_M = 1.5
 """Bound of tool positions, in states and in absolute actions."""
@@ -50,11 +48,6 @@ class Controller(ABC):
         self, move: Float[Tensor, "n 6"], near_rad: Float[Tensor, "n j"], pose: ToolPose
     ) -> Float[Tensor, "n b"]:
         """The action that does what the delta-pose action ``move`` does."""
-
-    def start(self, joints_rad: Float[Tensor, "n j"]) -> ToolPose:
-        """The commanded pose of an arm that stands still."""
-        position, rotation = self._servo.chain.pose(joints_rad)
-        return ToolPose(position=position, rotation=rotation)
 
     def targets(
         self,
@@ -158,7 +151,8 @@ class JointPosition(Controller):
     ) -> tuple[Float[Tensor, "n j"], ToolPose]:
         most = self._servo.config.max_turn_rad
         targets = self._servo.limited(near_rad + (action - near_rad).clamp(-most, most))
-        return targets, self.start(targets)
+        position, rotation = self._servo.chain.pose(targets)
+        return targets, ToolPose(position=position, rotation=rotation)
 
     def arm_action(
         self, move: Float[Tensor, "n 6"], near_rad: Float[Tensor, "n j"], pose: ToolPose
@@ -184,6 +178,6 @@ def axes_dimensions() -> tuple[Dimension, ...]:
     )
 
 
-def pose_numbers(pose: ToolPose | ChainPose) -> Float[Tensor, "n 9"]:
+def pose_numbers(pose: ToolPose) -> Float[Tensor, "n 9"]:
     """A tool pose as states and absolute actions hold it: position (m), then the x and y axes of its frame."""
     return torch.cat((pose.position, pose.rotation[:, :, :2].mT.flatten(1)), -1)

@@ -117,8 +117,7 @@ class Lens(Effect, Running):
         """The pinhole matrices of the running episodes instead of those ``built``: other focal lengths."""
         half_rad = torch.deg2rad(torch.tensor(self._fovy_deg / 2, device=built.device))
         longer = half_rad.tan() / (half_rad * self.numbers["factor"]).tan()
-        focal = torch.diag_embed(torch.stack((longer, longer, torch.ones_like(longer)), -1))
-        return built @ focal
+        return built * torch.stack((longer, longer, torch.ones_like(longer)), -1)[:, None]
 
 
 def _jittered(

@@ -40,8 +40,8 @@ class Scaled(Axis):
 
 @dataclass(frozen=True, kw_only=True)
 class Distractors(Axis):
-    """``count`` more things, fewer where there is no room, of shapes and colours that no instruction names, beside
-    where the task's may stand.
+    """``count`` more things, fewer where there is no room, of colours that no instruction names, beside where the
+    task's may stand.
     """
 
     count: int = 2
@@ -95,7 +95,7 @@ class Gains(Axis):
 class Latency(Axis):
     """Commands take effect some control steps late; how many, both ends included, is drawn per episode.
 
-    Until the first command arrives, the arm is told what it was told before the episode.
+    Until the first command arrives, the arm is told to stay, the gripper open.
     """
 
     steps: tuple[int, int]

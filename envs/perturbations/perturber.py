@@ -165,8 +165,8 @@ class Perturber:
     ) -> Float[Tensor, "n a"]:
         """What the arm executes when it is told ``actions``, ``steps`` control steps into the running episodes.
 
-        ``history`` are the ``history_steps`` actions that it was told before, newest first; those before the episode
-        are what the robot is told at its start.
+        ``history`` are the ``history_steps`` actions that it was told before, newest first; before the episode it was
+        told to stay.
         """
         if self._delay is not None:
             actions = self._delay.delayed(actions, history)

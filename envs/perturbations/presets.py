@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from math import radians
 
+from envs.choices import chosen
 from envs.perturbations.randomised import randomised
 from envs.perturbations.spec import (
     Bands,
@@ -122,11 +123,9 @@ def axes(preset: str) -> dict[str, Perturbation]:
 
     ``ValueError`` lists the presets, or the axes, there are.
     """
-    name, _, chosen = preset.partition(":")
-    if name not in PRESETS:
-        raise ValueError(f"unknown preset {name!r}; expected one of {', '.join(PRESETS)}")
-    known = PRESETS[name]
-    found = {axis: each for axis, each in known.items() if chosen in ("", axis, axis.partition("/")[0])}
+    name, _, wanted = preset.partition(":")
+    known = chosen("preset", name, PRESETS)
+    found = {axis: each for axis, each in known.items() if wanted in ("", axis, axis.partition("/")[0])}
     if not found:
-        raise ValueError(f"unknown axis {chosen!r} of {name}; expected one of {', '.join(known)}")
+        raise ValueError(f"unknown axis {wanted!r} of {name}; expected one of {', '.join(known)}")
     return found

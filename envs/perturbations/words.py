@@ -1,7 +1,7 @@
 """The words that instructions are rewritten with: requests around them, other nouns, other verbs.
 
-In a phrase ``…`` stands for a thing in the middle: ``pull … open`` is "pull the green drawer open". Synonyms are
-chosen by their place, so that every list has as many.
+In a phrase ``…`` stands for a thing in the middle: ``pull … open`` is "pull the green drawer open". One number
+chooses the synonyms of a whole sentence, by their place in lists that are equally long.
 """
 
 from typing import Literal

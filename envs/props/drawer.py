@@ -24,8 +24,8 @@ _WOOD = [0.62, 0.52, 0.40, 1]
 class DrawerUnit(Prop):
     """A tray like a bin that slides out of a cabinet, towards the body's −x; it stays where it is left.
 
-    The cabinet is 15 cm wide, 15 cm deep and 7 cm high and stands around the body's origin; ``opening`` (m) is how far
-    the tray is out. The knob, a round post before the tray's middle, is narrow enough for any gripper.
+    The cabinet is 15 cm wide, 14 cm deep and 7.5 cm high and stands around the body's origin; ``opening`` (m) is how
+    far the tray is out. The knob, a round post before the tray's middle, is narrow enough for any gripper.
     """
 
     motion: ClassVar = "jointed"

@@ -56,7 +56,7 @@ class Tee(Prop):
 
 @dataclass(frozen=True, kw_only=True)
 class TeeMark(Prop):
-    """The outline of a :class:`Tee` painted on the table; nothing collides with it."""
+    """The shape of a :class:`Tee` painted on the table; nothing collides with it."""
 
     palette: tuple[str, ...] = ("green",)
     motion: ClassVar = "fixed"

@@ -1,5 +1,6 @@
 """Robots: the embodiment is a parameter of a task, and each one is a description of this kind."""
 
+from envs.choices import chosen
 from envs.robots.arm import ArmSpec
 from envs.robots.panda import PANDA
 from envs.robots.panda_mesh import PANDA_MESH
@@ -11,6 +12,4 @@ ROBOTS: dict[str, ArmSpec] = {"panda": PANDA, "panda_mesh": PANDA_MESH, "ur5e": 
 
 def make_robot(name: str) -> ArmSpec:
     """The robot of that name; ``ValueError`` lists the names there are."""
-    if name not in ROBOTS:
-        raise ValueError(f"unknown robot {name!r}; expected one of {', '.join(ROBOTS)}")
-    return ROBOTS[name]
+    return chosen("robot", name, ROBOTS)

@@ -59,11 +59,6 @@ class GripperSpec:
         return lengthwise - self.tool_m
 
     @property
-    def free_depth_m(self) -> float:
-        """How far a thing between the fingers may rise above the tool point before it meets the hand."""
-        return self.tool_m - self.hand_at_m - self.hand_size_m[2] / 2
-
-    @property
     def finger_width_m(self) -> float:
         """A finger's extent along the tool's x."""
         low, high = self._finger_box

@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from envs.batch import Batch
+from envs.control.servo import ToolPose
 from envs.kinematics import SerialChain
 from envs.props.base import Prop
 from envs.props.colours import COLOURS
@@ -55,6 +56,11 @@ class Sensed(Batch):
     touched: Bool[Tensor, "n k 3"]
 
     @cached_property
+    def tool(self) -> ToolPose:
+        """Where the tool is."""
+        return ToolPose(position=self.tool_position, rotation=self.tool_rotation)
+
+    @cached_property
     def held(self) -> Bool[Tensor, "n k"]:
         """Which things are between the fingers, touching both."""
         return self.touched[..., 1:].all(-1)
@@ -66,7 +72,7 @@ class Sensed(Batch):
 
     @cached_property
     def at_rest(self) -> Bool[Tensor, "n k"]:
-        """Which things neither move nor turn."""
+        """Which things neither move nor turn, nor do their parts (m/s, or rad/s for one on a hinge)."""
         still = (self.speed_m_s < STILL_M_S) & (self.spin_rad_s < STILL_RAD_S)
         return still & (self.opening_speed.abs() < STILL_M_S)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from envs.choices import chosen
 from envs.suites.base import Suite
 from envs.suites.goals import GOAL
 from envs.suites.long import LONG
@@ -15,9 +16,7 @@ SUITES: dict[str, Suite] = {suite.name: suite for suite in (SPATIAL, OBJECT, GOA
 
 def make_suite(name: str) -> Suite:
     """The suite of that name; ``ValueError`` lists the suites there are."""
-    if name not in SUITES:
-        raise ValueError(f"unknown suite {name!r}; expected one of {', '.join(SUITES)}")
-    return SUITES[name]
+    return chosen("suite", name, SUITES)
 
 
 def find_task(name: str) -> Task:
@@ -30,10 +29,7 @@ def find_task(name: str) -> Task:
     suite, slash, _ = name.partition("/")
     if not slash:
         return make_task(name)
-    tasks = {task.name: task for task in make_suite(suite).tasks}
-    if name not in tasks:
-        raise ValueError(f"unknown task {name!r}; expected one of {', '.join(tasks)}")
-    return tasks[name]
+    return chosen("task", name, {task.name: task for task in make_suite(suite).tasks})
 
 
 def task_names(names: Sequence[str]) -> tuple[str, ...]:

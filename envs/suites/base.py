@@ -10,7 +10,7 @@ class Suite:
     """Ten tasks that differ in one respect, which ``varies`` names; a task's id is ``<suite>/<task>``.
 
     Ids, layouts and horizons are fixed: results are comparable as long as the suite's name is the same. Demonstrations
-    use the training seeds and phrasings, evaluations seeds and phrasings of their own.
+    and evaluations are episodes of streams of their own, in phrasings of their own.
     """
 
     name: str

@@ -6,7 +6,6 @@
 
 from typing import Any
 
-from envs.language import Phrasings
 from envs.props.base import Region
 from envs.props.bin import Bin
 from envs.props.block import Block
@@ -47,11 +46,7 @@ class PlaceObject(Place):
         self.name = f"{NAME}/{wanted}"
         things = [Block(name=name, region=region, palette=(name.split("-")[0],), **OBJECTS[name]) for name in chosen]
         self.thing, self.props = things[0], (*things, Bin(name="bin0", region=SIDES, palette=("white",)))
-        words = wanted.replace("-", " ")
-        self.phrasings = Phrasings(
-            train=tuple(sentence.replace("{block}", words) for sentence in Place.phrasings.train),
-            held_out=tuple(sentence.replace("{block}", words) for sentence in Place.phrasings.held_out),
-        )
+        self.phrasings = Place.phrasings.saying("block", wanted.replace("-", " "))
 
     def sample(self, random: EpisodeRandom) -> Layout:
         return scatter(random, self.props).with_roles(block=self.props[0].name, bin="bin0")

@@ -12,7 +12,6 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from envs.language import Phrasings
 from envs.props.base import Region
 from envs.props.bin import Bin
 from envs.props.block import Block
@@ -82,10 +81,7 @@ class PlaceFrom(Place):
     def __init__(self, spot: str) -> None:
         words, self._measure = SPOTS[spot]
         self.name = f"{NAME}/{spot}"
-        self.phrasings = Phrasings(
-            train=tuple(sentence.replace("{block}", words) for sentence in Place.phrasings.train),
-            held_out=tuple(sentence.replace("{block}", words) for sentence in Place.phrasings.held_out),
-        )
+        self.phrasings = Place.phrasings.saying("block", words)
 
     def sample(self, random: EpisodeRandom) -> Layout:
         """The first clear one of ``ATTEMPTS`` tables, or the last; many episodes draw more only where needed."""

@@ -1,5 +1,6 @@
 """All tasks by name."""
 
+from envs.choices import chosen
 from envs.tasks.base import Task
 from envs.tasks.button import Button
 from envs.tasks.door import Door
@@ -43,6 +44,4 @@ TASKS: dict[str, type[Task]] = {
 
 def make_task(name: str) -> Task:
     """The task of that name; ``ValueError`` lists the names there are."""
-    if name not in TASKS:
-        raise ValueError(f"unknown task {name!r}; expected one of {', '.join(TASKS)}")
-    return TASKS[name]()
+    return chosen("task", name, TASKS)()

@@ -51,7 +51,7 @@ class Task(ABC):
     @abstractmethod
     def expert(self, sensed: Sensed, layout: Layout) -> Float[Tensor, "n 7"]:
         """The scripted expert's delta-pose action: a function of the present state and what the episode remembers, so
-        that it recovers from any noise.
+        that it recovers from disturbances.
         """
 
     def begin(self, layout: Layout) -> Layout:

@@ -99,7 +99,7 @@ class Chain(Task):
     def _present(self, layout: Layout, ask: Callable[[Task, Layout], Tensor]) -> Tensor:
         """What ``ask`` says of the task of each world's present stage; of the last one when all are behind.
 
-        A task of several stages is asked once, about each world's own things.
+        A task that is asked at several stages is called once, about each world's own things.
         """
         row, at, answers = self._present_row(layout), _SLOTS, []
         slots = row.unbind(1)

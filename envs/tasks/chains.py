@@ -1,8 +1,8 @@
-"""Twelve chains of two to five stages, on four tables.
+"""Twelve chains of two to five stages, on five tables.
 
 *Kitchen*: a drawer on the left, three cubes, a bin and a button on the right. *Hall*: a door on the right, three cubes
-and two buttons on the left. *Place*'s table with three cubes and both bins. *Push*'s table with buttons in the corners.
-Colours of cubes and buttons are drawn, no two alike.
+and two buttons on the left. *Place*'s table with three cubes and both bins. *Push*'s table with three cubes
+and a button at either side. *Button*'s table. Colours of cubes and buttons are drawn, no two alike.
 """
 
 from typing import get_args

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from envs.constants import constant
 from envs.props.socket import HOLE_HALF_M, SOCKET_HEIGHT_M
+from envs.rotations import yaw_from_matrix
 from envs.scenes.tabletop import Sensed
 from envs.tasks.motion import carry, holds, let_go, pointing_down, turn_to
 from envs.tasks.uprighting import stand_up
@@ -71,7 +72,7 @@ def _aim(sensed: Sensed, at: Insertion, held: Bool[Tensor, " n"]) -> tuple[Float
     peg, socket, foot = at.peg, at.socket, at.foot
     up = constant([0.0, 0.0, 1.0], peg.device).expand_as(peg)
     tilt = torch.linalg.cross((peg - foot) / PEG_HALF_M[2], up, dim=-1)
-    peg_yaw_rad, socket_yaw_rad = _yaw_rad(at.peg_rotation), _yaw_rad(at.socket_rotation)
+    peg_yaw_rad, socket_yaw_rad = yaw_from_matrix(at.peg_rotation), yaw_from_matrix(at.socket_rotation)
     askew = tilt + _quarter(socket_yaw_rad - peg_yaw_rad)[:, None] * up
     turn = (0.5 * askew).clamp(-0.15, 0.15)
     turn = torch.where(held[:, None], turn, turn_to(sensed, pointing_down(_quarter(peg_yaw_rad))))
@@ -80,10 +81,6 @@ def _aim(sensed: Sensed, at: Insertion, held: Bool[Tensor, " n"]) -> tuple[Float
     height = PEG_HALF_M[2] + torch.where(fits, 0.0, SOCKET_HEIGHT_M + 0.004)
     # The foot has to meet the hole: a peg that hangs askew is held beside it.
     return torch.cat(((socket + peg - foot)[:, :2], height[:, None]), -1), turn
-
-
-def _yaw_rad(rotation: Float[Tensor, "n 3 3"]) -> Float[Tensor, " n"]:
-    return torch.atan2(rotation[:, 1, 0], rotation[:, 0, 0])
 
 
 def _quarter(angle_rad: Float[Tensor, " n"]) -> Float[Tensor, " n"]:

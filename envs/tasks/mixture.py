@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from envs.batch import where_worlds
 from envs.constants import constant
 from envs.language import Phrasings, Split
 from envs.props.base import Prop, Region
@@ -102,17 +103,17 @@ class Mixture(Task):
         memories: dict[str, Tensor] = {}
         for theirs, member in self._each(layout):
             for name, value in member.task.begin(member.view(layout)).memory.items():
-                memories[name] = _chosen(theirs, value, memories.get(name, torch.zeros_like(value)))
+                memories[name] = where_worlds(theirs, value, memories.get(name, torch.zeros_like(value)))
         return layout.remembering(**memories)
 
     def advance(self, sensed: Sensed, layout: Layout, running: Bool[Tensor, " n"]) -> Layout:
         memory, position = dict(layout.memory), layout.position
         for theirs, member in self._each(layout):
             after = member.task.advance(member.sees(sensed), member.view(layout), running & theirs)
-            memory |= {name: _chosen(theirs, value, memory[name]) for name, value in after.memory.items()}
+            memory |= {name: where_worlds(theirs, value, memory[name]) for name, value in after.memory.items()}
             if member.task.rearranges:
                 moved = position.index_copy(1, constant(member.slots, position.device), after.position)
-                position = _chosen(theirs, moved, position)
+                position = where_worlds(theirs, moved, position)
         return replace(layout, memory=memory, position=position)
 
     def solved(self, layout: Layout) -> Bool[Tensor, " n"]:
@@ -211,13 +212,9 @@ class Mixture(Task):
         answer = None
         for theirs, member in self._each(layout):
             asked = ask(member)
-            answer = asked if answer is None else _chosen(theirs, asked, answer)
+            answer = asked if answer is None else where_worlds(theirs, asked, answer)
         assert answer is not None
         return answer
-
-
-def _chosen(mask: Bool[Tensor, " n"], mine: Tensor, others: Tensor) -> Tensor:
-    return torch.where(mask.reshape(-1, *(1,) * (mine.dim() - 1)), mine, others)
 
 
 def _joined(scenes: Sequence[tuple[Prop, ...]]) -> tuple[tuple[Prop, ...], list[tuple[int, ...]]]:

@@ -1,7 +1,7 @@
 """Peg: put the named peg into the hole of the named socket.
 
 *Randomisation*: two standing pegs of distinct bright colours, 2 × 2 × 9 cm, and farther from the robot a white and a
-black socket, sides drawn, each displaced by ±2 cm and turned by ±0.3 rad. The hole is 2.5 cm wide: a clearance of
+black socket, places drawn, each displaced by ±2 cm and turned by ±0.3 rad. The hole is 2.5 cm wide: a clearance of
 2.5 mm on every side. *Success*: for a quarter of a second the named peg's lower end is in the named hole, at least
 2 cm below the rim, at rest and touched by nothing of the robot. *Dense reward*: nearness of the tool to the peg, and of
 the peg to its place in the hole.

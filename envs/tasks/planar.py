@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from envs.constants import constant
-from envs.rotations import compose, matrix_from_yaw, rotate
+from envs.rotations import compose, rotate, yaw_from_matrix
 from envs.scenes.tabletop import Sensed
 from envs.tasks.motion import hop, move_to, pointing_down, turn_to
 
@@ -50,14 +50,9 @@ class Flat:
     position: Float[Tensor, "n 2"]
     rotation: Float[Tensor, "n 2 2"]
 
-    @classmethod
-    def turned(cls, position: Float[Tensor, "n 2"], yaw_rad: Float[Tensor, " n"]) -> "Flat":
-        """Things turned by an angle."""
-        return cls(position=position, rotation=matrix_from_yaw(yaw_rad)[:, :2, :2])
-
     @property
     def yaw_rad(self) -> Float[Tensor, " n"]:
-        return torch.atan2(self.rotation[:, 1, 0], self.rotation[:, 0, 0])
+        return yaw_from_matrix(self.rotation)
 
     def inwards(self, points: Float[Tensor, "n k 2"]) -> Float[Tensor, "n k 2"]:
         """Points of the world in the things' frames."""
@@ -135,7 +130,7 @@ def _corner_towards(facing_rad: Float[Tensor, " n"], sensed: Sensed) -> Float[Te
     angles = (corner_rad, -corner_rad, corner_rad - torch.pi, torch.pi - corner_rad)
     corners = constant(angles, facing_rad.device)
     yaws = torch.remainder(facing_rad[:, None] - corners + torch.pi, 2 * torch.pi) - torch.pi
-    now = torch.atan2(sensed.tool_rotation[:, 1, 0], sensed.tool_rotation[:, 0, 0])
+    now = yaw_from_matrix(sensed.tool_rotation)
     return _chosen(yaws, ((yaws - now[:, None]).abs() + 0.5 * yaws.abs()).argmin(-1))
 
 

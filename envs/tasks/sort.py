@@ -6,6 +6,7 @@ of a second every cube lies at rest within the walls of the bin of its colour, t
 reward*: per cube, nearness of the tool to it and of it to its bin; the tool counts the less the nearer it is.
 """
 
+from dataclasses import replace
 from statistics import fmean
 
 import torch
@@ -62,7 +63,7 @@ class Sort(Task):
         colour[:, :_COUNT] = colour[:, _COUNT:].gather(1, of_two)
         count = 2 + random.integers("count", 1, _COUNT - 1)
         present[:, :_COUNT] = torch.arange(_COUNT, device=random.device) < count
-        return Layout(**{**vars(layout), "colour": colour, "present": present})
+        return replace(layout, colour=colour, present=present)
 
     def success(self, sensed: Sensed, layout: Layout) -> Bool[Tensor, " n"]:
         lies = sorted_cubes(sensed, layout) & sensed.left_alone[:, :_COUNT]

@@ -1,4 +1,4 @@
-"""Stow: put the named cube into the named, open drawer.
+"""Stow: put the named cube into the open drawer.
 
 *Randomisation*: 2–4 cubes of distinct colours in a 3 × 2 grid on one side, displaced by ±1.2 cm and turned by ±0.3 rad;
 an open drawer on the other, displaced by ±2 cm and turned by ±0.1 rad. *Success*: for a fifth of a second the named

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 import torch
 
-from envs.control.modes import CONTROL_MODES
+from envs.control.modes import MODES
 from envs.robots import make_robot
 from envs.rotations import compose, matrix_from_vector, rotation_vector
 from envs.specs import COMMAND_KEY, STATE_KEY
@@ -122,7 +122,7 @@ def test_what_commands_add_up_to_is_observed():
 
 
 def test_a_command_does_not_run_away_from_a_blocked_tool():
-    """Pressed onto the table for a second, the tool is free again within a few steps up."""
+    """Pressed onto the table for two seconds, the tool is free again within a few steps up."""
     env = TaskEnv("reach", 1, render=False, max_episode_steps=10**6)
     env.reset([0])
     down, up = torch.zeros(1, 7), torch.zeros(1, 7)
@@ -136,7 +136,7 @@ def test_a_command_does_not_run_away_from_a_blocked_tool():
     env.close()
 
 
-@pytest.mark.parametrize("mode", CONTROL_MODES)
+@pytest.mark.parametrize("mode", MODES)
 def test_experts_act_in_every_mode(mode):
     env = TaskEnv("place", 20, arm=dataclasses.replace(make_robot("panda"), control=mode), render=False)
     env.reset(list(range(20)))
@@ -151,7 +151,7 @@ def test_experts_act_in_every_mode(mode):
 
 def test_modes_say_what_their_numbers_are():
     specs = {}
-    for mode in CONTROL_MODES:
+    for mode in MODES:
         env = TaskEnv("reach", 1, arm=dataclasses.replace(make_robot("panda"), control=mode), render=False)
         specs[mode] = env.embodiment.action
         env.close()

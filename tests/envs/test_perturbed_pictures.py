@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from perturbed_worlds import FRONT, field_of, start
+from perturbed_worlds import FRONT, SEEDS, field_of, start
 
 from envs.perturbations import Perturbation, axes
 from envs.perturbations.colour import hsv_from_rgb, rgb_from_hsv
@@ -113,6 +113,15 @@ def test_a_camera_moves_along_and_turns_about_its_own_axes(axis, camera):
     assert moved.abs().max() < 0.05 + 1e-6 and moved.abs().amax(0).min() > 0.048
     turned = rotation_vector(frame.T @ rotation)
     assert turned.abs().max() < 0.042 and turned.abs().amax(0).min() > 0.038
+
+
+def test_intrinsics_are_exact_whatever_precision_is_set():
+    env, plain = start(Perturbation(field_of_view=FieldOfView(factor=(0.7, 1.3))), image_size_px=(16, 16))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        cast = env.reset(SEEDS)
+    key = intrinsics_key("front")
+    assert cast[key].dtype == torch.float32 and torch.equal(cast[key], plain[key])
+    env.close()
 
 
 def test_the_orbit_goes_up_and_away_as_it_says():

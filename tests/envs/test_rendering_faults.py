@@ -136,9 +136,11 @@ def test_a_drawing_that_is_broken_off_does_not_spoil_the_next(pool, world):
 
 
 def test_closing_environments_does_not_wait_for_a_process_that_hangs(pool, world):
+    others = [CpuWorld(world.model, 1, RenderConfig(cameras=("front",), height_px=8, width_px=8)) for _ in range(3)]
+    for other in others:
+        other.render(EVERY[:1])  # now the processes know it
     for pid in pool.pids:
         os.kill(pid, signal.SIGSTOP)
-    others = [CpuWorld(world.model, 1, RenderConfig(cameras=("front",), height_px=8, width_px=8)) for _ in range(3)]
     for other in others:
         other.close()
     world.close()

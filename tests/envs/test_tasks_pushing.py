@@ -13,7 +13,7 @@ from envs.props.colours import COLOUR_NAMES
 from envs.props.mat import MAT_HALF_M
 from envs.props.slider import RAIL_REACH_M
 from envs.random import EpisodeRandom
-from envs.rotations import quat_from_yaw
+from envs.rotations import matrix_from_yaw, quat_from_yaw
 from envs.specs import TASK_KEY
 from envs.tasks import make_task
 from envs.tasks.planar import LEAN, Flat, Rim, best_pushes
@@ -166,8 +166,9 @@ def test_the_share_covered_agrees_with_a_fine_raster_of_the_built_boxes():
     data = mujoco.MjData(model)
     generator = torch.Generator().manual_seed(0)
     offset = 0.05 * torch.randn(24, 3, generator=generator) * torch.linspace(0, 1, 24)[:, None]
-    tee = Flat.turned(position=offset[:, :2] + 0.5, yaw_rad=8 * offset[:, 2] + 0.4)
-    mark = Flat.turned(position=torch.full((24, 2), 0.5), yaw_rad=torch.full((24,), 0.4))
+    turns = matrix_from_yaw(8 * offset[:, 2] + 0.4), matrix_from_yaw(torch.full((24,), 0.4))
+    tee = Flat(position=offset[:, :2] + 0.5, rotation=turns[0][:, :2, :2])
+    mark = Flat(position=torch.full((24, 2), 0.5), rotation=turns[1][:, :2, :2])
     raster = np.stack(np.meshgrid(*(np.arange(-0.15, 0.15, 5e-4) + 0.5,) * 2), -1).reshape(-1, 2)
 
     def inside(name):

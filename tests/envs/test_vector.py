@@ -1,8 +1,10 @@
 """The vector environment: what ``envs.specs.VectorEnv`` promises, on the real simulator."""
 
 import gc
+import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from vector_env_contract import SEEDS, VectorEnvContract, same
@@ -122,6 +124,33 @@ def test_bad_input_is_refused_with_what_was_expected():
     with pytest.raises(KeyError, match="no camera 'side'"):
         env.embodiment.camera("side")
     env.close()
+    env.close()
+
+
+@pytest.mark.parametrize(
+    ("seeds", "named"),
+    [
+        (torch.tensor([3, -1]), "[-1]"),
+        (torch.tensor([2**61, 0]), f"[{2**61}]"),
+        ([-1, 3], "[-1]"),
+        ([0, 2**70], f"[0, {2**70}]"),
+        (np.array([0.5, 1.0]), "[0.5, 1.0]"),
+        ([np.float64(1.5), np.float64(2.0)], "[1.5, 2.0]"),
+        (torch.tensor([0.5, 1.0]), "[0.5, 1.0]"),
+        ([True, False], "[True, False]"),
+    ],
+)
+def test_what_are_no_seeds_is_refused(seeds, named):
+    env = TaskEnv("reach", 2, render=False)
+    with pytest.raises(ValueError, match=re.escape(f"expected seeds that are integers in 0 … 2⁶¹ − 1, got {named}")):
+        env.reset(seeds)
+    env.close()
+
+
+@pytest.mark.parametrize("seeds", [range(3, 5), np.array([3, 4]), [np.int64(3), 4], torch.tensor([3, 4]).int()])
+def test_seeds_come_in_whatever_holds_integers(seeds):
+    env = TaskEnv("reach", 2, render=False)
+    assert same(env.reset(seeds), env.reset([3, 4]))
     env.close()
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from serving_fakes import EMBODIMENT, HORIZON
 
-from envs.control.modes import CONTROL_MODES, GRIPPER, MODES
+from envs.control.modes import GRIPPER, MODES
 from envs.control.servo import ServoConfig
 from envs.specs import Dimension
 from policies.serving.actions import ActionError, ActionGuard, hold_action
@@ -102,7 +102,7 @@ def test_a_new_episode_knows_nothing_of_the_last_one_and_has_not_begun_while_it_
     np.testing.assert_array_equal(checker.check(spoiled(0, 0, np.nan))[:, 2], rising_chunk()[REPLAN_INTERVAL - 1, 2])
 
 
-@pytest.mark.parametrize("mode", CONTROL_MODES)
+@pytest.mark.parametrize("mode", MODES)
 def test_a_held_robot_stays_at_its_last_command_in_every_control_mode(mode):
     joints = tuple(Dimension(name=f"j{i}", unit="rad", low=-2.0, high=2.0) for i in range(6))
     arm = MODES[mode].dimensions(ServoConfig(), joints)
