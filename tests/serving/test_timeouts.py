@@ -30,7 +30,7 @@ UPGRADE = (
 BIG_PX = 3000
 NEVER_S = 600.0
 """A time-out that must not be the one which ends the wait."""
-SOON_S = 30.0
+SOON_S = 90.0
 """After which a wait counts as endless."""
 
 
