@@ -20,6 +20,7 @@ from report import machine, versions
 
 from configs.machine import CHECKOUT
 from policies.intervals import Interval, wilson
+from vla.strict_json import strict_json
 
 LEDGER = CHECKOUT / "benchmarks" / "ledger"
 MEASURED = (
@@ -98,7 +99,7 @@ class Cell:
         path = ledger / self.key.path
         path.parent.mkdir(parents=True, exist_ok=True)
         aside = path.with_suffix(".writing")
-        aside.write_text(json.dumps(asdict(self), indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        aside.write_text(strict_json(asdict(self), indent=1) + "\n", encoding="utf-8")
         os.replace(aside, path)
 
     @classmethod

@@ -6,12 +6,13 @@ expert meant; where a dataset was recorded with noise, as by default, they do no
 played back open-loop (the noise of a seed and step, policies.collect.ExecutionNoise.at, makes them do so exactly).
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
+
+from vla.strict_json import strict_json
 
 if TYPE_CHECKING:
     from policies.data.dataset import DemonstrationDataset
@@ -118,7 +119,7 @@ def _inform(config: Config, dataset: "DemonstrationDataset") -> int:
         dataset.verify()
     about = dataset.info() | ({"verified": True} if config.verify else {})
     if config.json:
-        print(json.dumps(about, indent=2))
+        print(strict_json(about, indent=2))
     else:
         _print_tables(about)
     return 0
@@ -139,7 +140,7 @@ def _print_tables(about: dict[str, Any]) -> None:
             facts.add_row(name, f"{value:.1f}" if isinstance(value, float) else str(value))
     for part in ("left_out_seeds", "settings"):
         for name, value in flat(about[part], part).items():
-            facts.add_row(name, json.dumps(value, ensure_ascii=False))
+            facts.add_row(name, strict_json(value, ensure_ascii=False))
     console.print(facts)
 
     tasks = Table("task", "episodes", "successes", box=None, pad_edge=False, header_style="bold")

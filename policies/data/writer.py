@@ -2,7 +2,6 @@
 
 import errno
 import fcntl
-import json
 import os
 import tempfile
 from collections.abc import Collection, Mapping
@@ -34,6 +33,7 @@ from policies.data.layout import (
     stored_bytes,
 )
 from vla.durable import fsync_path, naming, write_text_atomically
+from vla.strict_json import strict_json
 
 LOCK_FILE = "writer.lock"
 GROWTH_ROWS = 4096
@@ -158,7 +158,7 @@ class DemonstrationWriter:
             )
         doomed = [self._records[number] for number in sorted(set(numbers))]
         gone = read_removed(self.path) | {record.index for record in doomed}
-        write_text_atomically(self.path / REMOVED_FILE, json.dumps(sorted(gone)))
+        write_text_atomically(self.path / REMOVED_FILE, strict_json(sorted(gone)))
         self._records = [record for record in self._records if record.index not in gone]
         for record in doomed:
             self._delete_chunks(record.first_row, record.length)
