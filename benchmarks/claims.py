@@ -20,6 +20,7 @@ from measuring import Work, measure
 from report import print_table
 
 from configs.run_directory import OUTPUTS
+from configs.terminal import ending_with_the_reader
 from policies.intervals import paired_difference
 
 
@@ -114,4 +115,5 @@ def _print_difference(first: str, other: str, found: list[Cell]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with ending_with_the_reader():
+        main()

@@ -29,6 +29,7 @@ from peers import PEERS
 from report import home_path, known_task, machine, natural, print_table, write_json
 
 from configs.machine import check_device
+from configs.terminal import ending_with_the_reader
 from envs.autoreset import AutoresetEnv
 from envs.random import EpisodeRandom
 from envs.vector import TaskEnv
@@ -209,4 +210,5 @@ def rate(step: Callable[[], None], seconds: float) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    with ending_with_the_reader():
+        main()
