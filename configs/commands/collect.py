@@ -60,7 +60,7 @@ class Config:
     keep_failures: bool = False
     """Also record the episodes in which the expert fails; training leaves them out unless it is asked for them."""
     num_envs: int = 32
-    """Worlds stepped at once; it changes the speed and no episode."""
+    """Worlds stepped at once; with the cpu engine it changes the speed and no episode."""
     noise: ExecutionNoise = field(default_factory=recoveries)
     """Disturbs what is executed, not what is recorded, so that recoveries are shown: recorded actions played back
     open-loop therefore do not repeat the episode."""

@@ -45,7 +45,7 @@ class Config:
     videos: int = 6
     """Episodes per task to show in the report."""
     num_envs: int = 25
-    """Worlds stepped at once; it changes the speed and no result."""
+    """Worlds stepped at once; with the cpu engine it changes the speed and no result."""
     env: EnvConfig = field(default_factory=EnvConfig)
     """The simulated worlds."""
     noise: ExecutionNoise = field(default_factory=collect.recoveries)

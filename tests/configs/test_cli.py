@@ -64,6 +64,16 @@ def test_every_verb_has_help(name, capsys):
     assert f"usage: vla {name}" in capsys.readouterr().out
 
 
+def test_help_says_what_the_number_of_worlds_changes_and_which_token_counts(capsys):
+    said = {}
+    for name in ("eval", "serve", "rollout"):
+        with pytest.raises(SystemExit):
+            main([name, "--help"])
+        said[name] = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert "no action of any episode, to the last bit. Other processors" in said["eval"]
+    assert all("it goes before the environment variable VLA_SERVE_TOKEN" in text for text in said.values())
+
+
 def test_help_loads_no_heavy_library():
     heavy = "{'torch', 'mujoco', 'transformers', 'zarr', 'tyro'} & set(sys.modules)"
     code = f"import sys; from configs.cli import main; main(['--help']); sys.exit(str({heavy} or ''))"
