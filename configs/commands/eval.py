@@ -49,7 +49,7 @@ class Config:
     are equal, a share that is printed beside its success, and by accident."""
     num_envs: int = 25
     """Worlds stepped at once. With the cpu engine and the network on the CPU it changes speed and memory, and no action
-    of any episode, to the last bit. Other processors, GPUs, numbers of threads or builds of torch may round differently,
+    of any episode, to the last bit. Other processors, GPUs, thread counts or builds of torch may round differently,
     and so may the warp engine with other numbers of worlds: then a few episodes may end otherwise."""
     videos: int = 6
     """Episodes per task to show in the report."""
