@@ -17,9 +17,10 @@ from pathlib import Path
 from claim_rows import ROWS, Row
 from ledger import Cell, Key, cells, missing, pooled
 from measuring import Work, measure
-from report import print_table
+from report import home_path, print_table
 
 from configs.run_directory import OUTPUTS
+from configs.terminal import ending_with_the_reader
 from policies.intervals import paired_difference
 
 
@@ -32,7 +33,9 @@ def main() -> None:
     )
     parser.add_argument("--print", action="store_true", help="print the tables of what is measured")
     parser.add_argument("--again", action="store_true", help="repeat cells that code has changed since")
-    parser.add_argument("--work", type=Path, default=OUTPUTS / "claims", help="demonstrations and trainings under way")
+    parser.add_argument(
+        "--work", type=home_path, default=OUTPUTS / "claims", help="demonstrations and trainings under way"
+    )
     arguments = parser.parse_args()
     rows = [ROWS[name] for name in arguments.rows or ROWS]
     if not arguments.print:
@@ -114,4 +117,5 @@ def _print_difference(first: str, other: str, found: list[Cell]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with ending_with_the_reader():
+        main()

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from report import home_path, print_table, write_json
 
+from configs.terminal import ending_with_the_reader
 from envs.specs import CameraSpec, Dimension, EmbodimentSpec
 from policies.data.dataset import DemonstrationDataset
 from policies.data.episode import Episode
@@ -158,4 +159,5 @@ def draw_disc(rng: np.random.Generator, size_px: int) -> np.ndarray:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    main()
+    with ending_with_the_reader():
+        main()

@@ -14,6 +14,7 @@ import torch
 from report import home_path, known_task, natural, print_table, write_json
 from scipy.stats import ks_2samp
 
+from configs.terminal import ending_with_the_reader
 from envs.engines import ENGINES
 from envs.robots import ROBOTS, make_robot
 from envs.suites import task_names
@@ -74,4 +75,5 @@ def row(task: str, engine: str, success: list[bool], steps: list[int], seconds: 
 
 
 if __name__ == "__main__":
-    main()
+    with ending_with_the_reader():
+        main()

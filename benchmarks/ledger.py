@@ -20,6 +20,7 @@ from report import machine, versions
 from configs.machine import CHECKOUT
 from policies.intervals import Interval, wilson
 from vla.durable import write_text_atomically
+from vla.strict_json import strict_json
 
 LEDGER = CHECKOUT / "benchmarks" / "ledger"
 MEASURED = (
@@ -97,7 +98,7 @@ class Cell:
         """Write the cell's file, replacing an older measurement."""
         path = ledger / self.key.path
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_text_atomically(path, json.dumps(asdict(self), indent=1, allow_nan=False) + "\n")
+        write_text_atomically(path, strict_json(asdict(self), indent=1) + "\n")
 
     @classmethod
     def read(cls, path: Path) -> "Cell":

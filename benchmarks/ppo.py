@@ -24,6 +24,7 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecNormalize
 
+from configs.terminal import ending_with_the_reader
 from envs.sb3 import StableBaselinesEnv
 from envs.specs import Stream, image_key
 from envs.vector import TaskEnv
@@ -167,4 +168,5 @@ def side_by_side(pictures: torch.Tensor) -> Image.Image:
 
 
 if __name__ == "__main__":
-    main()
+    with ending_with_the_reader():
+        main()

@@ -27,6 +27,7 @@ from report import home_path, print_table, write_json
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
+from configs.terminal import ending_with_the_reader
 from envs.specs import STATE_KEY, TASK_KEY, CameraSpec, Dimension, EmbodimentSpec, image_key
 from policies.policy import ChunkPolicy
 from policies.serving.client import ClientConfig, PolicyClient
@@ -210,4 +211,5 @@ SERVERS = {"ours": serve_ours, "plain": serve_plain}
 
 
 if __name__ == "__main__":
-    main()
+    with ending_with_the_reader():
+        main()

@@ -29,9 +29,11 @@ from peers import PEERS
 from report import home_path, known_task, machine, natural, print_table, write_json
 
 from configs.machine import check_device
+from configs.terminal import ending_with_the_reader
 from envs.autoreset import AutoresetEnv
 from envs.random import EpisodeRandom
 from envs.vector import TaskEnv
+from vla.strict_json import strict_json
 
 SIZES_PX = (84, 128)
 KINDS: dict[str, tuple[int | None, ...]] = {
@@ -62,7 +64,7 @@ def main() -> None:
     parser.add_argument("--row", type=json.loads, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.row:
-        print(json.dumps(measure(**arguments.row)))
+        print(strict_json(measure(**arguments.row)))
         return
     if arguments.device and arguments.engine != "warp":
         parser.error("--device is for --engine warp")
@@ -126,7 +128,7 @@ def kind(row: dict[str, Any]) -> tuple[Any, ...]:
 def in_a_process(row: dict[str, Any]) -> dict[str, Any]:
     """Measure ``row`` in a fresh interpreter; a row that fails says why and the rest goes on."""
     checkout = row.get("checkout")
-    command = [sys.executable, __file__, "--row", json.dumps({k: v for k, v in row.items() if k != "checkout"})]
+    command = [sys.executable, __file__, "--row", strict_json({k: v for k, v in row.items() if k != "checkout"})]
     headless = {"MUJOCO_GL": "egl", **os.environ, **({"PYTHONPATH": checkout} if checkout else {})}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=headless)
     shown = {key: value for key, value in row.items() if key not in ("seconds", "device", "checkout")}
@@ -208,4 +210,5 @@ def rate(step: Callable[[], None], seconds: float) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    with ending_with_the_reader():
+        main()

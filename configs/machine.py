@@ -76,6 +76,14 @@ def check_device(name: str) -> None:
     resolve_device(name)
 
 
+def check_threads(threads: int, device: str) -> None:
+    """``ValueError`` for a number of threads below 0, or one for a network that does not run on the CPU."""
+    if threads < 0:
+        raise ValueError(f"threads must not be negative, got {threads}")
+    if threads and device != "cpu":
+        raise ValueError(f"threads are for the network on the CPU, got {threads} with device {device!r}")
+
+
 def check_output_file(path: Path) -> None:
     """``OSError`` unless a file can be written at ``path``; folders above it that are missing will be made."""
     if path.is_dir():

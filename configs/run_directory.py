@@ -4,7 +4,6 @@
 """
 
 import json
-import math
 import re
 from datetime import datetime
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any, TypeVar
 from configs.machine import describe_run
 from configs.serialization import from_json, to_json
 from vla.durable import write_text_atomically
+from vla.strict_json import finite, strict_json
 
 T = TypeVar("T")
 CONFIG_FILE = "config.json"
@@ -46,7 +46,7 @@ def create_run_directory(verb: str, name: str, config: Any, outputs: Path = OUTP
 def save_config(config: Any, path: Path) -> None:
     """Write the resolved config as JSON, atomically; ``ValueError`` for numbers that JSON does not have."""
     data = to_json(config)
-    json.dumps(data, allow_nan=False)
+    strict_json(data)
     write_json(data, path)
 
 
@@ -59,8 +59,8 @@ def load_config(expected: type[T], path: Path) -> T:
     if not file.is_file():
         raise FileNotFoundError(f"no run config at {file}; give a run directory or its {CONFIG_FILE}")
     try:
-        data = json.loads(file.read_text())
-    except json.JSONDecodeError as error:
+        data = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
         raise ValueError(f"{file} is not JSON: {error}") from error
     return from_json(expected, data, where=str(file))
 
@@ -71,13 +71,4 @@ def write_json(data: Any, path: Path) -> None:
     JSON has no NaN and no infinity: null stands for them.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_text_atomically(path, json.dumps(_finite(data), indent=2, allow_nan=False) + "\n")
-
-
-def _finite(data: Any) -> Any:
-    """``data`` with None for every number that is not finite."""
-    if isinstance(data, dict):
-        return {key: _finite(value) for key, value in data.items()}
-    if isinstance(data, list | tuple):
-        return [_finite(value) for value in data]
-    return None if isinstance(data, float) and not math.isfinite(data) else data
+    write_text_atomically(path, strict_json(finite(data), indent=2) + "\n")

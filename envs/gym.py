@@ -19,11 +19,12 @@ import torch
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
-from jaxtyping import Bool, UInt8
+from jaxtyping import Bool
 
 from envs.autoreset import FINAL_OBSERVATION, SUCCESS, AutoresetEnv
+from envs.frames import Frames
 from envs.spaces import action_space, observation_space
-from envs.specs import TASK_KEY, image_key
+from envs.specs import TASK_KEY
 from envs.suites import SUITES, find_task
 from envs.tasks import TASKS
 from envs.vector import TaskEnv
@@ -84,7 +85,7 @@ class VectorTaskEnv(gymnasium.vector.VectorEnv):
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
         self._seeded = False
-        self._frames = _Frames(core, render_mode)
+        self._frames = Frames(core, render_mode)
 
     def reset(
         self, *, seed: int | list[int] | None = None, options: dict[str, Any] | None = None
@@ -151,7 +152,7 @@ class SingleEnv(gymnasium.Env):
         self.observation_space = _space_of(self._env, settings)
         self.action_space = action_space(self._env.embodiment)
         self.metadata = {**type(self).metadata, "render_fps": self._env.embodiment.control_rate_hz}
-        self._frames = _Frames(self._env, render_mode)
+        self._frames = Frames(self._env, render_mode)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -188,34 +189,6 @@ class SingleEnv(gymnasium.Env):
     def _shown(self, observation: dict[str, Any]) -> dict[str, Any]:
         self._frames.keep(observation)
         return {key: value[0] for key, value in _arrays(observation).items()}
-
-
-class _Frames:
-    """What ``render`` shows: copies, because observations are the caller's to write into."""
-
-    def __init__(self, env: TaskEnv, render_mode: str | None) -> None:
-        self._key = None if render_mode is None else image_key(env.embodiment.camera_names[0])
-        self._latest: np.ndarray | None = None
-        self._closed = False
-
-    def keep(self, observation: dict[str, Any]) -> None:
-        """Take the pictures of an observation, if anybody may want them."""
-        if self._key is not None:
-            self._latest = np.array(observation[self._key].cpu())
-
-    def latest(self) -> UInt8[np.ndarray, "n h w 3"] | None:
-        """The pictures last taken, None without a render mode; ``RuntimeError`` if there are none."""
-        if self._closed:
-            raise RuntimeError("the environment is closed; make a new one")
-        if self._key is None:
-            return None
-        if self._latest is None:
-            raise RuntimeError("call reset before render")
-        return self._latest.copy()
-
-    def close(self) -> None:
-        """Show nothing any more."""
-        self._closed = True
 
 
 def _space_of(env: TaskEnv, settings: dict[str, Any]) -> spaces.Dict:

@@ -10,6 +10,7 @@ from gymnasium.vector import AutoresetMode
 from jaxtyping import Float
 
 from envs.autoreset import FINAL_OBSERVATION, SUCCESS, AutoresetEnv
+from envs.frames import Frames
 from envs.spaces import action_space, observation_space
 from envs.specs import COMMAND_KEY, ENVIRONMENT_STATE_KEY, STATE_KEY, Stream, image_key
 from envs.vector import TaskEnv
@@ -26,7 +27,8 @@ class StableBaselinesEnv(VecEnv):
     Observations are a dict of the state, the command, the privileged state (if the environment has it) and the images,
     by their keys with ``_`` for every dot (torch's modules allow none). Its policies cannot read instructions, and
     camera geometry tells them nothing: both stay behind. Finished worlds start again in the same step; their last
-    observation is ``info["terminal_observation"]``.
+    observation is ``info["terminal_observation"]``. ``render`` tiles the first camera's pictures of all worlds, as last
+    observed; its mode is rgb_array wherever there are cameras.
 
     Algorithms learn from the episodes of the stream "learn"; an environment of another ``stream``, such as "evaluate",
     is refused (``ValueError``) unless that is named here as well.
@@ -46,16 +48,19 @@ class StableBaselinesEnv(VecEnv):
         self._half = torch.as_tensor((bounds.high - bounds.low) / 2, device=env.device)
         self._seed: int | None = seed
         self._actions = torch.zeros(env.num_envs, *bounds.shape, device=env.device)
+        self._frames = Frames(env, self._mode)
         super().__init__(
             env.num_envs,
             spaces.Dict({name: whole[key] for name, key in self._keys.items()}),
             spaces.Box(-1.0, 1.0, bounds.shape, np.float32),
         )
+        self.metadata: dict[str, Any] = {**self.metadata, "render_fps": env.embodiment.control_rate_hz}
 
     def reset(self) -> dict[str, np.ndarray]:
         """Start all worlds; episodes go on with new seeds from one reset to the next."""
         observation, _ = self._env.reset(self._seed)
         self._seed = None
+        self._frames.keep(observation)
         return self.seen(observation)
 
     def seed(self, seed: int | None = None) -> Sequence[int | None]:
@@ -70,6 +75,7 @@ class StableBaselinesEnv(VecEnv):
     def step_wait(self) -> VecEnvStepReturn:
         """Observation, reward, done and one info dict per world."""
         observation, reward, _, truncated, facts = self._env.step(self._actions)
+        self._frames.keep(observation)
         done = np.zeros(self.num_envs, bool)
         infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
         if FINAL_OBSERVATION in facts:
@@ -96,10 +102,16 @@ class StableBaselinesEnv(VecEnv):
     def close(self) -> None:
         """Free the simulator."""
         self._env.close()
+        self._frames.close()
+
+    def get_images(self) -> Sequence[np.ndarray | None]:
+        """The first camera's picture of every world, uint8 ``(h, w, 3)``; None where there are no cameras."""
+        frames = self._frames.latest()
+        return [None] * self.num_envs if frames is None else list(frames)
 
     def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:
         """The attribute of the environment, once for each world asked for."""
-        value = None if attr_name == "render_mode" else getattr(self._env.env, attr_name)
+        value = self._mode if attr_name == "render_mode" else getattr(self._env.env, attr_name)
         return [value for _ in self._get_indices(indices)]
 
     def set_attr(self, attr_name: str, value: Any, indices: Any = None) -> None:
@@ -113,3 +125,7 @@ class StableBaselinesEnv(VecEnv):
     def env_is_wrapped(self, wrapper_class: type, indices: Any = None) -> list[bool]:
         """No world has a gymnasium wrapper."""
         return [False for _ in self._get_indices(indices)]
+
+    @property
+    def _mode(self) -> str | None:
+        return "rgb_array" if self._env.env.embodiment.camera_names else None

@@ -1,6 +1,5 @@
 """How well a policy does: one episode per seed, with records, intervals and a look at some of them."""
 
-import json
 import logging
 import time
 from collections.abc import Iterable, Sequence
@@ -19,6 +18,7 @@ from policies.intervals import Interval, wilson
 from policies.policy import Policy
 from policies.progress import progress_bar
 from vla.durable import write_text_atomically
+from vla.strict_json import strict_json
 
 log = logging.getLogger(__name__)
 
@@ -126,7 +126,7 @@ class EvaluationResult:
     def save(self, path: Path) -> None:
         """Write :meth:`to_dict` as JSON, whole or not at all."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_text_atomically(path, json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n")
+        write_text_atomically(path, strict_json(self.to_dict(), indent=2) + "\n")
 
 
 class _Told(NamedTuple):

@@ -22,6 +22,7 @@ from vla.durable import write_text_atomically
 from vla.model import VLA
 from vla.observation import Observation
 from vla.saving import load_vla, save_vla
+from vla.strict_json import strict_json
 
 POLICY_FILE = "policy.json"
 FORMAT_VERSION = 2
@@ -81,7 +82,7 @@ class VLAPolicy(ChunkPolicy):
             "normalization": self.normalization.to_dict(),
             "replan_interval": self.replan_interval,
         }
-        write_text_atomically(directory / POLICY_FILE, json.dumps(content, indent=2) + "\n")
+        write_text_atomically(directory / POLICY_FILE, strict_json(content, indent=2) + "\n")
 
     @classmethod
     def load(

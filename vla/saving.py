@@ -8,6 +8,7 @@ import torch
 from vla.checkpoint import CheckpointError, read_weights, write_atomically, write_weights
 from vla.config import VLAConfig
 from vla.model import VLA
+from vla.strict_json import strict_json
 
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
 
@@ -17,7 +18,7 @@ def save_vla(model: VLA, directory: Path | str) -> None:
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     write_weights(directory / WEIGHTS_FILE, model.state_dict())
-    write_atomically(directory / CONFIG_FILE, json.dumps(model.config.to_dict(), indent=2).encode())
+    write_atomically(directory / CONFIG_FILE, strict_json(model.config.to_dict(), indent=2).encode())
 
 
 def load_vla(directory: Path | str, device: torch.device | str = "cpu") -> VLA:
@@ -34,6 +35,6 @@ def load_vla(directory: Path | str, device: torch.device | str = "cpu") -> VLA:
 def read_config(path: Path) -> VLAConfig:
     """The config stored at ``path``; ``CheckpointError`` says what is wrong with it."""
     try:
-        return VLAConfig.from_dict(json.loads(path.read_text()))
+        return VLAConfig.from_dict(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError) as error:
         raise CheckpointError(f"expected a VLA config at {path}: {error}") from error

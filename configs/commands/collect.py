@@ -31,6 +31,7 @@ def recoveries() -> ExecutionNoise:
     return ExecutionNoise(std=0.5, hold_steps=3, probability=0.25, exempt=("gripper", "rx", "ry", "rz"))
 
 
+FILM_SIZE_PX = 256
 FREE_TO_CHANGE = frozenset(
     {"tasks", "episodes", "first_seed", "path", "num_envs", "render", "render_size_px"}
     | {f"env.{name}" for name in ("threads", "render_limit_s", "device", "contacts_per_world", "rows_per_world")}
@@ -58,7 +59,7 @@ class Config:
     keep_failures: bool = False
     """Also record the episodes in which the expert fails; training leaves them out unless it is asked for them."""
     num_envs: int = 32
-    """Worlds stepped at once; it changes the speed and no episode."""
+    """Worlds stepped at once; with the cpu engine it changes the speed and no episode."""
     noise: ExecutionNoise = field(default_factory=recoveries)
     """Disturbs what is executed, not what is recorded, so that recoveries are shown: recorded actions played back
     open-loop therefore do not repeat the episode."""
@@ -68,7 +69,7 @@ class Config:
     render: int = 0
     """Film the first so many episodes of each task, into the dataset's folder renders: an mp4 and a contact sheet
     each, in RGB, depth and segmentation, whatever the dataset itself holds."""
-    render_size_px: int = 256
+    render_size_px: int = FILM_SIZE_PX
     """Side of the films' square views."""
     env: EnvConfig = field(default_factory=EnvConfig)
     """The simulated worlds."""
@@ -77,6 +78,8 @@ class Config:
         if self.render < 0 or self.render_size_px < 16:
             given = f"{self.render} and {self.render_size_px}"
             raise ValueError(f"render must not be negative and render_size_px be at least 16, got {given}")
+        if not self.render and self.render_size_px != FILM_SIZE_PX:
+            raise ValueError(f"no films are asked for (render 0), got render_size_px {self.render_size_px}")
 
 
 def run(config: Config) -> int:

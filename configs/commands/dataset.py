@@ -6,15 +6,25 @@ expert meant; where a dataset was recorded with noise, as by default, they do no
 played back open-loop (the noise of a seed and step, policies.collect.ExecutionNoise.at, makes them do so exactly).
 """
 
-import json
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
+from vla.strict_json import strict_json
+
 if TYPE_CHECKING:
     from policies.data.dataset import DemonstrationDataset
+
+
+SETTINGS = {
+    "info": ("json", "verify"),
+    "viz": ("episodes", "out", "sheet_frames"),
+    "remove": ("episodes",),
+    "split": ("into", "share", "seed", "tasks"),
+}
+"""What each action heeds."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +57,10 @@ class Config:
     """split: instead of a share, the tasks whose episodes go into the first folder."""
 
     def __post_init__(self) -> None:
+        heeded = SETTINGS[self.action]
+        for setting in fields(self):
+            if setting.name not in ("action", "path", *heeded) and getattr(self, setting.name) != setting.default:
+                raise ValueError(f"dataset {self.action} has no {setting.name}; it has {', '.join(heeded)}")
         if self.sheet_frames < 1:
             raise ValueError(f"sheet_frames must be at least 1, got {self.sheet_frames}")
         if self.action == "remove" and not self.episodes:
@@ -56,6 +70,8 @@ class Config:
                 "a split needs two folders and either a share or tasks: --into A B --share 0.9, or --into A B --tasks "
                 f"pick; got into {[str(path) for path in self.into]}, share {self.share}, tasks {list(self.tasks)}"
             )
+        if self.seed and self.tasks:
+            raise ValueError(f"the seed draws a share, got seed {self.seed} with tasks {list(self.tasks)}")
 
 
 def run(config: Config) -> int:
@@ -118,7 +134,7 @@ def _inform(config: Config, dataset: "DemonstrationDataset") -> int:
         dataset.verify()
     about = dataset.info() | ({"verified": True} if config.verify else {})
     if config.json:
-        print(json.dumps(about, indent=2))
+        print(strict_json(about, indent=2))
     else:
         _print_tables(about)
     return 0
@@ -139,7 +155,7 @@ def _print_tables(about: dict[str, Any]) -> None:
             facts.add_row(name, f"{value:.1f}" if isinstance(value, float) else str(value))
     for part in ("left_out_seeds", "settings"):
         for name, value in flat(about[part], part).items():
-            facts.add_row(name, json.dumps(value, ensure_ascii=False))
+            facts.add_row(name, strict_json(value, ensure_ascii=False))
     console.print(facts)
 
     tasks = Table("task", "episodes", "successes", box=None, pad_edge=False, header_style="bold")

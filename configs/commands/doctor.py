@@ -1,10 +1,10 @@
 """Say what works on this machine, what does not, and how to mend it."""
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from configs.run_directory import OUTPUTS
+from vla.strict_json import strict_json
 
 STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 
@@ -32,7 +32,7 @@ def run(config: Config) -> int:
     findings = diagnose(config.outputs, config.render_timeout_s)
     healthy = all(finding.level != "fail" for finding in findings)
     if config.json:
-        print(json.dumps({"healthy": healthy, "findings": [asdict(finding) for finding in findings]}, indent=2))
+        print(strict_json({"healthy": healthy, "findings": [asdict(finding) for finding in findings]}, indent=2))
         return 0 if healthy else 1
 
     from rich.console import Console

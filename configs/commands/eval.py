@@ -9,7 +9,9 @@ import tyro
 
 from configs.acting import EXPERT, Actor, is_server
 from configs.environments import EnvConfig, Split, acts_in, axis_names, episode_seeds, expand_tasks
+from configs.machine import check_threads
 from configs.run_directory import OUTPUTS, create_run_directory, write_json
+from configs.serialization import at_home
 from policies.intervals import Interval, paired_difference, wilson
 from policies.serving.client import ClientConfig
 
@@ -46,7 +48,9 @@ class Config:
     """shuffled hands every episode the next one's instruction: a policy that heeds language succeeds where both goals
     are equal, a share that is printed beside its success, and by accident."""
     num_envs: int = 25
-    """Worlds stepped at once; it changes the speed and no result."""
+    """Worlds stepped at once. With the cpu engine and the network on the CPU it changes speed and memory, and no action
+    of any episode, to the last bit. Other processors, GPUs, thread counts or builds of torch may round differently,
+    and so may the warp engine with other numbers of worlds: then a few episodes may end otherwise."""
     videos: int = 6
     """Episodes per task to show in the report."""
     device: str = "cpu"
@@ -62,12 +66,15 @@ class Config:
     outputs: Path = OUTPUTS
     """Folder that holds the runs."""
 
+    def __post_init__(self) -> None:
+        check_threads(self.threads, self.device)
+
 
 def run(config: Config) -> int:
     """Evaluate, print a table, and leave ``results.json`` and ``report.html`` in a new run directory."""
     check(config)
     tasks = expand_tasks([config.suite] if config.suite else config.tasks or USUAL_TASKS)
-    config = replace(config, tasks=tasks, suite=None)
+    config = replace(config, policy=_led_home(config.policy), tasks=tasks, suite=None)
     from policies.evaluation import check_instructions
 
     if given := config.env.perturbation:
@@ -85,7 +92,7 @@ def run(config: Config) -> int:
         replan_interval=config.replan_interval,
         client=config.client,
     )
-    name = EXPERT if actor.is_expert else Path(config.policy.rstrip("/")).name
+    name = EXPERT if actor.is_expert else Path(config.policy).name
     run_dir = create_run_directory("eval", name, config, config.outputs)
     results = {}
     for axis in axes:
@@ -98,6 +105,11 @@ def run(config: Config) -> int:
             print_axes(results, kind)
     print(f"\nreport: {run_dir / REPORT_FILE}")
     return 0
+
+
+def _led_home(policy: str) -> str:
+    """A run's folder with the home folder in the place of ``~``; the expert and servers as they are."""
+    return policy if policy == EXPERT or is_server(policy) else str(at_home(Path(policy)))
 
 
 def kinds_of(config: Config) -> "tuple[Instructions, ...]":

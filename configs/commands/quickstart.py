@@ -49,7 +49,7 @@ class Config:
     videos: int = 6
     """Episodes per task to show in the report."""
     num_envs: int = 25
-    """Worlds stepped at once; it changes the speed and no result."""
+    """Worlds stepped at once; with the cpu engine it changes the speed and no result."""
     env: EnvConfig = field(default_factory=EnvConfig)
     """The simulated worlds."""
     noise: ExecutionNoise = field(default_factory=collect.recoveries)
@@ -137,6 +137,8 @@ def _check(config: Config) -> None:
         raise ValueError(
             f"the training is part of this run: give outputs, not training.outputs {config.training.outputs}"
         )
+    if config.training.name != nano_bridge().name:
+        raise ValueError(f"the run is named after its tasks: leave out training.name, got {config.training.name}")
     start_rad = config.arm_start_rad
     env = make_env(config.tasks[0], config.num_envs, stream="demonstrate", config=config.env, arm_start_rad=start_rad)
     try:

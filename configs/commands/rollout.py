@@ -1,7 +1,7 @@
 """Drive a simulated robot through a policy server, at the robot's real control rate.
 
-A server's token comes from --token-file or the environment variable VLA_SERVE_TOKEN; it and all observations cross the
-network in clear text unless --url begins with wss:. Names that end in -s are seconds.
+A server's token comes from --token-file, or else from the environment variable VLA_SERVE_TOKEN; it and all observations
+cross the network in clear text unless --url begins with wss:. Names that end in -s are seconds.
 """
 
 from dataclasses import asdict, dataclass, field
@@ -41,7 +41,8 @@ class Config:
     json: Path | None = None
     """Also write the episodes to this file."""
     env: EnvConfig = field(default_factory=EnvConfig)
-    """The simulated world; its cameras are those that the server's policy expects."""
+    """The simulated world. Its cameras are those that the server's policy expects: leave image-size-px, depth and
+    segmentation out; a value that would change them is refused."""
     client: Annotated[ClientConfig, tyro.conf.arg(name="")] = field(default_factory=ClientConfig)
 
     def __post_init__(self) -> None:

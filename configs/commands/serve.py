@@ -1,9 +1,9 @@
 """Answer observations with actions over a WebSocket, in the protocol of the openpi client.
 
 The port opens when the policy is warm; --port 0 takes any free one. An address that other machines can reach needs a
-token, from --token-file or the environment variable VLA_SERVE_TOKEN, which clients must then present. Without
-TLS (--tls-cert, --tls-key) the token and all observations cross the network in clear text. Names that end in -s are
-seconds.
+token, from --token-file or else from the environment variable VLA_SERVE_TOKEN, which clients must then present.
+Without TLS (--tls-cert, --tls-key) the token and all observations cross the network in clear text. Names that end in -s
+are seconds.
 """
 
 import asyncio
@@ -14,6 +14,7 @@ from typing import Annotated
 
 import tyro
 
+from configs.machine import check_threads
 from policies.serving.config import ServeConfig
 
 
@@ -30,10 +31,7 @@ class Config:
     server: Annotated[ServeConfig, tyro.conf.arg(name="")] = field(default_factory=ServeConfig)
 
     def __post_init__(self) -> None:
-        if self.threads < 0:
-            raise ValueError(f"threads must not be negative, got {self.threads}")
-        if self.threads and self.device != "cpu":
-            raise ValueError(f"threads are for the network on the CPU, got {self.threads} with device {self.device!r}")
+        check_threads(self.threads, self.device)
 
 
 def run(config: Config) -> int:

@@ -15,6 +15,7 @@ from typing import Any
 from configs.report.charts import Curve, SuccessBar, curve_chart, success_chart
 from configs.report.video import Video, animated_webp, data_uri
 from vla.durable import write_text_atomically
+from vla.strict_json import strict_json
 
 METRICS_FILE = "metrics.jsonl"
 
@@ -82,7 +83,7 @@ class SettingsSection:
     config: Any
 
     def body(self) -> str:
-        text = escape(json.dumps(self.config, indent=2, ensure_ascii=False))
+        text = escape(strict_json(self.config, indent=2, ensure_ascii=False))
         return f"<details><summary>the resolved config</summary><pre>{text}</pre></details>"
 
 
@@ -116,7 +117,7 @@ def read_curves(run_dir: Path) -> dict[str, list[Curve]]:
     if not path.is_file():
         return {}
     series: dict[str, tuple[list[float], list[float]]] = {}
-    lines = path.read_text().split("\n")
+    lines = path.read_text(encoding="utf-8").split("\n")
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue

@@ -46,4 +46,4 @@ def measure() -> dict[str, str | int | float]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(measure()))
+    print(json.dumps(measure(), allow_nan=False))

@@ -51,7 +51,7 @@ class Worker:
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self._socket.setblocking(False)
-            arguments = (str(theirs.fileno()), str(os.getpid()), json.dumps(sys.path))
+            arguments = (str(theirs.fileno()), str(os.getpid()), json.dumps(sys.path, allow_nan=False))
             self.process = subprocess.Popen(
                 (sys.executable, "-c", _PROGRAM, *arguments),
                 stdin=subprocess.DEVNULL,

@@ -40,14 +40,14 @@ def decimated(name: str, shells: Sequence[Shell], face_budget: int) -> list[Shel
     folder = cache_folder() / f"{name}-{_key(shells)}-{face_budget}"
     if not folder.exists():
         _write_atomically(folder, shells, face_budget)
-    entries = json.loads((folder / _INDEX).read_text())
+    entries = json.loads((folder / _INDEX).read_text(encoding="utf-8"))
     return [Shell(body=e["body"], rgba=tuple(e["rgba"]), file=folder / e["file"]) for e in entries]
 
 
 def _key(shells: Sequence[Shell]) -> str:
     digest = hashlib.sha256(_RECIPE.encode())
     for shell in shells:
-        digest.update(json.dumps([shell.body, shell.rgba]).encode())
+        digest.update(json.dumps([shell.body, shell.rgba], allow_nan=False).encode())
         digest.update(hashlib.sha256(shell.file.read_bytes()).digest())
     return digest.hexdigest()[:16]
 
@@ -95,7 +95,7 @@ def _decimate_into(folder: Path, shells: Sequence[Shell], face_budget: int) -> N
         if not open3d.io.write_triangle_mesh(folder / file, mesh):
             raise OSError(f"cannot write {folder / file}")
         entries.append({"body": body, "rgba": rgba, "file": file})
-    (folder / _INDEX).write_text(json.dumps(entries, indent=1))
+    (folder / _INDEX).write_text(json.dumps(entries, indent=1, allow_nan=False), encoding="utf-8")
 
 
 def _merged(open3d: Any, shells: Sequence[Shell]) -> dict[tuple[str, tuple[float, ...]], Any]:

@@ -30,6 +30,7 @@ from policies.data.layout import (
 from policies.data.left_out import LeftOut, ordered
 from policies.data.statistics import DatasetStatistics, FieldStatistics
 from vla.durable import write_text_atomically
+from vla.strict_json import strict_json
 
 log = logging.getLogger(__name__)
 
@@ -91,10 +92,10 @@ class DemonstrationDataset:
         checksum of its decoded content that the store keeps (32 bits). Nothing is decoded: the cost is one small
         read per chunk file, once.
         """
-        digest = hashlib.sha256(json.dumps(asdict(self.embodiment), sort_keys=True).encode())
+        digest = hashlib.sha256(strict_json(asdict(self.embodiment), sort_keys=True).encode())
         for record in self.records:
             about = (record.length, record.instruction, record.task, record.success, record.seed)
-            digest.update(json.dumps(about).encode())
+            digest.update(strict_json(about).encode())
             for spec in self.header.fields:
                 files = chunk_files(self.path, spec, record.first_row, record.length)
                 digest.update(spec.key.encode() + b"".join(map(chunk_checksum, files)))
@@ -166,7 +167,7 @@ class DemonstrationDataset:
         )
         content = {"fingerprint": self.fingerprint, "statistics": statistics.to_dict()}
         try:
-            write_text_atomically(file, json.dumps(content, indent=1))
+            write_text_atomically(file, strict_json(content, indent=1))
         except OSError as error:
             log.warning("statistics are not kept beside the data and will be computed again: %s", error)
         return statistics

@@ -1,7 +1,6 @@
 """Pictures decoded once into a file in the store's folder and mapped from there: for stores that memory cannot hold."""
 
 import hashlib
-import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from jaxtyping import Shaped
 
 from policies.data.dataset import LOAD_FRAMES, DemonstrationDataset
 from vla.durable import written_aside
+from vla.strict_json import strict_json
 
 log = logging.getLogger(__name__)
 
@@ -22,7 +22,7 @@ def decoded_file(dataset: DemonstrationDataset, keys: Sequence[str]) -> Path:
     """Where these fields lie decoded, named after what the file is of: episodes, fields in order, types and sizes."""
     fields = [(key, dataset.field(key).dtype, dataset.field(key).shape) for key in keys]
     about = {"fingerprint": dataset.fingerprint, "frames": dataset.num_frames, "fields": fields}
-    return dataset.path / DECODED_DIR / f"{hashlib.sha256(json.dumps(about).encode()).hexdigest()[:32]}.npy"
+    return dataset.path / DECODED_DIR / f"{hashlib.sha256(strict_json(about).encode()).hexdigest()[:32]}.npy"
 
 
 def decoded_views(dataset: DemonstrationDataset, keys: Sequence[str]) -> Shaped[np.ndarray, "n v ..."] | None:

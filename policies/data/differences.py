@@ -4,6 +4,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from vla.strict_json import strict_json
+
 SHOWN = 12
 """Entries that a message names at most."""
 SHORT = 70
@@ -16,7 +18,7 @@ def differences(there: Any, here: Any) -> str:
 
     Lists of named objects (cameras, dimensions) are compared by name. Empty where nothing differs.
     """
-    lines = _compare("", json.loads(json.dumps(there)), json.loads(json.dumps(here)))
+    lines = _compare("", json.loads(strict_json(there)), json.loads(strict_json(here)))
     more = [f"  … and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else []
     return "\n".join([*lines[:SHOWN], *more])
 
@@ -57,5 +59,5 @@ def _joined(name: str, key: str) -> str:
 def _shown(value: Any) -> str:
     if value is _ABSENT:
         return "absent"
-    text = json.dumps(value, ensure_ascii=False)
+    text = strict_json(value, ensure_ascii=False)
     return text if len(text) <= SHORT or _entries(value) is None else "present"

@@ -33,6 +33,7 @@ from zarr.codecs import ZstdCodec
 from envs.specs import EmbodimentSpec
 from policies.data.episode import FieldSpec, episode_fields
 from vla.durable import fsync_path
+from vla.strict_json import strict_json
 
 FORMAT = "vla-stack demonstrations"
 FORMAT_VERSION = 1
@@ -117,7 +118,7 @@ class EpisodeRecord:
         return self.first_row + self.length
 
     def to_json(self) -> str:
-        return json.dumps(asdict(self), ensure_ascii=False)
+        return strict_json(asdict(self), ensure_ascii=False)
 
 
 def record_path(path: Path, index: int) -> Path:
@@ -197,7 +198,8 @@ def chunk_files(path: Path, spec: FieldSpec, first_row: int, length: int) -> lis
 
 
 def create_arrays(path: Path, header: StoreHeader) -> None:
-    """Lay out an empty store in the directory ``path``."""
+    """Lay out an empty store in the directory ``path``; ``ValueError`` for a number in it that is not finite."""
+    strict_json(header.to_attributes())  # zarr would write what no other program reads
     group = zarr.create_group(path, zarr_format=3, attributes=header.to_attributes())
     for spec in header.fields:
         group.create_array(

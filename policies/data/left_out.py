@@ -1,12 +1,12 @@
 """Seeds that a recording tried and a store does not hold, so that adding to it later does not try them again."""
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from policies.data.layout import DatasetError, all_records, read_json
 from vla.durable import write_text_atomically
+from vla.strict_json import strict_json
 
 LEFT_OUT_FILE = "left_out.json"
 Seeds = dict[str, set[int]]
@@ -38,7 +38,7 @@ class LeftOut:
     def write(self, path: Path) -> None:
         """Keep them in the store at ``path``."""
         content = {"failed": ordered(self.failed), "elsewhere": ordered(self.elsewhere)}
-        write_text_atomically(path / LEFT_OUT_FILE, json.dumps(content))
+        write_text_atomically(path / LEFT_OUT_FILE, strict_json(content))
 
     def note_failure(self, path: Path, task: str, seed: int) -> None:
         """Add a seed that failed, here and in the store at ``path``."""

@@ -2,7 +2,6 @@
 
 import errno
 import fcntl
-import json
 import os
 import tempfile
 from collections.abc import Collection, Mapping
@@ -34,6 +33,7 @@ from policies.data.layout import (
     stored_bytes,
 )
 from vla.durable import fsync_path, naming, write_text_atomically
+from vla.strict_json import strict_json
 
 LOCK_FILE = "writer.lock"
 GROWTH_ROWS = 4096
@@ -47,7 +47,7 @@ class DemonstrationWriter:
     cut; before that, a kill leaves the store as it was. Readers see committed episodes only. One
     writer at a time: the lock is the kernel's and ends with the process, however that dies, and no process
     forked from it keeps it. An append that fails, as on a full disk, raises ``OSError`` with the file and the
-    remedy, and leaves the store as it was.
+    remedy, and leaves the store as it was. So does opening a store on a disk that cannot lock files.
     """
 
     def __init__(self, path: Path, header: StoreHeader, lock: IO[bytes]) -> None:
@@ -97,7 +97,7 @@ class DemonstrationWriter:
             with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as aside:
                 store = Path(aside) / path.name
                 create_arrays(store, header)
-                lock = _lock(store)  # before it has its name, so that nobody can come first
+                lock = _lock(path, store)  # before it has its name, so that nobody can come first
                 try:
                     store.rename(path)
                 except OSError as error:
@@ -158,7 +158,7 @@ class DemonstrationWriter:
             )
         doomed = [self._records[number] for number in sorted(set(numbers))]
         gone = read_removed(self.path) | {record.index for record in doomed}
-        write_text_atomically(self.path / REMOVED_FILE, json.dumps(sorted(gone)))
+        write_text_atomically(self.path / REMOVED_FILE, strict_json(sorted(gone)))
         self._records = [record for record in self._records if record.index not in gone]
         for record in doomed:
             self._delete_chunks(record.first_row, record.length)
@@ -222,10 +222,14 @@ class DemonstrationWriter:
                 array.resize((self._next_row, *array.shape[1:]))
 
 
-def _lock(path: Path) -> IO[bytes]:
-    """The open, locked file that makes this process the store's only writer."""
-    with naming(path / LOCK_FILE):
-        file = (path / LOCK_FILE).open("a+b", buffering=0)
+def _lock(path: Path, folder: Path | None = None) -> IO[bytes]:
+    """The open, locked file that makes this process the only writer of the store at ``path``.
+
+    A store that does not have its name yet lies in ``folder``.
+    """
+    place = (folder or path) / LOCK_FILE
+    with naming(place):
+        file = place.open("a+b", buffering=0)
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
@@ -234,6 +238,11 @@ def _lock(path: Path) -> IO[bytes]:
         file.close()
         busy = f"{path} is being written by process {holder}"
         raise DatasetError(f"{busy}: wait until it has ended, or record into another folder") from error
+    except OSError as error:
+        file.close()
+        remedy = "record into a folder on a disk of this machine, or have locks switched on for the network disk"
+        text = f"the disk cannot lock files: {error.strerror} ({remedy})"
+        raise OSError(error.errno, text, str(path / LOCK_FILE)) from error
     _locks.add(file)
     with suppress(OSError):  # a full disk: then nobody learns who holds it
         file.truncate(0)

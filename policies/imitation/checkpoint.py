@@ -20,6 +20,7 @@ from torch import Tensor
 
 from vla.checkpoint import CheckpointError
 from vla.durable import fsync_path
+from vla.strict_json import strict_json
 
 log = logging.getLogger(__name__)
 
@@ -57,10 +58,11 @@ def save_checkpoint(root: Path, state: TrainingState, write_policy: Callable[[Pa
     (aside / _STATE).mkdir()
     write_policy(aside / POLICY)
     save_file({name: tensor.detach().cpu().contiguous() for name, tensor in state.tensors.items()}, aside / _TENSORS)
-    (aside / _PROGRESS).write_text(json.dumps({"step": state.step, **state.progress}, indent=2) + "\n")
+    progress = strict_json({"step": state.step, **state.progress}, indent=2)
+    (aside / _PROGRESS).write_text(progress + "\n", encoding="utf-8")
     files = sorted(path for path in aside.rglob("*") if path.is_file())
     manifest = {path.relative_to(aside).as_posix(): _fingerprint(path) for path in files}
-    (aside / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
+    (aside / MANIFEST).write_text(strict_json(manifest, indent=2) + "\n", encoding="utf-8")
 
     for path in (*aside.rglob("*"), aside):
         fsync_path(path)
@@ -75,7 +77,7 @@ def save_checkpoint(root: Path, state: TrainingState, write_policy: Callable[[Pa
 def verify_checkpoint(checkpoint: Path) -> None:
     """Raise :class:`CheckpointError` that names the first file that is missing, cut short or altered."""
     try:
-        manifest: Mapping[str, Mapping[str, Any]] = json.loads((checkpoint / MANIFEST).read_text())
+        manifest: Mapping[str, Mapping[str, Any]] = json.loads((checkpoint / MANIFEST).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise CheckpointError(f"{checkpoint} is no complete checkpoint: it has no {MANIFEST}") from None
     except (ValueError, OSError) as error:
@@ -137,7 +139,7 @@ def clear_leftovers(root: Path) -> None:
 
 
 def _read_state(checkpoint: Path) -> TrainingState:
-    progress = json.loads((checkpoint / _PROGRESS).read_text())
+    progress = json.loads((checkpoint / _PROGRESS).read_text(encoding="utf-8"))
     return TrainingState(step=progress.pop("step"), tensors=load_file(checkpoint / _TENSORS), progress=progress)
 
 

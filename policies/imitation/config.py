@@ -15,7 +15,7 @@ class TrainConfig:
 
     ``batch_size`` is the batch of one optimiser step; ``accumulate`` cuts it into that many pieces, which
     changes the memory needed and not the gradient. ``precision`` ``bf16`` is autocast on CUDA and is
-    refused elsewhere. ``threads`` is torch's intra-op thread count on the CPU, 0 leaves it as it is.
+    refused elsewhere.
     ``stages`` share the steps among them; the learning rate falls from ``lr`` to ``lr · min_lr_ratio`` along half a
     cosine over all of them. Episodes that failed are learned from only with ``failures``. Every ``save_every`` steps
     leave a checkpoint, of which the newest ``keep_last`` stay.
@@ -47,6 +47,7 @@ class TrainConfig:
     keep_last: int = 2
     device: str = "cpu"
     threads: int = 0
+    """Threads of torch on the CPU, where the network runs or, with a GPU, batches are made; 0 leaves torch's choice."""
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "accumulate", "log_every", "save_every", "keep_last"):
@@ -61,6 +62,8 @@ class TrainConfig:
         if not 0 <= self.min_lr_ratio <= 1:
             raise ValueError(f"min_lr_ratio must lie in 0…1, got {self.min_lr_ratio}")
         check_shares(self.stages)
+        if self.threads < 0:
+            raise ValueError(f"threads must not be negative, got {self.threads}")
         if self.precision == "bf16" and not self.device.startswith("cuda"):
             raise ValueError(f"precision bf16 needs a CUDA device, got device {self.device!r}; use fp32 there")
 

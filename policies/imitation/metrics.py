@@ -1,6 +1,7 @@
 """What a run writes down as it learns: ``metrics.jsonl`` and TensorBoard events."""
 
 import json
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 from torch.utils.tensorboard import SummaryWriter
 
 from vla.durable import write_text_atomically
+from vla.strict_json import finite, strict_json
 
 METRICS_FILE = "metrics.jsonl"
 
@@ -16,11 +18,11 @@ METRICS_FILE = "metrics.jsonl"
 class RunningMean:
     """Mean of each metric since the last report, over the steps that had it.
 
-    Its state is JSON-ready, so that a checkpoint can hold it.
+    Its state is JSON-ready, so that a checkpoint can hold it: None stands for a sum that is not finite.
     """
 
     def __init__(self, state: Mapping[str, Any] | None = None) -> None:
-        self._sums: dict[str, float] = dict(state["sums"]) if state else {}
+        self._sums: dict[str, float] = _numbers(state["sums"]) if state else {}
         self._counts: dict[str, int] = dict(state["counts"]) if state else {}
 
     def add(self, values: Mapping[str, float]) -> None:
@@ -35,26 +37,27 @@ class RunningMean:
         return means
 
     def state(self) -> dict[str, Any]:
-        return {"sums": dict(self._sums), "counts": dict(self._counts)}
+        return {"sums": finite(self._sums), "counts": dict(self._counts)}
 
 
 class MetricsLog:
     """Appends one JSON object per report to ``metrics.jsonl``, and the same numbers to TensorBoard.
 
-    Opened at ``step`` it drops what was reported after that step, so that the file of a resumed run
-    equals that of an undisturbed one. Times and rates differ between the two, so they go to TensorBoard alone.
+    In the file null stands for a number that is not finite. Opened at ``step`` the log drops what was reported after
+    that step, so that the file of a resumed run equals that of an undisturbed one. Times and rates differ between the
+    two, so they go to TensorBoard alone.
     """
 
     def __init__(self, run_dir: Path, step: int) -> None:
         path = run_dir / METRICS_FILE
         kept = [] if step == 0 else _lines_up_to(path, step)
         write_text_atomically(path, "".join(kept))
-        self._file = path.open("a")
+        self._file = path.open("a", encoding="utf-8")
         self._events = SummaryWriter(str(run_dir / "tensorboard"), purge_step=step + 1)
 
     def report(self, step: int, values: Mapping[str, float], timings: Mapping[str, float]) -> None:
         """Write down the values of 1-based ``step``."""
-        self._file.write(json.dumps({"step": step, **values}) + "\n")
+        self._file.write(strict_json(finite({"step": step, **values})) + "\n")
         self._file.flush()
         for name, value in {**values, **timings}.items():
             self._events.add_scalar(f"train/{name}", value, step)
@@ -70,15 +73,20 @@ class MetricsLog:
 
 
 def read_metrics(run_dir: Path) -> list[dict[str, float]]:
-    """All reports of a run, oldest first; a last line that was cut short is left out."""
+    """All reports of a run, oldest first, NaN where null stands; a last line that was cut short is left out."""
     path = run_dir / METRICS_FILE
     if not path.exists():
         return []
-    lines = path.read_text().splitlines(keepends=True)
-    return [json.loads(line) for line in lines if line.endswith("\n")]
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    return [_numbers(json.loads(line)) for line in lines if line.endswith("\n")]
 
 
 def _lines_up_to(path: Path, step: int) -> list[str]:
-    lines = path.read_text().splitlines(keepends=True)
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
     whole = (line for line in lines if line.endswith("\n"))
     return [line for line in whole if json.loads(line)["step"] <= step]
+
+
+def _numbers(values: Mapping[str, float | None]) -> dict[str, float]:
+    """``values`` with NaN for what was written as null."""
+    return {name: math.nan if value is None else value for name, value in values.items()}

@@ -13,6 +13,7 @@ from policies.imitation.config import FREE_TO_CHANGE
 from policies.imitation.learner import Learner
 from policies.imitation.metrics import RunningMean
 from policies.processors import Normalization
+from vla.strict_json import strict_json
 
 
 def capture(learner: Learner, step: int, running: RunningMean) -> TrainingState:
@@ -85,7 +86,7 @@ def settings(learner: Learner) -> dict[str, Any]:
         {"episodes": len(dataset), "frames": dataset.num_frames, "fingerprint": dataset.fingerprint}
         for dataset in learner.demonstrations.datasets
     ]
-    return json.loads(json.dumps({"train": train, "vla": learner.vla.config.to_dict(), "data": data}))
+    return json.loads(strict_json({"train": train, "vla": learner.vla.config.to_dict(), "data": data}))
 
 
 def check_settings(then: Mapping[str, Any], now: Mapping[str, Any]) -> None:

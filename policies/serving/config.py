@@ -43,7 +43,7 @@ class ServeConfig:
     port: int = 8000
     """Port to listen on; 0 takes any free one."""
     token_file: Path | None = None
-    """File that holds the token; the environment variable VLA_SERVE_TOKEN otherwise."""
+    """File that holds the token; it goes before the environment variable VLA_SERVE_TOKEN."""
     tls_cert: Path | None = None
     """PEM file of the certificate (chain), for TLS; needs tls_key."""
     tls_key: Path | None = None

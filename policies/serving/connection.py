@@ -41,7 +41,7 @@ class ClientConfig:
     url: str = "ws://127.0.0.1:8000"
     """ws://host:port, or wss://host:port for TLS."""
     token_file: Path | None = None
-    """File that holds the server's token; the environment variable VLA_SERVE_TOKEN otherwise."""
+    """File that holds the server's token; it goes before the environment variable VLA_SERVE_TOKEN."""
     tls_ca: Path | None = None
     """PEM file of the authority to trust instead of the system's, or a self-signed server's own certificate."""
     wait_s: float = 0.0

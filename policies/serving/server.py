@@ -10,7 +10,6 @@ takes requests, ``/metrics`` (with the token, if there is one) gives latency per
 
 import asyncio
 import hmac
-import json
 import logging
 import socket
 import threading
@@ -40,6 +39,7 @@ from policies.serving.inference import InferenceThread, InferenceTimeoutError
 from policies.serving.keys import ObservationAdapter
 from policies.serving.metrics import LatencyMetrics
 from policies.serving.session import Session
+from vla.strict_json import strict_json
 
 log = logging.getLogger(__name__)
 
@@ -114,7 +114,7 @@ class PolicyServer:
         finally:
             self._thread.close()
             self._socket.close()
-            log.info("server closed: %s", json.dumps(self.metrics.summary()))
+            log.info("server closed: %s", strict_json(self.metrics.summary()))
 
     def stop(self) -> None:
         """End :meth:`serve_forever` from any thread; connections are closed with code 1001."""
@@ -169,7 +169,7 @@ class PolicyServer:
             except TimeoutError:
                 if self.metrics.requests > logged:
                     logged = self.metrics.requests
-                    log.info("latency: %s", json.dumps(self.metrics.summary()))
+                    log.info("latency: %s", strict_json(self.metrics.summary()))
 
     def _process_request(self, connection: ServerConnection, request: Request) -> Response | None:
         """Answer plain HTTP and refuse the upgrade (401, 404, 503) before a WebSocket exists."""
@@ -183,9 +183,7 @@ class PolicyServer:
         if not self._authorised(request.headers):
             return _respond(HTTPStatus.UNAUTHORIZED, "a valid 'Authorization: Api-Key <token>' header is required\n")
         if path == "/metrics":
-            return _respond(
-                HTTPStatus.OK, json.dumps(self.metrics.summary(), allow_nan=False) + "\n", "application/json"
-            )
+            return _respond(HTTPStatus.OK, strict_json(self.metrics.summary()) + "\n", "application/json")
         if path != "/":
             return _respond(HTTPStatus.NOT_FOUND, "the policy answers at /\n")
         if self._connections >= self.config.max_connections:

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from configs.cli import VERBS, main, run_verb, take_flag
+from configs.commands.bench import BENCHMARKS, available
 from configs.run_directory import create_run_directory
 
 
@@ -61,6 +62,16 @@ def test_every_verb_has_help(name, capsys):
         main([name, "--help"])
     assert stopped.value.code == 0
     assert f"usage: vla {name}" in capsys.readouterr().out
+
+
+def test_help_says_what_the_number_of_worlds_changes_and_which_token_counts(capsys):
+    said = {}
+    for name in ("eval", "serve", "rollout"):
+        with pytest.raises(SystemExit):
+            main([name, "--help"])
+        said[name] = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert "no action of any episode, to the last bit. Other processors" in said["eval"]
+    assert all("it goes before the environment variable VLA_SERVE_TOKEN" in text for text in said.values())
 
 
 def test_help_loads_no_heavy_library():
@@ -202,6 +213,20 @@ def test_home_is_found_in_flags_and_saved_configs(monkeypatch, tmp_path):
     assert [config.path for config in module.calls] == [tmp_path / "x", tmp_path / "y"]
 
 
+def test_home_is_found_in_whatever_names_a_policy(monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs/x").mkdir(parents=True)
+    (tmp_path / "token").write_text("short")
+    for args in (["eval", "~/runs/x"], ["serve", "~/runs/x"]):
+        assert main(args) == 2
+        assert f"{tmp_path}/runs/x" in capsys.readouterr().err
+    assert main(["rollout", "reach", "--token-file", "~/token"]) == 2
+    assert f"the token in {tmp_path}/token must be" in capsys.readouterr().err
+    assert main(["eval", "~nobody-here/x"]) == 2
+    assert "the system knows no home folder for ~nobody-here/x" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("device", ["cuda", "cuda:3", "mps", "nonsense", ""])
 def test_a_device_that_is_not_there_is_refused_in_whatever_setting(monkeypatch, device, tmp_path):
     import torch
@@ -275,6 +300,18 @@ def test_a_reader_that_leaves_ends_the_command_quietly(args, unbuffered):
     assert (done.returncode, done.stderr) == (141, b"")
 
 
+@pytest.mark.parametrize("name", available())
+def test_every_benchmark_heeds_its_reader(name):
+    source = (BENCHMARKS / f"{name}.py").read_text(encoding="utf-8")
+    assert "    with ending_with_the_reader():\n        main()\n" in source.partition('if __name__ == "__main__":')[2]
+
+
+def test_a_reader_that_leaves_ends_a_benchmark_quietly():
+    once = ["--tasks", "reach", "--engines", "cpu", "--episodes", "1"]
+    done = vla("bench", "experts", *once, reader_leaves=True, PYTHONUNBUFFERED="1")
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
 def test_a_broken_pipe_elsewhere_is_still_told(monkeypatch, capsys):
     from configs.commands import doctor
 
@@ -300,6 +337,17 @@ def test_a_broken_pipe_elsewhere_is_still_told(monkeypatch, capsys):
         (["collect", "reach", "--env.engine", "warp", "--env.threads", "2"], "has no threads to choose"),
         (["serve", "RUN", "--threads", "-1"], "threads must not be negative, got -1"),
         (["serve", "RUN", "--threads", "2", "--device", "cuda"], "threads are for the network on the CPU"),
+        (["collect", "reach", "--render-size-px", "128"], "no films are asked for (render 0)"),
+        (["dataset", "info", "D", "--episodes", "3"], "dataset info has no episodes; it has json, verify"),
+        (["dataset", "info", "D", "--out", "X"], "dataset info has no out"),
+        (["dataset", "info", "D", "--sheet-frames", "4"], "dataset info has no sheet_frames"),
+        (["dataset", "viz", "D", "--json"], "dataset viz has no json; it has episodes, out, sheet_frames"),
+        (["dataset", "viz", "D", "--verify"], "dataset viz has no verify"),
+        (["dataset", "remove", "D", "--episodes", "3", "--share", "0.5"], "dataset remove has no share"),
+        (["dataset", "split", "D", "--into", "A", "B", "--share", "0.5", "--json"], "dataset split has no json"),
+        (["dataset", "split", "D", "--into", "A", "B", "--tasks", "reach", "--seed", "3"], "the seed draws a share"),
+        (["eval", "RUN", "--threads", "2", "--device", "cuda"], "threads are for the network on the CPU"),
+        (["eval", "RUN", "--threads", "-1"], "threads must not be negative, got -1"),
         (["doctor", "--render-timeout-s", "0"], "render_timeout_s must be positive, got 0.0"),
     ],
 )

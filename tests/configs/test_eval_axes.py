@@ -144,6 +144,7 @@ def test_a_server_is_spoken_to_as_the_client_settings_say(tmp_path, capsys):
     [
         (["--episodes", "1"], "at least two seeds, got one"),
         (["--training.outputs", "elsewhere"], "outputs, not training.outputs"),
+        (["--training.name", "mine"], "the run is named after its tasks: leave out training.name, got mine"),
     ],
 )
 def test_the_quickstart_refuses_before_it_demonstrates(tmp_path, capsys, monkeypatch, options, message):

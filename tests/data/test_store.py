@@ -297,3 +297,9 @@ def test_episode_fields_invert():
     ).fields()
     for key, array in episode.fields().items():
         assert again[key] is array
+
+
+def test_settings_that_json_cannot_hold_are_refused_by_their_place(tmp_path):
+    with pytest.raises(ValueError, match=r"settings\.noise\.std: expected a finite number, got inf"):
+        DemonstrationWriter.create(tmp_path / "store", EMBODIMENT, settings={"noise": {"std": float("inf")}})
+    assert not list(tmp_path.iterdir())

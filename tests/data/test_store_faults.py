@@ -1,6 +1,7 @@
 """Full disks, folders that cannot be written, recorders in each other's way: an error that names them, nothing lost."""
 
 import errno
+import fcntl
 import os
 import resource
 import signal
@@ -176,6 +177,22 @@ def test_the_lock_dies_with_its_process_whoever_it_forked(tmp_path):
     finally:
         os.kill(child, signal.SIGKILL)
         process.stdout.close()
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP, errno.EIO])
+def test_a_disk_without_locks_is_named_with_what_to_do(tmp_path, monkeypatch, number):
+    path = tmp_path / "store"
+    DemonstrationWriter.create(path, EMBODIMENT).close()
+
+    def refuse(file, how):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    for make, store in ((DemonstrationWriter.open, path), (lambda p: DemonstrationWriter.create(p, EMBODIMENT), "new")):
+        with pytest.raises(OSError, match=r"cannot lock files: .* \(record into a folder on a disk of") as raised:
+            make(tmp_path / store)
+        assert (raised.value.errno, raised.value.filename) == (number, str(tmp_path / store / LOCK_FILE))
+    assert [entry.name for entry in tmp_path.iterdir()] == ["store"]
 
 
 def test_a_side_file_that_is_no_file_is_named(tmp_path):

@@ -5,6 +5,7 @@ import pickle
 import warnings
 from itertools import product
 
+import av
 import gymnasium
 import numpy as np
 import pytest
@@ -12,12 +13,15 @@ import torch
 from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import create_shared_memory, read_from_shared_memory, write_to_shared_memory
+from stable_baselines3.common.env_checker import check_env as check_env_of_stable_baselines
+from stable_baselines3.common.vec_env import VecVideoRecorder
 
 from envs.gym import SingleEnv, VectorTaskEnv, env_id
 from envs.perturbations import Perturbation
 from envs.perturbations.spec import Rewrite
 from envs.perturbations.wording import rewrite
 from envs.random import EpisodeRandom
+from envs.sb3 import StableBaselinesEnv
 from envs.spaces import InstructionSpace
 from envs.specs import COMMAND_KEY, STATE_KEY, TASK_KEY, image_key
 from envs.suites import SUITES, find_task
@@ -255,17 +259,50 @@ def test_frames_of_an_episode_are_collected():
         env.close()
 
 
+def frames_of(video):
+    """How many pictures a video file holds, and their side."""
+    with av.open(str(video)) as container:
+        pictures = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    assert all(picture.std() > 1 for picture in pictures)
+    return len(pictures), pictures[0].shape[:2]
+
+
 @pytest.mark.parametrize("maker", MAKERS)
 def test_videos_are_recorded(maker, tmp_path):
-    pytest.importorskip("moviepy")
-    env = MAKERS[maker](render_mode="rgb_array", image_size_px=(32, 32), max_episode_steps=4)
+    env = MAKERS[maker](render_mode="rgb_array", image_size_px=(32, 32), max_episode_steps=7)
     record = gymnasium.wrappers.RecordVideo if maker == "single" else gymnasium.wrappers.vector.RecordVideo
     recorded = record(env, str(tmp_path), episode_trigger=lambda episode: True)
     recorded.reset(seed=0)
-    for _ in range(4):
+    for _ in range(7):
         recorded.step(recorded.action_space.sample())
     recorded.close()
-    assert [file.stat().st_size > 0 for file in tmp_path.glob("*.mp4")] == [True]
+    assert [frames_of(file) for file in tmp_path.glob("*.mp4")] == [(8, (32, 32))]
+
+
+def test_videos_are_recorded_by_stable_baselines(tmp_path):
+    env = StableBaselinesEnv(TaskEnv("reach", 2, image_size_px=(32, 32), stream="learn"))
+    assert env.metadata["render_fps"] == 20
+    recorded = VecVideoRecorder(env, str(tmp_path), lambda step: step == 0, video_length=7)
+    recorded.reset()
+    for _ in range(7):
+        recorded.step(np.zeros((2, 7), np.float32))
+    recorded.close()
+    assert [frames_of(file) for file in tmp_path.glob("*.mp4")] == [(8, (64, 32))]
+
+
+def test_stable_baselines_is_shown_what_was_observed_and_told_where_there_are_no_pictures():
+    env = StableBaselinesEnv(TaskEnv("reach", 2, image_size_px=(16, 16), stream="learn"))
+    with pytest.raises(RuntimeError, match="call reset before render"):
+        env.render()
+    seen = env.reset()["observation_images_front"]
+    expected = seen.copy()
+    seen.fill(0)
+    np.testing.assert_array_equal(env.get_images(), expected)
+    np.testing.assert_array_equal(env.render(), np.concatenate(expected))
+    env.close()
+    blind = StableBaselinesEnv(TaskEnv("reach", 2, render=False, stream="learn"))
+    assert blind.render_mode is None and blind.get_images() == [None, None]
+    blind.close()
 
 
 def test_the_same_seed_is_the_same_first_episode_in_both():
@@ -335,10 +372,9 @@ def test_a_copy_is_refused_with_what_to_do_instead(kind, copied):
 
 
 def test_stable_baselines_finds_nothing_wrong():
-    checker = pytest.importorskip("stable_baselines3.common.env_checker")
     env = gymnasium.make("vla/Reach-v0", language=False, image_size_px=(64, 64), render_mode="rgb_array")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         warnings.filterwarnings("ignore", message=".*unconventional shape|.*symmetric and normalized Box action space")
-        checker.check_env(env)
+        check_env_of_stable_baselines(env)
     env.close()

@@ -130,3 +130,10 @@ def test_the_manifest_lists_every_file(tmp_path):
     manifest = json.loads((path / "manifest.json").read_text())
     files = {p.relative_to(path).as_posix() for p in path.rglob("*") if p.is_file()}
     assert set(manifest) == files - {"manifest.json"}
+
+
+def test_a_state_that_json_cannot_hold_is_refused_by_its_place(tmp_path):
+    state = TrainingState(step=1, tensors={}, progress={"running": {"loss": float("nan")}})
+    with pytest.raises(ValueError, match=r"running\.loss: expected a finite number, got nan"):
+        save_checkpoint(tmp_path, state, write_policy, 5)
+    assert not checkpoints(tmp_path)

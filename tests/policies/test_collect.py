@@ -5,6 +5,7 @@ import pytest
 import torch
 from killing import kill_until_done, record_some
 from point_mass import PointMassEnv
+from racing import EPISODES, race
 
 from envs.specs import EXPERT, STATE_KEY, image_key
 from policies.collect import ExecutionNoise, collect
@@ -201,3 +202,16 @@ def test_a_recording_killed_at_random_moments_ends_as_one_never_killed(tmp_path)
 @pytest.mark.slow
 def test_a_recording_killed_20_times_ends_as_one_never_killed(tmp_path):
     kill_recordings(tmp_path, kills=20, seed=1)
+
+
+def test_of_two_processes_that_begin_one_store_at_once_nothing_is_lost(tmp_path):
+    paths = [tmp_path / f"store-{number}" for number in range(8)]
+    for path, outcomes in zip(paths, race(paths), strict=True):
+        assert "recorded" in outcomes
+        assert all(said == "recorded" or "being written by process" in said for said in outcomes)
+        dataset = DemonstrationDataset(path)
+        dataset.verify()
+        came = [number for number, said in enumerate(outcomes) if said == "recorded"]
+        expected = [seed for number in came for seed in range(number * EPISODES, (number + 1) * EPISODES)]
+        assert sorted(record.seed for record in dataset.records) == expected
+    assert sorted(tmp_path.iterdir()) == paths
