@@ -13,17 +13,20 @@ from torch import Tensor
 from vla.observation import Observation, rows
 
 BLOCK = 16
-"""Rows that go through the network at once. In blocks of 16 a row's answer was also found not to depend on its place in
-the block, which it does in smaller ones, where a layer has few outputs. The price: 21 ms instead of 6 for a single row,
-85 ms instead of 70 for 50 (``nano`` of the default size, one thread of a CPU).
+"""Rows that go through the network at once in an evaluation. In blocks of 16 a row's answer was also found not to depend
+on its place in the block, which it does in smaller ones, where a layer has few outputs. The price: 21 ms instead of 6
+for a single row, 85 ms instead of 70 for 50 (``nano`` of the default size, one thread of a CPU); so a server, which
+answers one robot at a time, has blocks of 1.
 """
 
 
-def in_blocks(act: Callable[[Observation], Float[Tensor, "b h a"]], observation: Observation) -> Float[Tensor, "n h a"]:
-    """``act`` on all rows, ``BLOCK`` at a time; the last block is filled up with copies of the last row."""
+def in_blocks(
+    act: Callable[[Observation], Float[Tensor, "b h a"]], observation: Observation, block: int = BLOCK
+) -> Float[Tensor, "n h a"]:
+    """``act`` on all rows, ``block`` at a time; the last block is filled up with copies of the last row."""
     count = len(observation.state)
     answers = []
-    for start in range(0, count, BLOCK):
-        index = torch.arange(start, start + BLOCK, device=observation.state.device).clamp(max=count - 1)
+    for start in range(0, count, block):
+        index = torch.arange(start, start + block, device=observation.state.device).clamp(max=count - 1)
         answers.append(act(rows(observation, index))[: count - start])
     return torch.cat(answers)

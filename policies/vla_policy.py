@@ -10,7 +10,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from envs.specs import STATE_KEY, TASK_KEY, EmbodimentSpec, image_key
-from policies.blocks import in_blocks
+from policies.blocks import BLOCK, in_blocks
 from policies.described import described
 from policies.device import resolve_device
 from policies.imitation.checkpoint import CHECKPOINTS, MANIFEST, POLICY, newest_whole, verify_checkpoint
@@ -37,15 +37,24 @@ class VLAPolicy(ChunkPolicy):
     """
 
     def __init__(
-        self, vla: VLA, normalization: Normalization, embodiment: EmbodimentSpec, replan_interval: int | None = None
+        self,
+        vla: VLA,
+        normalization: Normalization,
+        embodiment: EmbodimentSpec,
+        replan_interval: int | None = None,
+        block: int = BLOCK,
     ) -> None:
-        """``replan_interval`` is by default half the horizon. ``ValueError`` where network and robot do not fit."""
+        """``replan_interval`` is by default half the horizon. ``block`` rows go through the network at once: 1 answers
+        a single robot soonest, the default answers each of many alike (:mod:`policies.blocks`). ``ValueError`` where
+        network and robot do not fit.
+        """
         horizon = vla.config.horizon
         super().__init__(embodiment, horizon, (horizon + 1) // 2 if replan_interval is None else replan_interval)
         check_fit(vla, embodiment)
         self.vla = vla.eval()
         self.normalization = normalization
         self.device = next(vla.parameters()).device
+        self._block = block
         self._tokens = InstructionTokens(vla.backbone)
         self._low = torch.tensor(embodiment.action_low, device=self.device)
         self._high = torch.tensor(embodiment.action_high, device=self.device)
@@ -56,7 +65,7 @@ class VLAPolicy(ChunkPolicy):
         An instruction that is too long is cut, which :meth:`remarks` tells.
         """
         with torch.inference_mode():
-            actions = in_blocks(self.vla.act, self._network_observation(observation))
+            actions = in_blocks(self.vla.act, self._network_observation(observation), self._block)
             actions = self.normalization.action.unnormalize(actions.float())
             actions = torch.clamp(actions, self._low, self._high)
         return actions.clone()
@@ -86,12 +95,16 @@ class VLAPolicy(ChunkPolicy):
 
     @classmethod
     def load(
-        cls, directory: Path | str, device: torch.device | str = "cpu", replan_interval: int | None = None
+        cls,
+        directory: Path | str,
+        device: torch.device | str = "cpu",
+        replan_interval: int | None = None,
+        block: int = BLOCK,
     ) -> "VLAPolicy":
         """The policy in ``directory``; a checkpoint or a run's directory stands for the policy inside.
 
-        ``replan_interval`` replaces the saved one. ``CheckpointError`` where files are missing or damaged,
-        ``ValueError`` for a device that torch cannot use here.
+        ``replan_interval`` replaces the saved one; ``block`` is the constructor's. ``CheckpointError`` where files are
+        missing or damaged, ``ValueError`` for a device that torch cannot use here.
         """
         resolve_device(str(device))
         directory = find_policy(Path(directory))
@@ -109,7 +122,7 @@ class VLAPolicy(ChunkPolicy):
         except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
             raise CheckpointError(f"{path} is damaged: {error!r}") from error
         interval = interval if replan_interval is None else replan_interval
-        return cls(load_vla(directory, device), normalization, embodiment, interval)
+        return cls(load_vla(directory, device), normalization, embodiment, interval, block)
 
     def _network_observation(self, observation: Mapping[str, Any]) -> Observation:
         state = self._state(observation)

@@ -41,7 +41,7 @@ def run(config: Config) -> int:
 
     config.server.check()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S")
-    policy = load_policy(config.checkpoint, device=config.device, threads=config.threads)
+    policy = load_policy(config.checkpoint, device=config.device, threads=config.threads, alone=True)
     try:
         asyncio.run(PolicyServer(policy, config.server).serve_forever())
     except KeyboardInterrupt:

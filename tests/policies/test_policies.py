@@ -257,6 +257,15 @@ def test_a_servers_remarks_come_back_through_the_client(caplog):
         assert len([record for record in caplog.records if record.name == name]) == 1
 
 
+def test_a_server_runs_the_network_on_no_more_than_it_was_asked(tmp_path):
+    tiny_policy().save(tmp_path)
+    for block, expected in ((1, [1, 1]), (16, [16])):
+        policy, rows = VLAPolicy.load(tmp_path, block=block), []
+        policy.vla.backbone.register_forward_pre_hook(lambda _, args, rows=rows: rows.append(len(args[0].state)))
+        policy.predict_chunk(PointMassEnv(2).reset([1, 2]))
+        assert rows == expected
+
+
 def test_a_state_far_from_all_data_reaches_the_network_bounded(tmp_path):
     observation = PointMassEnv(2).reset([1, 2])
     tiny_policy().save(tmp_path)
