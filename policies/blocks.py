@@ -13,10 +13,10 @@ from torch import Tensor
 from vla.observation import Observation, rows
 
 BLOCK = 16
-"""Rows that go through the network at once in an evaluation. In blocks of 16 a row's answer was also found not to depend
-on its place in the block, which it does in smaller ones, where a layer has few outputs. The price: 21 ms instead of 6
-for a single row, 85 ms instead of 70 for 50 (``nano`` of the default size, one thread of a CPU); so a server, which
-answers one robot at a time, has blocks of 1.
+"""Rows that go through the network at once in an evaluation. In blocks of 16 a row's answer was also found not to
+depend on its place in the block, which it does in smaller ones, where a layer has few outputs. The price: 21 ms instead
+of 6 for a single row, 85 ms instead of 70 for 50 (``nano`` of the default size, one thread of a CPU); so a server,
+which answers one robot at a time, has blocks of 1.
 """
 
 
