@@ -27,7 +27,7 @@ class Recording:
 class Row:
     """One claim. ``conditions`` are ``usual``, ``shuffled`` and axes of perturbations (PRESET:AXIS).
 
-    ``budgets`` are demonstrations per task and training steps.
+    ``budgets`` are demonstrations per task and training steps; ``reading`` is what we say of the table.
     """
 
     name: str
@@ -37,6 +37,7 @@ class Row:
     budgets: Sequence[tuple[int, int]]
     conditions: tuple[str, ...] = (USUAL,)
     episodes: int = 50
+    reading: str = ""
 
     def grid(self, seeds: Sequence[int]) -> list[Key]:
         """Its cells for the training seeds, seed by seed."""

@@ -55,21 +55,30 @@ class Key:
 class Outcomes:
     """What became of the episodes of one task under one condition, one per seed of ``first_seed`` onwards.
 
-    ``won`` is one character per episode, 1 for success.
+    ``won`` is one character per episode, 1 for success. ``obedient`` is the share that a perfectly obedient policy
+    would win where instructions are other episodes', None where they are the episodes' own.
     """
 
     condition: str
     task: str
     first_seed: int
     won: str
+    obedient: float | None = None
+
+    @property
+    def group(self) -> str:
+        """The suite of a task that belongs to one, else the task."""
+        return self.task.partition("/")[0]
 
     @classmethod
-    def of(cls, condition: str, task: str, seeds: Sequence[int], won: Iterable[bool]) -> "Outcomes":
+    def of(
+        cls, condition: str, task: str, seeds: Sequence[int], won: Iterable[bool], obedient: float | None = None
+    ) -> "Outcomes":
         """``ValueError`` unless the seeds are consecutive and as many as the outcomes."""
         line = "".join("1" if each else "0" for each in won)
         if list(seeds) != list(range(seeds[0], seeds[0] + len(line))):
             raise ValueError(f"expected one outcome for each of consecutive seeds, got {len(line)} for seeds {seeds}")
-        return cls(condition=condition, task=task, first_seed=seeds[0], won=line)
+        return cls(condition=condition, task=task, first_seed=seeds[0], won=line, obedient=obedient)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,9 +98,9 @@ class Cell:
         """Whether code that matters has changed since."""
         return self.code != code_digest()
 
-    def won(self, condition: str, task: str | None = None) -> list[bool]:
-        """Success of every episode under ``condition``, tasks and seeds in order; of one task, or of all."""
-        chosen = [o for o in self.outcomes if o.condition == condition and task in (None, o.task)]
+    def won(self, condition: str, group: str | None = None) -> list[bool]:
+        """Success of every episode under ``condition``, tasks and seeds in order; of a task or suite, or of all."""
+        chosen = [o for o in self.outcomes if o.condition == condition and group in (None, o.task, o.group)]
         return [character == "1" for outcome in chosen for character in outcome.won]
 
     def write(self, ledger: Path = LEDGER) -> None:
@@ -126,11 +135,11 @@ def missing(grid: Iterable[Key], *, again: bool = False, ledger: Path = LEDGER) 
     return [key for key in grid if wanted(key)]
 
 
-def pooled(found: Iterable[Cell], condition: str, task: str | None = None) -> tuple[Interval, int]:
+def pooled(found: Iterable[Cell], condition: str, group: str | None = None) -> tuple[Interval, int]:
     """Success over all episodes of several cells, and how many they are; ``ValueError`` where there are none."""
-    won = [outcome for cell in found for outcome in cell.won(condition, task)]
+    won = [outcome for cell in found for outcome in cell.won(condition, group)]
     if not won:
-        raise ValueError(f"no episodes of {task or 'any task'} under {condition!r}")
+        raise ValueError(f"no episodes of {group or 'any task'} under {condition!r}")
     return wilson(sum(won), len(won)), len(won)
 
 

@@ -68,4 +68,13 @@ def _evaluate(row: Row, condition: str, actor: Actor) -> list[Outcomes]:
     )
     axis = None if condition in (USUAL, SHUFFLED) else condition
     results = evaluation.evaluate_tasks(actor, settings, seeds, axis)
-    return [Outcomes.of(condition, result.task, seeds, result.outcomes) for result in results]
+    return [
+        Outcomes.of(
+            condition,
+            result.task,
+            seeds,
+            result.outcomes,
+            result.same_goal_share if condition == SHUFFLED else None,
+        )
+        for result in results
+    ]

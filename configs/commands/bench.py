@@ -14,7 +14,7 @@ from configs.cli import take_flag, unknown_choice
 from configs.machine import CHECKOUT, check_output_file
 
 BENCHMARKS = CHECKOUT / "benchmarks"
-NOT_BENCHMARKS = ("report", "peers", "ledger", "claim_rows", "measuring", "__init__", "conftest")
+NOT_BENCHMARKS = ("report", "peers", "ledger", "claim_rows", "claim_tables", "measuring", "__init__", "conftest")
 
 
 @dataclass(frozen=True, kw_only=True)

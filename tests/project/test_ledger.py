@@ -72,6 +72,34 @@ def test_the_digest_sees_code_and_not_words_about_it(ledger):
     assert plain != ledger._program("def f(x):\n    return x + 2\n")
 
 
+def test_the_page_of_claims_is_what_the_ledger_says(ledger):
+    from claim_rows import ROWS
+    from claim_tables import page
+
+    measured = {name: ledger.cells(name) for name in ROWS}
+    assert (CHECKOUT / "docs" / "claims.md").read_text(encoding="utf-8") == page(list(ROWS.values()), measured)
+
+
+def test_a_table_pools_suites_and_says_what_an_obedient_policy_would_reach(ledger, cell):
+    from claim_rows import SHUFFLED, THREE_TASKS, USUAL, Row
+    from claim_tables import differences, success_lines
+
+    row = Row(
+        name="heads", claim="…", recording=THREE_TASKS, methods={"mlp": None, "bridge": None}, budgets=[(10, 300)]
+    )
+    told = replace(cell.outcomes[2], condition=SHUFFLED, obedient=0.25)
+    suite = [replace(cell.outcomes[0], task=f"tabletop-goal/{name}") for name in ("a", "b")]
+    cell = replace(cell, outcomes=(*suite, told))
+    usual, shuffled = success_lines(row, [cell])
+    assert (usual["tabletop-goal"], usual["all"], usual["episodes"]) == ("66.7 %", "66.7 %", 6)
+    assert (shuffled["pick"], shuffled["obedient"]) == ("0.0 %", "25.0 %")
+    assert differences(row, [cell]) == []
+    worse = [replace(outcome, won="000") for outcome in cell.outcomes]
+    other = replace(cell, key=replace(cell.key, method="bridge"), outcomes=tuple(worse))
+    (sentence,) = differences(row, [cell, other])
+    assert sentence.startswith("mlp − bridge: +66.7 points") and cell.won(USUAL) == [True, False, True] * 2
+
+
 def test_every_cell_in_the_repository_is_one_of_a_row(ledger):
     from claim_rows import ROWS
 
