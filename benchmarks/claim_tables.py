@@ -91,9 +91,7 @@ def _line(method: str, budget: tuple[int, int], condition: str, group: Sequence[
         "demonstrations": budget[0],
         "steps": budget[1],
         "condition": condition,
-        **{
-            name: _percent(pooled(group, condition, name)[0].value) for name in dict.fromkeys(o.group for o in outcomes)
-        },
+        **{name: _percent(pooled(group, condition, name)[0].value) for name in names},
         "all": _percent(rate.value),
         "95 % interval": f"{100 * rate.lo:.1f} … {100 * rate.hi:.1f} %",
         "by seed": ", ".join(f"{100 * pooled([cell], condition)[0].value:.1f}" for cell in group),
