@@ -76,7 +76,7 @@ _ROWS = (
         claim="the bridge head against a plain MLP on the last layer",
         recording=THREE_TASKS,
         methods={"nano-bridge": nano_bridge, "nano-mlp": nano_mlp},
-        budgets=[(350, 2000)],
+        budgets=[(350, 1500)],
     ),
     Row(
         name="suites",
