@@ -26,13 +26,11 @@ _ANY = Words(
     held_out=("tap {0}", "stretch towards {0}", "approach {0}", "make contact with {0}", "which one is {0}?"),
 )
 _CARRIED = Words(
-    train=("pick up {0}", "lift {0}", "grasp {0} and lift it", "take {0}", "raise {0} off the table", "hold up {0}"),
+    train=("pick up {0}", "lift {0}", "grasp {0} and lift it", "take {0}", "raise {0} off the table", "grasp {0}"),
     held_out=("fetch {0}", "grab {0}", "get hold of {0}", "hoist {0}", "collect {0} from the table", "seize {0}"),
 )
 _HELD = Words(train=("take {0}", "grasp {0}", "close your hand around {0}"), held_out=("grip {0}", "seize {0}"))
-_PRESSED = Words(
-    train=("press {0}", "push {0}", "press {0} down", "give {0} a push"), held_out=("hit {0}", "strike {0}")
-)
+_PRESSED = Words(train=("press {0}", "push {0}", "press {0} down", "hit {0}"), held_out=("strike {0}",))
 _OPENED = Words(
     train=("open {0}", "pull {0} open", "slide {0} open"), held_out=("draw {0} open", "tug {0} open", "ease {0} open")
 )

@@ -49,7 +49,7 @@ _BETWEEN = Words(train=(), held_out=("between",))
 """Withheld from training altogether, as second from the right is."""
 _HELD_OUT_STATES = ("shut", "fallen")
 _HELD_OUT_LARGE = ("object",)
-_TRIES = 12
+_TRIES = 6
 _REDUNDANT = 0.2
 """How often a place is said of what a shorter phrase would have named."""
 
@@ -70,12 +70,16 @@ class _Named(NamedTuple):
     held_out: bool
 
 
+_Form = Callable[[Table, int, Random], Phrase | None]
+"""Words that fit the piece and nothing else; None if those that were drawn do not."""
+
+
 class Namer:
     """Finds phrases for the pieces of tables. ``split`` "train" says nothing that is held out."""
 
     def __init__(self, split: Split) -> None:
         self._split: Split = split
-        self._forms: Mapping[str, Callable[[Table, int, Random], Phrase | None]] = {
+        self._forms: Mapping[str, _Form] = {
             "plain": self._plain,
             "part": self._part,
             "related": self._related,
@@ -87,16 +91,19 @@ class Namer:
     def phrase(self, table: Table, piece: int, random: Random) -> Phrase | None:
         """A phrase that fits ``piece`` and nothing else on the table; None if none was found in some tries."""
         forms = _PART_FORMS if table.pieces[piece].part else _THING_FORMS
-        for _ in range(_TRIES):
-            found = self._forms[random.choice(forms)](table, piece, random)
-            if found is not None and not (found.held_out and self._split == "train"):
+        for form in random.sample(forms, len(forms)):
+            found = self._tried(self._forms[form], table, piece, random)
+            if found is not None:
                 return found
         return None
 
     def plain(self, table: Table, piece: int, random: Random) -> Phrase | None:
         """Such a phrase without places or owners."""
+        return self._tried(self._plain, table, piece, random)
+
+    def _tried(self, form: _Form, table: Table, piece: int, random: Random) -> Phrase | None:
         for _ in range(_TRIES):
-            found = self._plain(table, piece, random)
+            found = form(table, piece, random)
             if found is not None and not (found.held_out and self._split == "train"):
                 return found
         return None

@@ -72,6 +72,8 @@ def on_top(a: Body, b: Body) -> bool | None:
         return False
     if _gap_m(a, b) > 0:
         return False
+    if b.kind in ("tee", "mark"):  # their outlines leave room in the corners
+        return None
     rise = (a.point_m[2] - a.half_m[2]) - (b.point_m[2] + b.half_m[2])
     over = all(abs(p - q) < h for p, q, h in zip(a.point_m, b.point_m, b.half_m[:2], strict=False))
     return True if over and abs(rise) < 0.008 else (False if rise < -0.015 else None)

@@ -1,5 +1,6 @@
 """Endless tables with all that our tasks put there, looked at once, and sentences about what is on them."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from random import Random
 
@@ -22,8 +23,9 @@ from envs.robots.arm import ArmSpec
 from envs.robots.panda import PANDA
 from envs.scenes.layout import Layout
 from envs.specs import STATE_KEY, Grounding, image_key, segmentation_key
-from envs.suites import SUITES, find_task
+from envs.suites import SUITES, find_task, task_names
 from envs.tasks import TASKS
+from envs.tasks.mixture import Mixture
 from envs.workplace import Workplace
 from envs.world import FAST
 
@@ -32,6 +34,7 @@ WORLDS = 32
 ARM_RAD = 0.5
 REPAINTED = 0.5
 """In what share of the tables things come in any colours, some alike, instead of those of their tasks."""
+SUITE_WEIGHT = 3.0
 _UNSEEN = ("friction", "mass", "gains", "latency", "action_noise", "pushes", "language")
 """Axes of ``randomised`` that no single look shows."""
 
@@ -49,7 +52,8 @@ def perturbation() -> Perturbation:
 
 
 class SceneSource:
-    """Fulfils ``envs.specs.GroundingSource``: the tables of ``tasks``, a mixture, under heavy randomisation.
+    """Fulfils ``envs.specs.GroundingSource``: tables of ``tasks``, by their names, under heavy randomisation; a suite
+    comes as often as three tasks.
 
     Seeds are those of the stream "learn". ``split`` "train" says nothing that is held out (see
     ``envs.grounding.vocabulary``), "held_out" something in every sentence. Every sentence fits one thing and no other
@@ -59,7 +63,7 @@ class SceneSource:
     def __init__(
         self,
         *,
-        tasks: str = "+".join((*TASKS, *SUITES)),
+        tasks: Sequence[str] = (*TASKS, *SUITES),
         arm: ArmSpec = PANDA,
         image_size_px: tuple[int, int] = (64, 64),
         split: Split = "train",
@@ -69,7 +73,7 @@ class SceneSource:
             raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
         if worlds < 1 or min(image_size_px) < 1:
             raise ValueError(f"expected at least one world and one pixel, got {worlds} and {image_size_px}")
-        self._task = find_task(tasks)
+        self._task = _mixed(tasks)
         self._workplace = Workplace(
             arm,
             self._task.props,
@@ -167,6 +171,16 @@ class SceneSource:
         k = len(layout.names)
         here = random.uniform("repainted", 1)[:, 0] < REPAINTED
         return replace(layout, colour=where_worlds(here, random.integers("paint", k, len(COLOUR_NAMES)), layout.colour))
+
+
+def _mixed(names: Sequence[str]) -> Mixture:
+    """The tasks of all names in one scene; ``ValueError`` for an unknown one."""
+    weights: dict[str, float] = {}
+    for name in names:
+        each = task_names([name])
+        share = SUITE_WEIGHT / len(each) if name in SUITES else 1.0
+        weights |= {task: weights.get(task, 0.0) + share for task in each}
+    return Mixture([find_task(name) for name in weights], list(weights.values()))
 
 
 def _joined(parts: list[Grounding]) -> Grounding:

@@ -23,22 +23,27 @@ class Speaker:
         self._namer = Namer(split)
 
     def say(self, table: Table, count: int, random: Random) -> list[tuple[int, str]]:
-        """Up to ``count`` different sentences and the pieces that they are about; parts are meant as often as they
-        are seen.
-        """
+        """Up to ``count`` different sentences and the pieces that they are about."""
         meant = [i for i in table.present if table.seen[i]]
         said: dict[str, int] = {}
         for _ in range(count * _TRIES if meant else 0):
             if len(said) == count:
                 break
-            piece = random.choice(meant)
+            piece = self._meant(table, meant, random)
             phrase = self._namer.phrase(table, piece, random)
-            sentence = None if phrase is None else self._around(table, phrase, meant, random)
+            sentence = None if phrase is None else self._around(table, phrase, random)
             if sentence is not None and len(sentence.split()) <= WORDS:
                 said.setdefault(sentence, piece)
         return [(piece, sentence) for sentence, piece in said.items()]
 
-    def _around(self, table: Table, phrase: Phrase, meant: Sequence[int], random: Random) -> str | None:
+    def _meant(self, table: Table, meant: Sequence[int], random: Random) -> int:
+        """One of the pieces; in half of the cases each kind is as likely, however many there are of it."""
+        if random.random() < 0.5:
+            kind = random.choice(sorted({table.pieces[i].kind for i in meant}))
+            meant = [i for i in meant if table.pieces[i].kind == kind]
+        return random.choice(meant)
+
+    def _around(self, table: Table, phrase: Phrase, random: Random) -> str | None:
         kind = table.pieces[phrase.piece].kind
         if random.random() < RECEIVED:
             return self._with_receiver(table, phrase, random)

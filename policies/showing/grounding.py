@@ -18,9 +18,7 @@ def grounding_sheet(shown: Grounding, count: int, columns: int = 3) -> UInt8[np.
     """The first ``count`` sentences, each with all views of its table; ``ValueError`` if there is none."""
     count = min(count, len(shown.sentences))
     if count < 1:
-        raise ValueError(
-            f"expected a sentence at least to show, got {len(shown.sentences)} of which {count} are wanted"
-        )
+        raise ValueError(f"expected at least one sentence to show, got {count}")
     tiles = [_tile(shown, index) for index in range(count)]
     columns = min(columns, count)
     width, height = tiles[0].size
