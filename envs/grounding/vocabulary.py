@@ -40,7 +40,7 @@ NOUNS: Mapping[str, Words] = {
     "peg": _thing("peg", "dowel"),
     "tee": _thing("T", "tee"),
     "mark": _thing("mark", "painted tee"),
-    "mat": _thing("mat", "square on the table"),
+    "mat": _thing("mat", "flat square"),
     "bin": _thing("bin", "tub"),
     "socket": _thing("socket", "hollow post"),
     "box": _thing("box", held_out=("lid",)),
