@@ -139,7 +139,7 @@ def _squared(grid: list[list[View]]) -> list[list[View]]:
 def _header(episode: Episode, width: int) -> Image.Image:
     """What was asked, and which episode this is."""
     title, small = ImageFont.load_default(TITLE_PX), ImageFont.load_default(TEXT_PX)
-    lines = _wrapped(f"“{episode.instruction}”", title, width - 2 * MARGIN_PX)
+    lines = wrapped(f"“{episode.instruction}”", title, width - 2 * MARGIN_PX)
     line_px = round(TITLE_PX * 1.3)
     header = Image.new("RGB", (width, MARGIN_PX + line_px * len(lines) + TEXT_PX + 20), BACKGROUND)
     draw = ImageDraw.Draw(header)
@@ -152,7 +152,7 @@ def _header(episode: Episode, width: int) -> Image.Image:
     return header
 
 
-def _wrapped(text: str, font: ImageFont.ImageFont | ImageFont.FreeTypeFont, width: int) -> list[str]:
+def wrapped(text: str, font: ImageFont.ImageFont | ImageFont.FreeTypeFont, width: int) -> list[str]:
     lines, line = [], ""
     for word in text.split():
         longer = f"{line} {word}".strip()

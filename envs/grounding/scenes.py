@@ -1,0 +1,191 @@
+"""Endless tables with all that our tasks put there, looked at once, and sentences about what is on them."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from random import Random
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from envs.batch import where_worlds
+from envs.grounding.facts import FactFinder, Facts
+from envs.grounding.nesting import nested
+from envs.grounding.speaking import Speaker
+from envs.grounding.table import Table, tables_of
+from envs.grounding.things import pieces
+from envs.language import SPLITS, Split
+from envs.perturbations import axes
+from envs.perturbations.spec import Perturbation, RobotStart
+from envs.props.colours import COLOUR_NAMES
+from envs.random import MOST_SEEDS, EpisodeRandom
+from envs.robots.arm import ArmSpec
+from envs.robots.panda import PANDA
+from envs.scenes.layout import Layout
+from envs.specs import STATE_KEY, Grounding, image_key, segmentation_key
+from envs.suites import SUITES, find_task, task_names
+from envs.tasks import TASKS
+from envs.tasks.mixture import Mixture
+from envs.workplace import Workplace
+from envs.world import FAST
+
+WORLDS = 32
+"""How many tables are drawn at a time."""
+ARM_RAD = 0.5
+REPAINTED = 0.5
+"""In what share of the tables things come in any colours, some alike, instead of those of their tasks."""
+SUITE_WEIGHT = 3.0
+_UNSEEN = ("friction", "mass", "gains", "latency", "action_noise", "pushes", "language")
+"""Axes of ``randomised`` that no single look shows."""
+
+
+def perturbation() -> Perturbation:
+    """What of ``randomised`` can be seen, each in half of the tables, and the arm always up to 0.5 rad from home."""
+    full = axes("randomised")["all"]
+    probability = {axis: share for axis, share in full.probability.items() if axis not in _UNSEEN}
+    return replace(
+        full,
+        **dict.fromkeys(_UNSEEN),
+        robot_start=RobotStart(distance_rad=(0.0, ARM_RAD)),
+        probability=probability | {"robot_start": 1.0},
+    )  # pyright: ignore[reportArgumentType]
+
+
+class SceneSource:
+    """Fulfils ``envs.specs.GroundingSource``: tables of ``tasks``, by their names, under heavy randomisation; a suite
+    comes as often as three tasks.
+
+    Seeds are those of the stream "learn". ``split`` "train" says nothing that is held out (see
+    ``envs.grounding.vocabulary``), "held_out" something in every sentence. Every sentence fits one thing and no other
+    that is on its table, and that thing is seen in some view; a table about which nothing can be said has none.
+    """
+
+    def __init__(
+        self,
+        *,
+        tasks: Sequence[str] = (*TASKS, *SUITES),
+        arm: ArmSpec = PANDA,
+        image_size_px: tuple[int, int] = (64, 64),
+        split: Split = "train",
+        worlds: int = WORLDS,
+    ) -> None:
+        if split not in SPLITS:
+            raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
+        if worlds < 1 or min(image_size_px) < 1:
+            raise ValueError(f"expected at least one world and one pixel, got {worlds} and {image_size_px}")
+        self._task = _mixed(tasks)
+        self._workplace = Workplace(
+            arm,
+            self._task.props,
+            perturbation(),
+            worlds,
+            engine="cpu",
+            render=True,
+            image_size_px=image_size_px,
+            depth=False,
+            segmentation=True,
+            profile=FAST,
+            velocities=False,
+            privileged=False,
+        )
+        self.embodiment = self._workplace.embodiment
+        scene = self._workplace.scene
+        self.pieces = pieces(scene.model, scene.props)
+        self._finder = FactFinder(scene, self.pieces, self._workplace.device)
+        self._speaker = Speaker(split)
+        self._worlds = worlds
+        self._random = EpisodeRandom(torch.arange(worlds), "learn")
+        self._layout = self._drawn(self._random)
+        self._workplace.start(torch.arange(worlds), self._layout, self._random)
+
+    def batch(self, first_seed: int, tables: int, sentences_per_table: int) -> Grounding:
+        """Tables ``first_seed`` … ``first_seed + tables − 1`` with up to so many sentences each, all different.
+
+        ``ValueError`` unless there is a table and a sentence, and every seed is one of a stream.
+        """
+        if tables < 1 or sentences_per_table < 1 or not 0 <= first_seed <= MOST_SEEDS - tables:
+            raise ValueError(
+                f"expected one table and one sentence at least and seeds in 0 … 2⁶¹ − 1, got {tables} tables from "
+                f"{first_seed} on with {sentences_per_table} sentences"
+            )
+        parts = []
+        for begin in range(0, tables, self._worlds):
+            count = min(self._worlds, tables - begin)
+            parts.append(self._look(first_seed + begin, count, sentences_per_table, begin))
+        return _joined(parts)
+
+    def facts(self, first_seed: int, tables: int) -> Facts:
+        """What the simulator knows of these tables, at most as many as there are worlds."""
+        return self._seen(first_seed, tables)[0]
+
+    def close(self) -> None:
+        """Free threads and GL contexts; safe to call twice."""
+        self._workplace.world.close()
+
+    def _look(self, first_seed: int, count: int, each: int, before: int) -> Grounding:
+        facts, observation = self._seen(first_seed, count)
+        names = self.embodiment.camera_names
+        images = torch.stack([observation[image_key(name)][:count] for name in names], 1)
+        segmentation = torch.stack([observation[segmentation_key(name)][:count] for name in names], 1)
+        said = [
+            (table, piece, sentence)
+            for table, known in enumerate(tables_of(facts, self.pieces))
+            for piece, sentence in self._say(known, first_seed + table, each)
+        ]
+        table = torch.tensor([table for table, _, _ in said], dtype=torch.long)
+        piece = torch.tensor([piece for _, piece, _ in said], dtype=torch.long)
+        return Grounding(
+            images=images.clone(),
+            state=observation[STATE_KEY][:count].clone(),
+            table=table + before,
+            sentences=tuple(sentence for _, _, sentence in said),
+            point_m=facts.point_m[table, piece],
+            pixel=facts.pixel[table, piece],
+            cover=self._finder.cover(segmentation, table, piece),
+            seen=facts.seen[table, piece],
+        )
+
+    def _say(self, table: Table, seed: int, each: int) -> list[tuple[int, str]]:
+        return self._speaker.say(table, each, Random(f"grounding {seed}"))
+
+    def _seen(self, first_seed: int, count: int) -> tuple[Facts, dict[str, Tensor]]:
+        """The first ``count`` worlds started with these seeds and looked at; the others are as they were."""
+        worlds = torch.arange(count)
+        random = EpisodeRandom(first_seed + worlds, "learn")
+        layout = self._drawn(random)
+        self._layout, self._random = self._layout.replaced(worlds, layout), self._random.replaced(worlds, random)
+        sensed = self._workplace.start(worlds, layout, random)
+        fresh: Bool[Tensor, " n"] = torch.arange(self._worlds) < count
+        elapsed: Int[Tensor, " n"] = torch.zeros(self._worlds, dtype=torch.long)
+        observation = self._workplace.observe(self._layout, self._random, elapsed, fresh)
+        here = {name: each[:count] for name, each in observation.items() if isinstance(each, Tensor)}
+        return self._finder.find(sensed, layout, here, self.embodiment.camera_names), here
+
+    def _drawn(self, random: EpisodeRandom) -> Layout:
+        """Tables as the tasks have them, some repainted, perturbed, and some with one thing in or on another."""
+        layout = self._repainted(self._task.sample(random), random.fork("grounding"))
+        layout = self._workplace.perturber.arrange(layout, random)
+        return nested(layout, self._workplace.scene.props, random.fork("grounding"))
+
+    def _repainted(self, layout: Layout, random: EpisodeRandom) -> Layout:
+        k = len(layout.names)
+        here = random.uniform("repainted", 1)[:, 0] < REPAINTED
+        return replace(layout, colour=where_worlds(here, random.integers("paint", k, len(COLOUR_NAMES)), layout.colour))
+
+
+def _mixed(names: Sequence[str]) -> Mixture:
+    """The tasks of all names in one scene; ``ValueError`` for an unknown one."""
+    weights: dict[str, float] = {}
+    for name in names:
+        each = task_names([name])
+        share = SUITE_WEIGHT / len(each) if name in SUITES else 1.0
+        weights |= {task: weights.get(task, 0.0) + share for task in each}
+    return Mixture([find_task(name) for name in weights], list(weights.values()))
+
+
+def _joined(parts: list[Grounding]) -> Grounding:
+    def cat(name: str) -> Tensor:
+        return torch.cat([getattr(part, name) for part in parts])
+
+    tensors = {name: cat(name) for name in ("images", "state", "table", "point_m", "pixel", "cover", "seen")}
+    return Grounding(sentences=tuple(each for part in parts for each in part.sentences), **tensors)
