@@ -43,7 +43,7 @@ def run(config: Config) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S")
     policy = load_policy(config.checkpoint, device=config.device, threads=config.threads, alone=True)
     try:
-        asyncio.run(PolicyServer(policy, config.server).serve_forever())
+        asyncio.run(PolicyServer(policy, config.server).serve_until_told())
     except KeyboardInterrupt:
         logging.info("stopped")
     return 0

@@ -9,12 +9,13 @@ takes requests, ``/metrics`` (with the token, if there is one) gives latency per
 """
 
 import asyncio
+import contextlib
 import hmac
 import logging
+import signal
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from http import HTTPStatus
 from typing import Any
 
@@ -116,6 +117,15 @@ class PolicyServer:
             self._socket.close()
             log.info("server closed: %s", strict_json(self.metrics.summary()))
 
+    async def serve_until_told(self, started: threading.Event | asyncio.Event | None = None) -> None:
+        """:meth:`serve_forever` that SIGTERM ends in good order too, as service managers and containers send it.
+
+        Runs in the main thread. Where the system has no such signal, it only serves.
+        """
+        with contextlib.suppress(NotImplementedError):
+            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self.stop)
+        await self.serve_forever(started)
+
     def stop(self) -> None:
         """End :meth:`serve_forever` from any thread; connections are closed with code 1001."""
         if self._loop is not None and self._stopping is not None and not self._loop.is_closed():
@@ -213,7 +223,7 @@ class PolicyServer:
             self._connections -= 1
 
 
-@contextmanager
+@contextlib.contextmanager
 def running(server: PolicyServer) -> Iterator[int]:
     """Serve in a thread of this process and yield the port; errors before the port opens are raised here.
 

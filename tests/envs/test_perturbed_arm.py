@@ -1,5 +1,7 @@
 """What goes wrong while the arm is at work: soft servos, late and noisy commands, pushed things."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from perturbed_worlds import field_of, start
@@ -156,7 +158,7 @@ def test_pushes_are_as_frequent_and_fast_as_they_say_and_spare_what_is_held():
     assert speed[speed > 0].min() > 0.0999 and speed.max() < 0.2001
     assert int((kicks != 0).any(0).any(0).sum()) == 2 * sum(prop.motion == "free" for prop in env.task.props)
     at_hand = sensed.tool_position[:, None].expand_as(sensed.position)
-    held = type(sensed)(**{**vars(sensed), "position": at_hand})
+    held = replace(sensed, position=at_hand)
     assert not env._workplace.perturber.kicks(random, torch.zeros(400, dtype=torch.long), held, env.layout).any()
     env.close()
 

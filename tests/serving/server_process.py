@@ -5,6 +5,7 @@ An instruction ``block S`` takes the policy S seconds. The camera's images are I
 
 import asyncio
 import dataclasses
+import signal
 import sys
 import threading
 import time
@@ -31,13 +32,16 @@ def embodiment_seeing(image_px: int) -> EmbodimentSpec:
 
 
 def main() -> None:
+    signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # programs begun in the background inherit that it is ignored
     cert, key = (Path(sys.argv[2]), Path(sys.argv[3])) if len(sys.argv) > 2 else (None, None)
     policy = SleepingPolicy(embodiment_seeing(int(sys.argv[1])))
     server = PolicyServer(policy, ServeConfig(port=0, tls_cert=cert, tls_key=key))
     started = threading.Event()
     threading.Thread(target=lambda: (started.wait(), print(server.port, flush=True)), daemon=True).start()
     try:
-        asyncio.run(server.serve_forever(started))
+        asyncio.run(server.serve_until_told(started))
     except KeyboardInterrupt:
         print("stopped", flush=True)
 

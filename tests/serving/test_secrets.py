@@ -100,12 +100,18 @@ def test_tls_with_a_certificate_of_ones_own_and_what_is_said_where_it_does_not_f
     another, _ = make_certificate()
     with running(PolicyServer(policy, ServeConfig(port=0, tls_cert=cert, tls_key=key))) as port:
         secure, plain = f"wss://127.0.0.1:{port}", f"ws://127.0.0.1:{port}"
-        with PolicyClient(ClientConfig(url=secure, tls_ca=cert)) as client:
+        with PolicyClient(ClientConfig(url=secure, tls_ca=cert, connect_timeout_s=60)) as client:
             client.infer(observation(rng))
         for config, says in (
-            (ClientConfig(url=secure), "CERTIFICATE_VERIFY_FAILED.*the system's authorities did not sign.*tls_ca"),
-            (ClientConfig(url=secure, tls_ca=another), f"the authority in {another} did not sign its certificate"),
-            (ClientConfig(url=plain), "if it uses TLS, the url must begin with wss:"),
+            (
+                ClientConfig(url=secure, connect_timeout_s=60),
+                "CERTIFICATE_VERIFY_FAILED.*the system's authorities did not sign.*tls_ca",
+            ),
+            (
+                ClientConfig(url=secure, tls_ca=another, connect_timeout_s=60),
+                f"the authority in {another} did not sign its certificate",
+            ),
+            (ClientConfig(url=plain, connect_timeout_s=60), "if it uses TLS, the url must begin with wss:"),
         ):
             with pytest.raises(ServerUnavailableError, match=says):
                 PolicyClient(config)

@@ -263,14 +263,15 @@ def test_a_client_that_never_reads_is_cut_off_and_hinders_nobody(rng):
 # ---- the end
 
 
-def test_a_server_whose_policy_never_returns_can_be_ended(server_process):
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
+def test_a_server_whose_policy_never_returns_can_be_ended(server_process, ending):
     process, port = server_process(8)
     example = ObservationAdapter(embodiment_seeing(8)).example()
     with PolicyClient(ClientConfig(url=f"ws://127.0.0.1:{port}", connect_timeout_s=SOON_S)) as client:
         client.send({**example, TASK_KEY: f"block {NEVER_S}"})
         with pytest.raises(ServerTimeoutError):
             client.receive(0.5)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(ending)
         with pytest.raises(ServerUnavailableError, match="1001"):
             client.receive(SOON_S)
     assert process.wait(SOON_S) == 0
