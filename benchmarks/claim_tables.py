@@ -13,10 +13,10 @@ PAGE_HEAD = """# Claims
 
 One table per claim, each method trained on the same demonstrations with every training seed and evaluated on the same
 episodes. **This page is printed from `benchmarks/ledger/` by `vla bench claims --print --page docs/claims.md`**; a cell
-that is missing there is measured by the command beside its heading. Episodes are of the stream *evaluate*, seeds from 0 on, in
-phrasings that no demonstration has; intervals are Wilson's, 95 %, over all episodes of a line, and *by seed* are the
-training seeds one by one. Under *shuffled* every episode is told what the next one is to do; *obedient* is what a
-policy that always does what it is told would reach there.
+that is missing there is measured by the command beside its heading. Episodes are of the stream *evaluate*, seeds from
+0 on, in phrasings that no demonstration has; intervals are Wilson's, 95 %, over all episodes of a line, and *by seed*
+are the training seeds one by one. Under *shuffled* every episode is told what the next one is to do; *obedient* is what
+a policy that always does what it is told would reach there.
 """
 
 
