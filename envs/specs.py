@@ -246,3 +246,33 @@ class SnapshotEnv(VectorEnv, Protocol):
     def restore(self, snapshot: Snapshot) -> dict[str, Any]:
         """Put every world back to where it was photographed; returns what it shows there."""
         ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grounding:
+    """Views of b tables, and sentences that each name one thing there: what a network learns to look from.
+
+    ``images`` uint8 ``(b, v, h, w, 3)`` in the order of the embodiment's cameras; ``state`` float32 ``(b, s)`` is the
+    robot's. Sentence i is about table ``table[i]`` ``(n,)``, and its referent's middle is ``point_m`` ``(n, 3)`` in the
+    world, ``pixel`` ``(n, v, 2)`` in each view (x, y; −1 … 1 from the left or upper edge of the picture to the other),
+    and covers ``cover`` bool ``(n, v, h, w)`` of it. ``seen`` bool ``(n, v)``: enough of it shows in that view.
+    """
+
+    images: "Tensor"
+    state: "Tensor"
+    table: "Tensor"
+    sentences: tuple[str, ...]
+    point_m: "Tensor"
+    pixel: "Tensor"
+    cover: "Tensor"
+    seen: "Tensor"
+
+
+class GroundingSource(Protocol):
+    """Endless scenes. ``batch`` is a pure function of its arguments: the same in any process, whatever came before."""
+
+    embodiment: EmbodimentSpec
+
+    def batch(self, first_seed: int, tables: int, sentences_per_table: int) -> Grounding: ...
+
+    def close(self) -> None: ...
