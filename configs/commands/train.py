@@ -1,8 +1,8 @@
 """Train a policy from demonstrations; the preset comes first, such as: vla train nano-bridge --data FOLDER.
 
 vla train --resume RUN_DIR goes on with a run that was stopped; with --train.steps N, more than it has, it lengthens a
-finished one. --init-from RUN_DIR starts a new run from a finished one's weights, --init-backbone RUN_DIR from what a run
-of vla pretrain has learned to look with.
+finished one. --init-from RUN_DIR starts a new run from a finished one's weights, --init-backbone RUN_DIR from what a
+run of vla pretrain has learned to look with.
 """
 
 from collections.abc import Sequence
@@ -18,6 +18,7 @@ from configs.training import Config
 from policies.device import resolve_device
 from policies.imitation.freezing import check_parts
 from policies.imitation.stages import stages_for
+from policies.network_input import waypoint_dims
 from vla.config import BackboneConfig, VLAConfig
 
 if TYPE_CHECKING:
@@ -132,11 +133,6 @@ def _backbone(config: Config, tasks: Sequence[str], instructions: Sequence[str])
 def _window_giver(config: Config) -> Path | None:
     """The policy to start from, where its text window is taken over."""
     return config.init_from if config.backbone.max_text_tokens is None else None
-
-
-def waypoint_dims(embodiment: "EmbodimentSpec") -> tuple[int, ...]:
-    """The numbers of the state that say where the tool is: metres in the world."""
-    return tuple(i for i, dim in enumerate(embodiment.state) if (dim.unit, dim.frame) == ("m", "world"))
 
 
 def train_in(config: Config, vla_config: VLAConfig, run_dir: Path, *, resume: bool) -> "TrainSummary":
