@@ -36,6 +36,7 @@ def presets() -> dict[str, tuple[str, Config]]:
 
 def run(config: Config) -> int:
     """Train in a new run directory."""
+    start_of(config)
     vla_config = network_config(config)
     check_start(config, vla_config)
     run_dir = create_run_directory("train", config.name, config, config.outputs)

@@ -105,7 +105,7 @@ def _serve(factory: SourceFactory, pipe: Connection) -> None:
     """Answer requests, and the name of a split with its embodiment, until the other side is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the learner says when it is over
     torch.set_num_threads(1)
-    sources: dict[str, GroundingSource] = {}
+    sources: dict[Split, GroundingSource] = {}
     try:
         while True:
             pipe.send(_answered(factory, sources, pipe.recv()))
@@ -115,12 +115,12 @@ def _serve(factory: SourceFactory, pipe: Connection) -> None:
         os._exit(0)  # nobody waits for what is left
 
 
-def _answered(factory: SourceFactory, sources: dict[str, GroundingSource], asked: Any) -> Any:
+def _answered(factory: SourceFactory, sources: dict[Split, GroundingSource], asked: Split | Request) -> Any:
     try:
-        split = asked if isinstance(asked, str) else asked.split
+        split = asked.split if isinstance(asked, Request) else asked
         if split not in sources:
             sources[split] = factory(split)
-        if isinstance(asked, str):
+        if not isinstance(asked, Request):
             return sources[split].embodiment.to_dict()
         made = sources[split].batch(asked.first_seed, asked.tables, asked.sentences_per_table)
         return {name: x.numpy(force=True) if isinstance(x, Tensor) else x for name, x in vars(made).items()}

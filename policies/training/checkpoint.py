@@ -139,13 +139,20 @@ def find_product(path: Path, product: str, marker: str) -> Path:
         return path
     if (path / MANIFEST).is_file():
         verify_checkpoint(path)
-        return path / product
+        return _product_of(path, product)
     roots = (path / CHECKPOINTS, path)
     for root in roots:
         if checkpoint := newest_whole(root):
-            return checkpoint / product
+            return _product_of(checkpoint, product)
     looked = [path, path / product, *(root / "<step>" / product for root in roots)]
     raise CheckpointError(f"no {marker} in any of {[str(folder) for folder in looked]}")
+
+
+def _product_of(checkpoint: Path, product: str) -> Path:
+    if not (checkpoint / product).is_dir():
+        there = sorted(path.name for path in checkpoint.iterdir() if path.is_dir() and path.name != _STATE)
+        raise CheckpointError(f"{checkpoint} holds no {product}; it holds {', '.join(there) or 'nothing'}")
+    return checkpoint / product
 
 
 def load_newest(root: Path) -> TrainingState | None:
