@@ -31,7 +31,7 @@ from vla.strict_json import strict_json
 log = logging.getLogger(__name__)
 
 
-class ImitationLearner(Learner):
+class ImitationLearner(Learner[TrainConfig]):
     """Learns from demonstrations.
 
     Weights are fresh, or those of the policy ``start``, whose normalisation then stays, since its weights depend on it;
@@ -51,7 +51,6 @@ class ImitationLearner(Learner):
         start: VLAPolicy | Base | None = None,
     ) -> None:
         super().__init__(config, legs)
-        self.config = config
         self.spans = lay_out(stages_for(config.stages, locates=bool(vla_config.waypoint_dims)), self.legs)
         windows = WindowConfig(horizon=vla_config.horizon, cameras=vla_config.cameras, cache=config.pictures)
         self.demonstrations = Demonstrations(datasets, windows, failures=config.failures)

@@ -32,7 +32,7 @@ HELD_OUT = "held_out_"
 """What the names of numbers begin with that come of held-out scenes."""
 
 
-class LookingLearner(Learner):
+class LookingLearner(Learner[PretrainConfig]):
     """Learns a backbone for the robot of ``scenes``, whose cameras it has all.
 
     ``held_out`` holds the last evaluation's numbers. ``ValueError`` where device, network and robot do not fit
@@ -45,7 +45,6 @@ class LookingLearner(Learner):
         self, config: PretrainConfig, backbone: BackboneConfig, scenes: Scenes, *, legs: Sequence[int] = ()
     ) -> None:
         super().__init__(config, legs)
-        self.config = config
         self.spans = lay_out((Pace(warmup_steps=config.warmup_steps),), self.legs)
         self._scenes = scenes
         first = scenes.batch(self._request("train", config.first_seed, config.statistics_tables))

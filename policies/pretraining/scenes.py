@@ -52,8 +52,12 @@ class SceneProcess:
         self._process.start()
         theirs.close()
         self._asked: Request | None = None
-        self._pipe.send("train")
-        self.embodiment = EmbodimentSpec.from_dict(self._answer())
+        try:
+            self._pipe.send("train")
+            self.embodiment = EmbodimentSpec.from_dict(self._answer())
+        except BaseException:
+            self.close()
+            raise
 
     def batch(self, request: Request, then: Request | None = None) -> Grounding:
         if self._asked != request:

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -44,7 +44,10 @@ FREE_TO_CHANGE = frozenset({"log_every", "save_every", "keep_last", "device", "t
 """Settings that a resumed run may set anew, for they change what is learned by rounding at most."""
 
 
-class Learner(ABC):
+C = TypeVar("C", bound=RunSettings)
+
+
+class Learner(ABC, Generic[C]):
     """Learns step by step; every step is a function of the settings, the weights so far and the step's number.
 
     A subclass calls :meth:`take_up` with its network when that has its first weights. ``legs`` are the steps at which
@@ -58,8 +61,8 @@ class Learner(ABC):
     optimizer: torch.optim.Optimizer
     average: WeightAverage
 
-    def __init__(self, config: RunSettings, legs: Sequence[int]) -> None:
-        self.settings_of_run = config
+    def __init__(self, config: C, legs: Sequence[int]) -> None:
+        self.config = config
         self.device = resolve_device(config.device)
         self.legs = tuple(legs) or (config.steps,)
 
@@ -67,8 +70,8 @@ class Learner(ABC):
         """Make the optimiser and the weight average of those parameters of ``model`` that have a gradient."""
         self.model = model
         self.parameters = learnable(model)
-        self.optimizer = build_optimizer(model, self.settings_of_run)
-        self.average = WeightAverage(model, self.settings_of_run.ema_decay)
+        self.optimizer = build_optimizer(model, self.config)
+        self.average = WeightAverage(model, self.config.ema_decay)
 
     @abstractmethod
     def step(self, step: int) -> dict[str, float]:
@@ -96,7 +99,7 @@ class Learner(ABC):
         Returns ``numbers``, the gradient's norm before clipping and the learning rate. ``NonFiniteLossError`` where
         one of them is no number; nothing is updated then.
         """
-        config = self.settings_of_run
+        config = self.config
         norm = torch.nn.utils.clip_grad_norm_(self.parameters.values(), config.grad_clip)
         found = {**numbers, "grad_norm": norm}
         values = dict(zip(found, torch.stack(list(found.values())).tolist(), strict=True))
@@ -112,7 +115,7 @@ class Learner(ABC):
     def _check_finite(self, values: Mapping[str, float], step: int) -> None:
         bad = {name: value for name, value in values.items() if not torch.isfinite(torch.tensor(value))}
         if bad:
-            config = self.settings_of_run
+            config = self.config
             raise NonFiniteLossError(
                 f"step {step + 1} gave {bad}: nothing was updated and the last checkpoint is kept; "
                 f"try a lower lr (now {config.lr}) or grad_clip (now {config.grad_clip})"

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import torch
 
@@ -23,7 +23,7 @@ from policies.training.learner import Learner, RunSettings
 from policies.training.metrics import MetricsLog, RunningMean, read_metrics
 from policies.training.run_state import capture, legs_to, restore
 
-L = TypeVar("L", bound=Learner)
+L = TypeVar("L", bound=Learner[Any])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +74,7 @@ class Run(Generic[L]):
 
     def __init__(self, run_dir: Path, learner: L, running: RunningMean, start: int) -> None:
         self.run_dir, self.learner, self.start = run_dir, learner, start
-        self._config = learner.settings_of_run
+        self._config = learner.config
         self._running = running
         self._root = run_dir / CHECKPOINTS
 

@@ -11,7 +11,7 @@ from policies.training.learner import Learner
 from policies.training.metrics import RunningMean
 
 
-def capture(learner: Learner, step: int, running: RunningMean) -> TrainingState:
+def capture(learner: Learner[Any], step: int, running: RunningMean) -> TrainingState:
     """All that a run needs to go on after ``step`` steps."""
     tensors = {f"{group}/{name}": value for group, values in _groups(learner).items() for name, value in values.items()}
     for index, moments in learner.optimizer.state_dict()["state"].items():
@@ -26,7 +26,7 @@ def capture(learner: Learner, step: int, running: RunningMean) -> TrainingState:
 
 
 @torch.no_grad()
-def restore(learner: Learner, state: TrainingState) -> None:
+def restore(learner: Learner[Any], state: TrainingState) -> None:
     """Put ``learner`` back to ``state``; ``CheckpointError`` if that came of other settings or data."""
     check_settings(state.progress["settings"], learner.settings())
     for group, values in _groups(learner).items():
@@ -43,7 +43,7 @@ def restore(learner: Learner, state: TrainingState) -> None:
     learner.optimizer.load_state_dict({"state": moments, "param_groups": groups})
 
 
-def _groups(learner: Learner) -> dict[str, Mapping[str, Tensor]]:
+def _groups(learner: Learner[Any]) -> dict[str, Mapping[str, Tensor]]:
     """The tensors of a learner by kind and name, its optimiser's apart."""
     return {
         "weights": learner.parameters,

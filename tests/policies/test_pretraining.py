@@ -2,6 +2,13 @@
 
 import json
 import math
+import multiprocessing
+import os
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -104,6 +111,46 @@ def test_a_process_answers_in_any_order_and_says_what_went_wrong():
     scenes.close()
 
 
+def no_source(split):
+    raise ValueError(f"nothing to look at for {split}")
+
+
+def test_a_source_that_cannot_be_made_is_told_at_once():
+    with pytest.raises(RuntimeError, match="cannot: ValueError: nothing to look at for train"):
+        SceneProcess(no_source)
+    assert not [child for child in multiprocessing.active_children() if child.name == "scenes"]
+
+
+LEARNER = """
+import time
+from discs import DiscSource
+from policies.pretraining.scenes import Request, SceneProcess
+
+if __name__ == "__main__":
+    scenes = SceneProcess(DiscSource)
+    asked = Request(split="train", first_seed=0, tables=200, sentences_per_table=2)
+    scenes.batch(asked, then=asked)
+    print(scenes._process.pid, flush=True)
+    time.sleep(600)
+"""
+
+
+def test_a_killed_learner_leaves_no_process_behind(tmp_path):
+    script = tmp_path / "learner.py"
+    script.write_text(LEARNER)
+    paths = os.pathsep.join(str(path) for path in (*sys.path, Path(__file__).parent))
+    learner = subprocess.Popen(
+        [sys.executable, script], stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": paths}
+    )
+    child = Path("/proc", learner.stdout.readline().strip(), "cmdline")
+    assert child.exists()
+    learner.kill()
+    learner.wait()
+    learner.stdout.close()
+    while child.exists() and child.read_bytes():  # a zombie has none
+        time.sleep(0.05)
+
+
 def test_every_step_asks_for_the_next_ones_tables_and_none_comes_twice():
     scenes = DiscScenes()
     learner = LookingLearner(tiny_pretraining(), tiny_backbone(), scenes)
@@ -193,12 +240,9 @@ def test_settings_that_make_no_sense_are_refused(fields, message):
 
 
 def test_a_robot_without_a_tool_in_the_world_cannot_learn_to_point():
-    class Joints(DiscScenes):
-        pass
-
-    scenes = Joints()
+    scenes = DiscScenes()
     joints = tuple(Dimension(name=f"joint_{i}", unit="rad", low=-1, high=1, frame="joint") for i in range(3))
-    scenes.embodiment = type(looking_embodiment())(**{**vars(looking_embodiment()), "state": joints})
+    scenes.embodiment = replace(looking_embodiment(), state=joints)
     with pytest.raises(ValueError, match="a waypoint of three numbers in metres, the backbone's has 0"):
         LookingLearner(tiny_pretraining(), tiny_backbone(), scenes)
 
