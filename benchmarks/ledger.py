@@ -29,6 +29,7 @@ MEASURED = (
     "policies/*.py",
     "policies/data/*",
     "policies/imitation/*",
+    "policies/training/*",
     "rl/**/*",
     "vla/**/*",
 )

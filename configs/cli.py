@@ -21,6 +21,7 @@ from configs.terminal import ending_with_the_reader, print_anything, streams_wit
 VERBS = {
     "quickstart": "demonstrate, train, evaluate and report, all in one go",
     "collect": "record demonstrations of a task's scripted expert",
+    "pretrain": "let a network learn to look, on rendered scenes",
     "train": "train a policy from demonstrations",
     "eval": "evaluate a checkpoint, a server or the expert on unseen episodes",
     "serve": "answer observations with actions over a WebSocket",
@@ -121,7 +122,7 @@ def overview() -> str:
             "",
             "vla VERB --help lists every option of a verb.",
             f"vla VERB {CONFIG_FLAG} FILE runs a saved config again; further options override it.",
-            f"vla train {RESUME_FLAG} RUN_DIR goes on with a run that was stopped.",
+            f"vla train {RESUME_FLAG} RUN_DIR goes on with a run that was stopped, as vla pretrain does.",
             f"{DEBUG_FLAG}, or {DEBUG_VARIABLE}=1, shows the traceback of an error.",
         ]
     )

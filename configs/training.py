@@ -30,5 +30,7 @@ class Config:
     init_from: Path | None = None
     """A run, or a policy in it, whose weights to start from; they keep the normalisation that they were trained with,
     and their text window unless backbone.max_text_tokens says it. Optimiser and schedule are fresh."""
+    init_backbone: Path | None = None
+    """A run of vla pretrain, or a backbone in it, to look with from the first step: what fits of it is taken over."""
     outputs: Path = OUTPUTS
     """Folder that holds the runs."""

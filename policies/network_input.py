@@ -7,6 +7,7 @@ from jaxtyping import Bool, Float, Int, Shaped, UInt8
 from torch import Tensor
 from torch.nn import functional
 
+from envs.specs import EmbodimentSpec
 from vla.backbone import Backbone
 
 
@@ -22,6 +23,11 @@ def network_images(
     if (height, width) != size_px:
         pixels = functional.interpolate(pixels, size=size_px, mode="bilinear", antialias=True)
     return pixels.reshape(*batch, channels, *size_px)
+
+
+def waypoint_dims(embodiment: EmbodimentSpec) -> tuple[int, ...]:
+    """The numbers of the state that say where the tool is: metres in the world."""
+    return tuple(i for i, dim in enumerate(embodiment.state) if (dim.unit, dim.frame) == ("m", "world"))
 
 
 class InstructionTokens:

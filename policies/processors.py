@@ -13,6 +13,7 @@ from torch import Tensor
 
 from envs.specs import Dimension, EmbodimentSpec
 from policies.data.statistics import DatasetStatistics, FieldStatistics
+from vla.scaling import StateScale
 
 RANGE_SHARE = 0.01
 """The least scale, as a share of a dimension's specified range. What arms do in a task is 1 … 25 % of it by standard
@@ -89,6 +90,11 @@ class Normalizer:
             floor=tuple(float(least) for least in data["floor"]),
             bound=None if data["bound"] is None else float(data["bound"]),
         )
+
+    def affine(self) -> StateScale:
+        """Offset and scale of every dimension, for what learns from both units: see :mod:`vla.base`."""
+        offset, scale = self._offset_and_scale
+        return StateScale(offset=tuple(offset.tolist()), scale=tuple(scale.tolist()))
 
     def nearly_constant(self) -> list[int]:
         """The dimensions that the data hardly move: their scale is the floor, or they are constant."""

@@ -13,10 +13,10 @@ from envs.specs import STATE_KEY, TASK_KEY, EmbodimentSpec, image_key
 from policies.blocks import BLOCK, in_blocks
 from policies.described import described
 from policies.device import resolve_device
-from policies.imitation.checkpoint import CHECKPOINTS, MANIFEST, POLICY, newest_whole, verify_checkpoint
 from policies.network_input import InstructionTokens, network_images
 from policies.policy import ChunkPolicy, blank_remarks
 from policies.processors import Normalization
+from policies.training.checkpoint import POLICY, find_product
 from vla.checkpoint import CheckpointError
 from vla.durable import write_text_atomically
 from vla.model import VLA
@@ -43,8 +43,10 @@ class VLAPolicy(ChunkPolicy):
         embodiment: EmbodimentSpec,
         replan_interval: int | None = None,
         block: int = BLOCK,
+        base: str | None = None,
     ) -> None:
-        """``replan_interval`` is by default half the horizon. ``block`` rows go through the network at once: 1 answers
+        """``base`` is the hash of the backbone that its training started from, if from any (:mod:`vla.base`).
+        ``replan_interval`` is by default half the horizon. ``block`` rows go through the network at once: 1 answers
         a single robot soonest, the default answers each of many alike (:mod:`policies.blocks`). ``ValueError`` where
         network and robot do not fit.
         """
@@ -54,6 +56,7 @@ class VLAPolicy(ChunkPolicy):
         self.vla = vla.eval()
         self.normalization = normalization
         self.device = next(vla.parameters()).device
+        self.base = base
         self._block = block
         self._tokens = InstructionTokens(vla.backbone)
         self._low = torch.tensor(embodiment.action_low, device=self.device)
@@ -90,6 +93,7 @@ class VLAPolicy(ChunkPolicy):
             "embodiment": self.embodiment.to_dict(),
             "normalization": self.normalization.to_dict(),
             "replan_interval": self.replan_interval,
+            "base": self.base,
         }
         write_text_atomically(directory / POLICY_FILE, strict_json(content, indent=2) + "\n")
 
@@ -119,10 +123,11 @@ class VLAPolicy(ChunkPolicy):
             embodiment = EmbodimentSpec.from_dict(content["embodiment"])
             normalization = Normalization.from_dict(content["normalization"])
             interval = int(content["replan_interval"])
+            base = content.get("base")
         except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
             raise CheckpointError(f"{path} is damaged: {error!r}") from error
         interval = interval if replan_interval is None else replan_interval
-        return cls(load_vla(directory, device), normalization, embodiment, interval, block)
+        return cls(load_vla(directory, device), normalization, embodiment, interval, block, base)
 
     def _network_observation(self, observation: Mapping[str, Any]) -> Observation:
         state = self._state(observation)
@@ -179,17 +184,7 @@ def find_policy(path: Path) -> Path:
 
     ``CheckpointError`` where there is none, and for a checkpoint that is damaged.
     """
-    if (path / POLICY_FILE).is_file():
-        return path
-    if (path / MANIFEST).is_file():
-        verify_checkpoint(path)
-        return path / POLICY
-    roots = (path / CHECKPOINTS, path)
-    for root in roots:
-        if checkpoint := newest_whole(root):
-            return checkpoint / POLICY
-    looked = [path, path / POLICY, *(root / "<step>" / POLICY for root in roots)]
-    raise CheckpointError(f"no {POLICY_FILE} in any of {[str(folder) for folder in looked]}")
+    return find_product(path, POLICY, POLICY_FILE)
 
 
 def _shortened(text: str) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from vla.features import Features
+from vla.features import Features, Sight
 from vla.observation import Observation
 
 
@@ -16,7 +16,8 @@ class Backbone(nn.Module, ABC):
     ``width`` is d and ``depth`` is l of the :class:`Features` it returns; ``n_queries`` is the number
     of learned query tokens, which enter as input embeddings and sit last in the sequence.
     ``image_size_px`` is the (height, width) that images must have. ``text_window`` is the most tokens of an instruction
-    that it can take in. ``waypoint_dim`` is the size of the waypoint that it predicts, 0 where it predicts none.
+    that it can take in, and ``vocabulary`` a hash of how it cuts texts into tokens. ``waypoint_dim`` is the size of the
+    waypoint that it predicts, 0 where it predicts none.
     """
 
     width: int
@@ -24,6 +25,7 @@ class Backbone(nn.Module, ABC):
     n_queries: int
     image_size_px: tuple[int, int]
     text_window: int
+    vocabulary: str
     waypoint_dim: int = 0
 
     @abstractmethod
@@ -39,6 +41,14 @@ class Backbone(nn.Module, ABC):
     @abstractmethod
     def forward(self, observation: Observation) -> Features:
         """Run the whole network once."""
+
+    def look(self, observation: Observation, about: Int[Tensor, " n"] | None = None) -> Sight:
+        """Where the text's words are, at the cost of a part of the network; ``TypeError`` where nothing tells it.
+
+        With ``about`` the observation's n texts are about fewer pictures: text i about those, and the state, of row
+        ``about[i]``, so that several sentences share one picture.
+        """
+        raise TypeError(f"{type(self).__name__} has no heatmaps")
 
     def locate(self, observation: Observation) -> Float[Tensor, "b w"]:
         """The waypoint alone, without the cost of the whole network; ``TypeError`` where there is none."""

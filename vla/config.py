@@ -58,7 +58,7 @@ class VLAConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready form, each union tagged by its ``type``; :meth:`from_dict` is its inverse."""
-        parts = {"backbone": _tag(self.backbone, BACKBONES), "head": _tag(self.head, HEADS)}
+        parts = {"backbone": tagged(self.backbone, BACKBONES), "head": tagged(self.head, HEADS)}
         return {"format_version": FORMAT_VERSION, **asdict(self), **parts}
 
     @classmethod
@@ -68,10 +68,10 @@ class VLAConfig:
         Raises ``ValueError`` for a newer version, unknown types and fields, and missing fields without a default.
         """
         values = _of_this_version(data)
-        _check_fields("a VLA config", cls, values)
+        check_fields("a VLA config", cls, values)
         for name, types in (("backbone", BACKBONES), ("head", HEADS)):
             if name in values:
-                values[name] = _untag(name, values[name], types)
+                values[name] = untagged(name, values[name], types)
         for name in ("cameras", "image_size_px", "waypoint_dims"):
             if name in values:
                 values[name] = tuple(values[name])
@@ -90,21 +90,23 @@ def _of_this_version(data: Any) -> dict[str, Any]:
     return values
 
 
-def _tag(config: Any, types: dict[str, Any]) -> dict[str, Any]:
+def tagged(config: Any, types: dict[str, Any]) -> dict[str, Any]:
+    """JSON-ready form of one of several kinds of config, with its ``type``; :func:`untagged` is its inverse."""
     name = next(name for name, kind in types.items() if type(config) is kind)
     return {"type": name, **asdict(config)}
 
 
-def _untag(part: str, data: Any, types: dict[str, Any]) -> Any:
+def untagged(part: str, data: Any, types: dict[str, Any]) -> Any:
+    """``ValueError``, which names ``part``, for an unknown type and for fields that do not fit."""
     if not isinstance(data, dict) or data.get("type") not in types:
         given = data.get("type") if isinstance(data, dict) else data
         raise ValueError(f"expected a {part} type out of {sorted(types)}, got {given!r}")
     kind, values = types[data["type"]], {name: value for name, value in data.items() if name != "type"}
-    _check_fields(f"{part} {data['type']!r}", kind, values)
+    check_fields(f"{part} {data['type']!r}", kind, values)
     return kind(**values)
 
 
-def _check_fields(what: str, kind: type, values: dict[str, Any]) -> None:
+def check_fields(what: str, kind: type, values: dict[str, Any]) -> None:
     """``ValueError`` for unknown fields, for missing ones without a default, and for numbers of another type."""
     known = {field_.name: field_ for field_ in fields(kind)}
     if unknown := sorted(values.keys() - known.keys()):

@@ -36,6 +36,20 @@ class TokenLayout:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Sight:
+    """What a backbone makes of a picture and a sentence before it thinks further; axes: n sentence, v view, k keypoint.
+
+    ``waypoint`` is as in :class:`Features`. ``position`` (x, y) is the mean of each keypoint's heatmap, −1 … 1 from the
+    left or upper edge of the picture to the other; ``log_heatmap`` the logarithm of the heatmap's probability in each
+    of its cells. Both are of the present, and of no meaning in a view that is missing.
+    """
+
+    waypoint: Float[Tensor, "n w"] | None
+    position: Float[Tensor, "n v k 2"]
+    log_heatmap: Float[Tensor, "n v k h w"]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Features:
     """Hidden states of all l layers; index 0 is the first layer's output, −1 the last's.
 

@@ -1,7 +1,37 @@
 """What a network learns at once: its losses and how much each counts."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
+
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Term:
+    """A loss, or a number to log, as sum and count, so that the mean over many batches is exact."""
+
+    sum: Float[Tensor, ""]
+    count: Float[Tensor, ""]
+
+    @classmethod
+    def over(cls, values: Float[Tensor, "*shape"], mask: Bool[Tensor, "*shape"]) -> "Term":
+        """Of those ``values`` that ``mask`` lets count."""
+        return cls(values.masked_fill(~mask, 0.0).sum(), mask.sum())
+
+    @classmethod
+    def together(cls, terms: Iterable["Term"]) -> "Term":
+        """One over all that ``terms`` are over; ``ValueError`` for none."""
+        first, *others = terms
+        return cls(
+            sum((term.sum for term in others), start=first.sum), sum((t.count for t in others), start=first.count)
+        )
+
+    @property
+    def mean(self) -> Float[Tensor, ""]:
+        """0 where nothing counts."""
+        return self.sum / self.count.clamp(min=1)
 
 
 @dataclass(frozen=True, kw_only=True)

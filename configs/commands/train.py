@@ -1,7 +1,8 @@
 """Train a policy from demonstrations; the preset comes first, such as: vla train nano-bridge --data FOLDER.
 
 vla train --resume RUN_DIR goes on with a run that was stopped; with --train.steps N, more than it has, it lengthens a
-finished one. --init-from RUN_DIR starts a new run from a finished one's weights.
+finished one. --init-from RUN_DIR starts a new run from a finished one's weights, --init-backbone RUN_DIR from what a
+run of vla pretrain has learned to look with.
 """
 
 from collections.abc import Sequence
@@ -17,10 +18,12 @@ from configs.training import Config
 from policies.device import resolve_device
 from policies.imitation.freezing import check_parts
 from policies.imitation.stages import stages_for
+from policies.network_input import waypoint_dims
 from vla.config import BackboneConfig, VLAConfig
 
 if TYPE_CHECKING:
     from envs.specs import EmbodimentSpec
+    from policies.imitation.starting import Start
     from policies.imitation.trainer import TrainSummary
 
 REPORT_FILE = "report.html"
@@ -33,6 +36,7 @@ def presets() -> dict[str, tuple[str, Config]]:
 
 def run(config: Config) -> int:
     """Train in a new run directory."""
+    start_of(config)
     vla_config = network_config(config)
     check_start(config, vla_config)
     run_dir = create_run_directory("train", config.name, config, config.outputs)
@@ -63,12 +67,17 @@ def network_config(config: Config) -> VLAConfig:
 
 
 def check_start(config: Config, vla_config: VLAConfig) -> None:
-    """``ValueError`` unless the policy to start from, if any, fits the network and the demonstrations."""
+    """``ValueError`` unless what to start from, if anything, fits the network and the demonstrations."""
     from policies.imitation.demonstrations import embodiment_of
-    from policies.imitation.starting import load_start
 
-    if config.init_from is not None:
-        load_start(config.init_from, vla_config, embodiment_of(config.data))
+    start_of(config).load(vla_config, embodiment_of(config.data))
+
+
+def start_of(config: Config) -> "Start":
+    """What to start from; ``ValueError`` where the config names two things."""
+    from policies.imitation.starting import Start
+
+    return Start(policy=config.init_from, backbone=config.init_backbone)
 
 
 def network_for(
@@ -127,21 +136,19 @@ def _window_giver(config: Config) -> Path | None:
     return config.init_from if config.backbone.max_text_tokens is None else None
 
 
-def waypoint_dims(embodiment: "EmbodimentSpec") -> tuple[int, ...]:
-    """The numbers of the state that say where the tool is: metres in the world."""
-    return tuple(i for i, dim in enumerate(embodiment.state) if (dim.unit, dim.frame) == ("m", "world"))
-
-
 def train_in(config: Config, vla_config: VLAConfig, run_dir: Path, *, resume: bool) -> "TrainSummary":
     """Train in ``run_dir``, write its report, and say what came of it."""
-    from policies.imitation.trainer import prepare
+    from policies.imitation.trainer import finish, prepare
 
-    prepared = prepare(run_dir, config.train, vla_config, config.data, resume=resume, init_from=config.init_from)
+    start = start_of(config)
+    prepared = prepare(run_dir, config.train, vla_config, config.data, resume=resume, start=start)
     if config.init_from is not None:  # a window that was taken over, so that going on does without the old policy
         config = replace(config, backbone=vla_config.backbone)
     save_config(config, run_dir / CONFIG_FILE)  # what it goes on with, more steps say, is from now on what the run is
     print(f"run: {run_dir}")
-    summary = prepared.finish()
+    if prepared.learner.adoption is not None:
+        print(f"from {config.init_backbone}: {prepared.learner.adoption}")
+    summary = finish(prepared)
     write_training_report(config, summary, run_dir)
     print(
         f"{summary.steps} steps, loss {summary.loss:.4f}, {summary.parameters / 1e6:.2f} M parameters, "

@@ -4,9 +4,11 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal
 
-from policies.imitation.augment import AugmentConfig
-from policies.imitation.stages import Stage, check_shares
+from policies.imitation.stages import Stage
 from policies.processors import NormalizationMode
+from policies.training.augment import AugmentConfig
+from policies.training.learner import FREE_TO_CHANGE as FREE_IN_ANY_RUN
+from policies.training.schedule import check_shares
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,5 +70,5 @@ class TrainConfig:
             raise ValueError(f"precision bf16 needs a CUDA device, got device {self.device!r}; use fp32 there")
 
 
-FREE_TO_CHANGE = frozenset({"log_every", "save_every", "keep_last", "device", "threads", "pictures"})
+FREE_TO_CHANGE = FREE_IN_ANY_RUN | {"pictures"}
 """Fields that a resumed run may set anew, for they change what is learned by rounding at most."""

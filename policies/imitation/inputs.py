@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import torch
 
 from policies.data.windows import WindowBatch
-from policies.imitation.augment import AugmentConfig, Disturbance
 from policies.network_input import network_images
 from policies.processors import Normalization
+from policies.training.augment import AugmentConfig, Disturbance
 from vla.model import VLA
 from vla.observation import ActionChunk, Observation
 

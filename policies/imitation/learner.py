@@ -1,40 +1,45 @@
 """One optimiser step of imitation: network, optimiser, weight average and data."""
 
+import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from policies.data.windows import WindowConfig
-from policies.device import resolve_device
-from policies.imitation.config import TrainConfig
+from policies.imitation.config import FREE_TO_CHANGE, TrainConfig
 from policies.imitation.demonstrations import Demonstrations
 from policies.imitation.freezing import check_parts, set_learning
 from policies.imitation.inputs import TrainingInputs
-from policies.imitation.optimizer import WeightAverage, build_optimizer, learnable, learning_rate
-from policies.imitation.seeding import Draw, seed_everything
-from policies.imitation.stages import Span, lay_out, span_at, stages_for
+from policies.imitation.stages import Stage, stages_for
 from policies.processors import Normalization
+from policies.training.checkpoint import POLICY
+from policies.training.learner import Learner
+from policies.training.schedule import Span, lay_out, span_at
+from policies.training.seeding import Draw, seed_everything
 from policies.vla_policy import VLAPolicy, check_fit
+from vla.adopting import Adoption, adopt
+from vla.base import Base
 from vla.config import VLAConfig
 from vla.observation import rows
+from vla.strict_json import strict_json
 
 log = logging.getLogger(__name__)
 
 
-class NonFiniteLossError(RuntimeError):
-    """The loss or its gradient left the numbers; the last checkpoint is untouched."""
+class ImitationLearner(Learner[TrainConfig]):
+    """Learns from demonstrations.
 
-
-class Learner:
-    """Learns step by step; every step is a function of the settings, the weights so far and the step's number.
-
-    ``legs`` are the steps at which the run's legs end (see :func:`policies.imitation.stages.lay_out`), by default one
-    leg of ``config.steps``. Weights are fresh, or those of the policy ``start``, whose normalisation then stays, since
-    its weights depend on it. ``ValueError`` where device, network, data and ``start`` do not fit together.
+    Weights are fresh, or those of the policy ``start``, whose normalisation then stays, since its weights depend on it;
+    or the backbone's are those of the base ``start``, as far as they fit (``adoption``). ``ValueError`` where device,
+    network, data and ``start`` do not fit together.
     """
+
+    product = POLICY
 
     def __init__(
         self,
@@ -43,11 +48,9 @@ class Learner:
         datasets: Sequence[Path],
         *,
         legs: Sequence[int] = (),
-        start: VLAPolicy | None = None,
+        start: VLAPolicy | Base | None = None,
     ) -> None:
-        self.config = config
-        self.device = resolve_device(config.device)
-        self.legs = tuple(legs) or (config.steps,)
+        super().__init__(config, legs)
         self.spans = lay_out(stages_for(config.stages, locates=bool(vla_config.waypoint_dims)), self.legs)
         windows = WindowConfig(horizon=vla_config.horizon, cameras=vla_config.cameras, cache=config.pictures)
         self.demonstrations = Demonstrations(datasets, windows, failures=config.failures)
@@ -55,16 +58,12 @@ class Learner:
         self.vla = vla_config.build().to(self.device).train()
         check_fit(self.vla, self.demonstrations.embodiment)
         check_parts(self.vla, [span.stage for span in self.spans])
-        if start is None:
-            self.normalization = fitted_normalization(self.demonstrations, config)
-        else:
-            self.normalization = start.normalization
-            self.vla.load_state_dict(start.vla.state_dict())
-        self.parameters = learnable(self.vla)
-        self.optimizer = build_optimizer(self.vla, config)
-        self.average = WeightAverage(self.vla, config.ema_decay)
+        self.base: str | None = None
+        self.adoption: Adoption | None = None
+        self.normalization = self._start(start)
+        self.take_up(self.vla)
         self.inputs = TrainingInputs(self.vla, self.demonstrations.instructions, config.augment, config.seed)
-        self._entered: Span | None = None
+        self._entered: Span[Stage] | None = None
         self._check_stages()
 
     def step(self, step: int) -> dict[str, float]:
@@ -88,24 +87,44 @@ class Learner:
             (loss * share).backward()
             for name, value in {"loss": loss.detach(), **numbers}.items():
                 totals[name] = totals.get(name, torch.zeros((), device=self.device)) + share * value
-        totals["grad_norm"] = torch.nn.utils.clip_grad_norm_(self.parameters.values(), config.grad_clip)
-        values = dict(zip(totals, torch.stack(list(totals.values())).tolist(), strict=True))
-        self._check_finite(values, step)
+        return self.descend(step, span, totals)
 
-        rate = learning_rate(step, span, config)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        self.optimizer.step()
-        self.average.update(step)
-        return {**values, "lr": rate}
-
-    def save_policy(self, directory: Path) -> None:
+    def save(self, directory: Path) -> None:
         """Write the policy with averaged weights, ready to act."""
         with self.average.applied():
-            VLAPolicy(self.vla, self.normalization, self.demonstrations.embodiment).save(directory)
+            VLAPolicy(self.vla, self.normalization, self.demonstrations.embodiment, base=self.base).save(directory)
         self._entered = None  # the policy has put the network in evaluation mode
 
-    def _enter(self, span: Span) -> None:
+    def settings(self) -> dict[str, Any]:
+        left_out = FREE_TO_CHANGE | {"steps"}
+        train = {name: value for name, value in asdict(self.config).items() if name not in left_out}
+        data = [
+            {"episodes": len(dataset), "frames": dataset.num_frames, "fingerprint": dataset.fingerprint}
+            for dataset in self.demonstrations.datasets
+        ]
+        return json.loads(strict_json({"train": train, "vla": self.vla.config.to_dict(), "data": data}))
+
+    def memory(self) -> dict[str, Any]:
+        return {"normalization": self.normalization.to_dict(), "base": self.base}
+
+    def recall(self, memory: Mapping[str, Any]) -> None:
+        self.normalization = Normalization.from_dict(memory["normalization"])
+        self.base = memory.get("base")
+
+    def _start(self, start: VLAPolicy | Base | None) -> Normalization:
+        """Put the first weights into the network; the normalisation that they go with."""
+        if isinstance(start, VLAPolicy):
+            self.base = start.base
+            self.vla.load_state_dict(start.vla.state_dict())
+            return start.normalization
+        normalization = fitted_normalization(self.demonstrations, self.config)
+        if start is not None:
+            names = [dimension.name for dimension in self.demonstrations.embodiment.state]
+            self.base = start.sha256
+            self.adoption = adopt(self.vla, start, names, normalization.state.affine())
+        return normalization
+
+    def _enter(self, span: Span[Stage]) -> None:
         if span is not self._entered:
             set_learning(self.vla, self.parameters, span.stage.learns)
             self._entered = span
@@ -121,14 +140,6 @@ class Learner:
             loss, _ = self.vla.eval().loss(*self.inputs(batch, span.first, self.normalization), stage.weights)
             if not loss.requires_grad:
                 raise ValueError(f"a stage is to learn {list(stage.learns)}, which its losses do not reach: {stage}")
-
-    def _check_finite(self, values: dict[str, float], step: int) -> None:
-        bad = {name: value for name, value in values.items() if not torch.isfinite(torch.tensor(value))}
-        if bad:
-            raise NonFiniteLossError(
-                f"step {step + 1} gave {bad}: nothing was updated and the last checkpoint is kept; "
-                f"try a lower lr (now {self.config.lr}) or grad_clip (now {self.config.grad_clip})"
-            )
 
 
 def fitted_normalization(demonstrations: Demonstrations, config: TrainConfig) -> Normalization:

@@ -1,12 +1,45 @@
-"""Training that goes on from a finished policy: its weights, a fresh optimiser and schedule."""
+"""Training that goes on from what was learned before: a finished policy, or a backbone that has learned to look."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from envs.specs import EmbodimentSpec
 from policies.data.differences import differences
+from policies.training.checkpoint import BACKBONE, find_product
 from policies.vla_policy import VLAPolicy
+from vla.adopting import check_base
+from vla.base import Base, load_base
 from vla.config import VLAConfig
+from vla.saving import WEIGHTS_FILE
+
+
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """Where a run starts from, at most one of the two: a run, checkpoint or policy directory, with everything in it; or
+    those of a pre-training, whose backbone is taken over as far as it fits. ``ValueError`` for both.
+    """
+
+    policy: Path | None = None
+    backbone: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.policy is not None and self.backbone is not None:
+            raise ValueError(
+                f"training starts from a whole policy or from a backbone, got both {self.policy} and {self.backbone}"
+            )
+
+    def load(self, vla_config: VLAConfig, embodiment: EmbodimentSpec) -> VLAPolicy | Base | None:
+        """What there is to start from; None for fresh weights. ``ValueError`` where it does not fit,
+        ``CheckpointError`` where there is nothing whole.
+        """
+        if self.policy is not None:
+            return load_start(self.policy, vla_config, embodiment)
+        if self.backbone is not None:
+            base = load_base(find_product(self.backbone, BACKBONE, WEIGHTS_FILE))
+            check_base(vla_config, base, vla_config.build().backbone.vocabulary)
+            return base
+        return None
 
 
 def load_start(path: Path, vla_config: VLAConfig, embodiment: EmbodimentSpec) -> VLAPolicy:

@@ -7,7 +7,7 @@ import pytest
 
 from configs.cli import main
 from policies.data.dataset import DemonstrationDataset
-from policies.imitation.metrics import METRICS_FILE
+from policies.training.metrics import METRICS_FILE
 
 SMALL = ["--env.image-size-px", "32", "--env.threads", "1"]
 SHORT = [

@@ -5,7 +5,7 @@ import colorsys
 import pytest
 import torch
 
-from policies.imitation.augment import LUMA, AugmentConfig, Disturbance, shift_with_edge_padding
+from policies.training.augment import LUMA, AugmentConfig, Disturbance, shift_with_edge_padding
 
 
 def test_the_same_seed_and_step_disturb_alike():

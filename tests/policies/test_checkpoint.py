@@ -7,7 +7,7 @@ import shutil
 import pytest
 import torch
 
-from policies.imitation.checkpoint import (
+from policies.training.checkpoint import (
     TrainingState,
     checkpoints,
     clear_leftovers,
@@ -26,7 +26,7 @@ def write_policy(folder):
 def save(root, step, keep_last=5):
     tensors = {"weights/a": torch.full((3, 2), float(step)), "optimizer/0/step": torch.tensor(float(step))}
     state = TrainingState(step=step, tensors=tensors, progress={"running": {"loss": 0.1 + step}})
-    return save_checkpoint(root, state, write_policy, keep_last)
+    return save_checkpoint(root, state, "policy", write_policy, keep_last)
 
 
 def test_what_is_saved_comes_back(tmp_path):
@@ -117,7 +117,7 @@ def test_a_failed_save_leaves_the_last_good_one(tmp_path):
         raise OSError("no space left on device")
 
     with pytest.raises(OSError, match="no space"):
-        save_checkpoint(tmp_path, TrainingState(step=10, tensors={}, progress={}), break_off, keep_last=1)
+        save_checkpoint(tmp_path, TrainingState(step=10, tensors={}, progress={}), "policy", break_off, keep_last=1)
     state = load_newest(tmp_path)
     assert state is not None and state.step == 5
     assert (tmp_path / ".writing-000010").exists()
@@ -135,5 +135,5 @@ def test_the_manifest_lists_every_file(tmp_path):
 def test_a_state_that_json_cannot_hold_is_refused_by_its_place(tmp_path):
     state = TrainingState(step=1, tensors={}, progress={"running": {"loss": float("nan")}})
     with pytest.raises(ValueError, match=r"running\.loss: expected a finite number, got nan"):
-        save_checkpoint(tmp_path, state, write_policy, 5)
+        save_checkpoint(tmp_path, state, "policy", write_policy, 5)
     assert not checkpoints(tmp_path)

@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from policies.imitation.metrics import METRICS_FILE, MetricsLog, RunningMean, read_metrics
+from policies.training.metrics import METRICS_FILE, MetricsLog, RunningMean, read_metrics
 
 
 def no_constant(name):

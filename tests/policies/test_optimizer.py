@@ -9,8 +9,9 @@ import torch
 from torch import nn
 
 from policies.imitation.config import TrainConfig
-from policies.imitation.optimizer import WeightAverage, build_optimizer, learning_rate
-from policies.imitation.stages import Stage, lay_out, span_at, stages_for
+from policies.imitation.stages import Stage, stages_for
+from policies.training.optimizer import WeightAverage, build_optimizer, learning_rate
+from policies.training.schedule import lay_out, span_at
 
 
 def rates(config, legs=()):

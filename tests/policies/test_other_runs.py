@@ -17,9 +17,10 @@ from configs.training import Config
 from policies.data.windows import WindowConfig
 from policies.device import devices, resolve_device
 from policies.imitation.demonstrations import Demonstrations
-from policies.imitation.learner import Learner
-from policies.imitation.metrics import read_metrics
+from policies.imitation.learner import ImitationLearner
+from policies.imitation.starting import Start
 from policies.imitation.trainer import train
+from policies.training.metrics import read_metrics
 from policies.vla_policy import VLAPolicy, find_policy
 from vla.checkpoint import CheckpointError
 from vla.heads.mlp import MLPConfig
@@ -43,7 +44,7 @@ def finished(tmp_path, whole):
 
 
 def run(run_dir, store, network=None, *, resume=False, init_from=None, **fields):
-    options = {"resume": resume, "init_from": init_from, "show_progress": False}
+    options = {"resume": resume, "start": Start(policy=init_from), "show_progress": False}
     return train(run_dir, tiny_training(**fields), network or tiny_network(), [store], **options)
 
 
@@ -126,7 +127,7 @@ def other_store(tmp_path_factory):
 
 def test_a_run_starts_from_a_policys_weights_and_normalisation(whole, other_store, tmp_path):
     start = VLAPolicy.load(whole)
-    learner = Learner(tiny_training(), tiny_network(), [other_store], start=start)
+    learner = ImitationLearner(tiny_training(), tiny_network(), [other_store], start=start)
     assert equal(learner.vla.state_dict(), start.vla.state_dict())
     assert learner.normalization == start.normalization and learner.optimizer.state_dict()["state"] == {}
     run(tmp_path / "tuned", other_store, init_from=whole, seed=3)
@@ -137,7 +138,7 @@ def test_a_run_starts_from_a_policys_weights_and_normalisation(whole, other_stor
 
 def test_a_started_run_resumes_without_the_policy_it_started_from(finished, other_store, tmp_path, monkeypatch):
     run(tmp_path / "undisturbed", other_store, init_from=finished)
-    original = Learner.step
+    original = ImitationLearner.step
 
     def stopping(self, step):
         if step == 12:
@@ -145,7 +146,7 @@ def test_a_started_run_resumes_without_the_policy_it_started_from(finished, othe
         return original(self, step)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(Learner, "step", stopping)
+        patch.setattr(ImitationLearner, "step", stopping)
         run(tmp_path / "stopped", other_store, init_from=finished)
     normalization = VLAPolicy.load(finished).normalization
     shutil.rmtree(finished)
@@ -273,7 +274,7 @@ def test_a_device_that_is_not_there_is_refused_with_those_that_are(name, store, 
     says = f"there is no device '{name}' that torch can use here; expected one of cpu"
     for work in (
         lambda: resolve_device(name),
-        lambda: Learner(tiny_training(device=name), tiny_network(), [store]),
+        lambda: ImitationLearner(tiny_training(device=name), tiny_network(), [store]),
         lambda: VLAPolicy.load(whole, name),
     ):
         with pytest.raises(ValueError, match=says):

@@ -15,13 +15,13 @@ from envs.specs import STATE_KEY, TASK_KEY, image_key
 from policies.ensemble import TemporalEnsemble
 from policies.execution import Execution
 from policies.expert import ExpertPolicy
-from policies.imitation.checkpoint import TrainingState, save_checkpoint
 from policies.network_input import InstructionTokens, network_images
 from policies.policy import ChunkPolicy, Plan, Policy
 from policies.remote import RemotePolicy
 from policies.serving.client import ClientConfig, PolicyClient
 from policies.serving.config import ServeConfig
 from policies.serving.server import PolicyServer, running
+from policies.training.checkpoint import TrainingState, save_checkpoint
 from policies.vla_policy import VLAPolicy
 from vla.checkpoint import CheckpointError
 
@@ -160,7 +160,7 @@ def test_an_ensemble_is_served_to_two_connections_without_mixing(monkeypatch):
 def test_a_policy_comes_back_from_its_directory(tmp_path):
     policy, observation = tiny_policy(), PointMassEnv(2).reset([1, 2])
     state = TrainingState(step=5, tensors={}, progress={})
-    save_checkpoint(tmp_path / "checkpoints", state, policy.save, keep_last=1)
+    save_checkpoint(tmp_path / "checkpoints", state, "policy", policy.save, keep_last=1)
     for place in ("", "checkpoints", "checkpoints/000005", "checkpoints/last", "checkpoints/last/policy"):
         loaded = VLAPolicy.load(tmp_path / place)
         assert torch.equal(loaded.predict_chunk(observation), policy.predict_chunk(observation))

@@ -11,10 +11,11 @@ from demonstrations import look_then_move, record, tiny_network, tiny_training
 from configs.presets import PRESETS
 from configs.serialization import from_json, to_json
 from configs.training import Config
-from policies.imitation.learner import Learner
-from policies.imitation.metrics import RunningMean
-from policies.imitation.run_state import capture, restore
-from policies.imitation.stages import Stage, lay_out, span_at, stages_for
+from policies.imitation.learner import ImitationLearner
+from policies.imitation.stages import Stage, stages_for
+from policies.training.metrics import RunningMean
+from policies.training.run_state import capture, restore
+from policies.training.schedule import lay_out, span_at
 from vla.objectives import LossWeights
 
 
@@ -77,7 +78,7 @@ def test_every_preset_trains_for_any_number_of_steps(preset, steps):
 
 def test_what_learns_later_takes_small_steps_first(store):
     """The head's first gradient comes in the second stage; its first update is a small one all the same."""
-    learner = Learner(tiny_training(), tiny_network(), [store])
+    learner = ImitationLearner(tiny_training(), tiny_network(), [store])
     for step in range(7):
         learner.step(step)
     before = [parameter.detach().clone() for parameter in learner.vla.head.parameters()]
@@ -96,7 +97,7 @@ def parts_moved(learner, step):
 
 def test_only_what_a_stage_names_learns_and_the_rest_is_in_evaluation_mode(store):
     stages = (Stage(share=0.5, learns=("head",), warmup_steps=0), Stage(share=0.5, warmup_steps=0))
-    learner = Learner(tiny_training(stages=stages), tiny_network(), [store])
+    learner = ImitationLearner(tiny_training(stages=stages), tiny_network(), [store])
     assert parts_moved(learner, 0) == {"head"}
     assert learner.vla.head.training and not learner.vla.backbone.training
     assert parts_moved(learner, 10) == {"head", "backbone"}
@@ -105,29 +106,29 @@ def test_only_what_a_stage_names_learns_and_the_rest_is_in_evaluation_mode(store
 
 def test_a_run_whose_parts_freeze_goes_on_as_if_undisturbed(store, tmp_path):
     stages = (Stage(share=0.5, warmup_steps=2), Stage(share=0.5, learns=("head.mlp",), warmup_steps=2))
-    whole = Learner(tiny_training(stages=stages), tiny_network(), [store])
+    whole = ImitationLearner(tiny_training(stages=stages), tiny_network(), [store])
     losses = [whole.step(step)["loss"] for step in range(20)]
-    first = Learner(tiny_training(stages=stages), tiny_network(), [store])
+    first = ImitationLearner(tiny_training(stages=stages), tiny_network(), [store])
     for step in range(12):
         first.step(step)
     (tmp_path / "policy").mkdir()
-    first.save_policy(tmp_path / "policy")
+    first.save(tmp_path / "policy")
     assert first.step(12)["loss"] == losses[12]
     state = capture(first, 13, RunningMean())
-    second = Learner(tiny_training(stages=stages), tiny_network(), [store])
+    second = ImitationLearner(tiny_training(stages=stages), tiny_network(), [store])
     restore(second, state)
     assert [second.step(step)["loss"] for step in range(13, 20)] == losses[13:]
 
 
 def test_a_part_that_the_network_lacks_is_refused(store):
     with pytest.raises(ValueError, match="learn 'tail', which is no part of the network"):
-        Learner(tiny_training(stages=(Stage(learns=("tail",)),)), tiny_network(), [store])
+        ImitationLearner(tiny_training(stages=(Stage(learns=("tail",)),)), tiny_network(), [store])
 
 
 def test_a_stage_whose_losses_do_not_reach_what_is_to_learn_is_refused(store):
     stages = (Stage(share=0.5), Stage(share=0.5, learns=("head",), weights=LossWeights(action=0)))
     with pytest.raises(ValueError, match=r"to learn \['head'\], which its losses do not reach"):
-        Learner(tiny_training(stages=stages), tiny_network(), [store])
+        ImitationLearner(tiny_training(stages=stages), tiny_network(), [store])
 
 
 def test_a_metric_is_the_mean_over_the_steps_that_had_it():

@@ -16,12 +16,13 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from policies.data.layout import DatasetError
 from policies.evaluation import evaluate
-from policies.imitation.augment import AugmentConfig
 from policies.imitation.inputs import TrainingInputs
-from policies.imitation.learner import Learner, NonFiniteLossError
-from policies.imitation.metrics import read_metrics
+from policies.imitation.learner import ImitationLearner
 from policies.imitation.trainer import train
 from policies.processors import NormalizationMode
+from policies.training.augment import AugmentConfig
+from policies.training.learner import NonFiniteLossError
+from policies.training.metrics import read_metrics
 from policies.vla_policy import VLAPolicy
 from vla.checkpoint import CheckpointError
 from vla.heads.mlp import MLPConfig
@@ -57,18 +58,18 @@ def result(run_dir):
 
 def stop_after(monkeypatch, step):
     """Make the run end with an exception before it takes 0-based step ``step``."""
-    original = Learner.step
+    original = ImitationLearner.step
 
     def stopping(self, at):
         if at == step:
             raise KeyboardInterrupt
         return original(self, at)
 
-    monkeypatch.setattr(Learner, "step", stopping)
+    monkeypatch.setattr(ImitationLearner, "step", stopping)
 
 
 def test_20_losses_are_the_golden_ones(store):
-    learner = Learner(tiny_training(), tiny_network(), [store])
+    learner = ImitationLearner(tiny_training(), tiny_network(), [store])
     losses = [learner.step(step)["loss"] for step in range(20)]
     assert losses == pytest.approx(json.loads(GOLDEN.read_text()), rel=1e-5)
 
@@ -128,10 +129,10 @@ def test_an_instruction_beyond_the_window_is_refused_before_the_first_step(tmp_p
 
 def test_what_hardly_moves_in_the_data_is_named(store, caplog, monkeypatch):
     with caplog.at_level(logging.WARNING):
-        Learner(tiny_training(), tiny_network(), [store])
+        ImitationLearner(tiny_training(), tiny_network(), [store])
         assert caplog.text == ""
         monkeypatch.setattr("policies.processors.RANGE_SHARE", 0.9)
-        Learner(tiny_training(), tiny_network(), [store])
+        ImitationLearner(tiny_training(), tiny_network(), [store])
     (record,) = caplog.records
     assert "hardly moves in the data" in record.message and "state x (" in record.message
 
@@ -153,7 +154,7 @@ def test_a_finished_run_resumes_to_itself(finished, store, whole):
 
 def test_a_batch_in_pieces_gives_the_gradient_of_the_whole(store):
     whole, pieces = (
-        Learner(tiny_training(accumulate=n, grad_clip=1e9), tiny_network(horizon=6), [store]) for n in (1, 4)
+        ImitationLearner(tiny_training(accumulate=n, grad_clip=1e9), tiny_network(horizon=6), [store]) for n in (1, 4)
     )
     values = whole.step(0), pieces.step(0)
     assert values[0]["loss"] == pytest.approx(values[1]["loss"], rel=1e-5)
@@ -206,8 +207,8 @@ def test_the_policy_holds_averaged_weights_and_the_state_the_raw_ones(whole):
 def test_several_stores_train_as_one(tmp_path, store):
     """Two halves of a store, joined, give the losses of the whole one."""
     halves = [record(tmp_path / "a", range(6)), record(tmp_path / "b", range(6, 12))]
-    joined = Learner(tiny_training(), tiny_network(), halves)
-    whole = Learner(tiny_training(), tiny_network(), [store])
+    joined = ImitationLearner(tiny_training(), tiny_network(), halves)
+    whole = ImitationLearner(tiny_training(), tiny_network(), [store])
     assert len(joined.demonstrations) == len(whole.demonstrations)
     assert joined.normalization == whole.normalization
     a, b = joined.demonstrations.batch(0, 3, 16), whole.demonstrations.batch(0, 3, 16)

@@ -99,13 +99,23 @@ class KeypointEncoder(nn.Module):
         self.position = nn.Linear(per_token * (8 if use_depth else 3), width)
         self.content = nn.Linear(per_token * channels, width)
 
+    def look(
+        self, maps: Float[Tensor, "m c h w"], condition: Float[Tensor, "m d"]
+    ) -> tuple[Float[Tensor, "m k 2"], Float[Tensor, "m k h w"]]:
+        """The position of every keypoint as in :meth:`forward`, and the logarithm of its heatmap."""
+        with torch.autocast(maps.device.type, enabled=False):
+            logits = self._logits(self.key_norm(maps.flatten(2).mT).float(), condition.float())
+            size = maps.shape[-2:]
+            position = expected_position(logits.softmax(dim=-1).unflatten(-1, size))
+            return position, logits.log_softmax(dim=-1).unflatten(-1, size)
+
     def forward(
         self, maps: Float[Tensor, "m c h w"], condition: Float[Tensor, "m d"], views: DepthViews | None = None
     ) -> tuple[Float[Tensor, "m n d"], Float[Tensor, "m k 2"]]:
         """Tokens, and the position (x, y) in [−1, 1] of every keypoint."""
         keys = self.key_norm(maps.flatten(2).mT)
         with torch.autocast(maps.device.type, enabled=False):  # coordinates need all of float32's digits
-            heatmaps = self._heatmaps(keys.float(), condition.float(), maps.shape[-2:])
+            heatmaps = self._logits(keys.float(), condition.float()).softmax(dim=-1).unflatten(-1, maps.shape[-2:])
             position = expected_position(heatmaps)
             numbers = [position, spread(heatmaps, position)]
             if self.use_depth:
@@ -115,13 +125,10 @@ class KeypointEncoder(nn.Module):
         what = (heatmaps.flatten(2).to(keys.dtype) @ keys).reshape(len(maps), self.tokens, -1)
         return where + self.content(what), position
 
-    def _heatmaps(
-        self, keys: Float[Tensor, "m n c"], condition: Float[Tensor, "m d"], size: torch.Size
-    ) -> Float[Tensor, "m k h w"]:
-        """Where each keypoint is, as a probability over cells."""
+    def _logits(self, keys: Float[Tensor, "m n c"], condition: Float[Tensor, "m d"]) -> Float[Tensor, "m k n"]:
+        """How well each cell answers each keypoint's query; their softmax is the probability over cells."""
         queries = self.query_norm(self.query(condition).unflatten(-1, (self.keypoints, -1)))
-        logits = queries @ keys.mT * (self.log_sharpness.exp() / math.sqrt(keys.shape[-1]))
-        return logits.softmax(dim=-1).unflatten(-1, size)
+        return queries @ keys.mT * (self.log_sharpness.exp() / math.sqrt(keys.shape[-1]))
 
 
 def _depth_numbers(

@@ -21,7 +21,7 @@ from vla.backbones.keypoints import DepthViews, KeypointEncoder
 from vla.backbones.text import TextEncoder
 from vla.backbones.tokenizer import NanoTokenizer
 from vla.backbones.transformer import Block
-from vla.features import Features, TokenLayout, TokenRole
+from vla.features import Features, Sight, TokenLayout, TokenRole
 from vla.observation import Observation
 
 TEXT_TOKENS = 256
@@ -104,6 +104,7 @@ class Nano(Backbone):
         self.grid = (image_size_px[0] // config.patch_px, image_size_px[1] // config.patch_px)
         self.text_window = config.max_text_tokens or TEXT_TOKENS
         self._tokenizer = NanoTokenizer()
+        self.vocabulary = self._tokenizer.fingerprint
 
         width, cells = config.width, config.patch_px // ImageEncoder.stride
         self.text_encoder = TextEncoder(self._tokenizer.vocabulary_size, self.text_window, width)
@@ -159,11 +160,25 @@ class Nano(Backbone):
             hidden=torch.stack(hidden), mask=mask, layout=layout, state=observation.state, waypoint=waypoint
         )
 
-    def locate(self, observation: Observation) -> Float[Tensor, "b w"]:
+    def look(self, observation: Observation, about: Int[Tensor, " n"] | None = None) -> Sight:
         self._check(observation)
         _, pooled = self.text_encoder(observation.text, observation.text_mask)
-        _, _, positions = self._encode_images(observation, pooled)
-        waypoint = self._waypoint(positions, observation.state)
+        maps = self._maps(observation, self._depth_views(observation))
+        maps = maps.unflatten(0, observation.view_mask.shape)[:, -1]
+        present, state = observation.view_mask[:, -1], observation.state
+        if about is not None:
+            maps, present, state = maps[about], present[about], state[about]
+        condition = pooled[:, None] + self.camera_embedding
+        position, log_heatmap = self.keypoint_encoder.look(maps.flatten(0, 1), condition.flatten(0, 1))
+        position = position.unflatten(0, present.shape) * present[..., None, None]
+        return Sight(
+            waypoint=self._waypoint(position.flatten(1), state),
+            position=position,
+            log_heatmap=log_heatmap.unflatten(0, present.shape),
+        )
+
+    def locate(self, observation: Observation) -> Float[Tensor, "b w"]:
+        waypoint = self.look(observation).waypoint
         return super().locate(observation) if waypoint is None else waypoint
 
     def _waypoint(self, positions: Float[Tensor, "b p"], state: Float[Tensor, "b s"]) -> Float[Tensor, "b w"] | None:
@@ -179,12 +194,9 @@ class Nano(Backbone):
         """
         b, t, v = observation.view_mask.shape
         view_mask = observation.view_mask
-        images = observation.images.masked_fill(~view_mask[..., None, None, None], 0.0)
         depth_views = self._depth_views(observation)
-        if depth_views is not None:
-            images = torch.cat([images, depth_views.depth_m.view(b, t, v, 1, *self.image_size_px)], dim=3)
         condition = (text[:, None, None] + self.camera_embedding).expand(b, t, v, -1)
-        maps = self.image_encoder(images.flatten(0, 2))
+        maps = self._maps(observation, depth_views)
 
         place = self.view_embedding + self.time_embedding[-t:, None]  # (t, v, d)
         patches = self.patch_encoder(maps).flatten(2).mT + self.cell_embedding
@@ -197,6 +209,14 @@ class Nano(Backbone):
             return TokenGroup(tokens.flatten(1, 3), view_mask[..., None].expand(*tokens.shape[:-1]).flatten(1))
 
         return gather(patches), gather(keypoints), present.flatten(1)
+
+    def _maps(self, observation: Observation, depth_views: DepthViews | None) -> Float[Tensor, "m c h w"]:
+        """Feature maps of all frames and views, flattened."""
+        view_mask = observation.view_mask
+        images = observation.images.masked_fill(~view_mask[..., None, None, None], 0.0)
+        if depth_views is not None:
+            images = torch.cat([images, depth_views.depth_m.view(*view_mask.shape, 1, *self.image_size_px)], dim=3)
+        return self.image_encoder(images.flatten(0, 2))
 
     def _depth_views(self, observation: Observation) -> DepthViews | None:
         """Depth and calibration of all frames and views, flattened; None when the network uses no depth."""

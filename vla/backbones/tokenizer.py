@@ -5,6 +5,7 @@
 an entry; words of table-top instructions are one entry each.
 """
 
+import hashlib
 import re
 from collections.abc import Iterator, Sequence
 from itertools import product
@@ -60,6 +61,8 @@ class NanoTokenizer:
         if not path.is_file():
             raise FileNotFoundError(f"expected a tokenizer file at {path}")
         self._tokenizer = Tokenizer.from_file(str(path))
+        self.fingerprint = hashlib.sha256(self._tokenizer.to_str().encode()).hexdigest()
+        """What tokens mean to a network: those of two tokenizers are the same just if this is equal."""
         self._tokenizer.enable_padding(pad_id=self._tokenizer.token_to_id(PAD), pad_token=PAD)
 
     @property

@@ -1,9 +1,9 @@
 """Checkpoints that are either whole or not there.
 
-``checkpoints/000500/`` holds ``policy/`` (what ``VLAPolicy.load`` takes: averaged weights, normalisers,
-embodiment), ``training_state/`` (``tensors.safetensors`` and ``progress.json``: all that a resumed run
-needs) and ``manifest.json`` (size and SHA-256 of every file). The newest whole one is found by these names and
-manifests alone; the relative link ``checkpoints/last`` is for people. Nothing is pickled.
+``checkpoints/000500/`` holds what the run makes, such as ``policy/`` (what ``VLAPolicy.load`` takes: averaged weights,
+normalisers, embodiment) or ``backbone/``, then ``training_state/`` (``tensors.safetensors`` and ``progress.json``: all
+that a resumed run needs) and ``manifest.json`` (size and SHA-256 of every file). The newest whole one is found by these
+names and manifests alone; the relative link ``checkpoints/last`` is for people. Nothing is pickled.
 """
 
 import hashlib
@@ -26,7 +26,8 @@ log = logging.getLogger(__name__)
 
 CHECKPOINTS = "checkpoints"
 MANIFEST = "manifest.json"
-POLICY = "policy"
+POLICY, BACKBONE = "policy", "backbone"
+"""Products."""
 LAST = "last"
 _STATE = "training_state"
 _TENSORS, _PROGRESS = f"{_STATE}/tensors.safetensors", f"{_STATE}/progress.json"
@@ -46,17 +47,19 @@ class TrainingState:
     progress: dict[str, Any]
 
 
-def save_checkpoint(root: Path, state: TrainingState, write_policy: Callable[[Path], None], keep_last: int) -> Path:
+def save_checkpoint(
+    root: Path, state: TrainingState, product: str, write: Callable[[Path], None], keep_last: int
+) -> Path:
     """Write ``root/<step>`` aside, make it durable, rename it into place, and prune all but ``keep_last``.
 
-    ``write_policy`` is called with the (existing, empty) folder that the policy is to be written to.
+    ``write`` is called with the (existing, empty) folder ``product``, to fill it.
     """
     final = checkpoint_path(root, state.step)
     aside = final.with_name(_WRITING + final.name)
     _remove(aside)
-    (aside / POLICY).mkdir(parents=True)
+    (aside / product).mkdir(parents=True)
     (aside / _STATE).mkdir()
-    write_policy(aside / POLICY)
+    write(aside / product)
     save_file({name: tensor.detach().cpu().contiguous() for name, tensor in state.tensors.items()}, aside / _TENSORS)
     progress = strict_json({"step": state.step, **state.progress}, indent=2)
     (aside / _PROGRESS).write_text(progress + "\n", encoding="utf-8")
@@ -124,6 +127,32 @@ def newest_whole(root: Path) -> Path | None:
     if faults:
         raise CheckpointError("none of the checkpoints can be used:\n  " + "\n  ".join(faults))
     return None
+
+
+def find_product(path: Path, product: str, marker: str) -> Path:
+    """The folder with the file ``marker``: ``path`` itself, or the product in a checkpoint or in the newest whole one
+    of a run's directory.
+
+    ``CheckpointError`` where there is none, and for a checkpoint that is damaged.
+    """
+    if (path / marker).is_file():
+        return path
+    if (path / MANIFEST).is_file():
+        verify_checkpoint(path)
+        return _product_of(path, product)
+    roots = (path / CHECKPOINTS, path)
+    for root in roots:
+        if checkpoint := newest_whole(root):
+            return _product_of(checkpoint, product)
+    looked = [path, path / product, *(root / "<step>" / product for root in roots)]
+    raise CheckpointError(f"no {marker} in any of {[str(folder) for folder in looked]}")
+
+
+def _product_of(checkpoint: Path, product: str) -> Path:
+    if not (checkpoint / product).is_dir():
+        there = sorted(path.name for path in checkpoint.iterdir() if path.is_dir() and path.name != _STATE)
+        raise CheckpointError(f"{checkpoint} holds no {product}; it holds {', '.join(there) or 'nothing'}")
+    return checkpoint / product
 
 
 def load_newest(root: Path) -> TrainingState | None:

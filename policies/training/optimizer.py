@@ -3,15 +3,28 @@
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
-from policies.imitation.config import TrainConfig
-from policies.imitation.stages import Span
+from policies.training.schedule import Pace, Span
 
 
-def build_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
+class OptimizerSettings(Protocol):
+    """What a run's config says about its optimiser: AdamW's own settings, and how low the rate falls from ``lr``."""
+
+    @property
+    def lr(self) -> float: ...
+    @property
+    def min_lr_ratio(self) -> float: ...
+    @property
+    def weight_decay(self) -> float: ...
+    @property
+    def betas(self) -> tuple[float, float]: ...
+
+
+def build_optimizer(model: nn.Module, config: OptimizerSettings) -> torch.optim.AdamW:
     """AdamW (arXiv 1711.05101) over the parameters that learn; norms, biases and embeddings do not decay."""
     decayed, plain = [], []
     for name, parameter in sorted(learnable(model).items()):
@@ -31,7 +44,7 @@ def _decays(model: nn.Module, name: str, parameter: Tensor) -> bool:
     return name.endswith("weight") and parameter.ndim >= 2 and not isinstance(owner, nn.Embedding)
 
 
-def learning_rate(step: int, span: Span, config: TrainConfig) -> float:
+def learning_rate(step: int, span: Span[Pace], config: OptimizerSettings) -> float:
     """The rate of optimiser step ``step`` (0-based), which lies in ``span``: its stage's warm-up times half a cosine.
 
     The cosine (arXiv 1608.03983, eq. 5) falls from ``lr`` after the leg's first warm-up to ``lr · min_lr_ratio`` at the

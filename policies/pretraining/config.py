@@ -1,0 +1,75 @@
+"""The settings of one pre-training."""
+
+import math
+from dataclasses import dataclass, field
+
+from policies.training.augment import AugmentConfig
+from vla.grounding import LookWeights
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainConfig:
+    """How a backbone learns to look; ``steps`` are the optimiser's.
+
+    Each step is a batch of so many ``tables`` that no other step has, with up to ``sentences_per_table`` each, which
+    share its pictures. After ``warmup_steps`` the learning rate falls from ``lr`` to ``lr · min_lr_ratio`` along half a
+    cosine. Every ``evaluate_every`` steps and at the end the averaged weights look at ``held_out_tables``, with words
+    that are never learned from. Every ``save_every`` steps leave a checkpoint, of which the newest ``keep_last`` stay.
+    The state is scaled by what it is at the first ``statistics_tables``. Pictures are not shifted: where things are in
+    them is what is learned.
+    """
+
+    steps: int = 6000
+    tables: int = 16
+    sentences_per_table: int = 4
+    weights: LookWeights = field(default_factory=LookWeights)
+    warmup_steps: int = 100
+    lr: float = 2e-3
+    min_lr_ratio: float = 0.05
+    weight_decay: float = 1e-4
+    betas: tuple[float, float] = (0.9, 0.999)
+    grad_clip: float = 1.0
+    ema_decay: float = 0.995
+    augment: AugmentConfig = field(default_factory=lambda: AugmentConfig(shift_fraction=0.0))
+    statistics_tables: int = 256
+    held_out_tables: int = 256
+    evaluate_every: int = 1000
+    seed: int = 0
+    log_every: int = 20
+    save_every: int = 500
+    keep_last: int = 2
+    device: str = "cpu"
+    threads: int = 0
+    """Threads of torch on the CPU in the process that learns; 0 leaves torch's choice."""
+
+    def __post_init__(self) -> None:
+        counts = ("steps", "tables", "sentences_per_table", "log_every", "save_every", "keep_last")
+        for name in (*counts, "statistics_tables", "held_out_tables", "evaluate_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if not 0 <= self.ema_decay < 1:
+            raise ValueError(f"ema_decay must lie in [0, 1), got {self.ema_decay}")
+        if not (0 < self.lr < math.inf and self.grad_clip > 0):
+            raise ValueError(f"lr and grad_clip must be positive numbers, got {self.lr} and {self.grad_clip}")
+        if not 0 <= self.min_lr_ratio <= 1:
+            raise ValueError(f"min_lr_ratio must lie in 0…1, got {self.min_lr_ratio}")
+        if min(self.warmup_steps, self.threads) < 0:
+            raise ValueError(f"warmup_steps and threads must be 0 or more, got {self.warmup_steps} and {self.threads}")
+        if self.augment.shift_fraction:
+            raise ValueError(
+                "augment.shift_fraction must be 0 where the places of things in the pictures are learned, "
+                f"got {self.augment.shift_fraction}"
+            )
+        if not 0 <= self.seed < _SEEDS:
+            raise ValueError(f"seed must lie in 0…{_SEEDS - 1}, got {self.seed}")
+
+    @property
+    def first_seed(self) -> int:
+        """Of the tables that are learned from; those of other training seeds are far away."""
+        return HELD_OUT_SEEDS + self.seed * _TABLES_OF_A_SEED
+
+
+HELD_OUT_SEEDS = 2**32
+"""Tables below are never learned from: those to evaluate on begin at 0."""
+_TABLES_OF_A_SEED = 2**40
+_SEEDS = 2**20

@@ -1,0 +1,122 @@
+"""What a run teaches: a network, its optimiser and its weight average, step by step."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from policies.device import resolve_device
+from policies.training.optimizer import OptimizerSettings, WeightAverage, build_optimizer, learnable, learning_rate
+from policies.training.schedule import Pace, Span
+
+
+class NonFiniteLossError(RuntimeError):
+    """The loss or its gradient left the numbers; the last checkpoint is untouched."""
+
+
+class RunSettings(OptimizerSettings, Protocol):
+    """What a run's config says whatever is learned in it."""
+
+    @property
+    def steps(self) -> int: ...
+    @property
+    def seed(self) -> int: ...
+    @property
+    def grad_clip(self) -> float: ...
+    @property
+    def ema_decay(self) -> float: ...
+    @property
+    def device(self) -> str: ...
+    @property
+    def threads(self) -> int: ...
+    @property
+    def log_every(self) -> int: ...
+    @property
+    def save_every(self) -> int: ...
+    @property
+    def keep_last(self) -> int: ...
+
+
+FREE_TO_CHANGE = frozenset({"log_every", "save_every", "keep_last", "device", "threads"})
+"""Settings that a resumed run may set anew, for they change what is learned by rounding at most."""
+
+
+C = TypeVar("C", bound=RunSettings)
+
+
+class Learner(ABC, Generic[C]):
+    """Learns step by step; every step is a function of the settings, the weights so far and the step's number.
+
+    A subclass calls :meth:`take_up` with its network when that has its first weights. ``legs`` are the steps at which
+    the run's legs end (see :func:`policies.training.schedule.lay_out`), by default one leg of ``config.steps``.
+    ``product`` names what comes of it, which is the folder in a checkpoint that :meth:`save` fills.
+    """
+
+    product: ClassVar[str]
+    model: nn.Module
+    parameters: dict[str, nn.Parameter]
+    optimizer: torch.optim.Optimizer
+    average: WeightAverage
+
+    def __init__(self, config: C, legs: Sequence[int]) -> None:
+        self.config = config
+        self.device = resolve_device(config.device)
+        self.legs = tuple(legs) or (config.steps,)
+
+    def take_up(self, model: nn.Module) -> None:
+        """Make the optimiser and the weight average of those parameters of ``model`` that have a gradient."""
+        self.model = model
+        self.parameters = learnable(model)
+        self.optimizer = build_optimizer(model, self.config)
+        self.average = WeightAverage(model, self.config.ema_decay)
+
+    @abstractmethod
+    def step(self, step: int) -> dict[str, float]:
+        """One optimiser step (0-based); returns what there is to report of it, ``loss`` among it."""
+
+    @abstractmethod
+    def save(self, directory: Path) -> None:
+        """Write the product, with averaged weights, into a folder that is there and empty."""
+
+    @abstractmethod
+    def settings(self) -> dict[str, Any]:
+        """What decides the numbers of a run beside its legs, JSON-ready; a resumed run must have the same."""
+
+    @abstractmethod
+    def memory(self) -> dict[str, Any]:
+        """What else than weights and optimiser a resumed run needs, JSON-ready."""
+
+    @abstractmethod
+    def recall(self, memory: Mapping[str, Any]) -> None:
+        """Take over what :meth:`memory` gave; it may hold more."""
+
+    def descend(self, step: int, span: Span[Pace], numbers: Mapping[str, Tensor]) -> dict[str, float]:
+        """Clip the gradient that has been computed, and go one step along it.
+
+        Returns ``numbers``, the gradient's norm before clipping and the learning rate. ``NonFiniteLossError`` where
+        one of them is no number; nothing is updated then.
+        """
+        config = self.config
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters.values(), config.grad_clip)
+        found = {**numbers, "grad_norm": norm}
+        values = dict(zip(found, torch.stack(list(found.values())).tolist(), strict=True))
+        self._check_finite(values, step)
+
+        rate = learning_rate(step, span, config)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.step()
+        self.average.update(step)
+        return {**values, "lr": rate}
+
+    def _check_finite(self, values: Mapping[str, float], step: int) -> None:
+        bad = {name: value for name, value in values.items() if not torch.isfinite(torch.tensor(value))}
+        if bad:
+            config = self.config
+            raise NonFiniteLossError(
+                f"step {step + 1} gave {bad}: nothing was updated and the last checkpoint is kept; "
+                f"try a lower lr (now {config.lr}) or grad_clip (now {config.grad_clip})"
+            )

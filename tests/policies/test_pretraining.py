@@ -1,0 +1,263 @@
+"""Learning to look: resumes exactly, overlaps with rendering, and finds what it was told to."""
+
+import json
+import math
+import multiprocessing
+import os
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from discs import DiscScenes, DiscSource, looking_embodiment, tiny_backbone, tiny_pretraining
+from safetensors.torch import load_file
+
+from envs.specs import Dimension
+from policies.pretraining.config import HELD_OUT_SEEDS, PretrainConfig
+from policies.pretraining.inputs import by_tables
+from policies.pretraining.learner import LookingLearner
+from policies.pretraining.scenes import Request, SceneProcess
+from policies.pretraining.trainer import pretrain
+from policies.training.augment import AugmentConfig
+from policies.training.checkpoint import CheckpointError
+from policies.training.metrics import read_metrics
+from vla.base import load_base
+
+
+def run(run_dir, *, scenes=None, resume=False, backbone=None, **fields):
+    return pretrain(
+        run_dir,
+        tiny_pretraining(**fields),
+        backbone or tiny_backbone(),
+        scenes or DiscScenes(),
+        resume=resume,
+        show_progress=False,
+    )
+
+
+def result(run_dir):
+    """Everything that two runs must share bit by bit."""
+    last = run_dir / "checkpoints" / "last"
+    files = [run_dir / "metrics.jsonl", last / "backbone/config.json", *sorted(last.rglob("*.safetensors"))]
+    return [path.read_bytes() for path in files]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    run_dir = tmp_path_factory.mktemp("runs") / "whole"
+    run(run_dir)
+    return run_dir
+
+
+@pytest.mark.parametrize("step", [2, 7, 10])
+def test_an_interrupted_run_ends_as_an_undisturbed_one(tmp_path, whole, monkeypatch, step):
+    original = LookingLearner.step
+
+    def stopping(self, at):
+        if at == step:
+            raise KeyboardInterrupt
+        return original(self, at)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(LookingLearner, "step", stopping)
+        run(tmp_path)
+    torch.manual_seed(99)
+    summary = run(tmp_path, resume=True)
+    assert summary.resumed_from == step // 4 * 4
+    assert result(tmp_path) == result(whole)
+
+
+def test_scenes_from_another_process_train_to_the_same_weights(tmp_path, whole):
+    with SceneProcess(DiscSource) as scenes:
+        run(tmp_path, scenes=scenes)
+    assert result(tmp_path) == result(whole)
+
+
+def test_another_seed_is_another_run(tmp_path, whole):
+    run(tmp_path, seed=1)
+    assert result(tmp_path) != result(whole)
+
+
+class BrokenSource(DiscSource):
+    def batch(self, first_seed, tables, sentences_per_table):
+        if first_seed == 5:
+            raise ValueError("no such table")
+        if first_seed == 6:
+            raise SystemExit(3)
+        return super().batch(first_seed, tables, sentences_per_table)
+
+
+def request(first_seed, split="train"):
+    return Request(split=split, first_seed=first_seed, tables=2, sentences_per_table=2)
+
+
+def test_a_process_answers_in_any_order_and_says_what_went_wrong():
+    scenes = SceneProcess(BrokenSource)
+    assert scenes.embodiment == looking_embodiment()
+    ahead = scenes.batch(request(1), then=request(2))
+    assert ahead.sentences == ("the red disc", "the blue disc") * 2
+    other, second = scenes.batch(request(0, "held_out")), scenes.batch(request(2))
+    assert other.sentences[0] == "that red disc there"
+    assert torch.equal(second.images, DiscSource().batch(2, 2, 2).images)
+    with pytest.raises(RuntimeError, match="cannot: ValueError: no such table"):
+        scenes.batch(request(5))
+    assert torch.equal(scenes.batch(request(1)).point_m, ahead.point_m), "it goes on after that"
+    with pytest.raises(RuntimeError, match="has ended, with exit code 3"):
+        scenes.batch(request(6))
+    scenes.close()
+    scenes.close()
+
+
+def no_source(split):
+    raise ValueError(f"nothing to look at for {split}")
+
+
+def test_a_source_that_cannot_be_made_is_told_at_once():
+    with pytest.raises(RuntimeError, match="cannot: ValueError: nothing to look at for train"):
+        SceneProcess(no_source)
+    assert not [child for child in multiprocessing.active_children() if child.name == "scenes"]
+
+
+LEARNER = """
+import time
+from discs import DiscSource
+from policies.pretraining.scenes import Request, SceneProcess
+
+if __name__ == "__main__":
+    scenes = SceneProcess(DiscSource)
+    asked = Request(split="train", first_seed=0, tables=200, sentences_per_table=2)
+    scenes.batch(asked, then=asked)
+    print(scenes._process.pid, flush=True)
+    time.sleep(600)
+"""
+
+
+def test_a_killed_learner_leaves_no_process_behind(tmp_path):
+    script = tmp_path / "learner.py"
+    script.write_text(LEARNER)
+    paths = os.pathsep.join(str(path) for path in (*sys.path, Path(__file__).parent))
+    learner = subprocess.Popen(
+        [sys.executable, script], stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": paths}
+    )
+    child = Path("/proc", learner.stdout.readline().strip(), "cmdline")
+    assert child.exists()
+    learner.kill()
+    learner.wait()
+    learner.stdout.close()
+    while child.exists() and child.read_bytes():  # a zombie has none
+        time.sleep(0.05)
+
+
+def test_every_step_asks_for_the_next_ones_tables_and_none_comes_twice():
+    scenes = DiscScenes()
+    learner = LookingLearner(tiny_pretraining(), tiny_backbone(), scenes)
+    scenes.asked.clear()
+    for step in range(12):
+        learner.step(step)
+    requests = [asked for asked, _ in scenes.asked]
+    assert [then for _, then in scenes.asked] == [*requests[1:], None]
+    assert [r.first_seed - HELD_OUT_SEEDS for r in requests] == list(range(0, 48, 4))
+    assert {r.split for r in requests} == {"train"}
+    assert PretrainConfig(seed=1).first_seed - PretrainConfig(seed=0).first_seed > 10**12
+
+
+def test_held_out_scenes_are_looked_at_on_time_and_at_the_end(whole, tmp_path):
+    reports = {report["step"]: report for report in read_metrics(whole)}
+    assert {step for step, report in reports.items() if "held_out_world_cm" in report} == {6, 10, 12}
+    summary = run(tmp_path)
+    assert summary.held_out["world_cm_median"] == reports[12]["held_out_world_cm_median"]
+    assert set(summary.held_out) >= {"world_cm", "world_cm_median", "within_3cm", "within_3px", "loss"}
+    assert run(tmp_path, resume=True).held_out == summary.held_out, "a finished run remembers"
+
+
+def test_what_it_learns_finds_discs_in_words_that_it_never_heard(tmp_path):
+    fields = {"steps": 400, "tables": 16, "lr": 5e-3, "evaluate_every": 400, "ema_decay": 0.98, "save_every": 400}
+    fields |= {"held_out_tables": 64, "statistics_tables": 64, "warmup_steps": 20, "seed": 0}
+    fresh = run(tmp_path / "fresh", **(fields | {"steps": 1})).held_out
+    learned = run(tmp_path / "learned", **fields).held_out
+    assert learned["world_cm_median"] < 0.4 * fresh["world_cm_median"], (fresh, learned)
+    assert learned["within_3px"] > fresh["within_3px"] + 0.4, (fresh, learned)
+
+
+def test_the_backbone_holds_what_looks_and_nothing_else(whole):
+    base = load_base(whole / "checkpoints/last/backbone")
+    parts = {name.partition(".")[0] for name in base.weights}
+    assert parts == {"text_encoder", "image_encoder", "keypoint_encoder", "camera_embedding", "waypoint"}
+    assert base.config.cameras == ("front", "side") and base.config.waypoint_dims == (0, 1, 2)
+    assert base.config.state_names == ("tool_x", "tool_y", "tool_z") and len(base.config.vocabulary) == 64
+    state = load_file(whole / "checkpoints/last/training_state/tensors.safetensors")
+    assert torch.equal(base.weights["camera_embedding"], state["average/backbone.camera_embedding"])
+
+
+def test_a_damaged_backbone_is_refused(whole, tmp_path):
+    folder = tmp_path / "backbone"
+    folder.mkdir()
+    source = whole / "checkpoints/last/backbone"
+    for path in source.iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    weights = bytearray((folder / "model.safetensors").read_bytes())
+    weights[-1] ^= 1
+    (folder / "model.safetensors").write_bytes(weights)
+    with pytest.raises(CheckpointError, match="is damaged: its hash is"):
+        load_base(folder)
+    content = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**content, "format_version": 9}))
+    with pytest.raises(CheckpointError, match="expected a backbone of format 1, got format 9"):
+        load_base(folder)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"lr": 0.5}, "train.lr: 0.002 then, 0.5 now"),
+        ({"steps": 11}, "train.steps: 12 then, 11 now"),
+        ({"backbone": tiny_backbone(channels=8)}, r"backbone.backbone: .*'channels': 16.* then"),
+        ({"statistics_tables": 20}, "scenes: .* then, .* now"),
+    ],
+)
+def test_a_run_cannot_go_on_with_other_settings(whole, tmp_path, fields, message):
+    (tmp_path / "checkpoints").symlink_to(whole / "checkpoints")
+    with pytest.raises(CheckpointError, match=message):
+        run(tmp_path, resume=True, **fields)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"augment": AugmentConfig()}, "shift_fraction must be 0 where the places"),
+        ({"tables": 0}, "tables must be at least 1"),
+        ({"warmup_steps": -1}, "warmup_steps and threads must be 0 or more"),
+        ({"lr": math.nan}, "lr and grad_clip must be positive"),
+        ({"seed": -1}, "seed must lie in 0"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(fields, message):
+    with pytest.raises(ValueError, match=message):
+        tiny_pretraining(**fields)
+
+
+def test_a_robot_without_a_tool_in_the_world_cannot_learn_to_point():
+    scenes = DiscScenes()
+    joints = tuple(Dimension(name=f"joint_{i}", unit="rad", low=-1, high=1, frame="joint") for i in range(3))
+    scenes.embodiment = replace(looking_embodiment(), state=joints)
+    with pytest.raises(ValueError, match="a waypoint of three numbers in metres, the backbone's has 0"):
+        LookingLearner(tiny_pretraining(), tiny_backbone(), scenes)
+
+
+def test_a_sentence_beyond_the_window_is_refused():
+    with pytest.raises(ValueError, match=r"at most 3 tokens .* got \d+ tokens: 'that red disc there'"):
+        LookingLearner(tiny_pretraining(), tiny_backbone(max_text_tokens=3), DiscScenes())
+
+
+def test_scenes_in_pieces_are_the_whole():
+    scenes = DiscSource().batch(0, 7, 2)
+    pieces = list(by_tables(scenes, 3))
+    assert [len(piece.images) for piece in pieces] == [3, 3, 1]
+    for name in ("images", "state", "point_m", "cover", "seen"):
+        assert torch.equal(torch.cat([getattr(piece, name) for piece in pieces]), getattr(scenes, name))
+    offsets = [piece.table + 3 * index for index, piece in enumerate(pieces)]
+    assert torch.equal(torch.cat(offsets), scenes.table)
+    assert sum((piece.sentences for piece in pieces), ()) == scenes.sentences

@@ -1,0 +1,138 @@
+"""A network that starts from a backbone which has learned to look: what is taken over, and what cannot be."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vla.base import Base
+from vla.config import BACKBONES, VLAConfig, tagged
+from vla.model import VLA
+from vla.scaling import StateScale
+
+_POSITIONS, _CAMERAS, _WAYPOINT = "text_encoder.position", "camera_embedding", "waypoint"
+_FREE = frozenset({"max_text_tokens"})
+"""What may differ in two backbones' configs: a longer or shorter text window."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adoption:
+    """What came of it: names of the backbone's parts that were taken over, and those of the base that were not, each
+    with the reason.
+    """
+
+    taken: tuple[str, ...]
+    left: Mapping[str, str]
+
+    def __str__(self) -> str:
+        lines = [f"taken over: {', '.join(self.taken) or 'nothing'}"]
+        lines += [f"not taken over: {name}: {reason}" for name, reason in self.left.items()]
+        return "\n".join(lines)
+
+
+def check_base(config: VLAConfig, base: Base, vocabulary: str) -> None:
+    """``ValueError`` that names what differs, unless a network of ``config`` is of the base's kind.
+
+    ``vocabulary`` is that of the network's backbone. Robot and cameras may be others: see :func:`adopt`.
+    """
+    there, now = (
+        {**_compared(part), "vocabulary": v}
+        for part, v in ((base.config.backbone, base.config.vocabulary), (config.backbone, vocabulary))
+    )
+    differing = [
+        f"  {name}: {there.get(name)!r} there, {now.get(name)!r} now"
+        for name in sorted(there.keys() | now.keys())
+        if there.get(name) != now.get(name)
+    ]
+    if differing:
+        raise ValueError("the backbone to start from is another one:\n" + "\n".join(differing))
+
+
+@torch.no_grad()
+def adopt(vla: VLA, base: Base, state_names: Sequence[str], state: StateScale) -> Adoption:
+    """Give the network's backbone what the base has learned, as far as it fits; the rest stays as it is.
+
+    The positions of a text window are cut, or stay fresh beyond the base's. Cameras are known by their names. The way
+    from keypoints to the waypoint is taken over where cameras, numbers of the state and waypoint are the same; it is
+    rewritten to the scale ``state`` of the network's numbers ``state_names``, so that it says the same in metres.
+    ``ValueError`` where :func:`check_base` refuses.
+    """
+    backbone, config = vla.backbone, vla.config
+    check_base(config, base, backbone.vocabulary)
+    own = dict(backbone.named_parameters())
+    given, left = dict(base.weights), dict[str, str]()
+    if reason := _other_waypoint(base, config, state_names):
+        given = {name: weight for name, weight in given.items() if _part(name) != _WAYPOINT}
+        left[_WAYPOINT] = reason
+    elif config.waypoint_dims:
+        given |= _rescaled(given, base.config.state, state, config.waypoint_dims)
+    taken: dict[str, None] = {}
+    for name, weight in given.items():
+        if name in own and name == _POSITIONS:
+            rows = min(len(weight), len(own[name]))
+            own[name][:rows].copy_(weight[:rows])
+        elif name in own and name == _CAMERAS:
+            left |= _adopt_cameras(own[name], weight, config.cameras, base.config.cameras)
+        elif name in own and own[name].shape == weight.shape:
+            own[name].copy_(weight)
+        else:
+            shape = tuple(own[name].shape) if name in own else None
+            left[name] = f"shape {tuple(weight.shape)} there, {shape} now"
+            continue
+        taken[_part(name)] = None
+    if config.image_size_px != base.config.image_size_px:
+        left["size of things"] = f"pictures of {base.config.image_size_px} px there, {config.image_size_px} now"
+    return Adoption(taken=tuple(taken), left=left)
+
+
+def _compared(config: Any) -> dict[str, Any]:
+    return {name: value for name, value in tagged(config, BACKBONES).items() if name not in _FREE}
+
+
+def _part(name: str) -> str:
+    return name.partition(".")[0]
+
+
+def _adopt_cameras(own: Tensor, given: Tensor, cameras: Sequence[str], known: Sequence[str]) -> dict[str, str]:
+    """Copy the rows of the cameras that are known; the others, with the reason."""
+    for row, camera in enumerate(cameras):
+        if camera in known:
+            own[row].copy_(given[known.index(camera)])
+    new = [camera for camera in cameras if camera not in known]
+    return {f"{_CAMERAS} of {', '.join(new)}": f"its cameras are {', '.join(known)}"} if new else {}
+
+
+def _other_waypoint(base: Base, config: VLAConfig, state_names: Sequence[str]) -> str:
+    """Why the base's waypoint cannot be the network's; empty where it can."""
+    there = {"cameras": base.config.cameras, "state": base.config.state_names, "waypoint": base.config.waypoint_dims}
+    now = {"cameras": config.cameras, "state": tuple(state_names), "waypoint": config.waypoint_dims}
+    differing = [
+        f"{name} {list(there[name])} there, {list(now[name])} now" for name in there if there[name] != now[name]
+    ]
+    return "; ".join(differing)
+
+
+def _rescaled(
+    weights: Mapping[str, Tensor], there: StateScale, now: StateScale, waypoint_dims: Sequence[int]
+) -> dict[str, Tensor]:
+    """The two layers of the waypoint, reading and answering in the scale ``now`` instead of ``there``.
+
+    With raw numbers x: ``x = n·scale_now + offset_now``, so a column that multiplied ``(x − offset_there)/scale_there``
+    multiplies n by ``scale_now/scale_there``, and the rest goes into the bias; the answer's rows the other way round.
+    """
+    first, first_bias, last, last_bias = (
+        weights[f"{_WAYPOINT}.{name}"].double() for name in ("0.weight", "0.bias", "2.weight", "2.bias")
+    )
+    offset_there, scale_there, offset_now, scale_now = (
+        torch.tensor(column, dtype=torch.double) for column in (there.offset, there.scale, now.offset, now.scale)
+    )
+    columns = first[:, -len(offset_now) :]
+    first_bias = first_bias + columns @ ((offset_now - offset_there) / scale_there)
+    first = torch.cat([first[:, : -len(offset_now)], columns * (scale_now / scale_there)], dim=1)
+    chosen = list(waypoint_dims)
+    last = last * (scale_there / scale_now)[chosen, None]
+    last_bias = (last_bias * scale_there[chosen] + (offset_there - offset_now)[chosen]) / scale_now[chosen]
+    renewed = {"0.weight": first, "0.bias": first_bias, "2.weight": last, "2.bias": last_bias}
+    return {f"{_WAYPOINT}.{name}": tensor.float() for name, tensor in renewed.items()}
