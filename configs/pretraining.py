@@ -57,7 +57,6 @@ class Config:
 
 def _source(config: SceneConfig, split: Split) -> GroundingSource:
     from envs.grounding.scenes import SceneSource
-
     from envs.robots import make_robot
 
     chosen = {"tasks": config.tasks} if config.tasks else {}

@@ -110,8 +110,8 @@ def write_pretraining_report(config: Config, summary: "PretrainSummary", sha256:
 def _draw(config: Config) -> None:
     """A sentence about each of as many of the tables that are learned from first, in a run directory of their own."""
     from PIL import Image
-    from policies.showing.grounding import grounding_sheet
 
+    from policies.showing.grounding import grounding_sheet
     from vla.durable import written_aside
 
     source = config.scenes.source("train")
