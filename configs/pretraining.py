@@ -56,12 +56,12 @@ class Config:
 
 
 def _source(config: SceneConfig, split: Split) -> GroundingSource:
-    from envs.grounding.scenes import SceneSource
+    from envs.grounding.scenes import EVERY_TABLE, SceneSource
     from envs.robots import make_robot
 
-    chosen = {"tasks": config.tasks} if config.tasks else {}
     size_px = (config.image_size_px, config.image_size_px)
-    return SceneSource(arm=make_robot(config.robot), image_size_px=size_px, split=split, **chosen)
+    arm, tasks = make_robot(config.robot), config.tasks or EVERY_TABLE
+    return SceneSource(tasks=tasks, arm=arm, image_size_px=size_px, split=split)
 
 
 def nano() -> Config:

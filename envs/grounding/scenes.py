@@ -29,6 +29,8 @@ from envs.tasks.mixture import Mixture
 from envs.workplace import Workplace
 from envs.world import FAST
 
+EVERY_TABLE = (*TASKS, *SUITES)
+"""The tables of all tasks and suites."""
 WORLDS = 32
 """How many tables are drawn at a time."""
 ARM_RAD = 0.5
@@ -63,7 +65,7 @@ class SceneSource:
     def __init__(
         self,
         *,
-        tasks: Sequence[str] = (*TASKS, *SUITES),
+        tasks: Sequence[str] = EVERY_TABLE,
         arm: ArmSpec = PANDA,
         image_size_px: tuple[int, int] = (64, 64),
         split: Split = "train",
