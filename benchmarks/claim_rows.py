@@ -70,6 +70,11 @@ _ROWS = (
             *axis_levels("libero-plus-7", "robot_start", (1, 2, 3)),
             *axis_levels("libero-plus-7", "language", (1, 2, 3, 4, 5)),
         ),
+        reading="The seeds lie 4 points apart in the usual worlds; policies that read 24 tokens and divided what hardly "
+        "moves by its noise lay 9 apart on these demonstrations (96.7, 98.0, 88.7 %). With other episodes' instructions "
+        "the policy wins little more than an obedient one would. Words cost it 21 points at the strangest level, where "
+        "training luck decides (27 points between seeds); a policy of an earlier version, to which sentences were cut, "
+        "had 100, 75, 66.7, 55 and 21.7 % at the five levels.",
     ),
     Row(
         name="heads",
