@@ -73,13 +73,15 @@ def write_page(path: Path, rows: Sequence[Row], cells_of: Mapping[str, Sequence[
 
 def _of_row(row: Row, found: Sequence[Cell]) -> list[str]:
     minutes = sorted(cell.figures["train_s"] / 60 for cell in found if "train_s" in cell.figures)
+    days = sorted({cell.date[:10] for cell in found})
     measured = (
-        f"Measured {min(cell.date for cell in found)[:10]} … {max(cell.date for cell in found)[:10]} at revision "
+        f"Measured on {', '.join(days)} at revision "
         f"{', '.join(sorted({str(cell.machine.get('revision', 'unknown')) for cell in found}))} on "
         f"{', '.join(sorted({str(cell.machine['processor']) for cell in found}))}; "
-        f"training took {minutes[0]:.0f} … {minutes[-1]:.0f} minutes a cell, beside other work."
+        f"training took {minutes[0]:.0f} to {minutes[-1]:.0f} minutes a cell, beside other work."
     )
-    return [_markdown(success_lines(row, found)), *differences(row, found), row.reading, measured]
+    said = [row.reading] if row.reading else []
+    return [_markdown(success_lines(row, found)), *differences(row, found), *said, measured]
 
 
 def _line(method: str, budget: tuple[int, int], condition: str, group: Sequence[Cell]) -> dict[str, object]:
