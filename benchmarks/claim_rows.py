@@ -70,11 +70,11 @@ _ROWS = (
             *axis_levels("libero-plus-7", "robot_start", (1, 2, 3)),
             *axis_levels("libero-plus-7", "language", (1, 2, 3, 4, 5)),
         ),
-        reading="The seeds lie 4 points apart in the usual worlds; policies that read 24 tokens and divided what hardly "
-        "moves by its noise lay 9 apart on these demonstrations (96.7, 98.0, 88.7 %). With other episodes' "
-        "instructions the policy wins little more than an obedient one would. Words cost it 21 points at the strangest "
-        "level, where training luck decides (27 points between seeds); a policy of an earlier version, to which "
-        "sentences were cut, had 100, 75, 66.7, 55 and 21.7 % at the five levels.",
+        reading="The seeds lie 4 points apart in the usual worlds; policies that read 24 tokens and divided what "
+        "hardly moves by its noise lay 9 apart on these demonstrations (96.7, 98.0, 88.7 %). With other episodes' "
+        "instructions the policy wins little more than an obedient one would. Words cost it 21 points at the "
+        "strangest level, where training luck decides (27 points between seeds); a policy of an earlier version, to "
+        "which sentences were cut, had 100, 75, 66.7, 55 and 21.7 % at the five levels.",
     ),
     Row(
         name="heads",
@@ -89,12 +89,12 @@ _ROWS = (
         recording=FORTY_TASKS,
         methods={"nano-bridge": nano_bridge},
         budgets=[(50, 4500)],
-        reading="**At this budget the small network does not learn forty tasks.** Before, with sentences cut after 24 tokens "
-        "and in worlds where a success was a snapshot, it had 1.8, 3.4, 15.2 and 0.0 %. The 0 % of `tabletop-long` is no "
-        "longer the text's: its longest sentences fit the window of 240 tokens, and no remark was made. What was looked "
-        "at: in ten episodes each of three of its chains no policy finished even the first stage; in six of "
-        "`press-button` the first action is the expert's to a millimetre or two, then the hand comes to rest a few "
-        "centimetres short of the button and stays there. It goes to the right place and is not precise enough there.",
+        reading="**At this budget the small network does not learn forty tasks.** Before, with sentences cut after 24 "
+        "tokens and in worlds where a success was a snapshot, it had 1.8, 3.4, 15.2 and 0.0 %. The 0 % of "
+        "`tabletop-long` is no longer the text's: its window holds 240 tokens, and the policy had no remark on what "
+        "it was told. What was looked at: in ten episodes of each of three chains not one finished its first stage; "
+        "in six films of `press-button` the hand goes to the right button, comes to rest a few centimetres short of "
+        "it and stays there. It knows what is meant and is not precise enough there.",
     ),
 )
 
