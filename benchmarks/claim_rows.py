@@ -82,10 +82,10 @@ _ROWS = (
         recording=THREE_TASKS,
         methods={"nano-bridge": nano_bridge, "nano-mlp": nano_mlp},
         budgets=[(350, 1500)],
-        reading="At this budget the plain head is a little better, outside the noise of the episodes; the bridge head's "
-        "training seeds lie 14 points apart and the MLP's 2, and with one of the three the bridge is ahead. Before, at "
-        "2,000 steps and without a warm-up where the head begins to learn, they had 73.1 and 82.2 %. VLA-Adapter's "
-        "advantage is claimed for pretrained backbones, which this comparison does not have.",
+        reading="At this budget the plain head is a little better, outside the noise of the episodes; the bridge "
+        "head's training seeds lie 14 points apart and the MLP's 2, and with one of the three the bridge is ahead. "
+        "Before, at 2,000 steps and without a warm-up where the head begins to learn, they had 73.1 and 82.2 %. "
+        "VLA-Adapter's advantage is claimed for pretrained backbones, which this comparison does not have.",
     ),
     Row(
         name="suites",
