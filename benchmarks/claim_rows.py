@@ -97,8 +97,8 @@ _ROWS = (
         "tokens and in worlds where a success was a snapshot, it had 1.8, 3.4, 15.2 and 0.0 %. The 0 % of "
         "`tabletop-long` is no longer the text's: its window holds 240 tokens, and the policy had no remark on what "
         "it was told. What was looked at: in ten episodes of each of three chains not one finished its first stage; "
-        "in six films of `press-button` the hand goes to the right button, comes to rest a few centimetres short of "
-        "it and stays there. It knows what is meant and is not precise enough there.",
+        "in six films of `press-button` (0 of 50) the hand goes to the button, comes to rest a few centimetres short "
+        "of it and stays there. Why it is no more precise at this budget is not known.",
     ),
 )
 

@@ -4,8 +4,9 @@
 
 A row trains each of its methods on the same demonstrations with every training seed, and evaluates them on the same
 episodes under the same conditions; without a name all rows are meant. Only cells that the ledger lacks are measured,
-so a grid can be stopped and continued, a training within a cell too; ``--again`` also repeats cells of code that has
-changed since, and ``--print`` measures nothing.
+so a grid can be stopped and continued, a training within a cell too, as long as the code that decides them stays as it
+is; ``--again`` also repeats cells of code that has changed since, from the demonstrations on, and ``--print`` measures
+nothing.
 """
 
 import argparse
@@ -15,7 +16,7 @@ from pathlib import Path
 
 from claim_rows import ROWS, Row
 from claim_tables import differences, success_lines, write_page
-from ledger import Cell, Key, cells, missing
+from ledger import Cell, Key, cells, code_digest, missing
 from measuring import Work, measure
 from report import home_path, print_table
 
@@ -38,7 +39,7 @@ def main() -> None:
     rows = [ROWS[name] for name in arguments.rows or ROWS]
     if not arguments.print:
         keys = missing([key for row in rows for key in row.grid(arguments.seeds)], again=arguments.again)
-        measure_all(keys, arguments.work, arguments.jobs)
+        measure_all(keys, arguments.work / code_digest(), arguments.jobs)
     for row in rows:
         print_row(row, cells(row.name))
     if arguments.page:

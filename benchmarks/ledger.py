@@ -24,7 +24,11 @@ from vla.strict_json import strict_json
 
 LEDGER = CHECKOUT / "benchmarks" / "ledger"
 MEASURED = (
+    "benchmarks/measuring.py",
     "configs/*.py",
+    "configs/commands/collect.py",
+    "configs/commands/eval.py",
+    "configs/commands/train.py",
     "envs/**/*",
     "policies/*.py",
     "policies/data/*",
@@ -33,7 +37,7 @@ MEASURED = (
     "rl/**/*",
     "vla/**/*",
 )
-"""What a measurement depends on; the commands that run it (``configs/commands``), serving and reports are left out."""
+"""What a measurement depends on: neither serving nor reports."""
 
 
 @dataclass(frozen=True, kw_only=True, order=True)

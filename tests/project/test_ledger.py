@@ -100,6 +100,18 @@ def test_a_table_pools_suites_and_says_what_an_obedient_policy_would_reach(ledge
     assert sentence.startswith("mlp − bridge: +66.7 points") and cell.won(USUAL) == [True, False, True] * 2
 
 
+def test_a_cell_is_measured_again_from_the_demonstrations_on_where_code_has_changed(ledger, monkeypatch, tmp_path):
+    import claims
+
+    folders = []
+    monkeypatch.setattr(claims, "measure_all", lambda keys, work, jobs: folders.append(work))
+    for digest in ("before", "after"):
+        monkeypatch.setattr(claims, "code_digest", lambda digest=digest: digest)
+        monkeypatch.setattr("sys.argv", ["claims.py", "heads", "--again", "--work", str(tmp_path)])
+        claims.main()
+    assert folders == [tmp_path / "before", tmp_path / "after"]
+
+
 def test_every_cell_in_the_repository_is_one_of_a_row(ledger):
     from claim_rows import ROWS
 
