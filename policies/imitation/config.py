@@ -1,6 +1,5 @@
 """The settings of one imitation run."""
 
-import math
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -8,7 +7,7 @@ from policies.imitation.stages import Stage
 from policies.processors import NormalizationMode
 from policies.training.augment import AugmentConfig
 from policies.training.learner import FREE_TO_CHANGE as FREE_IN_ANY_RUN
-from policies.training.schedule import check_shares
+from policies.training.schedule import check_rates, check_shares
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,12 +56,7 @@ class TrainConfig:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.batch_size % self.accumulate:
             raise ValueError(f"batch_size {self.batch_size} does not divide into accumulate={self.accumulate} pieces")
-        if not 0 <= self.ema_decay < 1:
-            raise ValueError(f"ema_decay must lie in [0, 1), got {self.ema_decay}")
-        if not (0 < self.lr < math.inf and self.grad_clip > 0):
-            raise ValueError(f"lr and grad_clip must be positive numbers, got {self.lr} and {self.grad_clip}")
-        if not 0 <= self.min_lr_ratio <= 1:
-            raise ValueError(f"min_lr_ratio must lie in 0…1, got {self.min_lr_ratio}")
+        check_rates(lr=self.lr, min_lr_ratio=self.min_lr_ratio, grad_clip=self.grad_clip, ema_decay=self.ema_decay)
         check_shares(self.stages)
         if self.threads < 0:
             raise ValueError(f"threads must not be negative, got {self.threads}")

@@ -1,9 +1,9 @@
 """The settings of one pre-training."""
 
-import math
 from dataclasses import dataclass, field
 
 from policies.training.augment import AugmentConfig
+from policies.training.schedule import check_rates
 from vla.grounding import LookWeights
 
 
@@ -47,12 +47,7 @@ class PretrainConfig:
         for name in (*counts, "statistics_tables", "held_out_tables", "evaluate_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if not 0 <= self.ema_decay < 1:
-            raise ValueError(f"ema_decay must lie in [0, 1), got {self.ema_decay}")
-        if not (0 < self.lr < math.inf and self.grad_clip > 0):
-            raise ValueError(f"lr and grad_clip must be positive numbers, got {self.lr} and {self.grad_clip}")
-        if not 0 <= self.min_lr_ratio <= 1:
-            raise ValueError(f"min_lr_ratio must lie in 0…1, got {self.min_lr_ratio}")
+        check_rates(lr=self.lr, min_lr_ratio=self.min_lr_ratio, grad_clip=self.grad_clip, ema_decay=self.ema_decay)
         if min(self.warmup_steps, self.threads) < 0:
             raise ValueError(f"warmup_steps and threads must be 0 or more, got {self.warmup_steps} and {self.threads}")
         if self.augment.shift_fraction:

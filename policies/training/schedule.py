@@ -53,6 +53,16 @@ class Span(Generic[S_co]):
         return min(self.stage.warmup_steps, self.end - self.first)
 
 
+def check_rates(*, lr: float, min_lr_ratio: float, grad_clip: float, ema_decay: float) -> None:
+    """``ValueError`` that names the first of a run's rates which no training can have."""
+    if not 0 <= ema_decay < 1:
+        raise ValueError(f"ema_decay must lie in [0, 1), got {ema_decay}")
+    if not (0 < lr < math.inf and grad_clip > 0):
+        raise ValueError(f"lr and grad_clip must be positive numbers, got {lr} and {grad_clip}")
+    if not 0 <= min_lr_ratio <= 1:
+        raise ValueError(f"min_lr_ratio must lie in 0…1, got {min_lr_ratio}")
+
+
 def check_shares(stages: Sequence[Pace]) -> None:
     """``ValueError`` unless the stages' shares make up a whole run."""
     total = sum(stage.share for stage in stages)
