@@ -12,7 +12,9 @@ from vla.config import BACKBONES, VLAConfig, tagged
 from vla.model import VLA
 from vla.scaling import StateScale
 
-_POSITIONS, _CAMERAS, _WAYPOINT = "text_encoder.position", "camera_embedding", "waypoint"
+_POSITIONS, _WAYPOINT, _STATE = "text_encoder.position", "waypoint", "state_encoder"
+_CAMERAS = ("camera_embedding", "look_embedding", "view_embedding")
+"""What has a row for each camera."""
 _FREE = frozenset({"max_text_tokens"})
 """What may differ in two backbones' configs: a longer or shorter text window."""
 
@@ -55,26 +57,30 @@ def adopt(vla: VLA, base: Base, state_names: Sequence[str], state: StateScale) -
     """Give the network's backbone what the base has learned, as far as it fits; the rest stays as it is.
 
     The positions of a text window are cut, or stay fresh beyond the base's. Cameras are known by their names. The way
-    from keypoints to the waypoint is taken over where cameras, numbers of the state and waypoint are the same; it is
-    rewritten to the scale ``state`` of the network's numbers ``state_names``, so that it says the same in metres.
+    from keypoints to the waypoint is taken over where cameras, numbers of the state and waypoint are the same, and what
+    reads the state where its numbers are; they are rewritten to the scale ``state`` of the network's numbers
+    ``state_names``, so that they say the same in metres.
     ``ValueError`` where :func:`check_base` refuses.
     """
     backbone, config = vla.backbone, vla.config
     check_base(config, base, backbone.vocabulary)
     own = dict(backbone.named_parameters())
     given, left = dict(base.weights), dict[str, str]()
-    if reason := _other_waypoint(base, config, state_names):
-        given = {name: weight for name, weight in given.items() if _part(name) != _WAYPOINT}
-        left[_WAYPOINT] = reason
-    elif config.waypoint_dims:
-        given |= _rescaled(given, base.config.state, state, config.waypoint_dims)
+    for part, reason in (
+        (_STATE, _differing(base, config, state_names, "state")),
+        (_WAYPOINT, _differing(base, config, state_names, "cameras", "state", "waypoint")),
+    ):
+        if reason:
+            given = {name: weight for name, weight in given.items() if _part(name) != part}
+            left[part] = reason
+    given |= _rescaled(given, base.config.state, state, config.waypoint_dims)
     taken: dict[str, None] = {}
     for name, weight in given.items():
         if name in own and name == _POSITIONS:
             rows = min(len(weight), len(own[name]))
             own[name][:rows].copy_(weight[:rows])
-        elif name in own and name == _CAMERAS:
-            left |= _adopt_cameras(own[name], weight, config.cameras, base.config.cameras)
+        elif name in own and name in _CAMERAS:
+            left |= _adopt_cameras(name, own[name], weight, config.cameras, base.config.cameras)
         elif name in own and own[name].shape == weight.shape:
             own[name].copy_(weight)
         else:
@@ -95,21 +101,23 @@ def _part(name: str) -> str:
     return name.partition(".")[0]
 
 
-def _adopt_cameras(own: Tensor, given: Tensor, cameras: Sequence[str], known: Sequence[str]) -> dict[str, str]:
+def _adopt_cameras(
+    name: str, own: Tensor, given: Tensor, cameras: Sequence[str], known: Sequence[str]
+) -> dict[str, str]:
     """Copy the rows of the cameras that are known; the others, with the reason."""
     for row, camera in enumerate(cameras):
         if camera in known:
             own[row].copy_(given[known.index(camera)])
     new = [camera for camera in cameras if camera not in known]
-    return {f"{_CAMERAS} of {', '.join(new)}": f"its cameras are {', '.join(known)}"} if new else {}
+    return {f"{name} of {', '.join(new)}": f"its cameras are {', '.join(known)}"} if new else {}
 
 
-def _other_waypoint(base: Base, config: VLAConfig, state_names: Sequence[str]) -> str:
-    """Why the base's waypoint cannot be the network's; empty where it can."""
+def _differing(base: Base, config: VLAConfig, state_names: Sequence[str], *names: str) -> str:
+    """In which of the named respects the base's robot is another; empty where in none."""
     there = {"cameras": base.config.cameras, "state": base.config.state_names, "waypoint": base.config.waypoint_dims}
     now = {"cameras": config.cameras, "state": tuple(state_names), "waypoint": config.waypoint_dims}
     differing = [
-        f"{name} {list(there[name])} there, {list(now[name])} now" for name in there if there[name] != now[name]
+        f"{name} {list(there[name])} there, {list(now[name])} now" for name in names if there[name] != now[name]
     ]
     return "; ".join(differing)
 
@@ -117,22 +125,28 @@ def _other_waypoint(base: Base, config: VLAConfig, state_names: Sequence[str]) -
 def _rescaled(
     weights: Mapping[str, Tensor], there: StateScale, now: StateScale, waypoint_dims: Sequence[int]
 ) -> dict[str, Tensor]:
-    """The two layers of the waypoint, reading and answering in the scale ``now`` instead of ``there``.
+    """The layers that read the state or answer in its numbers, in the scale ``now`` instead of ``there``.
 
     With raw numbers x: ``x = n·scale_now + offset_now``, so a column that multiplied ``(x − offset_there)/scale_there``
     multiplies n by ``scale_now/scale_there``, and the rest goes into the bias; the answer's rows the other way round.
     """
-    first, first_bias, last, last_bias = (
-        weights[f"{_WAYPOINT}.{name}"].double() for name in ("0.weight", "0.bias", "2.weight", "2.bias")
-    )
     offset_there, scale_there, offset_now, scale_now = (
         torch.tensor(column, dtype=torch.double) for column in (there.offset, there.scale, now.offset, now.scale)
     )
-    columns = first[:, -len(offset_now) :]
-    first_bias = first_bias + columns @ ((offset_now - offset_there) / scale_there)
-    first = torch.cat([first[:, : -len(offset_now)], columns * (scale_now / scale_there)], dim=1)
-    chosen = list(waypoint_dims)
-    last = last * (scale_there / scale_now)[chosen, None]
-    last_bias = (last_bias * scale_there[chosen] + (offset_there - offset_now)[chosen]) / scale_now[chosen]
-    renewed = {"0.weight": first, "0.bias": first_bias, "2.weight": last, "2.bias": last_bias}
-    return {f"{_WAYPOINT}.{name}": tensor.float() for name, tensor in renewed.items()}
+    renewed: dict[str, Tensor] = {}
+
+    def layer(name: str) -> tuple[Tensor, Tensor]:
+        return weights[f"{name}.weight"].double(), weights[f"{name}.bias"].double()
+
+    for name in (f"{part}.0" for part in (_STATE, _WAYPOINT) if f"{part}.0.weight" in weights):
+        weight, bias = layer(name)
+        others, columns = weight[:, : -len(offset_now)], weight[:, -len(offset_now) :]
+        renewed[f"{name}.bias"] = bias + columns @ ((offset_now - offset_there) / scale_there)
+        renewed[f"{name}.weight"] = torch.cat([others, columns * (scale_now / scale_there)], dim=1)
+    last = f"{_WAYPOINT}.2"
+    if f"{last}.weight" in weights:
+        chosen, (weight, bias) = list(waypoint_dims), layer(last)
+        moved = bias * scale_there[chosen] + (offset_there - offset_now)[chosen]
+        renewed[f"{last}.weight"] = weight * (scale_there / scale_now)[chosen, None]
+        renewed[f"{last}.bias"] = moved / scale_now[chosen]
+    return {name: tensor.float() for name, tensor in renewed.items()}

@@ -185,7 +185,11 @@ def test_what_it_learns_finds_discs_in_words_that_it_never_heard(tmp_path):
 def test_the_backbone_holds_what_looks_and_nothing_else(whole):
     base = load_base(whole / "checkpoints/last/backbone")
     parts = {name.partition(".")[0] for name in base.weights}
-    assert parts == {"text_encoder", "image_encoder", "keypoint_encoder", "camera_embedding", "waypoint"}
+    whole_backbone = {name.partition(".")[0] for name, _ in base.config.build().named_parameters()}
+    assert parts == whole_backbone - {"queries", "query_position"}
+    assert {name for name in base.weights if name.startswith("blocks.")} == {
+        name for name, _ in base.config.build().named_parameters() if name.startswith("blocks.0.")
+    }
     assert base.config.cameras == ("front", "side") and base.config.waypoint_dims == (0, 1, 2)
     assert base.config.state_names == ("tool_x", "tool_y", "tool_z") and len(base.config.vocabulary) == 64
     state = load_file(whole / "checkpoints/last/training_state/tensors.safetensors")

@@ -15,7 +15,25 @@ NAMES = ("x", "y", "z", "gap", "angle")
 THERE = StateScale(offset=(0.4, 0.0, 0.3, 0.02, 1.0), scale=(0.1, 0.2, 0.05, 0.01, 0.7))
 NOW = StateScale(offset=(0.5, -0.1, 0.2, 0.04, 0.0), scale=(0.02, 0.3, 0.1, 0.0004, 1.5))
 DIMS = (0, 1, 2)
-LEARNED = ("text_encoder", "image_encoder", "keypoint_encoder", "camera_embedding", "waypoint")
+LEARNED = (
+    "map_position",
+    "camera_embedding",
+    "view_embedding",
+    "time_embedding",
+    "cell_embedding",
+    "keypoint_embedding",
+    "look_embedding",
+    "role_embedding",
+    "text_encoder",
+    "image_encoder",
+    "patch_encoder",
+    "keypoint_encoder",
+    "state_encoder",
+    "second_question",
+    "second_look",
+    "waypoint",
+    "blocks",
+)
 
 
 def network_config(**fields):
@@ -93,7 +111,7 @@ def test_cameras_are_known_by_their_names():
     assert torch.equal(vla.backbone.camera_embedding[1], given.weights["camera_embedding"][0])
     assert torch.equal(vla.backbone.camera_embedding[0], fresh[0])
     assert adoption.left == {
-        "camera_embedding of top": "its cameras are front, wrist",
+        **{f"{name}_embedding of top": "its cameras are front, wrist" for name in ("camera", "view", "look")},
         "waypoint": "cameras ['front', 'wrist'] there, ['top', 'front'] now",
     }
     assert "not taken over: waypoint: cameras" in str(adoption)
@@ -105,6 +123,7 @@ def test_another_state_keeps_its_own_waypoint():
     before = vla.backbone.waypoint[0].weight.detach().clone()
     adoption = adopt(vla, given, ("x", "y", "z", "gap", "other"), NOW)
     assert "state ['x'" in adoption.left["waypoint"] and "waypoint" not in adoption.taken
+    assert "state ['x'" in adoption.left["state_encoder"] and "state_encoder" not in adoption.taken
     assert torch.equal(vla.backbone.waypoint[0].weight, before)
     without = replace(network_config(), waypoint_dims=()).build()
     assert "waypoint [0, 1, 2] there, [] now" in adopt(without, given, NAMES, NOW).left["waypoint"]
@@ -114,7 +133,11 @@ def test_pictures_of_another_size_are_named():
     given, _ = base()
     vla = network_config(image_size_px=(64, 48)).build()
     adoption = adopt(vla, given, NAMES, NOW)
-    assert adoption.left == {"size of things": "pictures of (32, 48) px there, (64, 48) now"}
+    assert adoption.left == {
+        "size of things": "pictures of (32, 48) px there, (64, 48) now",
+        "map_position": "shape (16, 8, 12) there, (16, 16, 12) now",
+        "cell_embedding": "shape (6, 32) there, (12, 32) now",
+    }
 
 
 def test_a_backbone_of_another_kind_or_vocabulary_is_refused():

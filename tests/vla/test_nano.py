@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch import nn
 from vla_inputs import STATE_DIM, random_observation, tiny_nano, with_depth
 
 from vla.backbones.nano import NanoConfig, prefix_bias
@@ -129,7 +130,7 @@ def test_layout_names_each_token():
     given = [(v, *cell) for v, cell in zip(layout.view[image].tolist(), layout.cell[image].tolist(), strict=True)]
     assert given == per_frame * 2
     keypoint = layout.where(TokenRole.KEYPOINT)
-    assert layout.view[keypoint].tolist() == [0, 0, 0, 1, 1, 1] * 2
+    assert layout.view[keypoint].tolist() == [0, 1] + [0, 0, 0, 1, 1, 1] * 2  # looks first
     elsewhere = layout.where(TokenRole.TEXT, TokenRole.STATE, TokenRole.QUERY)
     assert (layout.view[elsewhere] == -1).all() and (layout.cell[elsewhere] == -1).all()
 
@@ -137,6 +138,7 @@ def test_layout_names_each_token():
 def test_a_patch_token_sees_its_own_cell():
     """Gradient of the patch encoder's token reaches pixels around its cell, not the far corner."""
     backbone = tiny_nano(blocks=0)
+    backbone.image_encoder.surroundings = nn.Identity()
     images = torch.rand(1, 3, 32, 48, requires_grad=True)
     tokens = backbone.patch_encoder(backbone.image_encoder(images)).flatten(2).mT
     tokens[0, 5].sum().backward()  # row 1, column 2 of 2 × 3
@@ -171,8 +173,7 @@ def test_keypoints_move_when_the_instruction_changes():
     assert observation.text.shape == other.text.shape and not observation.text.equal(other.text)
 
     def positions(observation):
-        _, pooled = backbone.text_encoder(observation.text, observation.text_mask)
-        return backbone._encode_images(observation, pooled)[2]
+        return backbone.look(observation).position
 
     moved = (positions(observation) - positions(other)).abs()
     assert moved.max() > 1e-3
@@ -235,7 +236,7 @@ def test_missing_depth_is_refused():
 
 @pytest.mark.parametrize(("patch_px", "size"), [(6, (48, 48)), (16, (40, 48))])
 def test_patches_that_do_not_tile_the_image_are_refused(patch_px, size):
-    with pytest.raises(ValueError, match="patch_px must be a multiple of 4 that divides the image size"):
+    with pytest.raises(ValueError, match="patch_px must be a multiple of 8 that divides the image size"):
         tiny_nano(patch_px=patch_px, image_size_px=size)
 
 

@@ -50,7 +50,7 @@ def test_the_named_square_is_found_within_two_pixels(head):
         horizon=HORIZON,
     )
     model = config.build()
-    steps = 250
+    steps = 400
     optimiser = torch.optim.AdamW(model.parameters())
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=2e-3, total_steps=steps, pct_start=0.1)
     for _ in range(steps):

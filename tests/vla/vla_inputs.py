@@ -14,8 +14,10 @@ TINY = {
     "n_queries": 4,
     "channels": 16,
     "blocks": 1,
+    "wide": 16,
     "keypoints": 3,
     "keypoints_per_token": 1,
+    "second_keypoints": 2,
     "patch_px": 16,
 }
 STATE_DIM, ACTION_DIM, HORIZON, SIZE_PX = 5, 3, 4, (32, 48)

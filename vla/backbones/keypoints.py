@@ -1,10 +1,11 @@
 """Where things are: heatmaps, their expected position, and the 3-D point behind it."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 
@@ -69,6 +70,19 @@ class DepthViews:
     intrinsics: Float[Tensor, "m 3 3"] | None = None
     T_world_cam: Float[Tensor, "m 4 4"] | None = None
 
+    def at(self, rows: Int[Tensor, " k"], n: int) -> "DepthViews":
+        """Those of ``rows`` of n samples, all times and views of one after the other."""
+        return self._each(lambda x: x.unflatten(0, (n, -1))[rows].flatten(0, 1))
+
+    def of_the_present(self, n: int, t: int) -> "DepthViews":
+        """Those of the last of t times of n samples."""
+        return self._each(lambda x: x.unflatten(0, (n, t, -1))[:, -1].flatten(0, 1))
+
+    def _each(self, choose: Callable[[Tensor], Tensor]) -> "DepthViews":
+        cameras = (self.intrinsics, self.T_world_cam)
+        intrinsics, T_world_cam = (None if x is None else choose(x) for x in cameras)
+        return DepthViews(depth_m=choose(self.depth_m), intrinsics=intrinsics, T_world_cam=T_world_cam)
+
 
 class KeypointEncoder(nn.Module):
     """Feature maps and an instruction to keypoint tokens: the instruction asks, every cell answers.
@@ -99,23 +113,22 @@ class KeypointEncoder(nn.Module):
         self.position = nn.Linear(per_token * (8 if use_depth else 3), width)
         self.content = nn.Linear(per_token * channels, width)
 
-    def look(
-        self, maps: Float[Tensor, "m c h w"], condition: Float[Tensor, "m d"]
-    ) -> tuple[Float[Tensor, "m k 2"], Float[Tensor, "m k h w"]]:
-        """The position of every keypoint as in :meth:`forward`, and the logarithm of its heatmap."""
-        with torch.autocast(maps.device.type, enabled=False):
-            logits = self._logits(self.key_norm(maps.flatten(2).mT).float(), condition.float())
-            size = maps.shape[-2:]
-            position = expected_position(logits.softmax(dim=-1).unflatten(-1, size))
-            return position, logits.log_softmax(dim=-1).unflatten(-1, size)
-
     def forward(
         self, maps: Float[Tensor, "m c h w"], condition: Float[Tensor, "m d"], views: DepthViews | None = None
     ) -> tuple[Float[Tensor, "m n d"], Float[Tensor, "m k 2"]]:
         """Tokens, and the position (x, y) in [−1, 1] of every keypoint."""
+        tokens, position, _ = self.look(maps, condition, views)
+        return tokens, position
+
+    def look(
+        self, maps: Float[Tensor, "m c h w"], condition: Float[Tensor, "m d"], views: DepthViews | None = None
+    ) -> tuple[Float[Tensor, "m n d"], Float[Tensor, "m k 2"], Float[Tensor, "m k h w"]]:
+        """Tokens and positions as in :meth:`forward`, and the logarithm of every heatmap."""
         keys = self.key_norm(maps.flatten(2).mT)
         with torch.autocast(maps.device.type, enabled=False):  # coordinates need all of float32's digits
-            heatmaps = self._logits(keys.float(), condition.float()).softmax(dim=-1).unflatten(-1, maps.shape[-2:])
+            logits = self._logits(keys.float(), condition.float())
+            log_heatmaps = logits.log_softmax(dim=-1).unflatten(-1, maps.shape[-2:])
+            heatmaps = logits.softmax(dim=-1).unflatten(-1, maps.shape[-2:])
             position = expected_position(heatmaps)
             numbers = [position, spread(heatmaps, position)]
             if self.use_depth:
@@ -123,7 +136,7 @@ class KeypointEncoder(nn.Module):
                 numbers.append(_depth_numbers(heatmaps, position, views))
             where = self.position(torch.cat(numbers, dim=-1).reshape(len(maps), self.tokens, -1))
         what = (heatmaps.flatten(2).to(keys.dtype) @ keys).reshape(len(maps), self.tokens, -1)
-        return where + self.content(what), position
+        return where + self.content(what), position, log_heatmaps
 
     def _logits(self, keys: Float[Tensor, "m n c"], condition: Float[Tensor, "m d"]) -> Float[Tensor, "m k n"]:
         """How well each cell answers each keypoint's query; their softmax is the probability over cells."""

@@ -1,15 +1,15 @@
-"""``nano``: a small vision-language network, trained from scratch, whose tokens say *where* things are.
+"""``nano``: a small vision-language network whose tokens say *where* things are.
 
 Convolutions turn each image into a feature map. It yields patch tokens on a coarse grid, and keypoint tokens: the
 instruction asks the map where its words are, and each answer, a heatmap, is reduced to its expected position, so that
 "the red cube" becomes a coordinate. A prefix-LM transformer mixes them with the text and the state; learned queries
-come last.
+come last. Half-way through, one token per view, which by then knows where what the words may mean is, looks at the map
+again: so "the red cube left of the bin" becomes a coordinate too.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -35,22 +35,26 @@ _TEXT_STEP = 16
 class NanoConfig:
     """Sizes of :class:`Nano`.
 
-    ``channels`` is the width of the image encoder and ``keypoints`` the number of heatmaps per view, of which
-    ``keypoints_per_token`` share a token; ``patch_px`` is the side of the square that one patch token covers, a
-    multiple of 4. ``max_text_tokens`` is the longest instruction that it can take in; where it is None, training asks
-    :meth:`reading` for what the data and their tasks say, and ``TEXT_TOKENS`` stand for it elsewhere. ``frames`` is
-    the most images per view that an observation may hold. With ``use_depth`` the network also needs depth images, and
-    keypoint tokens carry points in the world where cameras are calibrated.
+    ``channels`` is the width of the image encoder and ``wide`` that of its coarser half. ``keypoints`` is the number of
+    heatmaps per view at first sight, of which ``keypoints_per_token`` share a token, and ``second_keypoints`` that of
+    the second look, which share one; ``patch_px`` is the side of the square that one patch token covers, a multiple of
+    8. The second look comes after half of the ``depth`` blocks. ``max_text_tokens`` is the longest instruction that it
+    can take in; where it is None, training asks :meth:`reading` for what the data and their tasks say, and
+    ``TEXT_TOKENS`` stand for it elsewhere. ``frames`` is the most images per view that an observation may hold. With
+    ``use_depth`` the network also needs depth images, and keypoint tokens carry points in the world where cameras are
+    calibrated.
     """
 
     width: int = 96
-    depth: int = 3
+    depth: int = 4
     heads: int = 4
     n_queries: int = 8
     channels: int = 32
     blocks: int = 2
-    keypoints: int = 64
+    wide: int = 64
+    keypoints: int = 32
     keypoints_per_token: int = 8
+    second_keypoints: int = 16
     patch_px: int = 32
     max_text_tokens: int | None = None
     frames: int = 1
@@ -72,27 +76,56 @@ class NanoConfig:
         return Nano(self, state_dim=state_dim, views=views, image_size_px=image_size_px, waypoint_dim=waypoint_dim)
 
 
-class TokenGroup(NamedTuple):
-    """One kind of token: embeddings and which of them are real."""
+@dataclass(frozen=True, kw_only=True)
+class Scene:
+    """What pictures hold, whatever is asked of them, and the robot's state; ``depth_views`` are flattened."""
 
-    tokens: Float[Tensor, "b n d"]
-    mask: Bool[Tensor, "b n"]
+    maps: Float[Tensor, "n t v c h w"]
+    patches: Float[Tensor, "n t v p d"]
+    view_mask: Bool[Tensor, "n t v"]
+    state: Float[Tensor, "n s"]
+    depth_views: DepthViews | None
+
+    def at(self, rows: Int[Tensor, " m"]) -> "Scene":
+        """That of each row; one may come several times."""
+        n = len(self.state)
+        return Scene(
+            maps=self.maps[rows],
+            patches=self.patches[rows],
+            view_mask=self.view_mask[rows],
+            state=self.state[rows],
+            depth_views=None if self.depth_views is None else self.depth_views.at(rows, n),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prefix:
+    """What everything else in the sequence attends to, and what it was made of; ``questions`` are what the text asks
+    each view, ``position`` where the keypoints of its first sight are at present.
+    """
+
+    tokens: Float[Tensor, "n m d"]
+    mask: Bool[Tensor, "n m"]
+    scene: Scene
+    questions: Float[Tensor, "n v d"]
+    position: Float[Tensor, "n v k 2"]
 
 
 class Nano(Backbone):
-    """Sequence: patches (time, view, row, column), keypoints (time, view, index), text, state, queries.
+    """Sequence: looks (view), patches (time, view, row, column), keypoints (time, view, index), text, state, queries.
 
-    The prefix attends to itself in both directions; queries attend to everything. Raises
-    ``ValueError`` for an observation whose shapes do not fit.
+    The prefix attends to itself in both directions; queries attend to everything. Looks count as keypoints: after the
+    first half of the blocks they carry what was found when looking again. Raises ``ValueError`` for an observation
+    whose shapes do not fit.
     """
 
     def __init__(
         self, config: NanoConfig, *, state_dim: int, views: int, image_size_px: tuple[int, int], waypoint_dim: int
     ) -> None:
         super().__init__()
-        if config.patch_px % ImageEncoder.stride or any(side % config.patch_px for side in image_size_px):
+        if config.patch_px % ImageEncoder.multiple or any(side % config.patch_px for side in image_size_px):
             raise ValueError(
-                f"patch_px must be a multiple of {ImageEncoder.stride} that divides the image size, "
+                f"patch_px must be a multiple of {ImageEncoder.multiple} that divides the image size, "
                 f"got {config.patch_px} for images of {image_size_px} px"
             )
         if config.width % config.heads:
@@ -108,7 +141,9 @@ class Nano(Backbone):
 
         width, cells = config.width, config.patch_px // ImageEncoder.stride
         self.text_encoder = TextEncoder(self._tokenizer.vocabulary_size, self.text_window, width)
-        self.image_encoder = ImageEncoder(4 if config.use_depth else 3, config.channels, config.blocks)
+        self.image_encoder = ImageEncoder(4 if config.use_depth else 3, config.channels, config.blocks, config.wide)
+        rows, columns = (side // ImageEncoder.stride for side in image_size_px)
+        self.map_position = nn.Parameter(torch.zeros(config.channels, rows, columns))
         self.patch_encoder = nn.Conv2d(config.channels, width, cells, stride=cells)
         self.keypoint_encoder = KeypointEncoder(
             config.channels, config.keypoints, width, per_token=config.keypoints_per_token, use_depth=config.use_depth
@@ -119,9 +154,19 @@ class Nano(Backbone):
         self.time_embedding = _embedding(config.frames, width)
         self.cell_embedding = _embedding(self.grid[0] * self.grid[1], width)
         self.keypoint_embedding = _embedding(self.keypoint_encoder.tokens, width)
+        self.look_embedding = _embedding(views, width)
+        self.second_question = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width))
+        self.second_look = KeypointEncoder(
+            config.channels,
+            config.second_keypoints,
+            width,
+            per_token=config.second_keypoints,
+            use_depth=config.use_depth,
+        )
+        self.look_after = max(1, config.depth // 2)
         self.role_embedding = _embedding(len(TokenRole), width)
         self.queries = _embedding(config.n_queries, width)
-        positions = views * config.keypoints * 2
+        positions = views * (config.keypoints + config.second_keypoints) * 2
         self.waypoint = _perceptron(positions + state_dim, 128, waypoint_dim) if waypoint_dim else None
         self.query_position = nn.Linear(positions + waypoint_dim, config.n_queries * width)
         self.blocks = nn.ModuleList(Block(width, config.heads) for _ in range(config.depth))
@@ -133,82 +178,98 @@ class Nano(Backbone):
         return self._tokenizer.beyond(text, self.text_window)
 
     def forward(self, observation: Observation) -> Features:
-        self._check(observation)
-        text, pooled = self.text_encoder(observation.text, observation.text_mask)
-        patches, keypoints, positions = self._encode_images(observation, pooled)
-        state = self.state_encoder(observation.state)[:, None]
-        waypoint = self._waypoint(positions, observation.state)
-        places = positions if waypoint is None else torch.cat([positions, waypoint], dim=-1)
-        queries = self.queries + self.query_position(places).unflatten(-1, (self.n_queries, -1))
-        always = observation.text_mask.new_ones(len(state), 1)
-        parts = {
-            TokenRole.IMAGE: patches,
-            TokenRole.KEYPOINT: keypoints,
-            TokenRole.TEXT: TokenGroup(text, observation.text_mask),
-            TokenRole.STATE: TokenGroup(state, always),
-            TokenRole.QUERY: TokenGroup(queries, always.expand(-1, self.n_queries)),
-        }
-        x = torch.cat([part.tokens + self.role_embedding[role] for role, part in parts.items()], dim=1)
-        mask = torch.cat([part.mask for part in parts.values()], dim=1)
+        prefix = self._prefix(observation)
+        n = len(prefix.tokens)
+        queries = (self.queries + self.role_embedding[TokenRole.QUERY]).expand(n, -1, -1)
+        x = torch.cat([prefix.tokens, queries], dim=1)
+        mask = torch.cat([prefix.mask, prefix.mask.new_ones(n, self.n_queries)], dim=1)
         bias = prefix_bias(mask, self.n_queries, x.dtype)
-        hidden = []
-        for block in self.blocks:
+        hidden, waypoint = [], None
+        for index, block in enumerate(self.blocks, start=1):
             x = block(x, bias)
+            if index == self.look_after:
+                tokens, places, sight = self._look_again(x[:, : self.views], prefix)
+                waypoint = sight.waypoint
+                moved = self.query_position(places).unflatten(-1, (self.n_queries, -1))
+                rest = x[:, self.views : -self.n_queries]
+                x = torch.cat([x[:, : self.views] + tokens, rest, x[:, -self.n_queries :] + moved], dim=1)
             hidden.append(x)
-        layout = self._layout(frames=observation.images.shape[1], text_tokens=text.shape[1])
+        layout = self._layout(frames=observation.images.shape[1], text_tokens=observation.text.shape[1])
         return Features(
             hidden=torch.stack(hidden), mask=mask, layout=layout, state=observation.state, waypoint=waypoint
         )
 
     def look(self, observation: Observation, about: Int[Tensor, " n"] | None = None) -> Sight:
-        self._check(observation)
-        _, pooled = self.text_encoder(observation.text, observation.text_mask)
-        maps = self._maps(observation, self._depth_views(observation))
-        maps = maps.unflatten(0, observation.view_mask.shape)[:, -1]
-        present, state = observation.view_mask[:, -1], observation.state
-        if about is not None:
-            maps, present, state = maps[about], present[about], state[about]
-        condition = pooled[:, None] + self.camera_embedding
-        position, log_heatmap = self.keypoint_encoder.look(maps.flatten(0, 1), condition.flatten(0, 1))
-        position = position.unflatten(0, present.shape) * present[..., None, None]
-        return Sight(
-            waypoint=self._waypoint(position.flatten(1), state),
-            position=position,
-            log_heatmap=log_heatmap.unflatten(0, present.shape),
-        )
+        prefix = self._prefix(observation, about)
+        x, bias = prefix.tokens, prefix_bias(prefix.mask, 0, prefix.tokens.dtype)
+        for block in self.blocks[: self.look_after]:
+            x = block(x, bias)
+        return self._look_again(x[:, : self.views], prefix)[-1]
 
     def locate(self, observation: Observation) -> Float[Tensor, "b w"]:
         waypoint = self.look(observation).waypoint
         return super().locate(observation) if waypoint is None else waypoint
 
-    def _waypoint(self, positions: Float[Tensor, "b p"], state: Float[Tensor, "b s"]) -> Float[Tensor, "b w"] | None:
-        """Where the robot goes next, told from where things are and where it is."""
-        return None if self.waypoint is None else self.waypoint(torch.cat([positions, state], dim=-1))
+    def _prefix(self, observation: Observation, about: Int[Tensor, " n"] | None = None) -> Prefix:
+        """Everything but what comes last in the sequence; text i is about row ``about[i]`` of the pictures."""
+        self._check(observation)
+        text, pooled = self.text_encoder(observation.text, observation.text_mask)
+        scene = self._scene(observation)
+        if about is not None:
+            scene = scene.at(about)
+        n, t, v = scene.view_mask.shape
+        questions = pooled[:, None] + self.camera_embedding
+        asked = questions[:, None].expand(n, t, v, -1)
+        keypoints, position = self.keypoint_encoder(scene.maps.flatten(0, 2), asked.flatten(0, 2), scene.depth_views)
+        position = position.unflatten(0, (n, t, v))[:, -1] * scene.view_mask[:, -1, :, None, None]
+        keypoints = (keypoints + self.keypoint_embedding).unflatten(0, (n, t, v))
+        place = (self.view_embedding + self.time_embedding[-t:, None])[:, :, None]  # (t, v, 1, d)
+        always = observation.text_mask.new_ones(n, 1)
+        looks = self.look_embedding + questions
+        parts = (
+            (TokenRole.KEYPOINT, looks, scene.view_mask[:, -1]),
+            (TokenRole.IMAGE, (scene.patches + place).flatten(1, 3), _per_token(scene.view_mask, scene.patches)),
+            (TokenRole.KEYPOINT, (keypoints + place).flatten(1, 3), _per_token(scene.view_mask, keypoints)),
+            (TokenRole.TEXT, text, observation.text_mask),
+            (TokenRole.STATE, self.state_encoder(scene.state)[:, None], always),
+        )
+        return Prefix(
+            tokens=torch.cat([tokens + self.role_embedding[role] for role, tokens, _ in parts], dim=1),
+            mask=torch.cat([mask for _, _, mask in parts], dim=1),
+            scene=scene,
+            questions=questions,
+            position=position,
+        )
 
-    def _encode_images(
-        self, observation: Observation, text: Float[Tensor, "b d"]
-    ) -> tuple[TokenGroup, TokenGroup, Float[Tensor, "b p"]]:
-        """Patch and keypoint tokens of all frames and views, and the present keypoints' positions in one vector.
+    def _look_again(
+        self, looks: Float[Tensor, "n v d"], prefix: Prefix
+    ) -> tuple[Float[Tensor, "n v d"], Float[Tensor, "n p"], Sight]:
+        """What each view's look finds, as a token to add to it, with all places so far, and as a :class:`Sight`."""
+        scene = prefix.scene
+        n, t, v = scene.view_mask.shape
+        question = self.second_question(looks) + prefix.questions
+        maps, question = scene.maps[:, -1].flatten(0, 1), question.flatten(0, 1)
+        depth_views = None if scene.depth_views is None else scene.depth_views.of_the_present(n, t)
+        tokens, position, log_heatmap = self.second_look.look(maps, question, depth_views)
+        position = position.unflatten(0, (n, v)) * scene.view_mask[:, -1, :, None, None]
+        places = torch.cat([prefix.position, position], dim=2).flatten(1)
+        waypoint = None if self.waypoint is None else self.waypoint(torch.cat([places, scene.state], dim=-1))
+        sight = Sight(waypoint=waypoint, position=position, log_heatmap=log_heatmap.unflatten(0, (n, v)))
+        places = places if waypoint is None else torch.cat([places, waypoint], dim=-1)
+        return tokens.unflatten(0, (n, v))[:, :, 0], places, sight
 
-        Missing views are blanked and masked, their positions 0.
-        """
-        b, t, v = observation.view_mask.shape
-        view_mask = observation.view_mask
+    def _scene(self, observation: Observation) -> Scene:
+        """What the pictures hold, whatever is asked; missing views are blanked."""
         depth_views = self._depth_views(observation)
-        condition = (text[:, None, None] + self.camera_embedding).expand(b, t, v, -1)
-        maps = self._maps(observation, depth_views)
-
-        place = self.view_embedding + self.time_embedding[-t:, None]  # (t, v, d)
-        patches = self.patch_encoder(maps).flatten(2).mT + self.cell_embedding
-        keypoints, positions = self.keypoint_encoder(maps, condition.flatten(0, 2), depth_views)
-        keypoints = keypoints + self.keypoint_embedding
-        present = positions.unflatten(0, (b, t, v))[:, -1] * view_mask[:, -1, :, None, None]
-
-        def gather(tokens: Float[Tensor, "m n d"]) -> TokenGroup:
-            tokens = tokens.unflatten(0, (b, t, v)) + place[:, :, None]
-            return TokenGroup(tokens.flatten(1, 3), view_mask[..., None].expand(*tokens.shape[:-1]).flatten(1))
-
-        return gather(patches), gather(keypoints), present.flatten(1)
+        maps = self._maps(observation, depth_views).unflatten(0, observation.view_mask.shape)
+        patches = self.patch_encoder(maps.flatten(0, 2)).flatten(2).mT + self.cell_embedding
+        return Scene(
+            maps=maps,
+            patches=patches.unflatten(0, observation.view_mask.shape),
+            view_mask=observation.view_mask,
+            state=observation.state,
+            depth_views=depth_views,
+        )
 
     def _maps(self, observation: Observation, depth_views: DepthViews | None) -> Float[Tensor, "m c h w"]:
         """Feature maps of all frames and views, flattened."""
@@ -216,7 +277,7 @@ class Nano(Backbone):
         images = observation.images.masked_fill(~view_mask[..., None, None, None], 0.0)
         if depth_views is not None:
             images = torch.cat([images, depth_views.depth_m.view(*view_mask.shape, 1, *self.image_size_px)], dim=3)
-        return self.image_encoder(images.flatten(0, 2))
+        return self.image_encoder(images.flatten(0, 2)) + self.map_position
 
     def _depth_views(self, observation: Observation) -> DepthViews | None:
         """Depth and calibration of all frames and views, flattened; None when the network uses no depth."""
@@ -238,17 +299,19 @@ class Nano(Backbone):
         device = self.queries.device
         cells = torch.cartesian_prod(torch.arange(rows, device=device), torch.arange(columns, device=device))
         views = torch.arange(self.views, device=device)
-        counts = {
-            TokenRole.IMAGE: frames * self.views * len(cells),
-            TokenRole.KEYPOINT: frames * self.views * self.keypoint_encoder.tokens,
-            TokenRole.TEXT: text_tokens,
-            TokenRole.STATE: 1,
-            TokenRole.QUERY: self.n_queries,
-        }
-        role = torch.cat([torch.full((n,), int(kind), device=device) for kind, n in counts.items()])
+        counts = (
+            (TokenRole.KEYPOINT, self.views),
+            (TokenRole.IMAGE, frames * self.views * len(cells)),
+            (TokenRole.KEYPOINT, frames * self.views * self.keypoint_encoder.tokens),
+            (TokenRole.TEXT, text_tokens),
+            (TokenRole.STATE, 1),
+            (TokenRole.QUERY, self.n_queries),
+        )
+        role = torch.cat([torch.full((n,), int(kind), device=device) for kind, n in counts])
         view, cell = torch.full_like(role, -1), torch.full((len(role), 2), -1, device=device)
+        of_keypoints = views.repeat_interleave(self.keypoint_encoder.tokens).repeat(frames)
+        view[role == TokenRole.KEYPOINT] = torch.cat([views, of_keypoints])
         view[role == TokenRole.IMAGE] = views.repeat_interleave(len(cells)).repeat(frames)
-        view[role == TokenRole.KEYPOINT] = views.repeat_interleave(self.keypoint_encoder.tokens).repeat(frames)
         cell[role == TokenRole.IMAGE] = cells.repeat(frames * self.views, 1)
         return TokenLayout(role=role, view=view, cell=cell)
 
@@ -277,6 +340,10 @@ def prefix_bias(mask: Bool[Tensor, "b n"], n_queries: int, dtype: torch.dtype) -
     allowed = mask[:, None, None, :].repeat(1, 1, n, 1)
     allowed[:, :, : n - n_queries, n - n_queries :] = False
     return torch.zeros(allowed.shape, dtype=dtype, device=mask.device).masked_fill(~allowed, float("-inf"))
+
+
+def _per_token(view_mask: Bool[Tensor, "n t v"], tokens: Float[Tensor, "n t v k d"]) -> Bool[Tensor, "n m"]:
+    return view_mask[..., None].expand(*tokens.shape[:-1]).flatten(1)
 
 
 def _embedding(count: int, width: int) -> nn.Parameter:
