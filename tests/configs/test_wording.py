@@ -58,7 +58,7 @@ def test_no_sentence_is_cut_and_no_two_become_one(group):
 
 def test_the_quickstarts_window_holds_all_that_is_said():
     window = NanoConfig().reading(long_sentences(("reach", "pick", "place"))).max_text_tokens
-    assert 70 < window < 128
+    assert 32 < window < 80
 
 
 def test_a_window_that_is_given_is_kept_and_refused_where_the_data_say_more():

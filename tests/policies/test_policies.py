@@ -218,6 +218,9 @@ def test_instructions_are_tokenised_once():
 
 def test_a_neighbours_sentence_changes_no_bit_of_a_worlds_actions():
     policy, observation = tiny_policy(), PointMassEnv(2).reset([1, 2])
+    with torch.no_grad():
+        for parameter in policy.vla.head.parameters():
+            parameter *= 0.3  # so that no bound of the actions hides what words change
     chunks = [
         policy.predict_chunk({**observation, TASK_KEY: ["red", other]})
         for other in ("red", "blue", "go to the blue dot at once", "blue " * 500)
@@ -233,7 +236,7 @@ def test_policies_that_read_remark_on_what_they_cannot_take_in():
     assert policy.remarks(["red", "blue"]) == []
     cut, blank = policy.remarks(["red", long, long]), policy.remarks(["red", " \n"])
     assert len(cut) == len(blank) == 1
-    assert repr(long) in cut[0] and "10 tokens" in cut[0] and cut[0].endswith("purple cube in it'")
+    assert repr(long) in cut[0] and "10 tokens" in cut[0] and cut[0].endswith("see 'cube in it'")
     assert "empty" in blank[0]
     assert TemporalEnsemble(policy).remarks([long]) == cut
     assert Policy.remarks(policy, [long, ""]) == []

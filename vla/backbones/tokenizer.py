@@ -1,60 +1,50 @@
-"""The byte-level BPE tokenizer of ``nano``: 512 entries, shipped with the package.
+"""The byte-level sub-word tokenizer of ``nano``: 2,048 entries, shipped with the package.
 
-``python -m vla.backbones.tokenizer`` trains it again from the sentences below and rewrites
-``nano_tokenizer.json``; the result is the same every time. Any text tokenises, because every byte has
-an entry; words of table-top instructions are one entry each.
+Its entries are the 256 bytes, so that any text tokenises; pieces of words that byte-pair encoding (Sennrich et al.,
+2016, https://arxiv.org/abs/1508.07909) finds in a list of words, ``nano_words.txt``; and the listed words, as many as
+there is room for. A word is cut into the longest entries from its beginning on (as in WordPiece, Wu et al., 2016,
+https://arxiv.org/abs/1609.08144). So a listed word is one token without the half words that merging would need, and
+"hammers" begins as "hammer" does.
+
+``python -m vla.backbones.tokenizer`` rewrites ``nano_tokenizer.json``; the result is the same every time.
 """
 
 import hashlib
 import re
-from collections.abc import Iterator, Sequence
-from itertools import product
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from jaxtyping import Bool, Int
-from tokenizers import Encoding, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import (
+    Encoding,
+    Regex,
+    Tokenizer,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+    processors,
+    trainers,
+)
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 TOKENIZER_PATH = Path(__file__).with_name("nano_tokenizer.json")
-VOCABULARY_SIZE = 512
-PAD, START = "<pad>", "<s>"
-
-
-def _words(text: str) -> tuple[str, ...]:
-    return tuple(text.split(", "))
-
-
-COLOURS = _words("red, green, blue, yellow, orange, purple, pink, cyan, white, black, grey, brown, magenta")
-SHAPES = _words("cube, block, ball, cylinder, box, mug, bowl, plate, object, can")
-PLACES = _words("bin, tray, drawer, shelf, target, zone, pad, table, box, basket")
-PICK_VERBS = _words("pick up, lift, grasp, grab, raise, take, hold, get")
-TOUCH_VERBS = _words("reach, touch, go to, move to, tap, push, poke, point at, press, approach")
-PLACE_VERBS = _words("put, place, drop, set, move, bring, carry, stack, insert, lay")
-PREPOSITIONS = _words(
-    "into, in, inside, on, onto, on top of, next to, behind, left of, right of, in front of, under, near"
-)
-DEVICES = _words("open the, close the, pull the, push the, slide the, turn on the, turn off the, press the, rotate the")
-DEVICE_NAMES = _words("drawer, door, button, handle, switch, knob, lid, lever, cabinet, window, tap")
-NUMBERS = _words(
-    "zero, one, two, three, four, five, six, seven, eight, nine, ten, first, second, third, last, left, right, middle"
-)
-PHRASES = (
-    "please {}",
-    "can you {}?",
-    "now {}, then stop.",
-    "{} with the gripper",
-    "robot, {} from the table",
-    "could you {} and let go",
-    "use your hand to {}",
-    "{} without touching the other one",
-)
+WORDS_PATH = Path(__file__).with_name("nano_words.txt")
+VOCABULARY_SIZE = 2048
+PIECES = 300
+"""How many entries are pieces of words: with fewer, rare words fall apart; with more, fewer words are whole."""
+PAD, START, END = SPECIAL = ("<pad>", "<s>", "</s>")
+_LONGEST_BYTES = 32
+"""Longer words are cut up beforehand: looking for the longest entries takes time that is cubic in the length."""
 
 
 class NanoTokenizer:
-    """Lower-cases, splits into byte-level BPE entries, and starts with ``<s>``; texts of any length stay whole.
+    """Lower-cases, cuts into the longest entries, and starts with ``<s>``; texts of any length stay whole.
 
-    Raises ``FileNotFoundError`` when ``path`` is missing.
+    Text never yields special tokens: "<pad>" in an instruction is five letters and signs like any others. Raises
+    ``FileNotFoundError`` when ``path`` is missing, ``ValueError`` when a special token is missing there.
     """
 
     def __init__(self, path: Path = TOKENIZER_PATH) -> None:
@@ -63,22 +53,39 @@ class NanoTokenizer:
         self._tokenizer = Tokenizer.from_file(str(path))
         self.fingerprint = hashlib.sha256(self._tokenizer.to_str().encode()).hexdigest()
         """What tokens mean to a network: those of two tokenizers are the same just if this is equal."""
-        self._tokenizer.enable_padding(pad_id=self._tokenizer.token_to_id(PAD), pad_token=PAD)
+        self._tokenizer.encode_special_tokens = True
+        self.pad_id, self.start_id, self.end_id = (self._special(token) for token in SPECIAL)
 
     @property
     def vocabulary_size(self) -> int:
         return self._tokenizer.get_vocab_size()
 
-    def encode(self, texts: Sequence[str]) -> tuple[Int[Tensor, "b n"], Bool[Tensor, "b n"]]:
-        """Token ids and mask (True = real token), padded to the longest of ``texts``."""
-        encodings = self._encoded(texts)
-        ids = torch.tensor([encoding.ids for encoding in encodings])
-        mask = torch.tensor([encoding.attention_mask for encoding in encodings], dtype=torch.bool)
-        return ids, mask
+    def encode(self, texts: Sequence[str], ended: bool = False) -> tuple[Int[Tensor, "b n"], Bool[Tensor, "b n"]]:
+        """Token ids and mask (True = real token), padded to the longest of ``texts``.
+
+        If ``ended``, each text has ``</s>`` behind it.
+        """
+        end = [self.end_id] if ended else []
+        rows = [torch.tensor(encoding.ids + end) for encoding in self._encoded(texts)]
+        ids = pad_sequence(rows, batch_first=True, padding_value=self.pad_id)
+        lengths = torch.tensor([len(row) for row in rows])
+        return ids, torch.arange(ids.shape[1]) < lengths[:, None]
+
+    def decode(self, ids: Int[Tensor, " n"] | Sequence[int]) -> str:
+        """The text of one row of ids up to the first ``</s>``, without special tokens; lower-cased as it was encoded.
+
+        Bytes that are not UTF-8 become U+FFFD. ``ValueError`` for ids that are not in the vocabulary.
+        """
+        row = torch.as_tensor(ids, dtype=torch.long)
+        if row.ndim != 1 or (len(row) and not 0 <= int(row.min()) <= int(row.max()) < self.vocabulary_size):
+            raise ValueError(f"expected one row of ids in 0 … {self.vocabulary_size - 1}, got {ids!r}")
+        ended = (row == self.end_id).nonzero()
+        told = row[: int(ended[0])] if len(ended) else row
+        return self._tokenizer.decode(told.tolist()).removeprefix(" ")
 
     def longest(self, texts: Sequence[str]) -> int:
         """How many tokens the longest of ``texts`` has."""
-        return len(self._encoded(texts)[0].ids)
+        return max(len(encoding.ids) for encoding in self._encoded(texts))
 
     def beyond(self, text: str, tokens: int) -> str:
         """What the first ``tokens`` tokens do not hold of ``text``, from the first word that is not whole in them."""
@@ -89,43 +96,64 @@ class NanoTokenizer:
         begun = "" if text[cut : cut + 1].isspace() else re.split(r"\s", text[:cut])[-1]
         return text[cut - len(begun) :].strip()
 
+    def _special(self, token: str) -> int:
+        found = self._tokenizer.token_to_id(token)
+        if found is None:
+            raise ValueError(f"expected a tokenizer with the tokens {', '.join(SPECIAL)}, got one without {token}")
+        return found
+
     def _encoded(self, texts: Sequence[str]) -> list[Encoding]:
-        """All of one length."""
         if isinstance(texts, str) or not texts:
             raise ValueError(f"expected a non-empty list of texts, got {texts!r}")
         return self._tokenizer.encode_batch(list(texts))
 
 
-def instruction_sentences() -> Iterator[str]:
-    """Table-top instructions from which the vocabulary is learned, in a fixed order."""
-    for index, (verb, colour, shape) in enumerate(product(PICK_VERBS + TOUCH_VERBS, COLOURS, SHAPES)):
-        sentence = f"{verb} the {colour} {shape}"
-        yield sentence
-        yield PHRASES[index % len(PHRASES)].format(sentence)
-    for index, (verb, preposition, place, colour) in enumerate(product(PLACE_VERBS, PREPOSITIONS, PLACES, COLOURS)):
-        shape, other = SHAPES[index % len(SHAPES)], COLOURS[(index // 3) % len(COLOURS)]
-        yield f"{verb} the {colour} {shape} {preposition} the {other} {place}"
-    yield from (f"{verb} {colour} {device}" for verb, colour, device in product(DEVICES, COLOURS, DEVICE_NAMES))
-    yield from (f"{number} {shape} of {other}" for number, shape, other in product(NUMBERS, SHAPES, NUMBERS))
+def listed_words() -> list[str]:
+    """The words of ``nano_words.txt``, those first that are most wanted."""
+    lines = WORDS_PATH.read_text(encoding="utf-8").splitlines()
+    return [word for line in lines if not line.startswith("#") for word in line.split()]
 
 
 def train_tokenizer() -> Tokenizer:
-    """Learn the vocabulary from :func:`instruction_sentences`."""
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
-    tokenizer.decoder = decoders.ByteLevel()
+    """Make the vocabulary from :func:`listed_words`: special tokens, bytes, pieces, words."""
+    words = listed_words()
+    learned = _empty(models.BPE())
     trainer = trainers.BpeTrainer(
-        vocab_size=VOCABULARY_SIZE,
-        special_tokens=[PAD, START],
+        vocab_size=len(SPECIAL) + 256 + PIECES,
+        special_tokens=list(SPECIAL),
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-    tokenizer.train_from_iterator(instruction_sentences(), trainer)
+    learned.train_from_iterator(words, trainer)
+    entries = sorted(learned.get_vocab().items(), key=lambda entry: entry[1])
+    vocabulary = dict(entries)
+    for word in words:
+        for part, _ in _bytewise().pre_tokenize_str(word):
+            if len(vocabulary) < VOCABULARY_SIZE:
+                vocabulary.setdefault(part, len(vocabulary))
+
+    tokenizer = _empty(models.WordPiece(vocabulary, continuing_subword_prefix=""))
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [_bytewise(), pre_tokenizers.Split(Regex(f".{{1,{_LONGEST_BYTES}}}"), "isolated")]
+    )
+    tokenizer.add_special_tokens(list(SPECIAL))
     tokenizer.post_processor = processors.TemplateProcessing(
-        single=f"{START} $A", special_tokens=[(START, tokenizer.token_to_id(START))]
+        single=f"{START} $A", special_tokens=[(START, vocabulary[START])]
     )
     return tokenizer
+
+
+def _empty(model: models.Model) -> Tokenizer:
+    tokenizer = Tokenizer(model)
+    tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
+    tokenizer.pre_tokenizer = _bytewise()
+    tokenizer.decoder = decoders.ByteLevel()
+    return tokenizer
+
+
+def _bytewise() -> pre_tokenizers.ByteLevel:
+    """Cuts text into words with the spaces before them, each byte as one printable character."""
+    return pre_tokenizers.ByteLevel(add_prefix_space=True)
 
 
 if __name__ == "__main__":
