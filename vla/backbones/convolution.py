@@ -25,17 +25,18 @@ class ImageEncoder(nn.Module):
         for _ in range(blocks):
             layers += [nn.Conv2d(channels, channels, 3, padding=1), nn.GELU()]
         self.layers = nn.Sequential(*layers)
+        told = nn.Conv2d(wide, channels, 1)
+        with torch.no_grad():
+            told.weight.mul_(INITIAL_SURROUNDINGS)
         self.surroundings = nn.Sequential(
             nn.Conv2d(channels, wide, 2, 2),
             nn.GELU(),
             Residual(wide),
             Residual(wide),
             nn.GELU(),
-            nn.Conv2d(wide, channels, 1),
+            told,
             nn.Upsample(scale_factor=2),
         )
-        with torch.no_grad():
-            self.surroundings[-2].weight.mul_(INITIAL_SURROUNDINGS)
 
     def forward(self, image: Float[Tensor, "m ci hi wi"]) -> Float[Tensor, "m c h w"]:
         maps = self.layers(image)
