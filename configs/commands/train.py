@@ -16,7 +16,7 @@ from configs.run_directory import CONFIG_FILE, create_run_directory, save_config
 from configs.serialization import to_json
 from configs.training import Config
 from policies.device import resolve_device
-from policies.imitation.freezing import check_parts
+from policies.imitation.parts import check_parts
 from policies.imitation.stages import stages_for
 from policies.network_input import waypoint_dims
 from vla.config import BackboneConfig, VLAConfig

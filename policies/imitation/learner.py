@@ -13,8 +13,8 @@ from torch import Tensor
 from policies.data.windows import WindowConfig
 from policies.imitation.config import FREE_TO_CHANGE, TrainConfig
 from policies.imitation.demonstrations import Demonstrations
-from policies.imitation.freezing import check_parts, set_learning
 from policies.imitation.inputs import TrainingInputs
+from policies.imitation.parts import check_parts, set_learning
 from policies.imitation.stages import Stage, stages_for
 from policies.processors import Normalization
 from policies.training.checkpoint import POLICY
@@ -61,7 +61,7 @@ class ImitationLearner(Learner[TrainConfig]):
         self.base: str | None = None
         self.adoption: Adoption | None = None
         self.normalization = self._start(start)
-        self.take_up(self.vla)
+        self.take_up(self.vla, self._rates_of)
         self.inputs = TrainingInputs(self.vla, self.demonstrations.instructions, config.augment, config.seed)
         self._entered: Span[Stage] | None = None
         self._check_stages()
@@ -98,6 +98,9 @@ class ImitationLearner(Learner[TrainConfig]):
     def settings(self) -> dict[str, Any]:
         left_out = FREE_TO_CHANGE | {"steps"}
         train = {name: value for name, value in asdict(self.config).items() if name not in left_out}
+        for stage in train["stages"]:
+            if not stage["rates"]:  # as it was written before there were any
+                del stage["rates"]
         data = [
             {"episodes": len(dataset), "frames": dataset.num_frames, "fingerprint": dataset.fingerprint}
             for dataset in self.demonstrations.datasets
@@ -124,22 +127,29 @@ class ImitationLearner(Learner[TrainConfig]):
             self.adoption = adopt(self.vla, start, names, normalization.state.affine())
         return normalization
 
+    def _rates_of(self, name: str) -> tuple[float, ...]:
+        """What multiplies a parameter's learning rate, stage by stage."""
+        return tuple(span.stage.rate_of(name) for span in self.spans)
+
     def _enter(self, span: Span[Stage]) -> None:
         if span is not self._entered:
-            set_learning(self.vla, self.parameters, span.stage.learns)
+            set_learning(self.vla, self.parameters, span.stage)
+            for group in self.optimizer.param_groups:
+                group["rate"] = span.stage.rate_of(group["name"])
             self._entered = span
 
     def _check_stages(self) -> None:
         """``ValueError`` for a stage whose losses do not reach the parts that are to learn in it."""
         for span in self.spans:
             stage = span.stage
-            if not stage.learns:
+            if not stage.parts:
                 continue
-            set_learning(self.vla, self.parameters, stage.learns)
+            set_learning(self.vla, self.parameters, stage)
             batch = self.demonstrations.batch(self.config.seed, span.first, 1, frames=stage.frames)
             loss, _ = self.vla.eval().loss(*self.inputs(batch, span.first, self.normalization), stage.weights)
             if not loss.requires_grad:
-                raise ValueError(f"a stage is to learn {list(stage.learns)}, which its losses do not reach: {stage}")
+                learns = f"is to learn {list(stage.learns)}" if stage.learns else f"has the rates {stage.rates}"
+                raise ValueError(f"a stage {learns}, and its losses do not reach what learns there: {stage}")
 
 
 def fitted_normalization(demonstrations: Demonstrations, config: TrainConfig) -> Normalization:

@@ -1,7 +1,7 @@
 """What a run teaches: a network, its optimiser and its weight average, step by step."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
@@ -9,7 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from policies.device import resolve_device
-from policies.training.optimizer import OptimizerSettings, WeightAverage, build_optimizer, learnable, learning_rate
+from policies.training.optimizer import (
+    OptimizerSettings,
+    WeightAverage,
+    build_optimizer,
+    learnable,
+    learning_rate,
+    together,
+)
 from policies.training.schedule import Pace, Span
 
 
@@ -66,11 +73,14 @@ class Learner(ABC, Generic[C]):
         self.device = resolve_device(config.device)
         self.legs = tuple(legs) or (config.steps,)
 
-    def take_up(self, model: nn.Module) -> None:
-        """Make the optimiser and the weight average of those parameters of ``model`` that have a gradient."""
+    def take_up(self, model: nn.Module, apart: Callable[[str], Hashable] = together) -> None:
+        """Make the optimiser and the weight average of those parameters of ``model`` that have a gradient.
+
+        ``apart``: see :func:`policies.training.optimizer.build_optimizer`.
+        """
         self.model = model
         self.parameters = learnable(model)
-        self.optimizer = build_optimizer(model, self.config)
+        self.optimizer = build_optimizer(model, self.config, apart)
         self.average = WeightAverage(model, self.config.ema_decay)
 
     @abstractmethod
@@ -107,7 +117,7 @@ class Learner(ABC, Generic[C]):
 
         rate = learning_rate(step, span, config)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["rate"]
         self.optimizer.step()
         self.average.update(step)
         return {**values, "lr": rate}
