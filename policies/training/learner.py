@@ -87,6 +87,17 @@ class Learner(ABC, Generic[C]):
     def step(self, step: int) -> dict[str, float]:
         """One optimiser step (0-based); returns what there is to report of it, ``loss`` among it."""
 
+    def examine(self, done: int) -> dict[str, float]:
+        """How well the averaged weights do after ``done`` steps, if that is to be found out now; it changes nothing of
+        what later steps learn.
+        """
+        return {}
+
+    @property
+    def best_step(self) -> int | None:
+        """After how many steps the averaged weights did best in an evaluation, if there was one."""
+        return None
+
     @abstractmethod
     def save(self, directory: Path) -> None:
         """Write the product, with averaged weights, into a folder that is there and empty."""
