@@ -3,11 +3,42 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from configs.environments import EnvConfig, Split
 from configs.run_directory import OUTPUTS
 from policies.imitation.config import TrainConfig
 from vla.backbones.nano import NanoConfig
 from vla.config import BackboneConfig, HeadConfig
 from vla.heads.bridge import BridgeConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateConfig:
+    """How a policy is tried out in simulation while it learns, on episodes that no usual evaluation has."""
+
+    every: int = 0
+    """Steps from one evaluation to the next; one more is at the end. 0: never."""
+    tasks: tuple[str, ...] = ()
+    """Tasks or suites; those of the data by default."""
+    episodes: int = 20
+    """Episodes per task."""
+    split: Split = "train"
+    """Phrasings of the instructions; with held_out, the checkpoint that does best is chosen by phrasings that vla eval
+    takes as unseen."""
+    num_envs: int = 20
+    """Worlds stepped at once."""
+    env: EnvConfig = field(default_factory=EnvConfig)
+    """The simulated worlds; a policy decides itself what its cameras must look like."""
+
+    def __post_init__(self) -> None:
+        if self.every < 0:
+            raise ValueError(f"evaluate.every must be 0 (never) or more steps, got {self.every}")
+        for name in ("episodes", "num_envs"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"evaluate.{name} must be at least 1, got {getattr(self, name)}")
+        if self.tasks and not self.every:
+            raise ValueError(
+                f"say how often to evaluate on {', '.join(self.tasks)}: evaluate.every N steps (0, as it is, is never)"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +58,7 @@ class Config:
     backbone: BackboneConfig = field(default_factory=NanoConfig)
     head: HeadConfig = field(default_factory=BridgeConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
+    evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
     init_from: Path | None = None
     """A run, or a policy in it, whose weights to start from; they keep the normalisation that they were trained with,
     and their text window unless backbone.max_text_tokens says it. Optimiser and schedule are fresh."""

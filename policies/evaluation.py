@@ -155,7 +155,7 @@ def evaluate(
     episodes are filmed by ``camera`` (by default the embodiment's first).
     """
     check_instructions(instructions, len(seeds))
-    _check_robot(policy, env)
+    check_robot(policy.embodiment, env)
     waves = [[int(seed) for seed in seeds[i : i + env.num_envs]] for i in range(0, len(seeds), env.num_envs)]
     camera = env.embodiment.camera(camera).name if camera else env.embodiment.camera_names[0]
 
@@ -296,8 +296,9 @@ def _note(task: str, remarks: Iterable[str], known: dict[str, None]) -> None:
         known[remark] = None
 
 
-def _check_robot(policy: Policy, env: VectorEnv) -> None:
-    ours, theirs = _numbers(policy.embodiment), _numbers(env.embodiment)
+def check_robot(embodiment: EmbodimentSpec, env: VectorEnv) -> None:
+    """``ValueError`` unless a policy for ``embodiment`` can act in ``env``."""
+    ours, theirs = _numbers(embodiment), _numbers(env.embodiment)
     if ours != theirs:
         raise ValueError(f"the policy is for {ours}; the environment is {theirs}")
 

@@ -12,6 +12,7 @@ from configs.acting import EXPERT, Actor
 from configs.commands import collect, train
 from configs.commands import eval as evaluation
 from configs.environments import ARM_START_RAD, EnvConfig, episode_seeds, expand_tasks, make_env, one_torch_thread
+from configs.evaluating import evaluator_for
 from configs.machine import describe_run
 from configs.presets import nano_bridge
 from configs.run_directory import OUTPUTS, create_run_directory, write_json
@@ -144,6 +145,8 @@ def _check(config: Config) -> None:
     try:
         said = [text for task in config.tasks for text in sentences(task, ("train",))]
         train.network_for(config.training, env.embodiment, tasks=config.tasks, instructions=said)
+        if (evaluator := evaluator_for(config.training.evaluate, env.embodiment, config.tasks)) is not None:
+            evaluator.check()
     finally:
         env.close()
 

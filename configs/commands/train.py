@@ -2,7 +2,8 @@
 
 vla train --resume RUN_DIR goes on with a run that was stopped; with --train.steps N, more than it has, it lengthens a
 finished one. --init-from RUN_DIR starts a new run from a finished one's weights, --init-backbone RUN_DIR from what a
-run of vla pretrain has learned to look with.
+run of vla pretrain has learned to look with. --evaluate.every N tries the policy out in simulation as it learns, and
+keeps the checkpoint that did best; --train.validation-share S never learns from a share of the episodes.
 """
 
 from collections.abc import Sequence
@@ -10,19 +11,22 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from configs.evaluating import evaluator_of
 from configs.machine import describe_run
 from configs.presets import PRESETS
 from configs.run_directory import CONFIG_FILE, create_run_directory, save_config
 from configs.serialization import to_json
 from configs.training import Config
 from policies.device import resolve_device
-from policies.imitation.freezing import check_parts
+from policies.imitation.parts import check_parts
 from policies.imitation.stages import stages_for
 from policies.network_input import waypoint_dims
+from policies.training.checkpoint import BEST
 from vla.config import BackboneConfig, VLAConfig
 
 if TYPE_CHECKING:
     from envs.specs import EmbodimentSpec
+    from policies.imitation.evaluating import Best
     from policies.imitation.starting import Start
     from policies.imitation.trainer import TrainSummary
 
@@ -39,6 +43,7 @@ def run(config: Config) -> int:
     start_of(config)
     vla_config = network_config(config)
     check_start(config, vla_config)
+    check_evaluator(config)
     run_dir = create_run_directory("train", config.name, config, config.outputs)
     train_in(config, vla_config, run_dir, resume=False)
     return 0
@@ -46,7 +51,9 @@ def run(config: Config) -> int:
 
 def resume(config: Config, run_dir: Path) -> int:
     """Go on in ``run_dir`` from its newest whole checkpoint."""
-    train_in(config, network_config(config), run_dir, resume=True)
+    vla_config = network_config(config)
+    check_evaluator(config)
+    train_in(config, vla_config, run_dir, resume=True)
     return 0
 
 
@@ -71,6 +78,12 @@ def check_start(config: Config, vla_config: VLAConfig) -> None:
     from policies.imitation.demonstrations import embodiment_of
 
     start_of(config).load(vla_config, embodiment_of(config.data))
+
+
+def check_evaluator(config: Config) -> None:
+    """``ValueError`` unless the policy can act in what it is to be tried out in, if in anything."""
+    if (evaluator := evaluator_of(config)) is not None:
+        evaluator.check()
 
 
 def start_of(config: Config) -> "Start":
@@ -140,8 +153,15 @@ def train_in(config: Config, vla_config: VLAConfig, run_dir: Path, *, resume: bo
     """Train in ``run_dir``, write its report, and say what came of it."""
     from policies.imitation.trainer import finish, prepare
 
-    start = start_of(config)
-    prepared = prepare(run_dir, config.train, vla_config, config.data, resume=resume, start=start)
+    prepared = prepare(
+        run_dir,
+        config.train,
+        vla_config,
+        config.data,
+        resume=resume,
+        start=start_of(config),
+        evaluator=evaluator_of(config),
+    )
     if config.init_from is not None:  # a window that was taken over, so that going on does without the old policy
         config = replace(config, backbone=vla_config.backbone)
     save_config(config, run_dir / CONFIG_FILE)  # what it goes on with, more steps say, is from now on what the run is
@@ -155,7 +175,14 @@ def train_in(config: Config, vla_config: VLAConfig, run_dir: Path, *, resume: bo
         f"{summary.episodes} episodes, {summary.steps_per_s:.1f} steps/s\n"
         f"checkpoint: {summary.checkpoint}\nreport: {run_dir / REPORT_FILE}"
     )
+    if summary.best is not None:
+        print(f"best: {summary.checkpoint.with_name(BEST)}, {best_in_words(summary.best)}")
     return summary
+
+
+def best_in_words(best: "Best") -> str:
+    """``step 1500, success 85.0 % on …``"""
+    return f"step {best.step}, success {best.success:.1%} on {best.about}"
 
 
 def write_training_report(config: Config, summary: "TrainSummary", run_dir: Path) -> None:
@@ -168,6 +195,8 @@ def write_training_report(config: Config, summary: "TrainSummary", run_dir: Path
         "last loss": f"{summary.loss:.5f}",
         "parameters": f"{summary.parameters:,}",
         "demonstrations": f"{summary.episodes} episodes, {summary.frames} frames",
+        "held out": f"{summary.held_out} episodes",
+        "best checkpoint": "not evaluated" if summary.best is None else best_in_words(summary.best),
         "wall time": f"{summary.wall_s:.0f} s",
         "speed": f"{summary.steps_per_s:.1f} steps/s",
         "seed": config.train.seed,

@@ -111,7 +111,8 @@ def render_report(title: str, sections: Sequence[Section], lead: str = "") -> st
 def read_curves(run_dir: Path) -> dict[str, list[Curve]]:
     """One chart per metric of the run's ``metrics.jsonl`` (objects with ``step`` and numbers); none if it is absent.
 
-    A last line that a killed run left unfinished is passed over; any other broken line is a ``ValueError``.
+    The bounds of an interval, ``…_lo`` and ``…_hi``, are in the chart of what they bound. A last line that a killed
+    run left unfinished is passed over; any other broken line is a ``ValueError``.
     """
     path = run_dir / METRICS_FILE
     if not path.is_file():
@@ -132,7 +133,12 @@ def read_curves(run_dir: Path) -> dict[str, list[Curve]]:
                 steps, values = series.setdefault(name, ([], []))
                 steps.append(entry["step"])
                 values.append(value)
-    return {name: [Curve(name=name, steps=tuple(x), values=tuple(y))] for name, (x, y) in series.items()}
+    charts: dict[str, list[Curve]] = {}
+    for name, (x, y) in series.items():
+        bounded = name.removesuffix("_lo").removesuffix("_hi")
+        chart = bounded if bounded in series else name
+        charts.setdefault(chart, []).append(Curve(name=name, steps=tuple(x), values=tuple(y)))
+    return charts
 
 
 def _section(section: Section) -> str:

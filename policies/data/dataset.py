@@ -4,6 +4,7 @@ import hashlib
 import json
 import logging
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
@@ -47,10 +48,13 @@ class DemonstrationDataset:
     checksum, and that it is still there. All raise ``DatasetError`` with the episode and the file.
 
     Episodes are numbered 0, 1, … in the order of recording; where some were removed, or are left out for want of
-    ``failures``, the rest close up. ``records[i].index`` is the number of the i-th one's commit record.
+    ``failures`` or because ``keep`` says no, the rest close up. ``records[i].index`` is the number of the i-th one's
+    commit record.
     """
 
-    def __init__(self, path: Path | str, *, failures: bool = True) -> None:
+    def __init__(
+        self, path: Path | str, *, failures: bool = True, keep: Callable[[EpisodeRecord], bool] | None = None
+    ) -> None:
         self.path = Path(path)
         self.header = StoreHeader.read(self.path)
         self.embodiment = self.header.embodiment
@@ -58,8 +62,9 @@ class DemonstrationDataset:
         stored = read_records(self.path)
         for record in stored:
             check_stored_bytes(self.path, self.header, record)
-        self.records: tuple[EpisodeRecord, ...] = tuple(r for r in stored if failures or r.success)
-        self.without = len(stored) - len(self.records)
+        kept = tuple(record for record in stored if keep is None or keep(record))
+        self.records: tuple[EpisodeRecord, ...] = tuple(r for r in kept if failures or r.success)
+        self.without = len(kept) - len(self.records)
         """How many failures were left out."""
         self._specs = {spec.key: spec for spec in self.header.fields}
         end_row = self.records[-1].end_row if self.records else 0

@@ -21,6 +21,10 @@ class TrainConfig:
     cosine over all of them. Episodes that failed are learned from only with ``failures``. Every ``save_every`` steps
     leave a checkpoint, of which the newest ``keep_last`` stay.
 
+    ``validation_share`` of the episodes are never learned from (:mod:`policies.imitation.validation`). Every
+    ``validate_every`` steps and at the end the losses of the averaged weights on ``validation_windows`` of their
+    windows are reported.
+
     ``pictures`` says where they are read from, see ``WindowConfig.cache``. ``decoded`` pays where they do not fit into
     memory, by ``auto``'s measure: it writes them into the datasets' folders once, at their full size, instead of
     decoding whole chunks for the single frames of every batch.
@@ -41,6 +45,9 @@ class TrainConfig:
     state_normalization: NormalizationMode = NormalizationMode.MEAN_STD
     action_normalization: NormalizationMode = NormalizationMode.MIN_MAX
     failures: bool = False
+    validation_share: float = 0.0
+    validate_every: int = 500
+    validation_windows: int = 512
     pictures: Literal["auto", "memory", "decoded", "disk"] = "auto"
     seed: int = 0
     log_every: int = 20
@@ -51,18 +58,21 @@ class TrainConfig:
     """Threads of torch on the CPU, where the network runs or, with a GPU, batches are made; 0 leaves torch's choice."""
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "accumulate", "log_every", "save_every", "keep_last"):
+        counts = ("steps", "batch_size", "accumulate", "log_every", "save_every", "keep_last")
+        for name in (*counts, "validate_every", "validation_windows"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.batch_size % self.accumulate:
             raise ValueError(f"batch_size {self.batch_size} does not divide into accumulate={self.accumulate} pieces")
         check_rates(lr=self.lr, min_lr_ratio=self.min_lr_ratio, grad_clip=self.grad_clip, ema_decay=self.ema_decay)
         check_shares(self.stages)
+        if not 0 <= self.validation_share < 1:
+            raise ValueError(f"validation_share must lie in [0, 1), got {self.validation_share}")
         if self.threads < 0:
             raise ValueError(f"threads must not be negative, got {self.threads}")
         if self.precision == "bf16" and not self.device.startswith("cuda"):
             raise ValueError(f"precision bf16 needs a CUDA device, got device {self.device!r}; use fp32 there")
 
 
-FREE_TO_CHANGE = FREE_IN_ANY_RUN | {"pictures"}
+FREE_TO_CHANGE = FREE_IN_ANY_RUN | {"pictures", "validate_every", "validation_windows"}
 """Fields that a resumed run may set anew, for they change what is learned by rounding at most."""

@@ -1,17 +1,18 @@
 """The demonstrations of one run: the windows of one or more stores, as if they were one."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
 import torch
+from jaxtyping import Int
 from torch import Tensor
 
 from envs.specs import ACTION_KEY, STATE_KEY, EmbodimentSpec
 from policies.data.dataset import DemonstrationDataset
 from policies.data.differences import differences
-from policies.data.layout import StoreHeader
+from policies.data.layout import EpisodeRecord, StoreHeader
 from policies.data.statistics import DatasetStatistics, FieldStatistics
 from policies.data.windows import WindowBatch, WindowConfig, batch_indices, build_windows
 from policies.imitation.stages import Frames
@@ -27,23 +28,37 @@ def embodiment_of(paths: Sequence[Path]) -> EmbodimentSpec:
     return StoreHeader.read(paths[0]).embodiment
 
 
+class NoEpisodesError(ValueError):
+    """None of the stores' episodes is to be taken."""
+
+
 class Demonstrations:
     """Windows of several stores (say, one per task) of one embodiment, joined end to end.
 
-    Every frame of every store is equally likely; without ``failures``, episodes that failed are left out. The config's
-    memory budget is that of all stores together. Raises ``ValueError`` for stores of different robots, and
-    ``DatasetError`` for one that is damaged.
+    Every frame of every store is equally likely; without ``failures``, episodes that failed are left out, and with
+    ``keep`` those to whose record it says no. The config's memory budget is that of all stores together. Raises
+    ``ValueError`` for stores of different robots, or without an episode, and ``DatasetError`` for one that is damaged.
     """
 
-    def __init__(self, paths: Sequence[Path], config: WindowConfig, *, failures: bool = False) -> None:
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        config: WindowConfig,
+        *,
+        failures: bool = False,
+        keep: Callable[[EpisodeRecord], bool] | None = None,
+    ) -> None:
         self.embodiment = embodiment_of(paths)
-        self.datasets = [DemonstrationDataset(path, failures=failures) for path in paths]
-        for dataset in self.datasets[1:]:
+        datasets = [DemonstrationDataset(path, failures=failures, keep=keep) for path in paths]
+        for dataset in datasets[1:]:
             if dataset.embodiment != self.embodiment:
                 raise ValueError(
-                    f"stores of one run must share one embodiment; {self.datasets[0].path} (there) and {dataset.path} "
+                    f"stores of one run must share one embodiment; {datasets[0].path} (there) and {dataset.path} "
                     f"(now) differ:\n{differences(self.embodiment.to_dict(), dataset.embodiment.to_dict())}"
                 )
+        self.datasets = [dataset for dataset in datasets if len(dataset) or keep is None]
+        if not self.datasets:
+            raise NoEpisodesError(f"none of the episodes of {', '.join(map(str, paths))} is to be taken")
         self._windows = build_windows(self.datasets, config)
         self._ends = np.cumsum([len(windows) for windows in self._windows])
         offsets = self._ends - [len(windows) for windows in self._windows]
@@ -80,6 +95,10 @@ class Demonstrations:
             chosen = self._motion_starts[batch_indices(seed, step, batch_size, len(self._motion_starts))]
         else:
             chosen = batch_indices(seed, step, batch_size, len(self))
+        return self.sample(chosen)
+
+    def sample(self, chosen: Int[np.ndarray, " b"]) -> WindowBatch:
+        """The windows at these frames, counted over all stores, in this order."""
         owner = np.searchsorted(self._ends, chosen, side="right")
         parts, places = [], []
         for index, windows in enumerate(self._windows):

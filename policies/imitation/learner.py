@@ -2,7 +2,8 @@
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -10,17 +11,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from policies.data.dataset import DemonstrationDataset
 from policies.data.windows import WindowConfig
 from policies.imitation.config import FREE_TO_CHANGE, TrainConfig
 from policies.imitation.demonstrations import Demonstrations
-from policies.imitation.freezing import check_parts, set_learning
+from policies.imitation.evaluating import Best, Evaluator, report_of
 from policies.imitation.inputs import TrainingInputs
+from policies.imitation.parts import check_parts, set_learning
 from policies.imitation.stages import Stage, stages_for
+from policies.imitation.validation import Validation, learned_from
 from policies.processors import Normalization
 from policies.training.checkpoint import POLICY
 from policies.training.learner import Learner
 from policies.training.schedule import Span, lay_out, span_at
-from policies.training.seeding import Draw, seed_everything
+from policies.training.seeding import Draw, random_state_kept, seed_everything
 from policies.vla_policy import VLAPolicy, check_fit
 from vla.adopting import Adoption, adopt
 from vla.base import Base
@@ -35,8 +39,9 @@ class ImitationLearner(Learner[TrainConfig]):
     """Learns from demonstrations.
 
     Weights are fresh, or those of the policy ``start``, whose normalisation then stays, since its weights depend on it;
-    or the backbone's are those of the base ``start``, as far as they fit (``adoption``). ``ValueError`` where device,
-    network, data and ``start`` do not fit together.
+    or the backbone's are those of the base ``start``, as far as they fit (``adoption``). ``evaluator`` tries out what
+    was learned so far; ``best`` is the best that came of it. ``ValueError`` where device, network, data and ``start``
+    do not fit together.
     """
 
     product = POLICY
@@ -49,11 +54,12 @@ class ImitationLearner(Learner[TrainConfig]):
         *,
         legs: Sequence[int] = (),
         start: VLAPolicy | Base | None = None,
+        evaluator: Evaluator | None = None,
     ) -> None:
         super().__init__(config, legs)
         self.spans = lay_out(stages_for(config.stages, locates=bool(vla_config.waypoint_dims)), self.legs)
         windows = WindowConfig(horizon=vla_config.horizon, cameras=vla_config.cameras, cache=config.pictures)
-        self.demonstrations = Demonstrations(datasets, windows, failures=config.failures)
+        self.demonstrations = learned_from(datasets, config, windows)
         seed_everything(config.seed, 0, Draw.INITIAL_WEIGHTS)
         self.vla = vla_config.build().to(self.device).train()
         check_fit(self.vla, self.demonstrations.embodiment)
@@ -61,8 +67,11 @@ class ImitationLearner(Learner[TrainConfig]):
         self.base: str | None = None
         self.adoption: Adoption | None = None
         self.normalization = self._start(start)
-        self.take_up(self.vla)
+        self.take_up(self.vla, self._rates_of)
         self.inputs = TrainingInputs(self.vla, self.demonstrations.instructions, config.augment, config.seed)
+        self.validation = Validation(datasets, self.vla, config, windows) if config.validation_share else None
+        self.best: Best | None = None
+        self._evaluator = evaluator
         self._entered: Span[Stage] | None = None
         self._check_stages()
 
@@ -89,27 +98,62 @@ class ImitationLearner(Learner[TrainConfig]):
                 totals[name] = totals.get(name, torch.zeros((), device=self.device)) + share * value
         return self.descend(step, span, totals)
 
+    def examine(self, done: int) -> dict[str, float]:
+        """Validation losses, with the weights that the run's last stage gives them, and success in simulation."""
+        found: dict[str, float] = {}
+        with random_state_kept(self.device):
+            if self.validation is not None and self._is_due(self.config.validate_every, done):
+                weights = self.spans[-1].stage.weights
+                with self._averaged():
+                    found |= self.validation.losses(self.vla, self.normalization, weights)
+            if self._evaluator is not None and self._is_due(self._evaluator.every, done):
+                with self._averaged() as policy:
+                    outcomes = self._evaluator.outcomes(policy)
+                found |= report_of(outcomes)
+                self.best = Best.of(done, outcomes, self._evaluator.about).unless(self.best)
+        return found
+
+    @property
+    def best_step(self) -> int | None:
+        return None if self.best is None else self.best.step
+
     def save(self, directory: Path) -> None:
         """Write the policy with averaged weights, ready to act."""
-        with self.average.applied():
-            VLAPolicy(self.vla, self.normalization, self.demonstrations.embodiment, base=self.base).save(directory)
-        self._entered = None  # the policy has put the network in evaluation mode
+        with self._averaged() as policy:
+            policy.save(directory)
 
     def settings(self) -> dict[str, Any]:
         left_out = FREE_TO_CHANGE | {"steps"}
         train = {name: value for name, value in asdict(self.config).items() if name not in left_out}
-        data = [
-            {"episodes": len(dataset), "frames": dataset.num_frames, "fingerprint": dataset.fingerprint}
-            for dataset in self.demonstrations.datasets
-        ]
-        return json.loads(strict_json({"train": train, "vla": self.vla.config.to_dict(), "data": data}))
+        for stage in train["stages"]:
+            if not stage["rates"]:  # as it was written before there were any
+                del stage["rates"]
+        settings = {"train": train, "vla": self.vla.config.to_dict(), "data": _about(self.demonstrations.datasets)}
+        if self.validation is None:  # as it was written before there was any
+            del train["validation_share"]
+        else:
+            settings["validation"] = _about(self.validation.datasets)
+        return json.loads(strict_json(settings))
 
     def memory(self) -> dict[str, Any]:
-        return {"normalization": self.normalization.to_dict(), "base": self.base}
+        best = None if self.best is None else asdict(self.best)
+        return {"normalization": self.normalization.to_dict(), "base": self.base, "best": best}
 
     def recall(self, memory: Mapping[str, Any]) -> None:
         self.normalization = Normalization.from_dict(memory["normalization"])
         self.base = memory.get("base")
+        best = memory.get("best")
+        self.best = None if best is None else Best(**best)
+
+    def _is_due(self, every: int, done: int) -> bool:
+        return done % every == 0 or done == self.legs[-1]
+
+    @contextmanager
+    def _averaged(self) -> Iterator[VLAPolicy]:
+        """Within the block the network has averaged weights and is in evaluation mode, ready to act."""
+        with self.average.applied():
+            yield VLAPolicy(self.vla, self.normalization, self.demonstrations.embodiment, base=self.base)
+        self._entered = None  # the next step puts it into the stage's mode again
 
     def _start(self, start: VLAPolicy | Base | None) -> Normalization:
         """Put the first weights into the network; the normalisation that they go with."""
@@ -124,22 +168,36 @@ class ImitationLearner(Learner[TrainConfig]):
             self.adoption = adopt(self.vla, start, names, normalization.state.affine())
         return normalization
 
+    def _rates_of(self, name: str) -> tuple[float, ...]:
+        """What multiplies a parameter's learning rate, stage by stage."""
+        return tuple(span.stage.rate_of(name) for span in self.spans)
+
     def _enter(self, span: Span[Stage]) -> None:
         if span is not self._entered:
-            set_learning(self.vla, self.parameters, span.stage.learns)
+            set_learning(self.vla, self.parameters, span.stage)
+            for group in self.optimizer.param_groups:
+                group["rate"] = span.stage.rate_of(group["name"])
             self._entered = span
 
     def _check_stages(self) -> None:
         """``ValueError`` for a stage whose losses do not reach the parts that are to learn in it."""
         for span in self.spans:
             stage = span.stage
-            if not stage.learns:
+            if not stage.parts:
                 continue
-            set_learning(self.vla, self.parameters, stage.learns)
+            set_learning(self.vla, self.parameters, stage)
             batch = self.demonstrations.batch(self.config.seed, span.first, 1, frames=stage.frames)
             loss, _ = self.vla.eval().loss(*self.inputs(batch, span.first, self.normalization), stage.weights)
             if not loss.requires_grad:
-                raise ValueError(f"a stage is to learn {list(stage.learns)}, which its losses do not reach: {stage}")
+                learns = f"is to learn {list(stage.learns)}" if stage.learns else f"has the rates {stage.rates}"
+                raise ValueError(f"a stage {learns}, and its losses do not reach what learns there: {stage}")
+
+
+def _about(datasets: Sequence[DemonstrationDataset]) -> list[dict[str, Any]]:
+    return [
+        {"episodes": len(dataset), "frames": dataset.num_frames, "fingerprint": dataset.fingerprint}
+        for dataset in datasets
+    ]
 
 
 def fitted_normalization(demonstrations: Demonstrations, config: TrainConfig) -> Normalization:

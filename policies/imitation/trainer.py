@@ -6,6 +6,7 @@ from pathlib import Path
 
 from policies.imitation.config import TrainConfig
 from policies.imitation.demonstrations import embodiment_of
+from policies.imitation.evaluating import Best, Evaluator
 from policies.imitation.learner import ImitationLearner
 from policies.imitation.starting import Start
 from policies.training.checkpoint import TrainingState
@@ -17,10 +18,12 @@ FRESH = Start()
 
 @dataclass(frozen=True, kw_only=True)
 class TrainSummary(RunSummary):
-    """What a run came to, and on how much it learned."""
+    """What a run came to, and on how much it learned; ``held_out`` counts the episodes that it did not learn from."""
 
     episodes: int
     frames: int
+    held_out: int = 0
+    best: Best | None = None
 
 
 def train(
@@ -31,10 +34,12 @@ def train(
     *,
     resume: bool = False,
     start: Start = FRESH,
+    evaluator: Evaluator | None = None,
     show_progress: bool = True,
 ) -> TrainSummary:
     """Train to ``config.steps`` in ``run_dir``: see :func:`prepare` and :func:`finish`."""
-    return finish(prepare(run_dir, config, vla_config, datasets, resume=resume, start=start), show_progress)
+    run = prepare(run_dir, config, vla_config, datasets, resume=resume, start=start, evaluator=evaluator)
+    return finish(run, show_progress)
 
 
 def prepare(
@@ -45,16 +50,18 @@ def prepare(
     *,
     resume: bool = False,
     start: Start = FRESH,
+    evaluator: Evaluator | None = None,
 ) -> Run[ImitationLearner]:
     """A run in ``run_dir``, ready to go on: see :func:`policies.training.run.prepare_run`.
 
     It starts from fresh weights, or from those of ``start``, where a whole policy brings its normalisation. A run that
-    goes on needs ``start`` no more. ``ValueError`` also where data or start do not fit.
+    goes on needs ``start`` no more, and may have another ``evaluator``. ``ValueError`` also where data or start do not
+    fit.
     """
 
     def make(legs: Sequence[int], state: TrainingState | None) -> ImitationLearner:
         given = start.load(vla_config, embodiment_of(datasets)) if state is None else None
-        return ImitationLearner(config, vla_config, datasets, legs=legs, start=given)
+        return ImitationLearner(config, vla_config, datasets, legs=legs, start=given, evaluator=evaluator)
 
     return prepare_run(run_dir, config, make, resume=resume)
 
@@ -62,5 +69,11 @@ def prepare(
 def finish(run: Run[ImitationLearner], show_progress: bool = True) -> TrainSummary:
     """Take the steps that are left: see :meth:`policies.training.run.Run.finish`."""
     summary = run.finish(show_progress)
-    demonstrations = run.learner.demonstrations
-    return TrainSummary(**vars(summary), episodes=demonstrations.num_episodes, frames=len(demonstrations))
+    learner = run.learner
+    return TrainSummary(
+        **vars(summary),
+        episodes=learner.demonstrations.num_episodes,
+        frames=len(learner.demonstrations),
+        held_out=0 if learner.validation is None else learner.validation.episodes,
+        best=learner.best,
+    )

@@ -3,7 +3,7 @@
 ``checkpoints/000500/`` holds what the run makes, such as ``policy/`` (what ``VLAPolicy.load`` takes: averaged weights,
 normalisers, embodiment) or ``backbone/``, then ``training_state/`` (``tensors.safetensors`` and ``progress.json``: all
 that a resumed run needs) and ``manifest.json`` (size and SHA-256 of every file). The newest whole one is found by these
-names and manifests alone; the relative link ``checkpoints/last`` is for people. Nothing is pickled.
+names and manifests alone; the relative links ``checkpoints/last`` and ``best`` are for people. Nothing is pickled.
 """
 
 import hashlib
@@ -28,7 +28,8 @@ CHECKPOINTS = "checkpoints"
 MANIFEST = "manifest.json"
 POLICY, BACKBONE = "policy", "backbone"
 """Products."""
-LAST = "last"
+LAST, BEST = "last", "best"
+"""Links."""
 _STATE = "training_state"
 _TENSORS, _PROGRESS = f"{_STATE}/tensors.safetensors", f"{_STATE}/progress.json"
 _WRITING, _REMOVING = ".writing-", ".removing-"
@@ -48,9 +49,15 @@ class TrainingState:
 
 
 def save_checkpoint(
-    root: Path, state: TrainingState, product: str, write: Callable[[Path], None], keep_last: int
+    root: Path,
+    state: TrainingState,
+    product: str,
+    write: Callable[[Path], None],
+    keep_last: int,
+    best: int | None = None,
 ) -> Path:
-    """Write ``root/<step>`` aside, make it durable, rename it into place, and prune all but ``keep_last``.
+    """Write ``root/<step>`` aside, make it durable, rename it into place, and prune all but ``keep_last`` and that
+    after ``best`` steps.
 
     ``write`` is called with the (existing, empty) folder ``product``, to fill it.
     """
@@ -72,8 +79,10 @@ def save_checkpoint(
     _remove(final)
     aside.rename(final)
     fsync_path(root)
-    _point_last_at(final)
-    _prune(root, state.step, keep_last)
+    _point_at(final, LAST)
+    if best is not None and checkpoint_path(root, best).is_dir():
+        _point_at(checkpoint_path(root, best), BEST)
+    _prune(root, state.step, keep_last, best)
     return final
 
 
@@ -172,22 +181,25 @@ def _read_state(checkpoint: Path) -> TrainingState:
     return TrainingState(step=progress.pop("step"), tensors=load_file(checkpoint / _TENSORS), progress=progress)
 
 
-def _point_last_at(checkpoint: Path) -> None:
-    """Set the link; a folder in its place, which a copy of the run that follows links leaves there, gives way."""
-    link = checkpoint.with_name(LAST)
+def _point_at(checkpoint: Path, name: str) -> None:
+    """Set the link ``name``; a folder in its place, which a copy of the run that follows links leaves, gives way."""
+    link = checkpoint.with_name(name)
     if link.is_dir() and not link.is_symlink():
         _remove(link)
-    aside = checkpoint.with_name(f"{_WRITING}{LAST}")
+    aside = checkpoint.with_name(f"{_WRITING}{name}")
     aside.unlink(missing_ok=True)
     aside.symlink_to(checkpoint.name, target_is_directory=True)
     aside.replace(link)
     fsync_path(checkpoint.parent)
 
 
-def _prune(root: Path, newest: int, keep_last: int) -> None:
-    """Keep ``keep_last`` up to step ``newest``; later ones are damaged ones that a resumed run will replace."""
+def _prune(root: Path, newest: int, keep_last: int, best: int | None) -> None:
+    """Keep ``best`` and ``keep_last`` up to step ``newest``; later ones are damaged ones that a resumed run will
+    replace.
+    """
     for old in [path for path in checkpoints(root) if int(path.name) <= newest][:-keep_last]:
-        _remove(old)
+        if int(old.name) != best:
+            _remove(old)
 
 
 def _remove(path: Path) -> None:

@@ -1,7 +1,7 @@
 """What a run teaches: a network, its optimiser and its weight average, step by step."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
@@ -9,7 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from policies.device import resolve_device
-from policies.training.optimizer import OptimizerSettings, WeightAverage, build_optimizer, learnable, learning_rate
+from policies.training.optimizer import (
+    OptimizerSettings,
+    WeightAverage,
+    build_optimizer,
+    learnable,
+    learning_rate,
+    together,
+)
 from policies.training.schedule import Pace, Span
 
 
@@ -66,16 +73,30 @@ class Learner(ABC, Generic[C]):
         self.device = resolve_device(config.device)
         self.legs = tuple(legs) or (config.steps,)
 
-    def take_up(self, model: nn.Module) -> None:
-        """Make the optimiser and the weight average of those parameters of ``model`` that have a gradient."""
+    def take_up(self, model: nn.Module, apart: Callable[[str], Hashable] = together) -> None:
+        """Make the optimiser and the weight average of those parameters of ``model`` that have a gradient.
+
+        ``apart``: see :func:`policies.training.optimizer.build_optimizer`.
+        """
         self.model = model
         self.parameters = learnable(model)
-        self.optimizer = build_optimizer(model, self.config)
+        self.optimizer = build_optimizer(model, self.config, apart)
         self.average = WeightAverage(model, self.config.ema_decay)
 
     @abstractmethod
     def step(self, step: int) -> dict[str, float]:
         """One optimiser step (0-based); returns what there is to report of it, ``loss`` among it."""
+
+    def examine(self, done: int) -> dict[str, float]:
+        """How well the averaged weights do after ``done`` steps, if that is to be found out now; it changes nothing of
+        what later steps learn.
+        """
+        return {}
+
+    @property
+    def best_step(self) -> int | None:
+        """After how many steps the averaged weights did best in an evaluation, if there was one."""
+        return None
 
     @abstractmethod
     def save(self, directory: Path) -> None:
@@ -107,7 +128,7 @@ class Learner(ABC, Generic[C]):
 
         rate = learning_rate(step, span, config)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["rate"]
         self.optimizer.step()
         self.average.update(step)
         return {**values, "lr": rate}

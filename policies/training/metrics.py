@@ -43,9 +43,10 @@ class RunningMean:
 class MetricsLog:
     """Appends one JSON object per report to ``metrics.jsonl``, and the same numbers to TensorBoard.
 
-    In the file null stands for a number that is not finite. Opened at ``step`` the log drops what was reported after
-    that step, so that the file of a resumed run equals that of an undisturbed one. Times and rates differ between the
-    two, so they go to TensorBoard alone.
+    There a number belongs to ``train/``, unless its name says to what (``success/reach``). In the file null stands for
+    a number that is not finite. Opened at ``step`` the log drops what was reported after that step, so that the file of
+    a resumed run equals that of an undisturbed one. Times and rates differ between the two, so they go to TensorBoard
+    alone.
     """
 
     def __init__(self, run_dir: Path, step: int) -> None:
@@ -60,7 +61,7 @@ class MetricsLog:
         self._file.write(strict_json(finite({"step": step, **values})) + "\n")
         self._file.flush()
         for name, value in {**values, **timings}.items():
-            self._events.add_scalar(f"train/{name}", value, step)
+            self._events.add_scalar(name if "/" in name else f"train/{name}", value, step)
 
     def sync(self) -> None:
         """Make all reports durable; call before a checkpoint that builds on them."""

@@ -1,9 +1,10 @@
 """The optimiser, its learning-rate schedule and the running average of the weights."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Protocol
+from itertools import groupby
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -24,12 +25,27 @@ class OptimizerSettings(Protocol):
     def betas(self) -> tuple[float, float]: ...
 
 
-def build_optimizer(model: nn.Module, config: OptimizerSettings) -> torch.optim.AdamW:
-    """AdamW (arXiv 1711.05101) over the parameters that learn; norms, biases and embeddings do not decay."""
+def together(name: str) -> None:
+    """All parameters have one rate."""
+
+
+def build_optimizer(
+    model: nn.Module, config: OptimizerSettings, apart: Callable[[str], Hashable] = together
+) -> torch.optim.AdamW:
+    """AdamW (arXiv 1711.05101) over the parameters that learn; norms, biases and embeddings do not decay.
+
+    Parameters for whose names ``apart`` says different things lie in different groups. A group's ``name`` is that of
+    its first parameter, and ``rate``, 1 at first, what multiplies its learning rate. The parameters have one order
+    whatever ``apart`` says: neighbours by name share a group, and a checkpoint's moments are numbered by it.
+    """
     decayed, plain = [], []
     for name, parameter in sorted(learnable(model).items()):
-        (decayed if _decays(model, name, parameter) else plain).append(parameter)
-    groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": plain, "weight_decay": 0.0}]
+        (decayed if _decays(model, name, parameter) else plain).append((name, parameter))
+    groups: list[dict[str, Any]] = []
+    for named, decay in ((decayed, config.weight_decay), (plain, 0.0)):
+        for _, neighbours in groupby(named, key=lambda pair: apart(pair[0])):
+            names, parameters = zip(*neighbours, strict=True)
+            groups.append({"params": list(parameters), "weight_decay": decay, "name": names[0], "rate": 1.0})
     return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas)
 
 

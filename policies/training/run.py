@@ -110,13 +110,15 @@ class Run(Generic[L]):
                 self._running.add(learner.step(step))
                 done = step + 1
                 progress.update(bar, completed=done)
+                if found := learner.examine(done):
+                    metrics.report(done, found, {})
                 if done % config.log_every == 0 or done == config.steps:
                     means, now = self._running.take(), time.perf_counter()
                     rate = (done - self.start) / (now - began)
                     metrics.report(done, means, {"steps_per_s": rate, "report_interval_s": now - reported})
                     reported = now
                     progress.update(bar, note=f"loss {means['loss']:.4f} · {rate:.1f} steps/s")
-                if done % config.save_every == 0 or done == config.steps:
+                if done % config.save_every == 0 or done in (config.steps, learner.best_step):
                     metrics.sync()
-                    state = capture(learner, done, self._running)
-                    save_checkpoint(self._root, state, learner.product, learner.save, config.keep_last)
+                    state, best = capture(learner, done, self._running), learner.best_step
+                    save_checkpoint(self._root, state, learner.product, learner.save, config.keep_last, best)

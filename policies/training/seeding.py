@@ -1,5 +1,8 @@
 """Random numbers as a function of (seed, step), so that a resumed run draws what an undisturbed one draws."""
 
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import IntEnum
 
 import numpy as np
@@ -12,6 +15,7 @@ class Draw(IntEnum):
     INITIAL_WEIGHTS = 0
     AUGMENT = 1
     DROPOUT = 2
+    VALIDATION = 3
 
 
 def derive_seed(seed: int, step: int, draw: Draw) -> int:
@@ -27,3 +31,15 @@ def generator(seed: int, step: int, draw: Draw) -> torch.Generator:
 def seed_everything(seed: int, step: int, draw: Draw) -> None:
     """Seed torch's global generators (what dropout and weight initialisation use) for one step."""
     torch.manual_seed(derive_seed(seed, step, draw))
+
+
+@contextmanager
+def random_state_kept(device: torch.device) -> Iterator[None]:
+    """Afterwards the generators of Python, numpy and torch (CPU and ``device``) are as they were before."""
+    ours, numpys = random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            yield
+    finally:
+        random.setstate(ours)
+        np.random.set_state(numpys)

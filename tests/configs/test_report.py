@@ -147,6 +147,18 @@ def test_curves_are_read_up_to_a_line_that_was_cut(tmp_path):
         read_curves(tmp_path)
 
 
+def test_bounds_are_drawn_with_what_they_bound(tmp_path):
+    line = {"step": 1, "success/reach": 0.5, "success/reach_lo": 0.2, "success/reach_hi": 0.8, "depth_lo": 1.0}
+    (tmp_path / "metrics.jsonl").write_text(json.dumps(line) + "\n")
+    charts = read_curves(tmp_path)
+    assert list(charts) == ["success/reach", "depth_lo"]
+    assert [curve.name for curve in charts["success/reach"]] == [
+        "success/reach",
+        "success/reach_lo",
+        "success/reach_hi",
+    ]
+
+
 def test_the_picture_in_the_page_is_the_webp(page):
     data = base64.b64decode(page.addresses[0].partition(",")[2])
     assert data == animated_webp(video())

@@ -1,0 +1,93 @@
+"""Episodes that are never learned from, and how well a network does on them."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from policies.data.layout import EpisodeRecord
+from policies.data.windows import WindowConfig
+from policies.imitation.config import TrainConfig
+from policies.imitation.demonstrations import Demonstrations, NoEpisodesError
+from policies.imitation.inputs import TrainingInputs
+from policies.processors import Normalization
+from policies.training.augment import AugmentConfig
+from policies.training.seeding import Draw, seed_everything
+from vla.model import VLA
+from vla.objectives import LossWeights
+
+PREFIX = "validation_"
+"""What the names of numbers begin with that come of episodes which are never learned from."""
+UNDISTURBED = AugmentConfig(shift_fraction=0, brightness=0, contrast=0, saturation=0, channel_gain=0)
+OVER_WINDOWS = frozenset({"l1_first"})
+"""Numbers that are means over windows; all others are means over the windows' valid actions."""
+
+
+def held_out(record: EpisodeRecord, share: float) -> bool:
+    """Whether an episode is among the ``share`` that are never learned from.
+
+    That is a hash of its task and seed, hence of the scene: the same ones stay out whatever else a store holds and
+    however they are recorded again, and those of a smaller share are among those of a larger one.
+    """
+    digest = hashlib.sha256(f"{record.task}\n{record.seed}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") < share * 2**64
+
+
+def learned_from(paths: Sequence[Path], config: TrainConfig, windows: WindowConfig) -> Demonstrations:
+    """The episodes that are not held out; ``ValueError`` where those are all."""
+    if not config.validation_share:
+        return Demonstrations(paths, windows, failures=config.failures)
+    return _part(paths, config, windows, out=False)
+
+
+class Validation:
+    """The losses on fixed windows, spread evenly over the frames of the episodes that are held out."""
+
+    def __init__(self, paths: Sequence[Path], vla: VLA, config: TrainConfig, windows: WindowConfig) -> None:
+        """Reads the windows. ``ValueError`` where no episode is held out, or an instruction does not fit."""
+        demonstrations = _part(paths, config, replace(windows, cache="disk"), out=True)
+        self.datasets = demonstrations.datasets
+        self.episodes = demonstrations.num_episodes
+        self._config = config
+        self._inputs = TrainingInputs(vla, demonstrations.instructions, UNDISTURBED, config.seed)
+        count = min(config.validation_windows, len(demonstrations))
+        frames = np.linspace(0, len(demonstrations) - 1, count).round().astype(np.int64)
+        piece = config.batch_size // config.accumulate
+        self._pieces = [demonstrations.sample(frames[at : at + piece]) for at in range(0, count, piece)]
+
+    @torch.no_grad()
+    def losses(self, vla: VLA, normalization: Normalization, weights: LossWeights) -> dict[str, float]:
+        """Means over all windows, exact however these are cut into batches, of the loss and of what else there is to
+        log. Leaves the network in evaluation mode.
+        """
+        vla.eval()
+        device, bf16 = self._inputs.device, self._config.precision == "bf16"
+        seed_everything(self._config.seed, 0, Draw.VALIDATION)
+        sums: dict[str, float] = {}
+        counts: dict[str, float] = {}
+        for piece in self._pieces:
+            observation, target = self._inputs(piece, 0, normalization)
+            with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+                loss, numbers = vla.loss(observation, target, weights)
+            for name, value in {"loss": loss, **numbers}.items():
+                valid = target.valid[:, 0] if name in OVER_WINDOWS else target.valid
+                count = float(valid.sum())
+                sums[name] = sums.get(name, 0.0) + float(value) * count
+                counts[name] = counts.get(name, 0.0) + count
+        return {PREFIX + name: total / counts[name] for name, total in sums.items()}
+
+
+def _part(paths: Sequence[Path], config: TrainConfig, windows: WindowConfig, *, out: bool) -> Demonstrations:
+    share = config.validation_share
+    try:
+        return Demonstrations(
+            paths, windows, failures=config.failures, keep=lambda record: held_out(record, share) == out
+        )
+    except NoEpisodesError as error:
+        left = "to validate on" if out else "to learn from"
+        raise ValueError(
+            f"a validation_share of {share} leaves no episode {left}: {error}; choose another share"
+        ) from error
