@@ -71,15 +71,18 @@ class Demonstrations:
             action=FieldStatistics.of(values[ACTION_KEY]),
         )
 
-    def batch(self, seed: int, step: int, batch_size: int, *, frames: Frames = "all") -> WindowBatch:
+    def batch(
+        self, seed: int, step: int, batch_size: int, *, frames: Frames = "all", rows: slice = slice(None)
+    ) -> WindowBatch:
         """The batch of optimiser step ``step``: a pure function of the arguments and the stores.
 
-        With ``motion_starts`` it is drawn from the first frames of the motions alone.
+        With ``motion_starts`` it is drawn from the first frames of the motions alone. Only its ``rows`` are read.
         """
         if frames == "motion_starts":
             chosen = self._motion_starts[batch_indices(seed, step, batch_size, len(self._motion_starts))]
         else:
             chosen = batch_indices(seed, step, batch_size, len(self))
+        chosen = chosen[rows]
         owner = np.searchsorted(self._ends, chosen, side="right")
         parts, places = [], []
         for index, windows in enumerate(self._windows):
