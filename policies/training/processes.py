@@ -126,28 +126,26 @@ def _ending(exit_code: int | None) -> str:
 def _outcome(members: Sequence[_Member]) -> Any:
     """The first member's result, when all have succeeded; ``ProcessError`` about the one that failed first."""
     found: dict[int, _Success | _Failure] = {}
-    deadline_s = float("inf")
-    while len(found) < len(members) and time.monotonic() < deadline_s:
+    give_up_s: float | None = None
+    while len(found) < len(members) and (give_up_s is None or time.monotonic() < give_up_s):
         working = [member for member in members if member.rank not in found]
-        left_s = None if deadline_s == float("inf") else max(0.0, deadline_s - time.monotonic())
-        wait([member.pipe for member in working], left_s)
-        news = {member.rank: outcome for member in working if (outcome := member.outcome()) is not None}
-        found |= news
-        failures = [outcome for outcome in news.values() if isinstance(outcome, _Failure)]
-        if any(not failure.follows for failure in failures):
+        wait([member.pipe for member in working], give_up_s and max(0.0, give_up_s - time.monotonic()))
+        found |= {member.rank: outcome for member in working if (outcome := member.outcome()) is not None}
+        follows = [outcome.follows for outcome in found.values() if isinstance(outcome, _Failure)]
+        if not all(follows):
             break
-        if failures:
-            deadline_s = min(deadline_s, time.monotonic() + _CAUSE_S)
+        if follows and give_up_s is None:
+            give_up_s = time.monotonic() + _CAUSE_S
     failed = {rank: outcome for rank, outcome in found.items() if isinstance(outcome, _Failure)}
-    if failed:
-        rank, failure = min(failed.items(), key=lambda item: item[1].follows)
-        error = ProcessError(f"rank {rank} of {len(members)} processes {failure.why}; all have been ended")
-        if failure.trace:
-            error.add_note(failure.trace)
-        raise error
-    first = found[0]
-    assert isinstance(first, _Success)
-    return first.value
+    if not failed:
+        first = found[0]
+        assert isinstance(first, _Success)
+        return first.value
+    rank, failure = min(failed.items(), key=lambda item: item[1].follows)
+    error = ProcessError(f"rank {rank} of {len(members)} processes {failure.why}; all have been ended")
+    if failure.trace:
+        error.add_note(failure.trace)
+    raise error
 
 
 def _end(members: Sequence[_Member]) -> None:

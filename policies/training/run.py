@@ -90,8 +90,9 @@ def _check_agreement(learner: Learner[Any]) -> None:
     """``ValueError`` where this process has not what the leading one has."""
     if learner.group.size == 1:
         return
-    theirs = learner.group.from_lead(learner.settings)
-    if differing := differences(theirs, learner.settings()):
+    ours = {**learner.settings(), "legs": learner.legs, "save_every": learner.config.save_every}
+    theirs = learner.group.from_lead(lambda: ours)
+    if differing := differences(theirs, ours):
         raise ValueError(f"this process has other settings or data (now) than rank 0 (there):\n{differing}")
     learner.group.agree("the first weights", fingerprint(learner))
 

@@ -14,6 +14,7 @@ import crews
 import numpy as np
 import pytest
 import torch
+import training_crews
 from demonstrations import record, tiny_network, tiny_training
 from discs import tiny_pretraining
 
@@ -39,7 +40,7 @@ def store(tmp_path_factory):
 def whole(tmp_path_factory, store):
     """A run in two processes that nothing disturbed."""
     run_dir = tmp_path_factory.mktemp("runs") / "whole"
-    crews.run(run_dir, store)
+    training_crews.run(run_dir, store)
     return run_dir
 
 
@@ -75,8 +76,8 @@ def gone(pid):
 def test_two_processes_learn_what_one_learns(store):
     """Weights that have no gradient but for rounding are moved by it: AdamW divides a gradient by its own size."""
     config = replace(debug().train, batch_size=64, steps=5, threads=1)
-    weights, gradients, reports = crews.learn(store, config, range(5))
-    theirs = in_processes(2, "cpu", crews.learn, store, replace(config, processes=2), range(5))
+    weights, gradients, reports = training_crews.learn(store, config, range(5))
+    theirs = in_processes(2, "cpu", training_crews.learn, store, replace(config, processes=2), range(5))
     np.testing.assert_allclose(theirs[1], gradients, atol=3e-6)
     apart = np.abs(theirs[0] - weights)
     assert np.mean(apart > 1e-5) < 1e-3 and apart.max() < 3e-4
@@ -86,8 +87,8 @@ def test_two_processes_learn_what_one_learns(store):
 
 def test_two_processes_learn_to_look_as_one_does():
     config = tiny_pretraining(tables=8, threads=1)
-    weights, gradients, reports, held_out = crews.look(config, range(5))
-    theirs = in_processes(2, "cpu", crews.look, replace(config, processes=2), range(5))
+    weights, gradients, reports, held_out = training_crews.look(config, range(5))
+    theirs = in_processes(2, "cpu", training_crews.look, replace(config, processes=2), range(5))
     np.testing.assert_allclose(theirs[1], gradients, atol=3e-6)
     assert np.mean(np.abs(theirs[0] - weights) > 1e-5) < 1e-3
     for here, there in zip([*reports, held_out], [*theirs[2], theirs[3]], strict=True):
@@ -96,7 +97,7 @@ def test_two_processes_learn_to_look_as_one_does():
 
 def test_halves_of_a_batch_do_not_count_alike(store):
     """So that a mean of the halves' means would fail the test above."""
-    learner = ImitationLearner(replace(debug().train, batch_size=64), crews.debug_network(), [store])
+    learner = ImitationLearner(replace(debug().train, batch_size=64), training_crews.debug_network(), [store])
     counts = [learner.demonstrations.batch(0, step, 64).valid.view(2, -1).sum(dim=1).tolist() for step in range(2, 5)]
     assert all(a != b for a, b in counts)
 
@@ -141,20 +142,20 @@ def test_the_group_leaves_what_one_process_leaves_and_no_more(whole):
 
 
 def test_a_group_that_is_killed_goes_on_to_the_same_numbers(tmp_path, store, whole):
-    with started("train_until_killed", tmp_path, store) as parent:
+    with started(training_crews, "train_until_killed", tmp_path, store) as parent:
         assert eventually(lambda: pids(tmp_path))
         os.killpg(parent.pid, signal.SIGKILL)
     assert eventually(lambda: all(map(gone, pids(tmp_path))))
-    assert crews.run(tmp_path / "run", store, resume=True).resumed_from == 5
+    assert training_crews.run(tmp_path / "run", store, resume=True).resumed_from == 5
     assert result(tmp_path / "run") == result(whole)
 
 
 @contextmanager
-def started(work, *args):
+def started(module, work, *args):
     """``work`` in two processes whose parent is a process of its own and leads a process group."""
     paths = [str(ROOT), str(ROOT / "tests"), str(Path(__file__).parent)]
     env = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
-    command = [sys.executable, crews.__file__, work, *map(str, args)]
+    command = [sys.executable, crews.__file__, module.__name__, work, *map(str, args)]
     with subprocess.Popen(command, env=env, stderr=subprocess.PIPE, start_new_session=True) as parent:
         try:
             yield parent
@@ -163,10 +164,10 @@ def started(work, *args):
 
 
 def test_a_run_may_go_on_in_another_number_of_processes(tmp_path, store, whole):
-    crews.run(tmp_path, store, processes=1, steps=20)
+    training_crews.run(tmp_path, store, processes=1, steps=20)
     alone, together = (read_metrics(path)[-1]["loss"] for path in (tmp_path, whole))
     assert together == pytest.approx(alone, rel=1e-3)
-    assert crews.run(tmp_path, store, resume=True, steps=24).resumed_from == 20
+    assert training_crews.run(tmp_path, store, resume=True, steps=24).resumed_from == 20
 
 
 def test_a_process_that_fails_ends_all_and_is_named(tmp_path):
@@ -188,7 +189,7 @@ def test_a_process_that_is_killed_ends_all_and_is_named(tmp_path):
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGKILL"])
 def test_whatever_ends_the_parent_ends_all(tmp_path, name):
-    with started("wait_for_each_other", tmp_path) as parent:
+    with started(crews, "wait_for_each_other", tmp_path) as parent:
         assert eventually(lambda: pids(tmp_path))
         family = [pid for pid in children(parent.pid) if not gone(pid)]
         assert set(pids(tmp_path)) <= set(family)
@@ -209,16 +210,27 @@ def children(pid):
 
 def test_processes_that_do_not_agree_do_not_learn(tmp_path, store):
     with pytest.raises(ProcessError, match=r"rank 1 of 2 .*(?s:.*)train\.lr: 0\.001 there, 0\.5 now"):
-        in_processes(2, "cpu", crews.disagree, "lr", tmp_path, store)
+        in_processes(2, "cpu", training_crews.disagree, "lr", tmp_path, store)
     with pytest.raises(ProcessError, match="the first weights differ between rank 0 and rank 1"):
-        in_processes(2, "cpu", crews.disagree, "weights", tmp_path, store)
+        in_processes(2, "cpu", training_crews.disagree, "weights", tmp_path, store)
 
 
 def test_several_processes_need_to_be_started(tmp_path, store):
     with pytest.raises(ValueError, match="the settings say 2 processes, and there are 1"):
         prepare(tmp_path, tiny_training(processes=2), tiny_network(), [store])
     with pytest.raises(ValueError, match="2 processes compute on cpu or cuda, where each has a GPU, got device 'mps'"):
-        in_processes(2, "mps", crews.run_here)
+        in_processes(2, "mps", training_crews.run_here)
+
+
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+
+
+@pytest.mark.slow
+def test_a_process_that_fails_under_torchrun_ends_all(tmp_path):
+    command = [*TORCHRUN, crews.__file__, "crews", "fail_in_rank_1", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=180, check=False)
+    assert done.returncode != 0 and "this picture cannot be read" in done.stderr
+    assert len(pids(tmp_path)) == 2 and all(map(gone, pids(tmp_path)))
 
 
 @pytest.mark.slow
@@ -227,17 +239,10 @@ def test_the_command_learns_in_two_processes(tmp_path, store, how):
     """The point mass's pictures are of 16 pixels, and its cameras one."""
     settings = ["train", "debug", "--data", str(store), "--outputs", str(tmp_path), "--backbone.patch-px", "8"]
     if how == "torchrun":
-        start = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "configs.cli"]
+        command = [*TORCHRUN, "-m", "configs.cli", *settings]
     else:
-        start, settings = ["-m", "configs.cli"], [*settings, "--train.processes", "2"]
-    done = subprocess.run(
-        [sys.executable, *start, *settings],
-        env=surroundings(),
-        capture_output=True,
-        text=True,
-        timeout=180,
-        check=False,
-    )
+        command = [sys.executable, "-m", "configs.cli", *settings, "--train.processes", "2"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=180, check=False)
     assert done.returncode == 0, done.stderr
     (run_dir,) = tmp_path.glob("train/*/*")
     assert done.stdout.count("20 steps") == 1 and len(re.findall("^run: ", done.stdout, re.MULTILINE)) == 1
