@@ -5,6 +5,7 @@ What comes of it is the folder backbone in the run's last checkpoint, from which
 RUN_DIR goes on with a run that was stopped; with --train.steps N, more than it has, it lengthens a finished one.
 """
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,10 @@ from configs.machine import describe_run
 from configs.pretraining import PRESETS, Config
 from configs.run_directory import CONFIG_FILE, create_run_directory, save_config, write_json
 from configs.serialization import to_json
+from configs.terminal import print_anything
 from policies.pretraining.scenes import SceneProcess
+from policies.training.group import Group
+from policies.training.processes import in_processes, started_by_torchrun
 
 if TYPE_CHECKING:
     from policies.pretraining.trainer import PretrainSummary
@@ -33,16 +37,16 @@ def run(config: Config) -> int:
     if config.preview:
         _draw(config)
         return 0
-    with SceneProcess(config.scenes.source) as scenes:
-        run_dir = create_run_directory("pretrain", config.name, config, config.outputs)
-        pretrain_in(config, scenes, run_dir, resume=False)
+    with started_by_torchrun(config.train.device):
+        new = partial(create_run_directory, "pretrain", config.name, config, config.outputs)
+        pretrain_in(config, Group.here().from_lead(new), resume=False)
     return 0
 
 
 def resume(config: Config, run_dir: Path) -> int:
     """Go on in ``run_dir`` from its newest whole checkpoint."""
-    with SceneProcess(config.scenes.source) as scenes:
-        pretrain_in(config, scenes, run_dir, resume=True)
+    with started_by_torchrun(config.train.device):
+        pretrain_in(config, run_dir, resume=True)
     return 0
 
 
@@ -52,15 +56,30 @@ def check_sizes(config: Config) -> None:
     config.backbone.build(state_dim=3, views=1, image_size_px=(side_px, side_px), waypoint_dim=3)
 
 
-def pretrain_in(config: Config, scenes: SceneProcess, run_dir: Path, *, resume: bool) -> "PretrainSummary":
-    """Learn in ``run_dir``, write results and report, and say what came of it."""
+def pretrain_in(config: Config, run_dir: Path, *, resume: bool) -> "PretrainSummary":
+    """Learn in ``run_dir``, in as many processes as there are to be, write results and report, and say what came."""
+    summary = in_processes(config.train.processes, config.train.device, _take_part, config, run_dir, resume)
+    if Group.here().leads:
+        _tell(config, summary, run_dir)
+    return summary
+
+
+def _take_part(config: Config, run_dir: Path, resume: bool) -> "PretrainSummary":
+    """Learn as one of the processes that learn together; the leading one saves the config and says what happens."""
     from policies.pretraining.trainer import finish, prepare
+
+    with SceneProcess(config.scenes.source) as scenes:
+        prepared = prepare(run_dir, config.train, config.backbone, scenes, resume=resume)
+        if prepared.learner.group.leads:
+            print_anything()
+            save_config(config, run_dir / CONFIG_FILE)  # what it goes on with, more steps say, is now what the run is
+            print(f"run: {run_dir}")
+        return finish(prepared)
+
+
+def _tell(config: Config, summary: "PretrainSummary", run_dir: Path) -> None:
     from vla.base import load_base
 
-    prepared = prepare(run_dir, config.train, config.backbone, scenes, resume=resume)
-    save_config(config, run_dir / CONFIG_FILE)  # what it goes on with, more steps say, is from now on what the run is
-    print(f"run: {run_dir}")
-    summary = finish(prepared)
     sha256 = load_base(summary.backbone).sha256
     write_json({"steps": summary.steps, "sha256": sha256, "held_out": summary.held_out}, run_dir / RESULTS_FILE)
     write_pretraining_report(config, summary, sha256, run_dir)
@@ -70,7 +89,6 @@ def pretrain_in(config: Config, scenes: SceneProcess, run_dir: Path, *, resume: 
         f"{found['world_cm_median']:.1f} cm, {found['within_3cm']:.0%} within 3 cm, {found['within_3px']:.0%} within "
         f"3 px\nbackbone: {summary.backbone}\nreport: {run_dir / REPORT_FILE}"
     )
-    return summary
 
 
 def write_pretraining_report(config: Config, summary: "PretrainSummary", sha256: str, run_dir: Path) -> None:

@@ -8,6 +8,7 @@ keeps the checkpoint that did best; --train.validation-share S never learns from
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,12 +17,15 @@ from configs.machine import describe_run
 from configs.presets import PRESETS
 from configs.run_directory import CONFIG_FILE, create_run_directory, save_config
 from configs.serialization import to_json
+from configs.terminal import print_anything
 from configs.training import Config
 from policies.device import resolve_device
 from policies.imitation.parts import check_parts
 from policies.imitation.stages import stages_for
 from policies.network_input import waypoint_dims
 from policies.training.checkpoint import BEST
+from policies.training.group import Group
+from policies.training.processes import in_processes, started_by_torchrun
 from vla.config import BackboneConfig, VLAConfig
 
 if TYPE_CHECKING:
@@ -44,8 +48,9 @@ def run(config: Config) -> int:
     vla_config = network_config(config)
     check_start(config, vla_config)
     check_evaluator(config)
-    run_dir = create_run_directory("train", config.name, config, config.outputs)
-    train_in(config, vla_config, run_dir, resume=False)
+    with started_by_torchrun(config.train.device):
+        new = partial(create_run_directory, "train", config.name, config, config.outputs)
+        train_in(config, vla_config, Group.here().from_lead(new), resume=False)
     return 0
 
 
@@ -53,7 +58,8 @@ def resume(config: Config, run_dir: Path) -> int:
     """Go on in ``run_dir`` from its newest whole checkpoint."""
     vla_config = network_config(config)
     check_evaluator(config)
-    train_in(config, vla_config, run_dir, resume=True)
+    with started_by_torchrun(config.train.device):
+        train_in(config, vla_config, run_dir, resume=True)
     return 0
 
 
@@ -150,7 +156,25 @@ def _window_giver(config: Config) -> Path | None:
 
 
 def train_in(config: Config, vla_config: VLAConfig, run_dir: Path, *, resume: bool) -> "TrainSummary":
-    """Train in ``run_dir``, write its report, and say what came of it."""
+    """Train in ``run_dir``, in as many processes as there are to be, write its report, and say what came of it."""
+    if config.init_from is not None:  # a window that was taken over, so that going on does without the old policy
+        config = replace(config, backbone=vla_config.backbone)
+    train = config.train
+    summary = in_processes(train.processes, train.device, _take_part, config, vla_config, run_dir, resume)
+    if Group.here().leads:
+        write_training_report(config, summary, run_dir)
+        print(
+            f"{summary.steps} steps, loss {summary.loss:.4f}, {summary.parameters / 1e6:.2f} M parameters, "
+            f"{summary.episodes} episodes, {summary.steps_per_s:.1f} steps/s\n"
+            f"checkpoint: {summary.checkpoint}\nreport: {run_dir / REPORT_FILE}"
+        )
+        if summary.best is not None:
+            print(f"best: {summary.checkpoint.with_name(BEST)}, {best_in_words(summary.best)}")
+    return summary
+
+
+def _take_part(config: Config, vla_config: VLAConfig, run_dir: Path, resume: bool) -> "TrainSummary":
+    """Train as one of the processes that learn together; the leading one saves the config and says what happens."""
     from policies.imitation.trainer import finish, prepare
 
     prepared = prepare(
@@ -162,22 +186,13 @@ def train_in(config: Config, vla_config: VLAConfig, run_dir: Path, *, resume: bo
         start=start_of(config),
         evaluator=evaluator_of(config),
     )
-    if config.init_from is not None:  # a window that was taken over, so that going on does without the old policy
-        config = replace(config, backbone=vla_config.backbone)
-    save_config(config, run_dir / CONFIG_FILE)  # what it goes on with, more steps say, is from now on what the run is
-    print(f"run: {run_dir}")
-    if prepared.learner.adoption is not None:
-        print(f"from {config.init_backbone}: {prepared.learner.adoption}")
-    summary = finish(prepared)
-    write_training_report(config, summary, run_dir)
-    print(
-        f"{summary.steps} steps, loss {summary.loss:.4f}, {summary.parameters / 1e6:.2f} M parameters, "
-        f"{summary.episodes} episodes, {summary.steps_per_s:.1f} steps/s\n"
-        f"checkpoint: {summary.checkpoint}\nreport: {run_dir / REPORT_FILE}"
-    )
-    if summary.best is not None:
-        print(f"best: {summary.checkpoint.with_name(BEST)}, {best_in_words(summary.best)}")
-    return summary
+    if prepared.learner.group.leads:
+        print_anything()
+        save_config(config, run_dir / CONFIG_FILE)  # what it goes on with, more steps say, is now what the run is
+        print(f"run: {run_dir}")
+        if prepared.learner.adoption is not None:
+            print(f"from {config.init_backbone}: {prepared.learner.adoption}")
+    return finish(prepared)
 
 
 def best_in_words(best: "Best") -> str:

@@ -54,11 +54,15 @@ class TrainConfig:
     save_every: int = 500
     keep_last: int = 2
     device: str = "cpu"
+    processes: int = 1
+    """How many processes of this machine learn together, each from its share of every batch and, on cuda, on a GPU of
+    its own. What torchrun starts needs no such number."""
     threads: int = 0
-    """Threads of torch on the CPU, where the network runs or, with a GPU, batches are made; 0 leaves torch's choice."""
+    """Threads of torch on the CPU in each process, where the network runs or, with a GPU, batches are made; 0 leaves
+    torch's choice to one process, and shares the cores among several."""
 
     def __post_init__(self) -> None:
-        counts = ("steps", "batch_size", "accumulate", "log_every", "save_every", "keep_last")
+        counts = ("steps", "batch_size", "accumulate", "log_every", "save_every", "keep_last", "processes")
         for name in (*counts, "validate_every", "validation_windows"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")

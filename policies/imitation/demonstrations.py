@@ -86,16 +86,18 @@ class Demonstrations:
             action=FieldStatistics.of(values[ACTION_KEY]),
         )
 
-    def batch(self, seed: int, step: int, batch_size: int, *, frames: Frames = "all") -> WindowBatch:
+    def batch(
+        self, seed: int, step: int, batch_size: int, *, frames: Frames = "all", rows: slice = slice(None)
+    ) -> WindowBatch:
         """The batch of optimiser step ``step``: a pure function of the arguments and the stores.
 
-        With ``motion_starts`` it is drawn from the first frames of the motions alone.
+        With ``motion_starts`` it is drawn from the first frames of the motions alone. Only its ``rows`` are read.
         """
         if frames == "motion_starts":
             chosen = self._motion_starts[batch_indices(seed, step, batch_size, len(self._motion_starts))]
         else:
             chosen = batch_indices(seed, step, batch_size, len(self))
-        return self.sample(chosen)
+        return self.sample(chosen[rows])
 
     def sample(self, chosen: Int[np.ndarray, " b"]) -> WindowBatch:
         """The windows at these frames, counted over all stores, in this order."""

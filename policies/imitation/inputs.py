@@ -8,6 +8,7 @@ from policies.data.windows import WindowBatch
 from policies.network_input import network_images
 from policies.processors import Normalization
 from policies.training.augment import AugmentConfig, Disturbance
+from policies.training.group import Part
 from vla.model import VLA
 from vla.observation import ActionChunk, Observation
 
@@ -22,11 +23,14 @@ class TrainingInputs:
         text, text_mask = vla.backbone.tokenize(instructions)
         self._text, self._text_mask = text.to(self.device), text_mask.to(self.device)
 
-    def __call__(self, batch: WindowBatch, step: int, normalization: Normalization) -> tuple[Observation, ActionChunk]:
-        """The batch of optimiser step ``step``, which decides the disturbance of its images."""
+    def __call__(
+        self, batch: WindowBatch, step: int, normalization: Normalization, part: Part | None = None
+    ) -> tuple[Observation, ActionChunk]:
+        """The batch of optimiser step ``step``, or a ``part`` of it; the step decides the disturbance of its images."""
         images = network_images(batch.images.to(self.device, non_blocking=True), self._config.image_size_px)
         flat = images.flatten(0, 2)
-        disturbance = Disturbance.draw(self._augment, len(flat), self._seed, step)
+        drawn = (part or Part(0, len(images), len(images))).of_each(len(flat) // len(images))
+        disturbance = Disturbance.draw(self._augment, drawn.whole, self._seed, step).of(drawn.rows)
         images = disturbance.apply(flat).reshape(images.shape)
         state, actions = batch.state.to(self.device), batch.actions.to(self.device)
         text = batch.text.to(self.device)

@@ -3,8 +3,8 @@
 import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -57,9 +57,12 @@ class ImitationLearner(Learner[TrainConfig]):
         evaluator: Evaluator | None = None,
     ) -> None:
         super().__init__(config, legs)
+        self.part = self.group.part(config.batch_size)
         self.spans = lay_out(stages_for(config.stages, locates=bool(vla_config.waypoint_dims)), self.legs)
         windows = WindowConfig(horizon=vla_config.horizon, cameras=vla_config.cameras, cache=config.pictures)
-        self.demonstrations = learned_from(datasets, config, windows)
+        windows = replace(windows, memory_budget_bytes=windows.memory_budget_bytes // self.group.local_size)
+        with self.group.one_first() if config.pictures == "decoded" else nullcontext():
+            self.demonstrations = learned_from(datasets, config, windows)
         seed_everything(config.seed, 0, Draw.INITIAL_WEIGHTS)
         self.vla = vla_config.build().to(self.device).train()
         check_fit(self.vla, self.demonstrations.embodiment)
@@ -78,21 +81,23 @@ class ImitationLearner(Learner[TrainConfig]):
     def step(self, step: int) -> dict[str, float]:
         """One optimiser step (0-based); returns loss, gradient norm before clipping, rate and the losses' numbers.
 
-        A batch in pieces gives the gradient of the whole: each piece counts by its valid actions, which
-        every loss is the mean over.
+        A batch in pieces, of one process or of several, gives the gradient of the whole: each piece counts by its
+        valid actions, which every loss is the mean over.
         """
         config, span = self.config, span_at(self.spans, step)
         self._enter(span)
-        batch = self.demonstrations.batch(config.seed, step, config.batch_size, frames=span.stage.frames)
-        observation, target = self.inputs(batch, step, self.normalization)
-        seed_everything(config.seed, step, Draw.DROPOUT)
+        drawn = (config.seed, step, config.batch_size)
+        batch = self.demonstrations.batch(*drawn, frames=span.stage.frames, rows=self.part.rows)
+        observation, target = self.inputs(batch, step, self.normalization, self.part)
+        seed_everything(config.seed, step, Draw.DROPOUT, self.group.rank)
         self.optimizer.zero_grad(set_to_none=True)
         totals: dict[str, Tensor] = {}
-        for piece in torch.arange(config.batch_size, device=self.device).chunk(config.accumulate):
-            part = rows(target, piece)
-            share = part.valid.sum() / target.valid.sum()
+        valid = self.group.total(target.valid.sum())
+        for piece in torch.arange(len(self.part), device=self.device).chunk(config.accumulate):
+            of_piece = rows(target, piece)
+            share = of_piece.valid.sum() / valid
             with torch.autocast(self.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
-                loss, numbers = self.vla.loss(rows(observation, piece), part, span.stage.weights)
+                loss, numbers = self.vla.loss(rows(observation, piece), of_piece, span.stage.weights)
             (loss * share).backward()
             for name, value in {"loss": loss.detach(), **numbers}.items():
                 totals[name] = totals.get(name, torch.zeros((), device=self.device)) + share * value

@@ -39,11 +39,15 @@ class PretrainConfig:
     save_every: int = 500
     keep_last: int = 2
     device: str = "cpu"
+    processes: int = 1
+    """How many processes of this machine learn together, each from its share of every batch and, on cuda, on a GPU of
+    its own. What torchrun starts needs no such number."""
     threads: int = 0
-    """Threads of torch on the CPU in the process that learns; 0 leaves torch's choice."""
+    """Threads of torch on the CPU in each process that learns; 0 leaves torch's choice to one, and shares the cores
+    among several."""
 
     def __post_init__(self) -> None:
-        counts = ("steps", "tables", "sentences_per_table", "log_every", "save_every", "keep_last")
+        counts = ("steps", "tables", "sentences_per_table", "log_every", "save_every", "keep_last", "processes")
         for name in (*counts, "statistics_tables", "held_out_tables", "evaluate_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")

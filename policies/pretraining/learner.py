@@ -45,6 +45,7 @@ class LookingLearner(Learner[PretrainConfig]):
         self, config: PretrainConfig, backbone: BackboneConfig, scenes: Scenes, *, legs: Sequence[int] = ()
     ) -> None:
         super().__init__(config, legs)
+        self.part = self.group.part(config.tables)
         self.spans = lay_out((Pace(warmup_steps=config.warmup_steps),), self.legs)
         self._scenes = scenes
         first = scenes.batch(self._request("train", config.first_seed, config.statistics_tables))
@@ -70,20 +71,21 @@ class LookingLearner(Learner[PretrainConfig]):
         batch = self.inputs(scenes)
         images = batch.observation.images
         flat = images.flatten(0, 2)
-        disturbed = Disturbance.draw(config.augment, len(flat), config.seed, step).apply(flat)
-        batch = with_images(batch, disturbed.reshape(images.shape))
-        seed_everything(config.seed, step, Draw.DROPOUT)
+        drawn = self.part.of_each(len(flat) // len(images))
+        disturbance = Disturbance.draw(config.augment, drawn.whole, config.seed, step).of(drawn.rows)
+        batch = with_images(batch, disturbance.apply(flat).reshape(images.shape))
+        seed_everything(config.seed, step, Draw.DROPOUT, self.group.rank)
         self.looking.train()
         self.optimizer.zero_grad(set_to_none=True)
         terms, errors = self.looking(batch.observation, batch.about, batch.target)
-        means = {name: term.mean for name, term in terms.items()}
-        loss = self._weighed(means)
+        numbers = {name: term.mean for name, term in self.over_all({**terms, **near(errors)}).items()}
+        loss = self._weighed(numbers)
         loss.backward()
-        numbers = {**means, **{name: term.mean for name, term in near(errors).items()}}
         values = self.descend(step, span, {"loss": loss.detach(), **{k: v.detach() for k, v in numbers.items()}})
         if (step + 1) % config.evaluate_every == 0 or step == last:
             with self.average.applied():
-                self.held_out = evaluate(self.looking, map(self.inputs, self._unseen), config.weights)
+                unseen = map(self.inputs, self._unseen)
+                self.held_out = self.group.from_lead(lambda: evaluate(self.looking, unseen, config.weights))
             values |= {HELD_OUT + name: value for name, value in self.held_out.items()}
         return values
 
@@ -121,7 +123,8 @@ class LookingLearner(Learner[PretrainConfig]):
             parameter.requires_grad_(reached is not None)
 
     def _of_step(self, step: int) -> Request:
-        return self._request("train", self.config.first_seed + step * self.config.tables, self.config.tables)
+        first_seed = self.config.first_seed + step * self.config.tables + self.part.first
+        return self._request("train", first_seed, len(self.part))
 
     def _request(self, split: Split, first_seed: int, tables: int) -> Request:
         each = self.config.sentences_per_table

@@ -4,7 +4,7 @@ What is drawn depends on ``(seed, step)`` alone, and the drawing is apart from t
 resumed run sees the pictures of an undisturbed one and a batch cut into pieces those of a whole one.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from jaxtyping import Float, Int, Shaped
@@ -65,6 +65,10 @@ class Disturbance:
             saturation=around(1, config.saturation, n),
             channel_gain=around(1, config.channel_gain, n, 3),
         )
+
+    def of(self, rows: slice) -> "Disturbance":
+        """That of some of the images."""
+        return Disturbance(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
 
     def apply(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 h w"]:
         """Disturb RGB images in [0, 1]: shift, then brightness and tint, contrast, saturation, then clip.

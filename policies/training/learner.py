@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Generic, Protocol, TypeVar
 import torch
 from torch import Tensor, nn
 
-from policies.device import resolve_device
+from policies.training.group import Group
 from policies.training.optimizer import (
     OptimizerSettings,
     WeightAverage,
@@ -18,6 +18,7 @@ from policies.training.optimizer import (
     together,
 )
 from policies.training.schedule import Pace, Span
+from vla.objectives import Term
 
 
 class NonFiniteLossError(RuntimeError):
@@ -38,6 +39,8 @@ class RunSettings(OptimizerSettings, Protocol):
     @property
     def device(self) -> str: ...
     @property
+    def processes(self) -> int: ...
+    @property
     def threads(self) -> int: ...
     @property
     def log_every(self) -> int: ...
@@ -47,7 +50,7 @@ class RunSettings(OptimizerSettings, Protocol):
     def keep_last(self) -> int: ...
 
 
-FREE_TO_CHANGE = frozenset({"log_every", "save_every", "keep_last", "device", "threads"})
+FREE_TO_CHANGE = frozenset({"log_every", "save_every", "keep_last", "device", "processes", "threads"})
 """Settings that a resumed run may set anew, for they change what is learned by rounding at most."""
 
 
@@ -59,6 +62,7 @@ class Learner(ABC, Generic[C]):
 
     A subclass calls :meth:`take_up` with its network when that has its first weights. ``legs`` are the steps at which
     the run's legs end (see :func:`policies.training.schedule.lay_out`), by default one leg of ``config.steps``.
+    In a ``group`` of processes each one steps with its part of the batch, and all have the same weights.
     ``product`` names what comes of it, which is the folder in a checkpoint that :meth:`save` fills.
     """
 
@@ -70,7 +74,8 @@ class Learner(ABC, Generic[C]):
 
     def __init__(self, config: C, legs: Sequence[int]) -> None:
         self.config = config
-        self.device = resolve_device(config.device)
+        self.group = Group.here()
+        self.device = self.group.device(config.device)
         self.legs = tuple(legs) or (config.steps,)
 
     def take_up(self, model: nn.Module, apart: Callable[[str], Hashable] = together) -> None:
@@ -114,13 +119,22 @@ class Learner(ABC, Generic[C]):
     def recall(self, memory: Mapping[str, Any]) -> None:
         """Take over what :meth:`memory` gave; it may hold more."""
 
+    def over_all(self, terms: Mapping[str, Term]) -> dict[str, Term]:
+        """``terms`` with the counts of all processes, so that their means over processes add up to the whole's."""
+        if self.group.size == 1:
+            return dict(terms)
+        counts = self.group.total(torch.stack([term.count for term in terms.values()]))
+        return {name: Term(term.sum, count) for (name, term), count in zip(terms.items(), counts, strict=True)}
+
     def descend(self, step: int, span: Span[Pace], numbers: Mapping[str, Tensor]) -> dict[str, float]:
         """Clip the gradient that has been computed, and go one step along it.
 
-        Returns ``numbers``, the gradient's norm before clipping and the learning rate. ``NonFiniteLossError`` where
-        one of them is no number; nothing is updated then.
+        Gradient and ``numbers`` are this process's shares, which are added up over all. Returns ``numbers``, the
+        gradient's norm before clipping and the learning rate. ``NonFiniteLossError`` where one of them is no number;
+        nothing is updated then.
         """
         config = self.config
+        numbers = self.group.add_up(self.parameters.values(), numbers)
         norm = torch.nn.utils.clip_grad_norm_(self.parameters.values(), config.grad_clip)
         found = {**numbers, "grad_norm": norm}
         values = dict(zip(found, torch.stack(list(found.values())).tolist(), strict=True))

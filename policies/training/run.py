@@ -8,7 +8,7 @@ from typing import Any, Generic, TypeVar
 
 import torch
 
-from policies.device import resolve_device
+from policies.data.differences import differences
 from policies.progress import progress_bar
 from policies.training.checkpoint import (
     CHECKPOINTS,
@@ -19,9 +19,10 @@ from policies.training.checkpoint import (
     load_newest,
     save_checkpoint,
 )
+from policies.training.group import Group
 from policies.training.learner import Learner, RunSettings
 from policies.training.metrics import MetricsLog, RunningMean, read_metrics
-from policies.training.run_state import capture, legs_to, restore
+from policies.training.run_state import capture, fingerprint, legs_to, restore
 
 L = TypeVar("L", bound=Learner[Any])
 
@@ -52,21 +53,48 @@ def prepare_run(
     put back. A finished run that is resumed with more steps is lengthened. Raises ``ValueError`` where settings and
     machine do not fit together, ``FileExistsError`` where checkpoints are in the way, ``CheckpointError`` where they
     are of other settings or data.
+
+    In a group of processes (:class:`policies.training.group.Group`) each of them prepares the run and finishes it; only
+    the leading one reads and writes ``run_dir``. They must agree on settings, data and weights.
     """
-    resolve_device(config.device)
-    root = run_dir / CHECKPOINTS
-    if not resume and checkpoints(root):
-        raise FileExistsError(f"{root} holds checkpoints already; resume the run, or choose another directory")
-    if config.threads:
-        torch.set_num_threads(config.threads)
-    state = load_newest(root) if resume else None
+    group = Group.here()
+    if config.processes not in (1, group.size):
+        raise ValueError(
+            f"the settings say {config.processes} processes, and there are {group.size}: start them with "
+            "policies.training.processes, or with torchrun and without a number in the settings"
+        )
+    group.device(config.device)
+    if threads := group.threads(config.threads):
+        torch.set_num_threads(threads)
+    state = group.from_lead(lambda: _state_to_go_on_from(run_dir, resume))
     learner = make_learner(legs_to(config.steps, state), state)
     if state is not None:
         restore(learner, state)
-    root.mkdir(parents=True, exist_ok=True)
-    clear_leftovers(root)
+    _check_agreement(learner)
+    if group.leads:
+        root = run_dir / CHECKPOINTS
+        root.mkdir(parents=True, exist_ok=True)
+        clear_leftovers(root)
     running = RunningMean(state.progress["running"] if state else None)
     return Run(run_dir, learner, running, state.step if state else 0)
+
+
+def _state_to_go_on_from(run_dir: Path, resume: bool) -> TrainingState | None:
+    root = run_dir / CHECKPOINTS
+    if not resume and checkpoints(root):
+        raise FileExistsError(f"{root} holds checkpoints already; resume the run, or choose another directory")
+    return load_newest(root) if resume else None
+
+
+def _check_agreement(learner: Learner[Any]) -> None:
+    """``ValueError`` where this process has not what the leading one has."""
+    if learner.group.size == 1:
+        return
+    ours = {**learner.settings(), "legs": learner.legs, "save_every": learner.config.save_every}
+    theirs = learner.group.from_lead(lambda: ours)
+    if differing := differences(theirs, ours):
+        raise ValueError(f"this process has other settings or data (now) than rank 0 (there):\n{differing}")
+    learner.group.agree("the first weights", fingerprint(learner))
 
 
 class Run(Generic[L]):
@@ -74,7 +102,7 @@ class Run(Generic[L]):
 
     def __init__(self, run_dir: Path, learner: L, running: RunningMean, start: int) -> None:
         self.run_dir, self.learner, self.start = run_dir, learner, start
-        self._config = learner.config
+        self._config, self._group = learner.config, learner.group
         self._running = running
         self._root = run_dir / CHECKPOINTS
 
@@ -83,14 +111,19 @@ class Run(Generic[L]):
 
         Raises ``NonFiniteLossError``, upon which the last checkpoint stays as it is.
         """
-        steps = self._config.steps
         began = time.perf_counter()
-        metrics = MetricsLog(self.run_dir, self.start)
-        try:
-            self._take_steps(metrics, show_progress)
-        finally:
-            metrics.close()
-        wall_s = time.perf_counter() - began
+        if self._group.leads:
+            metrics = MetricsLog(self.run_dir, self.start)
+            try:
+                self._lead(metrics, show_progress)
+            finally:
+                metrics.close()
+        else:
+            self._follow()
+        return self._group.from_lead(lambda: self._summary(time.perf_counter() - began))
+
+    def _summary(self, wall_s: float) -> RunSummary:
+        steps = self._config.steps
         return RunSummary(
             steps=steps,
             resumed_from=self.start,
@@ -101,7 +134,22 @@ class Run(Generic[L]):
             checkpoint=checkpoint_path(self._root, steps),
         )
 
-    def _take_steps(self, metrics: MetricsLog, show_progress: bool) -> None:
+    def _follow(self) -> None:
+        """Take the steps as one of the processes that do not lead."""
+        for step in range(self.start, self._config.steps):
+            self.learner.step(step)
+            if self._saves(step + 1):
+                self._check_weights()
+
+    def _saves(self, done: int) -> bool:
+        return done % self._config.save_every == 0 or done == self._config.steps
+
+    def _check_weights(self) -> None:
+        """Before they are saved: processes that have drifted apart learn something else than one would."""
+        if self._group.size > 1:
+            self._group.agree("the weights", fingerprint(self.learner))
+
+    def _lead(self, metrics: MetricsLog, show_progress: bool) -> None:
         learner, config = self.learner, self._config
         began = reported = time.perf_counter()
         with progress_bar(show_progress) as progress:
@@ -118,7 +166,9 @@ class Run(Generic[L]):
                     metrics.report(done, means, {"steps_per_s": rate, "report_interval_s": now - reported})
                     reported = now
                     progress.update(bar, note=f"loss {means['loss']:.4f} · {rate:.1f} steps/s")
-                if done % config.save_every == 0 or done in (config.steps, learner.best_step):
+                if self._saves(done):
+                    self._check_weights()
+                if self._saves(done) or done == learner.best_step:
                     metrics.sync()
                     state, best = capture(learner, done, self._running), learner.best_step
                     save_checkpoint(self._root, state, learner.product, learner.save, config.keep_last, best)

@@ -1,5 +1,6 @@
 """What a run must remember to go on as if it had never stopped, and whether it may go on at all."""
 
+import hashlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -41,6 +42,14 @@ def restore(learner: Learner[Any], state: TrainingState) -> None:
             moments.setdefault(int(index), {})[name] = value
     groups = learner.optimizer.state_dict()["param_groups"]
     learner.optimizer.load_state_dict({"state": moments, "param_groups": groups})
+
+
+def fingerprint(learner: Learner[Any]) -> str:
+    """Of the weights, bit by bit."""
+    digest = hashlib.sha256()
+    for weight in learner.parameters.values():
+        digest.update(weight.detach().cpu().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def _groups(learner: Learner[Any]) -> dict[str, Mapping[str, Tensor]]:

@@ -18,9 +18,10 @@ class Draw(IntEnum):
     VALIDATION = 3
 
 
-def derive_seed(seed: int, step: int, draw: Draw) -> int:
-    """A well-mixed 63-bit seed for one purpose at one step."""
-    return int(np.random.SeedSequence([seed, step, int(draw)]).generate_state(1, np.uint64)[0]) >> 1
+def derive_seed(seed: int, step: int, draw: Draw, rank: int = 0) -> int:
+    """A well-mixed 63-bit seed for one purpose at one step, in the process ``rank`` of those that learn together."""
+    entropy = [seed, step, int(draw), *([rank] if rank else [])]
+    return int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0]) >> 1
 
 
 def generator(seed: int, step: int, draw: Draw) -> torch.Generator:
@@ -28,9 +29,9 @@ def generator(seed: int, step: int, draw: Draw) -> torch.Generator:
     return torch.Generator().manual_seed(derive_seed(seed, step, draw))
 
 
-def seed_everything(seed: int, step: int, draw: Draw) -> None:
+def seed_everything(seed: int, step: int, draw: Draw, rank: int = 0) -> None:
     """Seed torch's global generators (what dropout and weight initialisation use) for one step."""
-    torch.manual_seed(derive_seed(seed, step, draw))
+    torch.manual_seed(derive_seed(seed, step, draw, rank))
 
 
 @contextmanager

@@ -167,8 +167,8 @@ def test_a_batch_in_pieces_gives_the_gradient_of_the_whole(store):
 def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_checkpoint(tmp_path, store, monkeypatch):
     original = TrainingInputs.__call__
 
-    def spoiled(self, batch, step, normalization):
-        observation, target = original(self, batch, step, normalization)
+    def spoiled(self, batch, step, *how):
+        observation, target = original(self, batch, step, *how)
         return (replace(observation, state=observation.state * float("nan")) if step == 7 else observation), target
 
     monkeypatch.setattr(TrainingInputs, "__call__", spoiled)
