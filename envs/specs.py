@@ -249,6 +249,24 @@ class SnapshotEnv(VectorEnv, Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Told:
+    """A sentence that is true of table ``table[i]`` ``(n,)``, and one that is nearly the same but ``false`` of it."""
+
+    table: "Tensor"
+    sentences: tuple[str, ...]
+    false: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """Questions about table ``table[i]`` ``(m,)``, and their answers."""
+
+    table: "Tensor"
+    questions: tuple[str, ...]
+    answers: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Grounding:
     """Views of b tables, and sentences that each name one thing there: what a network learns to look from.
 
@@ -266,6 +284,8 @@ class Grounding:
     pixel: "Tensor"
     cover: "Tensor"
     seen: "Tensor"
+    told: Told | None = None
+    asked: Asked | None = None
 
 
 class GroundingSource(Protocol):
@@ -273,6 +293,13 @@ class GroundingSource(Protocol):
 
     embodiment: EmbodimentSpec
 
-    def batch(self, first_seed: int, tables: int, sentences_per_table: int) -> Grounding: ...
+    def batch(
+        self,
+        first_seed: int,
+        tables: int,
+        sentences_per_table: int,
+        questions_per_table: int = 0,
+        captions: bool = False,
+    ) -> Grounding: ...
 
     def close(self) -> None: ...

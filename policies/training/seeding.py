@@ -12,6 +12,7 @@ class Draw(IntEnum):
     INITIAL_WEIGHTS = 0
     AUGMENT = 1
     DROPOUT = 2
+    LESSONS = 3
 
 
 def derive_seed(seed: int, step: int, draw: Draw) -> int:

@@ -22,7 +22,7 @@ from vla.backbones.text import TextEncoder
 from vla.backbones.tokenizer import NanoTokenizer
 from vla.backbones.transformer import Block
 from vla.features import Features, Sight, TokenLayout, TokenRole
-from vla.observation import Observation
+from vla.observation import Observation, about_rows
 
 TEXT_TOKENS = 256
 """Text window where nobody says which: enough for several sentences."""
@@ -126,28 +126,27 @@ class Nano(Backbone):
         self.query_position = nn.Linear(positions + waypoint_dim, config.n_queries * width)
         self.blocks = nn.ModuleList(Block(width, config.heads) for _ in range(config.depth))
 
-    def tokenize(self, texts: Sequence[str]) -> tuple[Int[Tensor, "b n"], Bool[Tensor, "b n"]]:
-        return self._tokenizer.encode(texts)
+    def tokenize(self, texts: Sequence[str], ended: bool = False) -> tuple[Int[Tensor, "b n"], Bool[Tensor, "b n"]]:
+        return self._tokenizer.encode(texts, ended=ended)
+
+    @property
+    def end_id(self) -> int:
+        return self._tokenizer.end_id
+
+    def read(self, ids: Int[Tensor, "n m"]) -> list[str]:
+        return [self._tokenizer.decode(row) for row in ids.tolist()]
 
     def lost_words(self, text: str) -> str:
         return self._tokenizer.beyond(text, self.text_window)
 
     def forward(self, observation: Observation) -> Features:
         self._check(observation)
-        text, pooled = self.text_encoder(observation.text, observation.text_mask)
-        patches, keypoints, positions = self._encode_images(observation, pooled)
-        state = self.state_encoder(observation.state)[:, None]
+        parts, positions = self._prefix(observation)
         waypoint = self._waypoint(positions, observation.state)
         places = positions if waypoint is None else torch.cat([positions, waypoint], dim=-1)
         queries = self.queries + self.query_position(places).unflatten(-1, (self.n_queries, -1))
-        always = observation.text_mask.new_ones(len(state), 1)
-        parts = {
-            TokenRole.IMAGE: patches,
-            TokenRole.KEYPOINT: keypoints,
-            TokenRole.TEXT: TokenGroup(text, observation.text_mask),
-            TokenRole.STATE: TokenGroup(state, always),
-            TokenRole.QUERY: TokenGroup(queries, always.expand(-1, self.n_queries)),
-        }
+        always = observation.text_mask.new_ones(queries.shape[:2])
+        parts[TokenRole.QUERY] = TokenGroup(queries, always)
         x = torch.cat([part.tokens + self.role_embedding[role] for role, part in parts.items()], dim=1)
         mask = torch.cat([part.mask for part in parts.values()], dim=1)
         bias = prefix_bias(mask, self.n_queries, x.dtype)
@@ -155,16 +154,23 @@ class Nano(Backbone):
         for block in self.blocks:
             x = block(x, bias)
             hidden.append(x)
-        layout = self._layout(frames=observation.images.shape[1], text_tokens=text.shape[1])
+        layout = self._layout(frames=observation.images.shape[1], text_tokens=observation.text.shape[1])
         return Features(
             hidden=torch.stack(hidden), mask=mask, layout=layout, state=observation.state, waypoint=waypoint
         )
 
-    def look(self, observation: Observation, about: Int[Tensor, " n"] | None = None) -> Sight:
+    def see(self, observation: Observation) -> Float[Tensor, "b t v c h w"]:
+        """Feature maps of all frames and views."""
+        self._check(observation)
+        maps = self._maps(observation, self._depth_views(observation))
+        return maps.unflatten(0, observation.view_mask.shape)
+
+    def look(
+        self, observation: Observation, about: Int[Tensor, " n"] | None = None, seen: Tensor | None = None
+    ) -> Sight:
         self._check(observation)
         _, pooled = self.text_encoder(observation.text, observation.text_mask)
-        maps = self._maps(observation, self._depth_views(observation))
-        maps = maps.unflatten(0, observation.view_mask.shape)[:, -1]
+        maps = (self.see(observation) if seen is None else seen)[:, -1]
         present, state = observation.view_mask[:, -1], observation.state
         if about is not None:
             maps, present, state = maps[about], present[about], state[about]
@@ -177,6 +183,35 @@ class Nano(Backbone):
             log_heatmap=log_heatmap.unflatten(0, present.shape),
         )
 
+    def patches(
+        self, observation: Observation, seen: Tensor | None = None
+    ) -> tuple[Float[Tensor, "b n d"], Bool[Tensor, "b n"]]:
+        return self._patches(self.see(observation) if seen is None else seen, observation.view_mask)
+
+    def sentence(self, text: Int[Tensor, "n m"], text_mask: Bool[Tensor, "n m"]) -> Float[Tensor, "n d"]:
+        return self.text_encoder(text, text_mask)[1]
+
+    @property
+    def words(self) -> Float[Tensor, "c d"]:
+        return self.text_encoder.token.weight
+
+    def tell(
+        self,
+        observation: Observation,
+        about: Int[Tensor, " n"],
+        told: Float[Tensor, "n m d"],
+        told_mask: Bool[Tensor, "n m"],
+        seen: Tensor | None = None,
+    ) -> Float[Tensor, "n m d"]:
+        self._check(observation)
+        parts, _ = self._prefix(observation, about, seen)
+        x = torch.cat([*(part.tokens + self.role_embedding[role] for role, part in parts.items()), told], dim=1)
+        mask = torch.cat([*(part.mask for part in parts.values()), told_mask], dim=1)
+        bias = prefix_bias(mask, told.shape[1], x.dtype, causal=True)
+        for block in self.blocks:
+            x = block(x, bias)
+        return x[:, -told.shape[1] :]
+
     def locate(self, observation: Observation) -> Float[Tensor, "b w"]:
         waypoint = self.look(observation).waypoint
         return super().locate(observation) if waypoint is None else waypoint
@@ -185,30 +220,52 @@ class Nano(Backbone):
         """Where the robot goes next, told from where things are and where it is."""
         return None if self.waypoint is None else self.waypoint(torch.cat([positions, state], dim=-1))
 
-    def _encode_images(
-        self, observation: Observation, text: Float[Tensor, "b d"]
-    ) -> tuple[TokenGroup, TokenGroup, Float[Tensor, "b p"]]:
-        """Patch and keypoint tokens of all frames and views, and the present keypoints' positions in one vector.
+    def _prefix(
+        self, observation: Observation, about: Int[Tensor, " n"] | None = None, seen: Tensor | None = None
+    ) -> tuple[dict[TokenRole, TokenGroup], Float[Tensor, "n p"]]:
+        """All tokens but the queries, and the present keypoints' positions in one vector, 0 where a view is missing.
 
-        Missing views are blanked and masked, their positions 0.
+        ``about`` and ``seen`` are as in :meth:`look`.
         """
-        b, t, v = observation.view_mask.shape
+        text, pooled = self.text_encoder(observation.text, observation.text_mask)
+        maps = self.see(observation) if seen is None else seen
+        patches = self._patches(maps, observation.view_mask)
+        if about is not None:
+            patches, maps = TokenGroup(patches.tokens[about], patches.mask[about]), maps[about]
+            observation = about_rows(observation, about)
+        keypoints, positions = self._keypoints(observation, maps, pooled)
+        state = self.state_encoder(observation.state)[:, None]
+        always = observation.text_mask.new_ones(len(state), 1)
+        parts = {
+            TokenRole.IMAGE: patches,
+            TokenRole.KEYPOINT: keypoints,
+            TokenRole.TEXT: TokenGroup(text, observation.text_mask),
+            TokenRole.STATE: TokenGroup(state, always),
+        }
+        return parts, positions
+
+    def _patches(self, maps: Float[Tensor, "b t v c h w"], view_mask: Bool[Tensor, "b t v"]) -> TokenGroup:
+        """Patch tokens of all frames and views."""
+        tokens = self.patch_encoder(maps.flatten(0, 2)).flatten(2).mT + self.cell_embedding
+        return self._placed(tokens, view_mask)
+
+    def _keypoints(
+        self, observation: Observation, maps: Float[Tensor, "b t v c h w"], text: Float[Tensor, "b d"]
+    ) -> tuple[TokenGroup, Float[Tensor, "b p"]]:
+        """Keypoint tokens of all frames and views, and the present keypoints' positions."""
         view_mask = observation.view_mask
-        depth_views = self._depth_views(observation)
-        condition = (text[:, None, None] + self.camera_embedding).expand(b, t, v, -1)
-        maps = self._maps(observation, depth_views)
+        condition = (text[:, None, None] + self.camera_embedding).expand(*view_mask.shape, -1)
+        views = self._depth_views(observation)
+        tokens, positions = self.keypoint_encoder(maps.flatten(0, 2), condition.flatten(0, 2), views)
+        present = positions.unflatten(0, view_mask.shape)[:, -1] * view_mask[:, -1, :, None, None]
+        return self._placed(tokens + self.keypoint_embedding, view_mask), present.flatten(1)
 
+    def _placed(self, tokens: Float[Tensor, "m n d"], view_mask: Bool[Tensor, "b t v"]) -> TokenGroup:
+        """The tokens of all frames and views in one row, told apart; those of missing views are masked."""
+        t = view_mask.shape[1]
         place = self.view_embedding + self.time_embedding[-t:, None]  # (t, v, d)
-        patches = self.patch_encoder(maps).flatten(2).mT + self.cell_embedding
-        keypoints, positions = self.keypoint_encoder(maps, condition.flatten(0, 2), depth_views)
-        keypoints = keypoints + self.keypoint_embedding
-        present = positions.unflatten(0, (b, t, v))[:, -1] * view_mask[:, -1, :, None, None]
-
-        def gather(tokens: Float[Tensor, "m n d"]) -> TokenGroup:
-            tokens = tokens.unflatten(0, (b, t, v)) + place[:, :, None]
-            return TokenGroup(tokens.flatten(1, 3), view_mask[..., None].expand(*tokens.shape[:-1]).flatten(1))
-
-        return gather(patches), gather(keypoints), present.flatten(1)
+        tokens = tokens.unflatten(0, view_mask.shape) + place[:, :, None]
+        return TokenGroup(tokens.flatten(1, 3), view_mask[..., None].expand(*tokens.shape[:-1]).flatten(1))
 
     def _maps(self, observation: Observation, depth_views: DepthViews | None) -> Float[Tensor, "m c h w"]:
         """Feature maps of all frames and views, flattened."""
@@ -271,11 +328,18 @@ class Nano(Backbone):
             raise ValueError(f"expected at most {self.text_window} text tokens, got {observation.text.shape[1]}")
 
 
-def prefix_bias(mask: Bool[Tensor, "b n"], n_queries: int, dtype: torch.dtype) -> Float[Tensor, "b 1 n n"]:
-    """Attention bias of a prefix-LM: −inf on padding, and from the prefix to the last ``n_queries`` tokens."""
+def prefix_bias(
+    mask: Bool[Tensor, "b n"], suffix: int, dtype: torch.dtype, *, causal: bool = False
+) -> Float[Tensor, "b 1 n n"]:
+    """Attention bias of a prefix-LM: −inf on padding, and from the prefix to the last ``suffix`` tokens.
+
+    ``causal`` ones of those do not attend to those after them either.
+    """
     n = mask.shape[1]
     allowed = mask[:, None, None, :].repeat(1, 1, n, 1)
-    allowed[:, :, : n - n_queries, n - n_queries :] = False
+    allowed[:, :, : n - suffix, n - suffix :] = False
+    if causal:
+        allowed[:, :, n - suffix :, n - suffix :] &= torch.ones(suffix, suffix, device=mask.device).tril().bool()
     return torch.zeros(allowed.shape, dtype=dtype, device=mask.device).masked_fill(~allowed, float("-inf"))
 
 

@@ -8,7 +8,7 @@ an entry; words of table-top instructions are one entry each.
 import hashlib
 import re
 from collections.abc import Iterator, Sequence
-from itertools import product
+from itertools import product, takewhile
 from pathlib import Path
 
 import torch
@@ -63,18 +63,28 @@ class NanoTokenizer:
         self._tokenizer = Tokenizer.from_file(str(path))
         self.fingerprint = hashlib.sha256(self._tokenizer.to_str().encode()).hexdigest()
         """What tokens mean to a network: those of two tokenizers are the same just if this is equal."""
-        self._tokenizer.enable_padding(pad_id=self._tokenizer.token_to_id(PAD), pad_token=PAD)
+        self.end_id = self._tokenizer.token_to_id(PAD) or 0
+        """Ends what is told; padding serves for it, and is real where it does."""
+        self._tokenizer.enable_padding(pad_id=self.end_id, pad_token=PAD)
 
     @property
     def vocabulary_size(self) -> int:
         return self._tokenizer.get_vocab_size()
 
-    def encode(self, texts: Sequence[str]) -> tuple[Int[Tensor, "b n"], Bool[Tensor, "b n"]]:
-        """Token ids and mask (True = real token), padded to the longest of ``texts``."""
+    def encode(self, texts: Sequence[str], ended: bool = False) -> tuple[Int[Tensor, "b n"], Bool[Tensor, "b n"]]:
+        """Token ids and mask (True = real token), padded to the longest of ``texts``; with ``end_id`` if ``ended``."""
         encodings = self._encoded(texts)
         ids = torch.tensor([encoding.ids for encoding in encodings])
         mask = torch.tensor([encoding.attention_mask for encoding in encodings], dtype=torch.bool)
+        if ended:
+            ids = torch.nn.functional.pad(ids, (0, 1), value=self.end_id)
+            mask = torch.nn.functional.pad(mask, (1, 0), value=True)
         return ids, mask
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of tokens up to ``end_id``."""
+        told = list(takewhile(lambda token: token != self.end_id, ids))
+        return self._tokenizer.decode(told, skip_special_tokens=True).strip()
 
     def longest(self, texts: Sequence[str]) -> int:
         """How many tokens the longest of ``texts`` has."""
