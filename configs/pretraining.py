@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import zip_longest
 from pathlib import Path
 from typing import Literal
 
@@ -91,11 +92,12 @@ def _makers() -> dict[str, str]:
 
 
 def task_sentences(tasks: Sequence[str]) -> tuple[str, ...]:
-    """What tasks and suites say in their phrasings for training; of all there are by default."""
+    """What tasks and suites, by default all there are, say in their phrasings for training: of each in turn."""
     from configs.wording import sentences
     from envs.grounding.scenes import EVERY_TABLE
 
-    return tuple(dict.fromkeys(said for task in tasks or EVERY_TABLE for said in sentences(task, ("train",))))
+    turns = zip_longest(*(sentences(task, ("train",)) for task in tasks or EVERY_TABLE))
+    return tuple(dict.fromkeys(said for turn in turns for said in turn if said is not None))
 
 
 def nano() -> Config:

@@ -40,7 +40,7 @@ def evaluate(
         tally.add(objectives(material))
         if telling is not None and material.questions is not None:
             tally.add(Found(numbers=_answers(objectives, telling, material, material.questions)))
-        if matching is not None and material.captions is not None and scenes.told is not None:
+        if matching is not None and material.captions is not None:
             pictures = matching.see(objectives.backbone, material)
             gallery.add(pictures, matching.read(objectives.backbone, material.captions.words), scenes.told)
     if material is None:

@@ -28,8 +28,8 @@ class MaterialInputs:
             state=self._state.normalize(scenes.state.to(device)),
             nothing=self.words([""]),
             referents=self._referents(scenes) if "referents" in self._needs and scenes.sentences else None,
-            captions=self._captions(scenes.told) if "captions" in self._needs and scenes.told else None,
-            questions=self._questions(scenes.asked) if "questions" in self._needs and scenes.asked else None,
+            captions=self._captions(scenes.told) if "captions" in self._needs and scenes.told.sentences else None,
+            questions=self._questions(scenes.asked) if "questions" in self._needs and scenes.asked.questions else None,
         )
 
     def words(self, texts: Sequence[str], ended: bool = False) -> Words:
@@ -48,9 +48,7 @@ class MaterialInputs:
         )
         return Referents(words=self.words(scenes.sentences), about=scenes.table.to(self._device), target=target)
 
-    def _captions(self, told: Told) -> Captions | None:
-        if not told.sentences:
-            return None
+    def _captions(self, told: Told) -> Captions:
         return Captions(
             words=self.words(told.sentences),
             told=self.words(told.sentences, ended=True),
@@ -58,9 +56,7 @@ class MaterialInputs:
             about=told.table.to(self._device),
         )
 
-    def _questions(self, asked: Asked) -> Questions | None:
-        if not asked.questions:
-            return None
+    def _questions(self, asked: Asked) -> Questions:
         return Questions(
             words=self.words(asked.questions),
             answers=self.words(asked.answers, ended=True),
@@ -82,8 +78,8 @@ def by_tables(scenes: Grounding, tables: int) -> Iterator[Grounding]:
             pixel=scenes.pixel[said],
             cover=scenes.cover[said],
             seen=scenes.seen[said],
-            told=None if scenes.told is None else _told(scenes.told, here),
-            asked=None if scenes.asked is None else _asked(scenes.asked, here),
+            told=_told(scenes.told, here),
+            asked=_asked(scenes.asked, here),
         )
 
 

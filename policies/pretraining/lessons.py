@@ -44,15 +44,17 @@ class Taught:
 def take_lessons(
     teacher: SentenceEncoder, scenes: Scenes, count: int, more: Sequence[str], folder: Path, show_progress: bool
 ) -> Taught:
-    """Up to ``count`` sentences, ``more`` first and then what is said of scenes, with the teacher's vectors for them.
+    """Up to ``count`` sentences, with the teacher's vectors for them: of ``more``, at most a quarter of all, and then
+    what is said of scenes.
 
     The vectors are kept in ``folder``, beside a list of the sentences, and read from there the next time.
     """
+    more = more[: count // 4]
     with progress_bar(show_progress) as progress:
         bar = progress.add_task("sentences", total=count, note="")
         sentences = said_of(scenes, "train", count, more, lambda found: progress.update(bar, completed=found))
         progress.update(bar, total=len(sentences), completed=len(sentences))
-    held_out = said_of(scenes, "held_out", HELD_OUT_LESSONS)
+    held_out = said_of(scenes, "held_out", min(count, HELD_OUT_LESSONS))
     every = (*sentences, *held_out)
     about = strict_json([teacher.fingerprint, len(sentences), every])
     fingerprint = hashlib.sha256(about.encode()).hexdigest()
@@ -93,10 +95,8 @@ def _request(split: Split, first_seed: int) -> Request:
 
 def _texts(scenes: Grounding) -> Iterable[str]:
     yield from scenes.sentences
-    if scenes.told is not None:
-        yield from scenes.told.sentences
-    if scenes.asked is not None:
-        yield from scenes.asked.questions
+    yield from scenes.told.sentences
+    yield from scenes.asked.questions
 
 
 def _kept(teacher: SentenceEncoder, sentences: Sequence[str], path: Path, show: bool) -> Float[Tensor, "n e"]:

@@ -27,18 +27,15 @@ def unpacked(scenes: Grounding) -> tuple[dict[str, Tensor], dict[str, Texts]]:
 def packed(tensors: Mapping[str, Tensor], texts: Mapping[str, Texts]) -> Grounding:
     """The scenes; ``TypeError`` and ``KeyError`` where something is missing or unknown."""
     values: dict[str, Any] = {**tensors, **texts}
-    parts: dict[str, Any] = {}
-    for part, kind in _PARTS.items():
-        if f"{part}.table" in values:
-            parts[part] = kind(**{field.name: values.pop(f"{part}.{field.name}") for field in fields(kind)})
+    parts = {
+        part: kind(**{field.name: values.pop(f"{part}.{field.name}") for field in fields(kind)})
+        for part, kind in _PARTS.items()
+    }
     return Grounding(**values, **parts)
 
 
 def _named(value: Any, prefix: str = "") -> list[tuple[str, Tensor | Texts]]:
     found: list[tuple[str, Tensor | Texts]] = []
     for name, inside in vars(value).items():
-        if is_dataclass(inside):
-            found += _named(inside, f"{prefix}{name}.")
-        elif inside is not None:
-            found.append((prefix + name, inside))
+        found += _named(inside, f"{prefix}{name}.") if is_dataclass(inside) else [(prefix + name, inside)]
     return found

@@ -66,8 +66,8 @@ class DiscSource:
             pixel=torch.stack(pixels).masked_fill(~seen[..., None], float("nan")),
             cover=cover,
             seen=seen,
-            told=self._told([places for places, _ in drawn]) if captions else None,
-            asked=self._asked([places for places, _ in drawn], questions_per_table) if questions_per_table else None,
+            told=self._told([places for places, _ in drawn] if captions else []),
+            asked=self._asked([places for places, _ in drawn], min(questions_per_table, 3)),
         )
 
     def _told(self, tables):
@@ -81,9 +81,8 @@ class DiscSource:
             left = _from_the_left(places)[0]
             answers = (left, "yes" if left == "red" else "no", "two")
             pairs += zip(ASKING[self.split][:count], answers[:count], strict=True)
-        questions, answers = zip(*pairs, strict=True)
-        table = torch.arange(len(tables)).repeat_interleave(min(count, 3))
-        return Asked(table=table, questions=questions, answers=answers)
+        table = torch.arange(len(tables)).repeat_interleave(count)
+        return Asked(table=table, questions=tuple(q for q, _ in pairs), answers=tuple(a for _, a in pairs))
 
     def close(self):
         self.closed = True

@@ -220,7 +220,7 @@ def test_what_has_no_weight_is_neither_asked_for_nor_learned(weights, asked):
 
 class SilentScenes(DiscScenes):
     def batch(self, request, then=None):
-        return replace(super().batch(request, then), told=None)
+        return super().batch(replace(request, captions=False), then)
 
 
 def test_scenes_that_lack_what_is_learned_from_them_are_refused():
@@ -303,3 +303,15 @@ def test_scenes_in_pieces_are_the_whole():
         assert torch.equal(torch.cat([p.table + 3 * i for i, p in enumerate(cut)]), getattr(scenes, part).table)
         for name in texts:
             assert sum((getattr(p, name) for p in cut), ()) == getattr(getattr(scenes, part), name)
+
+
+def test_what_is_told_and_asked_comes_through_the_process():
+    wanted = Request(split="train", first_seed=3, tables=2, sentences_per_table=1, questions_per_table=2, captions=True)
+    with SceneProcess(DiscSource) as scenes:
+        made, plain = scenes.batch(wanted), scenes.batch(request(3))
+    here = DiscSource().batch(3, 2, 1, 2, True)
+    assert (made.told.sentences, made.told.false) == (here.told.sentences, here.told.false)
+    assert (made.asked.questions, made.asked.answers) == (here.asked.questions, here.asked.answers)
+    assert torch.equal(made.told.table, here.told.table) and torch.equal(made.asked.table, here.asked.table)
+    assert (len(made.told.sentences), len(made.asked.questions)) == (2, 4)
+    assert len(plain.told.table) == len(plain.asked.table) == 0
