@@ -1,16 +1,22 @@
 """What a pre-training is."""
 
+import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import zip_longest
 from pathlib import Path
 from typing import Literal
 
+from configs.machine import CHECKOUT, versions
 from configs.run_directory import OUTPUTS
 from envs.specs import GroundingSource
 from policies.pretraining.config import PretrainConfig
+from policies.pretraining.keeping import KeptSource
 from policies.pretraining.scenes import SourceFactory, Split
 from vla.backbones.nano import NanoConfig
 from vla.config import BackboneConfig
+from vla.strict_json import strict_json
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +29,8 @@ class SceneConfig:
     """The arm, whose cameras and state the backbone will know."""
     image_size_px: int = 64
     """Side of the square camera images."""
+    keep: Path | None = None
+    """Folder that keeps scenes for the next training that asks for the same; without one they are rendered anew."""
 
     def __post_init__(self) -> None:
         if self.image_size_px < 16:
@@ -36,13 +44,15 @@ class SceneConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """What learns to look, at which scenes, and how long."""
+    """What learns from scenes, at which, from whom, and how long."""
 
     name: str = "nano"
     """Goes into the run directory's name."""
     scenes: SceneConfig = field(default_factory=SceneConfig)
     backbone: BackboneConfig = field(default_factory=NanoConfig)
     train: PretrainConfig = field(default_factory=PretrainConfig)
+    teacher: Path | None = None
+    """Folder of a sentence encoder of transformers, or its id on the hub, that teaches what sentences mean."""
     preview: int = 0
     """So many sentences with what the network would see are drawn into preview.png, and nothing is learned."""
     outputs: Path = OUTPUTS
@@ -53,6 +63,11 @@ class Config:
             raise ValueError(f"preview must be 0 or more sentences, got {self.preview}")
         if self.backbone.use_depth or self.backbone.frames != 1:
             raise ValueError("pre-training feeds colour images of the present only: use_depth must be off and frames 1")
+        weights = self.train.weights
+        if self.teacher is not None and not weights.teacher:
+            raise ValueError(f"a teacher needs a weight above 0, got {self.teacher} and train.weights.teacher 0")
+        if self.teacher is None and sum(vars(weights).values()) == weights.teacher:
+            raise ValueError("train.weights.teacher is the only weight above 0, and there is no teacher")
 
 
 def _source(config: SceneConfig, split: Split) -> GroundingSource:
@@ -61,7 +76,28 @@ def _source(config: SceneConfig, split: Split) -> GroundingSource:
 
     size_px = (config.image_size_px, config.image_size_px)
     arm, tasks = make_robot(config.robot), config.tasks or EVERY_TABLE
-    return SceneSource(tasks=tasks, arm=arm, image_size_px=size_px, split=split)
+    source = SceneSource(tasks=tasks, arm=arm, image_size_px=size_px, split=split)
+    if config.keep is None:
+        return source
+    made_of = {"tasks": tasks, "robot": config.robot, "image_size_px": size_px, "split": split}
+    return KeptSource(source, config.keep, strict_json({**made_of, **_makers()}))
+
+
+def _makers() -> dict[str, str]:
+    """What else scenes depend on: the code that makes them, and its libraries."""
+    digest = hashlib.sha256()
+    for path in sorted(path for path in (CHECKOUT / "envs").rglob("*") if path.is_file() and path.suffix != ".pyc"):
+        digest.update(f"{path.relative_to(CHECKOUT)}\0{hashlib.sha256(path.read_bytes()).hexdigest()}\0".encode())
+    return {"envs": digest.hexdigest(), **versions(("mujoco", "numpy", "torch"))}
+
+
+def task_sentences(tasks: Sequence[str]) -> tuple[str, ...]:
+    """What tasks and suites, by default all there are, say in their phrasings for training: of each in turn."""
+    from configs.wording import sentences
+    from envs.grounding.scenes import EVERY_TABLE
+
+    turns = zip_longest(*(sentences(task, ("train",)) for task in tasks or EVERY_TABLE))
+    return tuple(dict.fromkeys(said for turn in turns for said in turn if said is not None))
 
 
 def nano() -> Config:

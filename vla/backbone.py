@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import Any
 
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
@@ -29,9 +30,9 @@ class Backbone(nn.Module, ABC):
     waypoint_dim: int = 0
 
     @abstractmethod
-    def tokenize(self, texts: Sequence[str]) -> tuple[Int[Tensor, "b n"], Bool[Tensor, "b n"]]:
+    def tokenize(self, texts: Sequence[str], ended: bool = False) -> tuple[Int[Tensor, "b n"], Bool[Tensor, "b n"]]:
         """Token ids and mask (True = real token) of whole texts, padded to the longest. Nothing is cut: ``forward``
-        refuses what is longer than the window.
+        refuses what is longer than the window. Texts that are to be told are ``ended`` by ``end_id``.
         """
 
     @abstractmethod
@@ -42,13 +43,54 @@ class Backbone(nn.Module, ABC):
     def forward(self, observation: Observation) -> Features:
         """Run the whole network once."""
 
-    def look(self, observation: Observation, about: Int[Tensor, " n"] | None = None) -> Sight:
+    def see(self, observation: Observation) -> Any:
+        """What the pictures are to ``look``, ``patches`` and ``tell``, which take it as ``seen`` if it is at hand."""
+        raise TypeError(f"{type(self).__name__} has no pictures apart from the text")
+
+    def look(self, observation: Observation, about: Int[Tensor, " n"] | None = None, seen: Any = None) -> Sight:
         """Where the text's words are, at the cost of a part of the network; ``TypeError`` where nothing tells it.
 
         With ``about`` the observation's n texts are about fewer pictures: text i about those, and the state, of row
         ``about[i]``, so that several sentences share one picture.
         """
         raise TypeError(f"{type(self).__name__} has no heatmaps")
+
+    def patches(self, observation: Observation, seen: Any = None) -> tuple[Float[Tensor, "b n d"], Bool[Tensor, "b n"]]:
+        """Tokens of the pictures alone, whatever the text says, and which of them are real."""
+        raise TypeError(f"{type(self).__name__} has no tokens of pictures alone")
+
+    def sentence(self, text: Int[Tensor, "n m"], text_mask: Bool[Tensor, "n m"]) -> Float[Tensor, "n d"]:
+        """One vector for each text, whatever the pictures show."""
+        raise TypeError(f"{type(self).__name__} has no vector of a text alone")
+
+    @property
+    def words(self) -> Float[Tensor, "c d"]:
+        """The embedding of each entry of the vocabulary."""
+        raise TypeError(f"{type(self).__name__} shows no embeddings of its vocabulary")
+
+    def tell(
+        self,
+        observation: Observation,
+        about: Int[Tensor, " n"],
+        told: Float[Tensor, "n m d"],
+        told_mask: Bool[Tensor, "n m"],
+        seen: Any = None,
+    ) -> Float[Tensor, "n m d"]:
+        """The last hidden states of the tokens embedded as ``told``, after all that the observation holds.
+
+        They attend to it and to those before them. ``about`` is as in :meth:`look`; ``TypeError`` where the network
+        cannot tell anything.
+        """
+        raise TypeError(f"{type(self).__name__} cannot tell anything")
+
+    @property
+    def end_id(self) -> int:
+        """The token that ends what is told."""
+        raise TypeError(f"{type(self).__name__} cannot tell anything")
+
+    def read(self, ids: Int[Tensor, "n m"]) -> list[str]:
+        """The texts of tokens, each up to its ``end_id``; inverse of :meth:`tokenize` up to spelling."""
+        raise TypeError(f"{type(self).__name__} cannot tell anything")
 
     def locate(self, observation: Observation) -> Float[Tensor, "b w"]:
         """The waypoint alone, without the cost of the whole network; ``TypeError`` where there is none."""

@@ -1,6 +1,6 @@
 """What a network sees and what it is asked to produce."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from jaxtyping import Bool, Float, Int
@@ -44,3 +44,9 @@ Batch = TypeVar("Batch", Observation, ActionChunk)
 def rows(batch: Batch, index: Int[Tensor, " n"]) -> Batch:
     """The samples at ``index`` of a batch."""
     return type(batch)(**{name: value[index] for name, value in vars(batch).items() if value is not None})
+
+
+def about_rows(observation: Observation, about: Int[Tensor, " n"]) -> Observation:
+    """The observation of n texts with, to each, the pictures and the state of row ``about[i]``."""
+    shared = {name: x[about] for name, x in vars(observation).items() if x is not None and not name.startswith("text")}
+    return replace(observation, **shared)

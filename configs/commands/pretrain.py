@@ -1,22 +1,25 @@
-"""Let a backbone learn to look at rendered scenes; the preset comes first, such as: vla pretrain nano.
+"""Let a backbone learn to look, to tell and to match on rendered scenes; the preset comes first: vla pretrain nano.
 
 What comes of it is the folder backbone in the run's last checkpoint, from which policies start: vla train nano-bridge
 --data FOLDER --init-backbone RUN_DIR. --preview 12 draws what the network would see, and stops. vla pretrain --resume
 RUN_DIR goes on with a run that was stopped; with --train.steps N, more than it has, it lengthens a finished one.
+--scenes.keep FOLDER keeps what was rendered for the next run. --teacher FOLDER names a sentence encoder to learn from.
 """
 
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from configs.machine import describe_run
-from configs.pretraining import PRESETS, Config
+from configs.pretraining import PRESETS, Config, task_sentences
 from configs.run_directory import CONFIG_FILE, create_run_directory, save_config, write_json
 from configs.serialization import to_json
 from configs.terminal import print_anything
 from policies.pretraining.scenes import SceneProcess
 from policies.training.group import Group
 from policies.training.processes import in_processes, started_by_torchrun
+from vla.sentence_encoder import check_encoder
 
 if TYPE_CHECKING:
     from policies.pretraining.trainer import PretrainSummary
@@ -24,6 +27,20 @@ if TYPE_CHECKING:
 REPORT_FILE = "report.html"
 RESULTS_FILE = "results.json"
 PREVIEW_FILE = "preview.png"
+_MEASURES = {
+    "world_cm_median": ("median error in the world", "{:.2f} cm"),
+    "world_cm": ("mean error in the world", "{:.2f} cm"),
+    "within_3cm": ("within 3 cm", "{:.1%}"),
+    "within_3px": ("within 3 px, per view", "{:.1%}"),
+    "caption_nll": ("captions, nats a token", "{:.3f}"),
+    "answers": ("right answers", "{:.1%}"),
+    "caption_to_table": ("table found by its caption among 64", "{:.1%}"),
+    "table_to_caption": ("caption found by its table among 64", "{:.1%}"),
+    "told_apart": ("captions told from false ones", "{:.1%}"),
+    "teacher_cosine": ("cosine to the teacher", "{:.3f}"),
+    "loss": ("loss", "{:.4f}"),
+}
+"""Numbers of held-out scenes: what each is called, and how it is written."""
 
 
 def presets() -> dict[str, tuple[str, Config]]:
@@ -33,7 +50,7 @@ def presets() -> dict[str, tuple[str, Config]]:
 
 def run(config: Config) -> int:
     """Learn, or draw a preview, in a new run directory."""
-    check_sizes(config)
+    check(config)
     if config.preview:
         _draw(config)
         return 0
@@ -45,13 +62,16 @@ def run(config: Config) -> int:
 
 def resume(config: Config, run_dir: Path) -> int:
     """Go on in ``run_dir`` from its newest whole checkpoint."""
+    check(config)
     with started_by_torchrun(config.train.device):
         pretrain_in(config, run_dir, resume=True)
     return 0
 
 
-def check_sizes(config: Config) -> None:
-    """``ValueError`` unless the network fits the pictures: it is built once, before any work."""
+def check(config: Config) -> None:
+    """``ValueError`` unless the network fits the pictures and there is a teacher; the network is built once."""
+    if config.teacher is not None:
+        check_encoder(config.teacher)
     side_px = config.scenes.image_size_px
     config.backbone.build(state_dim=3, views=1, image_size_px=(side_px, side_px), waypoint_dim=3)
 
@@ -66,10 +86,14 @@ def pretrain_in(config: Config, run_dir: Path, *, resume: bool) -> "PretrainSumm
 
 def _take_part(config: Config, run_dir: Path, resume: bool) -> "PretrainSummary":
     """Learn as one of the processes that learn together; the leading one saves the config and says what happens."""
-    from policies.pretraining.trainer import finish, prepare
+    from policies.pretraining.trainer import Teaching, finish, prepare
 
+    teaching = None
+    if config.teacher is not None:
+        said = task_sentences(config.scenes.tasks)
+        teaching = Teaching(teacher=config.teacher, sentences=said, keep=config.scenes.keep)
     with SceneProcess(config.scenes.source) as scenes:
-        prepared = prepare(run_dir, config.train, config.backbone, scenes, resume=resume)
+        prepared = prepare(run_dir, config.train, config.backbone, scenes, teaching, resume=resume)
         if prepared.learner.group.leads:
             print_anything()
             save_config(config, run_dir / CONFIG_FILE)  # what it goes on with, more steps say, is now what the run is
@@ -83,26 +107,17 @@ def _tell(config: Config, summary: "PretrainSummary", run_dir: Path) -> None:
     sha256 = load_base(summary.backbone).sha256
     write_json({"steps": summary.steps, "sha256": sha256, "held_out": summary.held_out}, run_dir / RESULTS_FILE)
     write_pretraining_report(config, summary, sha256, run_dir)
-    found = summary.held_out
+    found = "; ".join(f"{what}: {value}" for what, value in _found(summary.held_out).items())
     print(
-        f"{summary.steps} steps, {summary.steps_per_s:.1f} steps/s; held-out scenes: median error "
-        f"{found['world_cm_median']:.1f} cm, {found['within_3cm']:.0%} within 3 cm, {found['within_3px']:.0%} within "
-        f"3 px\nbackbone: {summary.backbone}\nreport: {run_dir / REPORT_FILE}"
+        f"{summary.steps} steps, {summary.steps_per_s:.1f} steps/s; held-out scenes: {found}\n"
+        f"backbone: {summary.backbone}\nreport: {run_dir / REPORT_FILE}"
     )
 
 
 def write_pretraining_report(config: Config, summary: "PretrainSummary", sha256: str, run_dir: Path) -> None:
-    """Learning curves, how well it looks, numbers and settings as ``report.html`` in the run directory."""
+    """Learning curves, how well it does, numbers and settings as ``report.html`` in the run directory."""
     from configs.report.document import CurvesSection, FactsSection, SettingsSection, read_curves, write_report
 
-    found = summary.held_out
-    looks = {
-        "median error in the world": f"{found['world_cm_median']:.2f} cm",
-        "mean error in the world": f"{found['world_cm']:.2f} cm",
-        "within 3 cm": f"{found['within_3cm']:.1%}",
-        "within 3 px, per view": f"{found['within_3px']:.1%}",
-        "loss": f"{found['loss']:.4f}",
-    }
     facts = {
         "steps": summary.steps,
         "resumed from step": summary.resumed_from,
@@ -116,13 +131,20 @@ def write_pretraining_report(config: Config, summary: "PretrainSummary", sha256:
     }
     note = f"{config.train.held_out_tables} tables and words that were never learned from, by the averaged weights."
     sections = [
-        FactsSection(title="Held-out scenes", note=note, facts=looks),
+        FactsSection(title="Held-out scenes", note=note, facts=_found(summary.held_out)),
         CurvesSection(charts=read_curves(run_dir)),
         FactsSection(title="The run", facts=facts),
         FactsSection(title="Machine and versions", facts=describe_run()),
         SettingsSection(config=to_json(config)),
     ]
     write_report(run_dir / REPORT_FILE, f"Pre-training of {config.name}", sections)
+
+
+def _found(held_out: Mapping[str, float]) -> dict[str, str]:
+    """How well it does on held-out scenes, in words; of kinds of answers, those that there are."""
+    found = {what: form.format(held_out[name]) for name, (what, form) in _MEASURES.items() if name in held_out}
+    kinds = {name: value for name, value in held_out.items() if name.startswith("answers_")}
+    return found | {f"right answers, {name[8:].replace('_', ' or ')}": f"{value:.1%}" for name, value in kinds.items()}
 
 
 def _draw(config: Config) -> None:

@@ -4,25 +4,29 @@ from dataclasses import dataclass, field
 
 from policies.training.augment import AugmentConfig
 from policies.training.schedule import check_rates
-from vla.grounding import LookWeights
+from vla.objectives.objective import ObjectiveWeights
 
 
 @dataclass(frozen=True, kw_only=True)
 class PretrainConfig:
-    """How a backbone learns to look; ``steps`` are the optimiser's.
+    """How a backbone learns to look, to tell, and what belongs together; ``steps`` are the optimiser's.
 
-    Each step is a batch of so many ``tables`` that no other step has, with up to ``sentences_per_table`` each, which
-    share its pictures. After ``warmup_steps`` the learning rate falls from ``lr`` to ``lr · min_lr_ratio`` along half a
-    cosine. Every ``evaluate_every`` steps and at the end the averaged weights look at ``held_out_tables``, with words
-    that are never learned from. Every ``save_every`` steps leave a checkpoint, of which the newest ``keep_last`` stay.
-    The state is scaled by what it is at the first ``statistics_tables``. Pictures are not shifted: where things are in
-    them is what is learned.
+    Each step is a batch of so many ``tables`` that no other step has, with up to ``sentences_per_table`` and
+    ``questions_per_table`` each, and a caption, which share its pictures; what no weight counts is not asked for.
+    Where a sentence encoder teaches, each step has ``lessons`` of up to ``corpus`` sentences. After ``warmup_steps``
+    the learning rate falls from ``lr`` to ``lr · min_lr_ratio`` along half a cosine. Every ``evaluate_every`` steps and
+    at the end the averaged weights look at ``held_out_tables``, with words that are never learned from. Every
+    ``save_every`` steps leave a checkpoint, of which the newest ``keep_last`` stay. The state is scaled by what it is
+    at the first ``statistics_tables``. Pictures are not shifted: where things are in them is what is learned.
     """
 
     steps: int = 6000
     tables: int = 16
     sentences_per_table: int = 4
-    weights: LookWeights = field(default_factory=LookWeights)
+    questions_per_table: int = 2
+    lessons: int = 64
+    corpus: int = 20_000
+    weights: ObjectiveWeights = field(default_factory=ObjectiveWeights)
     warmup_steps: int = 100
     lr: float = 2e-3
     min_lr_ratio: float = 0.05
@@ -47,8 +51,8 @@ class PretrainConfig:
     among several."""
 
     def __post_init__(self) -> None:
-        counts = ("steps", "tables", "sentences_per_table", "log_every", "save_every", "keep_last", "processes")
-        for name in (*counts, "statistics_tables", "held_out_tables", "evaluate_every"):
+        counts = ("steps", "tables", "sentences_per_table", "questions_per_table", "lessons", "corpus", "processes")
+        for name in (*counts, *_OTHER_COUNTS):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         check_rates(lr=self.lr, min_lr_ratio=self.min_lr_ratio, grad_clip=self.grad_clip, ema_decay=self.ema_decay)
@@ -68,6 +72,7 @@ class PretrainConfig:
         return HELD_OUT_SEEDS + self.seed * _TABLES_OF_A_SEED
 
 
+_OTHER_COUNTS = ("log_every", "save_every", "keep_last", "statistics_tables", "held_out_tables", "evaluate_every")
 HELD_OUT_SEEDS = 2**32
 """Tables below are never learned from: those to evaluate on begin at 0."""
 _TABLES_OF_A_SEED = 2**40

@@ -1,75 +1,110 @@
-"""From rendered scenes to what a backbone learns to look from."""
+"""From rendered scenes to what a backbone learns from."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
 
 import torch
-from jaxtyping import Float, Int
 from torch import Tensor
 
-from envs.specs import Grounding
+from envs.specs import Asked, Grounding, Told
 from policies.network_input import network_images
 from policies.processors import Normalizer
 from vla.backbone import Backbone
-from vla.grounding import GroundingTarget
-from vla.observation import Observation
+from vla.objectives.material import Captions, GroundingTarget, Material, Need, Questions, Referents, Words
 
 
-@dataclass(frozen=True, kw_only=True)
-class LookBatch:
-    """What :class:`vla.grounding.Looking` takes: sentence i is about row ``about[i]`` of the pictures."""
+class MaterialInputs:
+    """Puts scenes on the network's device: resized, tokenised, normalised; of what is said, that which is needed."""
 
-    observation: Observation
-    about: Int[Tensor, " n"]
-    target: GroundingTarget
+    def __init__(self, backbone: Backbone, state: Normalizer, needs: frozenset[Need], device: torch.device) -> None:
+        self._backbone, self._state, self._needs, self._device = backbone, state, needs, device
 
-
-class LookInputs:
-    """Puts scenes on the network's device: resized, tokenised, normalised."""
-
-    def __init__(self, backbone: Backbone, state: Normalizer, device: torch.device) -> None:
-        self._backbone, self._state, self._device = backbone, state, device
-
-    def __call__(self, scenes: Grounding) -> LookBatch:
-        """``ValueError`` for scenes without a sentence, or with one that is longer than the text window."""
+    def __call__(self, scenes: Grounding) -> Material:
+        """``ValueError`` that names a text which is longer than the text window."""
         device = self._device
-        self._backbone.check_texts(scenes.sentences)
-        text, text_mask = self._backbone.tokenize(scenes.sentences)
         images = network_images(scenes.images.to(device), self._backbone.image_size_px)[:, None]
-        observation = Observation(
+        return Material(
             images=images,
             view_mask=torch.ones(images.shape[:3], dtype=torch.bool, device=device),
-            text=text.to(device),
-            text_mask=text_mask.to(device),
             state=self._state.normalize(scenes.state.to(device)),
+            nothing=self.words([""]),
+            referents=self._referents(scenes) if "referents" in self._needs and scenes.sentences else None,
+            captions=self._captions(scenes.told) if "captions" in self._needs and scenes.told.sentences else None,
+            questions=self._questions(scenes.asked) if "questions" in self._needs and scenes.asked.questions else None,
         )
+
+    def words(self, texts: Sequence[str], ended: bool = False) -> Words:
+        """Whole texts in tokens; ``ValueError`` for one that the window does not hold, its end included."""
+        ids, mask = self._backbone.tokenize(texts, ended)
+        if ids.shape[1] > self._backbone.text_window + ended:  # the last token is told, but tells nothing
+            self._backbone.check_texts(texts)
+        return Words(ids=ids.to(self._device), mask=mask.to(self._device))
+
+    def _referents(self, scenes: Grounding) -> Referents:
         target = GroundingTarget(
-            point_m=scenes.point_m.to(device),
-            pixel=scenes.pixel.to(device),
-            cover=scenes.cover.to(device),
-            seen=scenes.seen.to(device),
+            point_m=scenes.point_m.to(self._device),
+            pixel=scenes.pixel.to(self._device),
+            cover=scenes.cover.to(self._device),
+            seen=scenes.seen.to(self._device),
         )
-        return LookBatch(observation=observation, about=scenes.table.to(device), target=target)
+        return Referents(words=self.words(scenes.sentences), about=scenes.table.to(self._device), target=target)
 
+    def _captions(self, told: Told) -> Captions:
+        return Captions(
+            words=self.words(told.sentences),
+            told=self.words(told.sentences, ended=True),
+            false=self.words(told.false),
+            about=told.table.to(self._device),
+        )
 
-def with_images(batch: LookBatch, images: Float[Tensor, "b t v 3 h w"]) -> LookBatch:
-    """``batch`` with other pictures."""
-    return replace(batch, observation=replace(batch.observation, images=images))
+    def _questions(self, asked: Asked) -> Questions:
+        return Questions(
+            words=self.words(asked.questions),
+            answers=self.words(asked.answers, ended=True),
+            about=asked.table.to(self._device),
+        )
 
 
 def by_tables(scenes: Grounding, tables: int) -> Iterator[Grounding]:
-    """``scenes`` in pieces of so many tables; those without a sentence are left out."""
+    """``scenes`` in pieces of so many tables, each with what is said of them."""
     for first in range(0, len(scenes.images), tables):
         here = slice(first, first + tables)
-        said = ((scenes.table >= first) & (scenes.table < first + tables)).nonzero()[:, 0]
-        if len(said):
-            yield Grounding(
-                images=scenes.images[here],
-                state=scenes.state[here],
-                table=scenes.table[said] - first,
-                sentences=tuple(scenes.sentences[i] for i in said.tolist()),
-                point_m=scenes.point_m[said],
-                pixel=scenes.pixel[said],
-                cover=scenes.cover[said],
-                seen=scenes.seen[said],
-            )
+        said = _about(scenes.table, here)
+        yield Grounding(
+            images=scenes.images[here],
+            state=scenes.state[here],
+            table=scenes.table[said] - first,
+            sentences=_picked(scenes.sentences, said),
+            point_m=scenes.point_m[said],
+            pixel=scenes.pixel[said],
+            cover=scenes.cover[said],
+            seen=scenes.seen[said],
+            told=_told(scenes.told, here),
+            asked=_asked(scenes.asked, here),
+        )
+
+
+def _told(told: Told, tables: slice) -> Told:
+    said = _about(told.table, tables)
+    return Told(
+        table=told.table[said] - tables.start,
+        sentences=_picked(told.sentences, said),
+        false=_picked(told.false, said),
+    )
+
+
+def _asked(asked: Asked, tables: slice) -> Asked:
+    said = _about(asked.table, tables)
+    return Asked(
+        table=asked.table[said] - tables.start,
+        questions=_picked(asked.questions, said),
+        answers=_picked(asked.answers, said),
+    )
+
+
+def _about(table: Tensor, tables: slice) -> Tensor:
+    """Which texts are about these tables."""
+    return ((table >= tables.start) & (table < tables.stop)).nonzero()[:, 0]
+
+
+def _picked(texts: tuple[str, ...], index: Tensor) -> tuple[str, ...]:
+    return tuple(texts[i] for i in index.tolist())

@@ -1,4 +1,4 @@
-"""One optimiser step of learning to look."""
+"""One optimiser step of pre-training."""
 
 import hashlib
 import json
@@ -15,91 +15,96 @@ from policies.data.statistics import FieldStatistics
 from policies.network_input import waypoint_dims
 from policies.pretraining.config import PretrainConfig
 from policies.pretraining.evaluation import evaluate
-from policies.pretraining.inputs import LookInputs, by_tables, with_images
+from policies.pretraining.inputs import MaterialInputs, by_tables
+from policies.pretraining.lessons import Taught
+from policies.pretraining.packing import unpacked
 from policies.pretraining.scenes import Request, Scenes, Split
 from policies.processors import STATE_BOUND, NormalizationMode, Normalizer, scale_floor
 from policies.training.augment import Disturbance
 from policies.training.checkpoint import BACKBONE
 from policies.training.learner import FREE_TO_CHANGE, Learner
 from policies.training.schedule import Pace, lay_out, span_at
-from policies.training.seeding import Draw, seed_everything
+from policies.training.seeding import Draw, generator, seed_everything
 from vla.base import BaseConfig, save_base
 from vla.config import BackboneConfig
-from vla.grounding import Looking, near
+from vla.objectives.material import Lessons, Material
+from vla.objectives.objective import ObjectiveWeights
+from vla.objectives.saving import save_parts
+from vla.objectives.together import Objectives, all_objectives
 from vla.strict_json import strict_json
 
 HELD_OUT = "held_out_"
 """What the names of numbers begin with that come of held-out scenes."""
 
 
-class LookingLearner(Learner[PretrainConfig]):
-    """Learns a backbone for the robot of ``scenes``, whose cameras it has all.
+class PretrainLearner(Learner[PretrainConfig]):
+    """Learns a backbone for the robot of ``scenes``, whose cameras it has all; ``taught`` is what a teacher says.
 
-    ``held_out`` holds the last evaluation's numbers. ``ValueError`` where device, network and robot do not fit
+    ``held_out`` holds the last evaluation's numbers. ``ValueError`` where device, network, robot and scenes do not fit
     together: one whose state has no tool position in the world has no waypoint to say a place with.
     """
 
     product = BACKBONE
 
     def __init__(
-        self, config: PretrainConfig, backbone: BackboneConfig, scenes: Scenes, *, legs: Sequence[int] = ()
+        self,
+        config: PretrainConfig,
+        backbone: BackboneConfig,
+        scenes: Scenes,
+        taught: Taught | None = None,
+        *,
+        legs: Sequence[int] = (),
     ) -> None:
         super().__init__(config, legs)
         self.part = self.group.part(config.tables)
         self.spans = lay_out((Pace(warmup_steps=config.warmup_steps),), self.legs)
-        self._scenes = scenes
+        self._scenes, self._taught = scenes, taught
         first = scenes.batch(self._request("train", config.first_seed, config.statistics_tables))
-        self._fingerprint = hashlib.sha256("\n".join(first.sentences).encode()).hexdigest()
+        self._fingerprint = hashlib.sha256("\n".join(texts_of(first)).encode()).hexdigest()
         normalizer = state_normalizer(first, scenes.embodiment.state)
         seed_everything(config.seed, 0, Draw.INITIAL_WEIGHTS)
         config_of_base = base_config(backbone, scenes.embodiment, normalizer)
-        looking = looking_at(config_of_base).to(self.device)
-        self.base_config = replace(config_of_base, vocabulary=looking.backbone.vocabulary)
-        self.inputs = LookInputs(looking.backbone, normalizer, self.device)
+        self.objectives = objectives_of(config_of_base, config.weights, taught).to(self.device)
+        self.base_config = replace(config_of_base, vocabulary=self.objectives.backbone.vocabulary)
+        self.inputs = MaterialInputs(self.objectives.backbone, normalizer, self.objectives.needs, self.device)
         seen_later = scenes.batch(self._request("held_out", 0, config.held_out_tables))
+        for texts in (texts_of(first), texts_of(seen_later), taught.held_out if taught else ()):
+            self.objectives.backbone.check_texts(texts)
         self._unseen = list(by_tables(seen_later, config.tables))
         self.held_out: dict[str, float] = {}
-        self.looking = looking
-        self._freeze_what_does_not_look()
-        self.take_up(looking)
+        self._freeze_what_nothing_reaches()
+        self.take_up(self.objectives)
 
     def step(self, step: int) -> dict[str, float]:
         """One optimiser step (0-based); returns losses, errors, gradient norm, rate, and held-out ones when due."""
         config, span = self.config, span_at(self.spans, step)
         last = self.legs[-1] - 1
-        scenes = self._scenes.batch(self._of_step(step), self._of_step(step + 1) if step < last else None)
-        batch = self.inputs(scenes)
-        images = batch.observation.images
-        flat = images.flatten(0, 2)
-        drawn = self.part.of_each(len(flat) // len(images))
-        disturbance = Disturbance.draw(config.augment, drawn.whole, config.seed, step).of(drawn.rows)
-        batch = with_images(batch, disturbance.apply(flat).reshape(images.shape))
+        material = self._material(step, None if step >= last else step + 1)
         seed_everything(config.seed, step, Draw.DROPOUT, self.group.rank)
-        self.looking.train()
+        self.objectives.train()
         self.optimizer.zero_grad(set_to_none=True)
-        terms, errors = self.looking(batch.observation, batch.about, batch.target)
-        numbers = {name: term.mean for name, term in self.over_all({**terms, **near(errors)}).items()}
-        loss = self._weighed(numbers)
+        found = self.objectives(material)
+        terms = self.over_all({**found.terms, **found.numbers})
+        loss = self.objectives.loss({name: terms[name] for name in found.terms})
         loss.backward()
-        values = self.descend(step, span, {"loss": loss.detach(), **{k: v.detach() for k, v in numbers.items()}})
+        numbers = {name: term.mean.detach() for name, term in terms.items()}
+        values = self.descend(step, span, {"loss": loss.detach(), **numbers})
         if (step + 1) % config.evaluate_every == 0 or step == last:
             with self.average.applied():
-                unseen = map(self.inputs, self._unseen)
-                self.held_out = self.group.from_lead(lambda: evaluate(self.looking, unseen, config.weights))
+                self.held_out = self.group.from_lead(self._evaluate)
             values |= {HELD_OUT + name: value for name, value in self.held_out.items()}
         return values
 
     def save(self, directory: Path) -> None:
-        """Write what was learned of the backbone, with averaged weights."""
-        averaged = {name.removeprefix("backbone."): value for name, value in self.average.values.items()}
-        save_base(self.base_config, averaged, directory)
+        """Write what was learned of the backbone and what objectives own, with averaged weights."""
+        save_base(self.base_config, self._averaged("backbone."), directory)
+        save_parts(self._averaged("parts."), directory)
 
     def settings(self) -> dict[str, Any]:
         left_out = FREE_TO_CHANGE | {"steps"}
         train = {name: value for name, value in asdict(self.config).items() if name not in left_out}
-        return json.loads(
-            strict_json({"train": train, "backbone": self.base_config.to_dict(), "scenes": self._fingerprint})
-        )
+        made_of = {"scenes": self._fingerprint, "teacher": self._taught.fingerprint if self._taught else None}
+        return json.loads(strict_json({"train": train, "backbone": self.base_config.to_dict(), **made_of}))
 
     def memory(self) -> dict[str, Any]:
         return {"held_out": self.held_out}
@@ -107,28 +112,80 @@ class LookingLearner(Learner[PretrainConfig]):
     def recall(self, memory: Mapping[str, Any]) -> None:
         self.held_out = dict(memory["held_out"])
 
-    def _weighed(self, means: Mapping[str, Tensor]) -> Tensor:
-        weights = {name: weight for name, weight in vars(self.config.weights).items() if weight > 0}
-        return torch.stack([weight * means[name] for name, weight in weights.items()]).sum()
+    def _averaged(self, prefix: str) -> dict[str, Tensor]:
+        values = self.average.values.items()
+        return {name.removeprefix(prefix): value for name, value in values if name.startswith(prefix)}
 
-    def _freeze_what_does_not_look(self) -> None:
-        """Take the gradient from all parameters that no loss reaches: they would neither learn nor be of use."""
-        batch = self.inputs(self._unseen[0])
-        parameters = list(self.looking.parameters())
-        terms, _ = self.looking(batch.observation, batch.about, batch.target)
-        loss = self._weighed({name: term.mean for name, term in terms.items()})
-        for parameter, reached in zip(
-            parameters, torch.autograd.grad(loss, parameters, allow_unused=True), strict=True
-        ):
-            parameter.requires_grad_(reached is not None)
+    def _material(self, step: int, next_step: int | None) -> Material:
+        """What optimiser step ``step`` learns from; the scenes of ``next_step`` are asked for."""
+        config = self.config
+        then = None if next_step is None else self._of_step(next_step)
+        material = self.inputs(self._scenes.batch(self._of_step(step), then))
+        flat = material.images.flatten(0, 2)
+        drawn = self.part.of_each(len(flat) // len(material.images))
+        disturbance = Disturbance.draw(config.augment, drawn.whole, config.seed, step).of(drawn.rows)
+        disturbed = disturbance.apply(flat)
+        return replace(material, images=disturbed.reshape(material.images.shape), lessons=self._lessons(step))
+
+    def _lessons(self, step: int) -> Lessons | None:
+        """Those of a step: drawn with replacement."""
+        if (taught := self._taught) is None:
+            return None
+        source = generator(self.config.seed, step, Draw.LESSONS)
+        index = torch.randint(len(taught.sentences), (self.config.lessons,), generator=source)
+        words = self.inputs.words([taught.sentences[i] for i in index.tolist()])
+        return Lessons(words=words, embedding=taught.embedding[index].to(self.device))
+
+    def _evaluate(self) -> dict[str, float]:
+        return evaluate(self.objectives, self.inputs, self._unseen, self._held_out_lessons())
+
+    def _held_out_lessons(self) -> Lessons | None:
+        if (taught := self._taught) is None:
+            return None
+        return Lessons(words=self.inputs.words(taught.held_out), embedding=taught.held_out_embedding.to(self.device))
+
+    def _freeze_what_nothing_reaches(self) -> None:
+        """Take the gradient from all parameters that no loss reaches: they would neither learn nor be of use.
+
+        ``ValueError`` where the held-out scenes lack what an objective is made of.
+        """
+        parameters, reached = list(self.objectives.parameters()), set[int]()
+        lacking = set(self.objectives.needs)
+        for scenes in self._unseen:
+            material = replace(self.inputs(scenes), lessons=self._lessons(0))
+            if lacking & material.holds:
+                loss = self.objectives.loss(self.objectives(material).terms)
+                gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
+                reached |= {i for i, gradient in enumerate(gradients) if gradient is not None}
+                lacking -= material.holds
+        if lacking:
+            raise ValueError(
+                f"expected {' and '.join(sorted(lacking))} of the held-out scenes, got none: "
+                "give what is learned from them the weight 0, or take more held_out_tables"
+            )
+        for index, parameter in enumerate(parameters):
+            parameter.requires_grad_(index in reached)
 
     def _of_step(self, step: int) -> Request:
         first_seed = self.config.first_seed + step * self.config.tables + self.part.first
         return self._request("train", first_seed, len(self.part))
 
     def _request(self, split: Split, first_seed: int, tables: int) -> Request:
-        each = self.config.sentences_per_table
-        return Request(split=split, first_seed=first_seed, tables=tables, sentences_per_table=each)
+        weights = self.config.weights
+        return Request(
+            split=split,
+            first_seed=first_seed,
+            tables=tables,
+            sentences_per_table=self.config.sentences_per_table,
+            questions_per_table=self.config.questions_per_table if weights.answer else 0,
+            captions=bool(weights.caption or weights.matching),
+        )
+
+
+def texts_of(scenes: Grounding) -> tuple[str, ...]:
+    """All that is said of scenes."""
+    _, texts = unpacked(scenes)
+    return tuple(text for each in texts.values() for text in each)
 
 
 def state_normalizer(scenes: Grounding, dimensions: Sequence[Dimension]) -> Normalizer:
@@ -160,8 +217,9 @@ def base_config(backbone: BackboneConfig, embodiment: EmbodimentSpec, state: Nor
     )
 
 
-def looking_at(config: BaseConfig) -> Looking:
-    """The objective over a fresh backbone."""
+def objectives_of(config: BaseConfig, weights: ObjectiveWeights, taught: Taught | None) -> Objectives:
+    """What is learned, over a fresh backbone."""
     chosen = list(config.waypoint_dims)
     offset, scale = (torch.tensor(column)[chosen] for column in (config.state.offset, config.state.scale))
-    return Looking(config.build(), offset, scale)
+    teacher_dim = 0 if taught is None else taught.embedding.shape[1]
+    return all_objectives(config.build(), weights, offset_m=offset, scale_m=scale, teacher_dim=teacher_dim)

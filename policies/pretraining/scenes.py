@@ -10,9 +10,9 @@ from multiprocessing.connection import Connection
 from typing import Any, Literal, Protocol
 
 import torch
-from torch import Tensor
 
 from envs.specs import EmbodimentSpec, Grounding, GroundingSource
+from policies.pretraining.packing import packed, unpacked
 
 Split = Literal["train", "held_out"]
 SourceFactory = Callable[[Split], GroundingSource]
@@ -26,6 +26,13 @@ class Request:
     first_seed: int
     tables: int
     sentences_per_table: int
+    questions_per_table: int = 0
+    captions: bool = False
+
+    def of(self, source: GroundingSource) -> Grounding:
+        """What ``source`` answers."""
+        arguments = {name: value for name, value in vars(self).items() if name != "split"}
+        return source.batch(**arguments)
 
 
 class Scenes(Protocol):
@@ -69,8 +76,8 @@ class SceneProcess:
         if then is not None:
             self._pipe.send(then)
             self._asked = then
-        sentences = answer.pop("sentences")
-        return Grounding(sentences=sentences, **{name: torch.from_numpy(array) for name, array in answer.items()})
+        arrays, texts = answer
+        return packed({name: torch.from_numpy(array) for name, array in arrays.items()}, texts)
 
     def close(self) -> None:
         """Stop the process; safe to call twice."""
@@ -84,7 +91,7 @@ class SceneProcess:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _answer(self) -> dict[str, Any]:
+    def _answer(self) -> Any:
         try:
             answer = self._pipe.recv()
         except EOFError:
@@ -126,7 +133,7 @@ def _answered(factory: SourceFactory, sources: dict[Split, GroundingSource], ask
             sources[split] = factory(split)
         if not isinstance(asked, Request):
             return sources[split].embodiment.to_dict()
-        made = sources[split].batch(asked.first_seed, asked.tables, asked.sentences_per_table)
-        return {name: x.numpy(force=True) if isinstance(x, Tensor) else x for name, x in vars(made).items()}
+        tensors, texts = unpacked(asked.of(sources[split]))
+        return {name: x.numpy(force=True) for name, x in tensors.items()}, texts
     except Exception as error:
         return _Failure(f"{type(error).__name__}: {error}", traceback.format_exc())

@@ -1,20 +1,33 @@
-"""Pre-training: a backbone learns to look, so that a run killed anywhere ends as if it never was."""
+"""Pre-training: a backbone learns from scenes, so that a run killed anywhere ends as if it never was."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from policies.pretraining.config import PretrainConfig
-from policies.pretraining.learner import LookingLearner
+from policies.pretraining.learner import PretrainLearner
+from policies.pretraining.lessons import take_lessons
 from policies.pretraining.scenes import Scenes
 from policies.training.checkpoint import TrainingState
 from policies.training.run import Run, RunSummary, prepare_run
 from vla.config import BackboneConfig
+from vla.sentence_encoder import SentenceEncoder
+
+
+@dataclass(frozen=True, kw_only=True)
+class Teaching:
+    """A sentence encoder's folder or hub id, ``sentences`` that it teaches beside those of the scenes, and the folder
+    that keeps its vectors, by default the run's.
+    """
+
+    teacher: Path
+    sentences: tuple[str, ...] = ()
+    keep: Path | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class PretrainSummary(RunSummary):
-    """What a run came to, and how well it looks at scenes that were held out; ``backbone`` is the result's folder."""
+    """What a run came to, and how well it does on scenes that were held out; ``backbone`` is the result's folder."""
 
     held_out: dict[str, float]
     backbone: Path
@@ -25,26 +38,44 @@ def pretrain(
     config: PretrainConfig,
     backbone: BackboneConfig,
     scenes: Scenes,
+    teaching: Teaching | None = None,
     *,
     resume: bool = False,
     show_progress: bool = True,
 ) -> PretrainSummary:
     """Train to ``config.steps`` in ``run_dir``: see :func:`prepare` and :func:`finish`."""
-    return finish(prepare(run_dir, config, backbone, scenes, resume=resume), show_progress)
+    run = prepare(run_dir, config, backbone, scenes, teaching, resume=resume, show_progress=show_progress)
+    return finish(run, show_progress)
 
 
 def prepare(
-    run_dir: Path, config: PretrainConfig, backbone: BackboneConfig, scenes: Scenes, *, resume: bool = False
-) -> Run[LookingLearner]:
-    """A run in ``run_dir``, ready to go on: see :func:`policies.training.run.prepare_run`."""
+    run_dir: Path,
+    config: PretrainConfig,
+    backbone: BackboneConfig,
+    scenes: Scenes,
+    teaching: Teaching | None = None,
+    *,
+    resume: bool = False,
+    show_progress: bool = True,
+) -> Run[PretrainLearner]:
+    """A run in ``run_dir``, ready to go on: see :func:`policies.training.run.prepare_run`.
 
-    def make(legs: Sequence[int], _: TrainingState | None) -> LookingLearner:
-        return LookingLearner(config, backbone, scenes, legs=legs)
+    With ``teaching`` its lessons are taken first. ``ValueError`` for a teacher without a weight.
+    """
+    taught = None
+    if teaching is not None:
+        if not config.weights.teacher:
+            raise ValueError(f"a teacher needs a weight above 0, got {teaching.teacher} and weights.teacher 0")
+        encoder, folder = SentenceEncoder(teaching.teacher), teaching.keep or run_dir
+        taught = take_lessons(encoder, scenes, config.corpus, teaching.sentences, folder, show_progress)
+
+    def make(legs: Sequence[int], _: TrainingState | None) -> PretrainLearner:
+        return PretrainLearner(config, backbone, scenes, taught, legs=legs)
 
     return prepare_run(run_dir, config, make, resume=resume)
 
 
-def finish(run: Run[LookingLearner], show_progress: bool = True) -> PretrainSummary:
+def finish(run: Run[PretrainLearner], show_progress: bool = True) -> PretrainSummary:
     """Take the steps that are left: see :meth:`policies.training.run.Run.finish`."""
     summary = run.finish(show_progress)
     learner = run.learner

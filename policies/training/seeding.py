@@ -16,6 +16,7 @@ class Draw(IntEnum):
     AUGMENT = 1
     DROPOUT = 2
     VALIDATION = 3
+    LESSONS = 4
 
 
 def derive_seed(seed: int, step: int, draw: Draw, rank: int = 0) -> int:

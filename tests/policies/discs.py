@@ -5,14 +5,20 @@ from dataclasses import replace
 import torch
 from point_mass import point_mass_embodiment
 
-from envs.specs import CameraSpec, Dimension, Grounding
+from envs.specs import Asked, CameraSpec, Dimension, Grounding, Told
 from policies.pretraining.config import PretrainConfig
+from policies.pretraining.trainer import pretrain
 from policies.training.augment import AugmentConfig
 from vla.backbones.nano import NanoConfig
 
 SIZE_PX, RADIUS_PX = 32, 4
 COLOURS = {"red": (220, 40, 40), "blue": (40, 60, 220)}
 PHRASES = {"train": "the {} disc", "held_out": "that {} disc there"}
+TELLING = {"train": "a {} disc left of a {} disc", "held_out": "left of that {1} disc there is a {0} disc"}
+ASKING = {
+    "train": ("which disc is left?", "is the red disc left?", "how many discs?"),
+    "held_out": ("which one is left?", "is that red disc left?", "how many discs there?"),
+}
 
 
 def looking_embodiment():
@@ -33,7 +39,7 @@ class DiscSource:
         self.split = split
         self.closed = False
 
-    def batch(self, first_seed, tables, sentences_per_table):
+    def batch(self, first_seed, tables, sentences_per_table, questions_per_table=0, captions=False):
         drawn = [self._table(seed) for seed in range(first_seed, first_seed + tables)]
         images = torch.full((tables, 2, SIZE_PX, SIZE_PX, 3), 30, dtype=torch.uint8)
         table, sentences, points, pixels, covers = [], [], [], [], []
@@ -60,7 +66,23 @@ class DiscSource:
             pixel=torch.stack(pixels).masked_fill(~seen[..., None], float("nan")),
             cover=cover,
             seen=seen,
+            told=self._told([places for places, _ in drawn] if captions else []),
+            asked=self._asked([places for places, _ in drawn], min(questions_per_table, 3)),
         )
+
+    def _told(self, tables):
+        said = [TELLING[self.split].format(*_from_the_left(places)) for places in tables]
+        false = [TELLING[self.split].format(*reversed(_from_the_left(places))) for places in tables]
+        return Told(table=torch.arange(len(tables)), sentences=tuple(said), false=tuple(false))
+
+    def _asked(self, tables, count):
+        pairs = []
+        for places in tables:
+            left = _from_the_left(places)[0]
+            answers = (left, "yes" if left == "red" else "no", "two")
+            pairs += zip(ASKING[self.split][:count], answers[:count], strict=True)
+        table = torch.arange(len(tables)).repeat_interleave(count)
+        return Asked(table=table, questions=tuple(q for q, _ in pairs), answers=tuple(a for _, a in pairs))
 
     def close(self):
         self.closed = True
@@ -82,6 +104,12 @@ class DiscSource:
         return centres, away < (2 * RADIUS_PX / SIZE_PX) ** 2
 
 
+def _from_the_left(places):
+    """The discs' colours; that of the smaller x comes first."""
+    red, blue = COLOURS
+    return (red, blue) if places[0, 0] < places[1, 0] else (blue, red)
+
+
 class DiscScenes:
     """Fulfils ``policies.pretraining.scenes.Scenes`` in this process."""
 
@@ -93,7 +121,7 @@ class DiscScenes:
 
     def batch(self, request, then=None):
         self.asked.append((request, then))
-        return self._sources[request.split].batch(request.first_seed, request.tables, request.sentences_per_table)
+        return request.of(self._sources[request.split])
 
 
 def tiny_backbone(**fields):
@@ -120,6 +148,7 @@ def tiny_pretraining(**fields):
             "steps": 12,
             "tables": 4,
             "sentences_per_table": 2,
+            "questions_per_table": 2,
             "warmup_steps": 3,
             "augment": AugmentConfig(shift_fraction=0.0, channel_gain=0.02),
             "statistics_tables": 16,
@@ -130,3 +159,22 @@ def tiny_pretraining(**fields):
             **fields,
         }
     )
+
+
+def run(run_dir, *, scenes=None, teaching=None, resume=False, backbone=None, **fields):
+    return pretrain(
+        run_dir,
+        tiny_pretraining(**fields),
+        backbone or tiny_backbone(),
+        scenes or DiscScenes(),
+        teaching,
+        resume=resume,
+        show_progress=False,
+    )
+
+
+def result(run_dir):
+    """Everything that two runs must share bit by bit."""
+    last = run_dir / "checkpoints" / "last"
+    files = [run_dir / "metrics.jsonl", last / "backbone/config.json", *sorted(last.rglob("*.safetensors"))]
+    return [path.read_bytes() for path in files]

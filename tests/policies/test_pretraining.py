@@ -12,37 +12,20 @@ from pathlib import Path
 
 import pytest
 import torch
-from discs import DiscScenes, DiscSource, looking_embodiment, tiny_backbone, tiny_pretraining
+from discs import DiscScenes, DiscSource, looking_embodiment, result, run, tiny_backbone, tiny_pretraining
 from safetensors.torch import load_file
 
 from envs.specs import Dimension
 from policies.pretraining.config import HELD_OUT_SEEDS, PretrainConfig
 from policies.pretraining.inputs import by_tables
-from policies.pretraining.learner import LookingLearner
+from policies.pretraining.learner import PretrainLearner
 from policies.pretraining.scenes import Request, SceneProcess
-from policies.pretraining.trainer import pretrain
 from policies.training.augment import AugmentConfig
 from policies.training.checkpoint import CheckpointError
 from policies.training.metrics import read_metrics
 from vla.base import load_base
-
-
-def run(run_dir, *, scenes=None, resume=False, backbone=None, **fields):
-    return pretrain(
-        run_dir,
-        tiny_pretraining(**fields),
-        backbone or tiny_backbone(),
-        scenes or DiscScenes(),
-        resume=resume,
-        show_progress=False,
-    )
-
-
-def result(run_dir):
-    """Everything that two runs must share bit by bit."""
-    last = run_dir / "checkpoints" / "last"
-    files = [run_dir / "metrics.jsonl", last / "backbone/config.json", *sorted(last.rglob("*.safetensors"))]
-    return [path.read_bytes() for path in files]
+from vla.objectives.objective import ObjectiveWeights
+from vla.objectives.saving import load_objectives
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +37,7 @@ def whole(tmp_path_factory):
 
 @pytest.mark.parametrize("step", [2, 7, 10])
 def test_an_interrupted_run_ends_as_an_undisturbed_one(tmp_path, whole, monkeypatch, step):
-    original = LookingLearner.step
+    original = PretrainLearner.step
 
     def stopping(self, at):
         if at == step:
@@ -62,7 +45,7 @@ def test_an_interrupted_run_ends_as_an_undisturbed_one(tmp_path, whole, monkeypa
         return original(self, at)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(LookingLearner, "step", stopping)
+        patch.setattr(PretrainLearner, "step", stopping)
         run(tmp_path)
     torch.manual_seed(99)
     summary = run(tmp_path, resume=True)
@@ -82,12 +65,12 @@ def test_another_seed_is_another_run(tmp_path, whole):
 
 
 class BrokenSource(DiscSource):
-    def batch(self, first_seed, tables, sentences_per_table):
+    def batch(self, first_seed, *rest, **more):
         if first_seed == 5:
             raise ValueError("no such table")
         if first_seed == 6:
             raise SystemExit(3)
-        return super().batch(first_seed, tables, sentences_per_table)
+        return super().batch(first_seed, *rest, **more)
 
 
 def request(first_seed, split="train"):
@@ -153,7 +136,7 @@ def test_a_killed_learner_leaves_no_process_behind(tmp_path):
 
 def test_every_step_asks_for_the_next_ones_tables_and_none_comes_twice():
     scenes = DiscScenes()
-    learner = LookingLearner(tiny_pretraining(), tiny_backbone(), scenes)
+    learner = PretrainLearner(tiny_pretraining(), tiny_backbone(), scenes)
     scenes.asked.clear()
     for step in range(12):
         learner.step(step)
@@ -169,7 +152,9 @@ def test_held_out_scenes_are_looked_at_on_time_and_at_the_end(whole, tmp_path):
     assert {step for step, report in reports.items() if "held_out_world_cm" in report} == {6, 10, 12}
     summary = run(tmp_path)
     assert summary.held_out["world_cm_median"] == reports[12]["held_out_world_cm_median"]
-    assert set(summary.held_out) >= {"world_cm", "world_cm_median", "within_3cm", "within_3px", "loss"}
+    looks = {"world_cm", "world_cm_median", "within_3cm", "within_3px", "loss"}
+    tells = {"caption_nll", "answers", "answers_yes_no", "answers_words"}
+    assert set(summary.held_out) >= looks | tells | {"caption_to_table", "table_to_caption", "told_apart"}
     assert run(tmp_path, resume=True).held_out == summary.held_out, "a finished run remembers"
 
 
@@ -182,18 +167,67 @@ def test_what_it_learns_finds_discs_in_words_that_it_never_heard(tmp_path):
     assert learned["within_3px"] > fresh["within_3px"] + 0.4, (fresh, learned)
 
 
-def test_the_backbone_holds_what_looks_and_nothing_else(whole):
+LOOKING = ObjectiveWeights(caption=0, answer=0, matching=0)
+
+
+def test_the_backbone_holds_what_learned_and_nothing_else(whole, tmp_path):
     base = load_base(whole / "checkpoints/last/backbone")
     parts = {name.partition(".")[0] for name in base.weights}
     whole_backbone = {name.partition(".")[0] for name, _ in base.config.build().named_parameters()}
     assert parts == whole_backbone - {"queries", "query_position"}
-    assert {name for name in base.weights if name.startswith("blocks.")} == {
-        name for name, _ in base.config.build().named_parameters() if name.startswith("blocks.0.")
-    }
     assert base.config.cameras == ("front", "side") and base.config.waypoint_dims == (0, 1, 2)
     assert base.config.state_names == ("tool_x", "tool_y", "tool_z") and len(base.config.vocabulary) == 64
     state = load_file(whole / "checkpoints/last/training_state/tensors.safetensors")
     assert torch.equal(base.weights["camera_embedding"], state["average/backbone.camera_embedding"])
+
+    run(tmp_path, weights=LOOKING)
+    product = tmp_path / "checkpoints/last/backbone"
+    learned = load_base(product).weights
+    assert {name for name in learned if name.startswith("blocks.")} == {
+        name for name in base.weights if name.startswith("blocks.0.")
+    }
+    assert not (product / "objectives.safetensors").exists()
+    with pytest.raises(CheckpointError, match="expected what objectives own at"):
+        load_objectives(product)
+
+
+def test_what_objectives_own_is_kept_beside_the_backbone(whole):
+    learned = load_objectives(whole / "checkpoints/last/backbone")
+    state = load_file(whole / "checkpoints/last/training_state/tensors.safetensors")
+    own = {name: value for name, value in learned.named_parameters() if f"average/{name}" in state}
+    assert {name.split(".")[1] for name in own if name.startswith("parts.")} == {"telling", "matching"}
+    assert all(torch.equal(value, state[f"average/{name}"]) for name, value in own.items())
+    assert {name for name in state if name.startswith("average/")} == {f"average/{name}" for name in own}
+
+
+@pytest.mark.parametrize(
+    ("weights", "asked"),
+    [
+        (LOOKING, (0, False)),
+        (ObjectiveWeights(caption=0, matching=0), (2, False)),
+        (ObjectiveWeights(answer=0, caption=0), (0, True)),
+        (ObjectiveWeights(), (2, True)),
+    ],
+)
+def test_what_has_no_weight_is_neither_asked_for_nor_learned(weights, asked):
+    scenes = DiscScenes()
+    learner = PretrainLearner(tiny_pretraining(weights=weights), tiny_backbone(), scenes)
+    values = learner.step(0)
+    assert {(request.questions_per_table, request.captions) for request, _ in scenes.asked} == {asked}
+    terms = {"point", "pixel", "heatmap", "caption", "answer", "blind", "matching", "teacher"}
+    live = {name for name, weight in vars(weights).items() if weight} - {"teacher"}
+    assert terms & values.keys() == live
+    assert values["loss"] == pytest.approx(sum(getattr(weights, name) * values[name] for name in live), rel=1e-5)
+
+
+class SilentScenes(DiscScenes):
+    def batch(self, request, then=None):
+        return super().batch(replace(request, captions=False), then)
+
+
+def test_scenes_that_lack_what_is_learned_from_them_are_refused():
+    with pytest.raises(ValueError, match="expected captions of the held-out scenes, got none"):
+        PretrainLearner(tiny_pretraining(), tiny_backbone(), SilentScenes())
 
 
 def test_a_damaged_backbone_is_refused(whole, tmp_path):
@@ -236,6 +270,7 @@ def test_a_run_cannot_go_on_with_other_settings(whole, tmp_path, fields, message
         ({"warmup_steps": -1}, "warmup_steps and threads must be 0 or more"),
         ({"lr": math.nan}, "lr and grad_clip must be positive"),
         ({"seed": -1}, "seed must lie in 0"),
+        ({"questions_per_table": 0}, "questions_per_table must be at least 1"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(fields, message):
@@ -248,16 +283,16 @@ def test_a_robot_without_a_tool_in_the_world_cannot_learn_to_point():
     joints = tuple(Dimension(name=f"joint_{i}", unit="rad", low=-1, high=1, frame="joint") for i in range(3))
     scenes.embodiment = replace(looking_embodiment(), state=joints)
     with pytest.raises(ValueError, match="a waypoint of three numbers in metres, the backbone's has 0"):
-        LookingLearner(tiny_pretraining(), tiny_backbone(), scenes)
+        PretrainLearner(tiny_pretraining(), tiny_backbone(), scenes)
 
 
 def test_a_sentence_beyond_the_window_is_refused():
     with pytest.raises(ValueError, match=r"at most 3 tokens .* got \d+ tokens: 'that red disc there'"):
-        LookingLearner(tiny_pretraining(), tiny_backbone(max_text_tokens=3), DiscScenes())
+        PretrainLearner(tiny_pretraining(), tiny_backbone(max_text_tokens=3), DiscScenes())
 
 
 def test_scenes_in_pieces_are_the_whole():
-    scenes = DiscSource().batch(0, 7, 2)
+    scenes = DiscSource().batch(0, 7, 2, 2, True)
     pieces = list(by_tables(scenes, 3))
     assert [len(piece.images) for piece in pieces] == [3, 3, 1]
     for name in ("images", "state", "point_m", "cover", "seen"):
@@ -265,3 +300,20 @@ def test_scenes_in_pieces_are_the_whole():
     offsets = [piece.table + 3 * index for index, piece in enumerate(pieces)]
     assert torch.equal(torch.cat(offsets), scenes.table)
     assert sum((piece.sentences for piece in pieces), ()) == scenes.sentences
+    for part, texts in (("told", ("sentences", "false")), ("asked", ("questions", "answers"))):
+        cut = [getattr(piece, part) for piece in pieces]
+        assert torch.equal(torch.cat([p.table + 3 * i for i, p in enumerate(cut)]), getattr(scenes, part).table)
+        for name in texts:
+            assert sum((getattr(p, name) for p in cut), ()) == getattr(getattr(scenes, part), name)
+
+
+def test_what_is_told_and_asked_comes_through_the_process():
+    wanted = Request(split="train", first_seed=3, tables=2, sentences_per_table=1, questions_per_table=2, captions=True)
+    with SceneProcess(DiscSource) as scenes:
+        made, plain = scenes.batch(wanted), scenes.batch(request(3))
+    here = DiscSource().batch(3, 2, 1, 2, True)
+    assert (made.told.sentences, made.told.false) == (here.told.sentences, here.told.false)
+    assert (made.asked.questions, made.asked.answers) == (here.asked.questions, here.asked.answers)
+    assert torch.equal(made.told.table, here.told.table) and torch.equal(made.asked.table, here.asked.table)
+    assert (len(made.told.sentences), len(made.asked.questions)) == (2, 4)
+    assert len(plain.told.table) == len(plain.asked.table) == 0

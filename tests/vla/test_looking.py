@@ -5,11 +5,14 @@ from dataclasses import replace
 import pytest
 import torch
 from torch.nn import functional
-from vla_inputs import SIZE_PX, STATE_DIM, TINY, random_observation
+from vla_inputs import SIZE_PX, STATE_DIM, TINY, material_of, random_observation
 
 from vla.backbones.nano import NanoConfig
-from vla.grounding import GroundingTarget, Looking, LookWeights, near, shares
 from vla.objectives import Term
+from vla.objectives.looking import Looking, near, shares
+from vla.objectives.material import GroundingTarget, Referents, Words
+from vla.objectives.objective import ObjectiveWeights
+from vla.objectives.together import Objectives
 from vla.observation import Observation
 
 OFFSET_M, SCALE_M = torch.tensor([0.3, -0.1, 0.5]), torch.tensor([0.2, 0.1, 0.05])
@@ -22,7 +25,15 @@ def nano(waypoint_dim=3, **fields):
 
 
 def looking(**fields):
-    return Looking(nano(**fields), OFFSET_M, SCALE_M)
+    backbone, weights = nano(**fields), ObjectiveWeights(caption=0, answer=0, matching=0)
+    return Objectives(backbone, {"looking": Looking(backbone, weights, offset_m=OFFSET_M, scale_m=SCALE_M)})
+
+
+def judged(objective, observation, about, target):
+    material = material_of(objective.backbone, observation)
+    words = Words(ids=observation.text, mask=observation.text_mask)
+    referents = Referents(words=words, about=about, target=target)
+    return objective.get(Looking).losses(objective.backbone, material, referents)
 
 
 def target(n=3):
@@ -36,7 +47,7 @@ def test_the_losses_are_what_their_definitions_say():
     objective, wanted = looking(), target()
     observation = random_observation(objective.backbone, TEXTS)
     sight = objective.backbone.look(observation)
-    terms, errors = objective(observation, torch.arange(3), wanted)
+    terms, errors = judged(objective, observation, torch.arange(3), wanted)
 
     point_m = sight.waypoint * SCALE_M + OFFSET_M
     assert {name: int(term.count) for name, term in terms.items()} == {"point": 2, "pixel": 3, "heatmap": 3}
@@ -70,7 +81,7 @@ def test_what_is_seen_nowhere_may_be_anything():
     gradients = []
     for given in (wanted, spoiled):
         objective.zero_grad()
-        terms, errors = objective(observation, torch.arange(3), given)
+        terms, errors = judged(objective, observation, torch.arange(3), given)
         sum(term.mean for term in terms.values()).backward()
         gradients.append([p.grad for p in objective.parameters() if p.grad is not None])
         assert all(term.mean.isfinite() for term in near(errors).values())
@@ -88,7 +99,7 @@ def test_errors_are_counted_by_what_is_seen():
         point_m=(sight.waypoint * SCALE_M + OFFSET_M).detach() + off_m,
         pixel=sight.position[:, :, 0].detach() + torch.tensor([2.9 * 2 / SIZE_PX[1], 0.0]),
     )
-    _, errors = objective(observation, torch.arange(3), right)
+    _, errors = judged(objective, observation, torch.arange(3), right)
     numbers = {name: float(term.mean) for name, term in near(errors).items()}
     assert numbers == {
         "world_cm": pytest.approx(3.0, abs=1e-3),
@@ -116,6 +127,15 @@ def test_sentences_share_a_picture_as_if_each_had_its_own():
         torch.testing.assert_close(getattr(backbone.look(shared, about), name), value)
 
 
+def test_pictures_that_are_seen_already_need_not_be_seen_again():
+    backbone = nano()
+    observation, about = random_observation(backbone, TEXTS), torch.tensor([1, 0, 1])
+    seen = backbone.see(observation)
+    unpainted = replace(observation, images=torch.zeros_like(observation.images))
+    for name, value in vars(backbone.look(observation, about)).items():
+        assert torch.equal(getattr(backbone.look(unpainted, about, seen), name), value)
+
+
 def test_looking_sees_what_the_whole_network_sees():
     backbone = nano(frames=2).eval()
     observation = random_observation(backbone, TEXTS, frames=2)
@@ -132,7 +152,7 @@ def test_every_loss_trains_text_images_and_heatmaps(name):
         for conv in objective.backbone.text_encoder.context:
             conv.weight.normal_(std=0.1)
     observation = random_observation(objective.backbone, TEXTS)
-    terms, _ = objective(observation, torch.arange(3), target())
+    terms, _ = judged(objective, observation, torch.arange(3), target())
     terms[name].mean.backward()
     reached = {
         n.split(".")[1] for n, p in objective.named_parameters() if p.grad is not None and p.grad.abs().max() > 0
@@ -152,8 +172,4 @@ def test_the_share_of_a_thing_in_each_cell():
 
 def test_a_backbone_that_cannot_say_a_place_is_refused():
     with pytest.raises(ValueError, match="three numbers in metres, the backbone's has 2"):
-        Looking(nano(waypoint_dim=2), OFFSET_M, SCALE_M)
-    with pytest.raises(ValueError, match="one of them above 0"):
-        LookWeights(point=0, pixel=0, heatmap=0)
-    with pytest.raises(ValueError, match="must be 0 or more"):
-        LookWeights(pixel=float("nan"))
+        looking(waypoint_dim=2)

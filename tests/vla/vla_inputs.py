@@ -5,6 +5,7 @@ import torch
 from vla.backbones.nano import NanoConfig
 from vla.config import VLAConfig
 from vla.heads.bridge import BridgeConfig
+from vla.objectives.material import Captions, Material, Questions, Words
 from vla.observation import ActionChunk, Observation
 
 TINY = {
@@ -21,6 +22,9 @@ TINY = {
     "patch_px": 16,
 }
 STATE_DIM, ACTION_DIM, HORIZON, SIZE_PX = 5, 3, 4, (32, 48)
+
+TOLD = ("a red cube near a bin", "two blue balls")
+FALSE = ("a blue cube near a bin", "two red balls")
 
 
 def tiny_nano(*, views=2, state_dim=STATE_DIM, image_size_px=SIZE_PX, **overrides):
@@ -67,3 +71,34 @@ def random_target(batch, *, horizon=HORIZON, action_dim=ACTION_DIM):
     return ActionChunk(
         actions=torch.randn(batch, horizon, action_dim), valid=torch.ones(batch, horizon, dtype=torch.bool)
     )
+
+
+def material_of(backbone, observation, **said):
+    """The observation's pictures and state, and what is ``said`` about them."""
+    images, view_mask, state = observation.images, observation.view_mask, observation.state
+    return Material(images=images, view_mask=view_mask, state=state, nothing=words_of(backbone, [""]), **said)
+
+
+def words_of(backbone, texts, ended=False):
+    ids, mask = backbone.tokenize(texts, ended)
+    return Words(ids=ids, mask=mask)
+
+
+def telling_nano(**fields):
+    config = NanoConfig(**{**TINY, "max_text_tokens": 24, **fields})
+    return config.build(state_dim=STATE_DIM, views=2, image_size_px=SIZE_PX)
+
+
+def told_scene(backbone, told=TOLD, false=FALSE):
+    captions = Captions(
+        words=words_of(backbone, told),
+        told=words_of(backbone, told, ended=True),
+        false=words_of(backbone, false),
+        about=torch.arange(len(told)),
+    )
+    questions = Questions(
+        words=words_of(backbone, ("what is red?", "how many balls?", "is there a bin?")),
+        answers=words_of(backbone, ("a cube", "two", "yes"), ended=True),
+        about=torch.tensor([0, 1, 1]),
+    )
+    return material_of(backbone, random_observation(backbone), captions=captions, questions=questions)

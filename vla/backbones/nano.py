@@ -171,8 +171,15 @@ class Nano(Backbone):
         self.query_position = nn.Linear(positions + waypoint_dim, config.n_queries * width)
         self.blocks = nn.ModuleList(Block(width, config.heads) for _ in range(config.depth))
 
-    def tokenize(self, texts: Sequence[str]) -> tuple[Int[Tensor, "b n"], Bool[Tensor, "b n"]]:
-        return self._tokenizer.encode(texts)
+    def tokenize(self, texts: Sequence[str], ended: bool = False) -> tuple[Int[Tensor, "b n"], Bool[Tensor, "b n"]]:
+        return self._tokenizer.encode(texts, ended=ended)
+
+    @property
+    def end_id(self) -> int:
+        return self._tokenizer.end_id
+
+    def read(self, ids: Int[Tensor, "n m"]) -> list[str]:
+        return [self._tokenizer.decode(row) for row in ids.cpu()]
 
     def lost_words(self, text: str) -> str:
         return self._tokenizer.beyond(text, self.text_window)
@@ -181,40 +188,87 @@ class Nano(Backbone):
         prefix = self._prefix(observation)
         n = len(prefix.tokens)
         queries = (self.queries + self.role_embedding[TokenRole.QUERY]).expand(n, -1, -1)
-        x = torch.cat([prefix.tokens, queries], dim=1)
         mask = torch.cat([prefix.mask, prefix.mask.new_ones(n, self.n_queries)], dim=1)
-        bias = prefix_bias(mask, self.n_queries, x.dtype)
-        hidden, waypoint = [], None
-        for index, block in enumerate(self.blocks, start=1):
-            x = block(x, bias)
-            if index == self.look_after:
-                tokens, places, sight = self._look_again(x[:, : self.views], prefix)
-                waypoint = sight.waypoint
-                moved = self.query_position(places).unflatten(-1, (self.n_queries, -1))
-                rest = x[:, self.views : -self.n_queries]
-                x = torch.cat([x[:, : self.views] + tokens, rest, x[:, -self.n_queries :] + moved], dim=1)
-            hidden.append(x)
+        bias = prefix_bias(mask, self.n_queries, queries.dtype)
+        hidden, sight = self._think(prefix, queries, bias, to_act=True)
         layout = self._layout(frames=observation.images.shape[1], text_tokens=observation.text.shape[1])
         return Features(
-            hidden=torch.stack(hidden), mask=mask, layout=layout, state=observation.state, waypoint=waypoint
+            hidden=torch.stack(hidden), mask=mask, layout=layout, state=observation.state, waypoint=sight.waypoint
         )
 
-    def look(self, observation: Observation, about: Int[Tensor, " n"] | None = None) -> Sight:
-        prefix = self._prefix(observation, about)
+    def see(self, observation: Observation) -> Float[Tensor, "b t v c h w"]:
+        """Feature maps of all frames and views."""
+        self._check(observation)
+        maps = self._maps(observation, self._depth_views(observation))
+        return maps.unflatten(0, observation.view_mask.shape)
+
+    def look(
+        self, observation: Observation, about: Int[Tensor, " n"] | None = None, seen: Tensor | None = None
+    ) -> Sight:
+        prefix = self._prefix(observation, about, seen)
         x, bias = prefix.tokens, prefix_bias(prefix.mask, 0, prefix.tokens.dtype)
         for block in self.blocks[: self.look_after]:
             x = block(x, bias)
         return self._look_again(x[:, : self.views], prefix)[-1]
 
+    def patches(
+        self, observation: Observation, seen: Tensor | None = None
+    ) -> tuple[Float[Tensor, "b n d"], Bool[Tensor, "b n"]]:
+        scene = self._scene(observation, seen)
+        tokens = scene.patches + self._place(scene.view_mask.shape[1])
+        return tokens.flatten(1, 3), _per_token(scene.view_mask, tokens)
+
+    def sentence(self, text: Int[Tensor, "n m"], text_mask: Bool[Tensor, "n m"]) -> Float[Tensor, "n d"]:
+        return self.text_encoder(text, text_mask)[1]
+
+    @property
+    def words(self) -> Float[Tensor, "c d"]:
+        return self.text_encoder.token.weight
+
+    def tell(
+        self,
+        observation: Observation,
+        about: Int[Tensor, " n"],
+        told: Float[Tensor, "n m d"],
+        told_mask: Bool[Tensor, "n m"],
+        seen: Tensor | None = None,
+    ) -> Float[Tensor, "n m d"]:
+        prefix = self._prefix(observation, about, seen)
+        mask = torch.cat([prefix.mask, told_mask], dim=1)
+        bias = prefix_bias(mask, told.shape[1], told.dtype, causal=True)
+        hidden, _ = self._think(prefix, told, bias, to_act=False)
+        return hidden[-1][:, -told.shape[1] :]
+
     def locate(self, observation: Observation) -> Float[Tensor, "b w"]:
         waypoint = self.look(observation).waypoint
         return super().locate(observation) if waypoint is None else waypoint
 
-    def _prefix(self, observation: Observation, about: Int[Tensor, " n"] | None = None) -> Prefix:
-        """Everything but what comes last in the sequence; text i is about row ``about[i]`` of the pictures."""
+    def _think(
+        self, prefix: Prefix, last: Float[Tensor, "n q d"], bias: Float[Tensor, "n 1 m m"], *, to_act: bool
+    ) -> tuple[list[Float[Tensor, "n m d"]], Sight]:
+        """The hidden states of every block, of the prefix and of what comes ``last``; queries that are ``to_act`` are
+        told all places when they are known.
+        """
+        x, hidden, sight, many = torch.cat([prefix.tokens, last], dim=1), [], None, last.shape[1]
+        for index, block in enumerate(self.blocks, start=1):
+            x = block(x, bias)
+            if index == self.look_after:
+                found, places, sight = self._look_again(x[:, : self.views], prefix)
+                parts = [x[:, : self.views] + found, x[:, self.views : -many], x[:, -many:]]
+                if to_act:
+                    parts[-1] = parts[-1] + self.query_position(places).unflatten(-1, (self.n_queries, -1))
+                x = torch.cat(parts, dim=1)
+            hidden.append(x)
+        assert sight is not None
+        return hidden, sight
+
+    def _prefix(
+        self, observation: Observation, about: Int[Tensor, " n"] | None = None, seen: Tensor | None = None
+    ) -> Prefix:
+        """Everything but what comes last in the sequence; ``about`` and ``seen`` are as in :meth:`look`."""
         self._check(observation)
         text, pooled = self.text_encoder(observation.text, observation.text_mask)
-        scene = self._scene(observation)
+        scene = self._scene(observation, seen)
         if about is not None:
             scene = scene.at(about)
         n, t, v = scene.view_mask.shape
@@ -223,7 +277,7 @@ class Nano(Backbone):
         keypoints, position = self.keypoint_encoder(scene.maps.flatten(0, 2), asked.flatten(0, 2), scene.depth_views)
         position = position.unflatten(0, (n, t, v))[:, -1] * scene.view_mask[:, -1, :, None, None]
         keypoints = (keypoints + self.keypoint_embedding).unflatten(0, (n, t, v))
-        place = (self.view_embedding + self.time_embedding[-t:, None])[:, :, None]  # (t, v, 1, d)
+        place = self._place(t)
         always = observation.text_mask.new_ones(n, 1)
         looks = self.look_embedding + questions
         parts = (
@@ -258,17 +312,20 @@ class Nano(Backbone):
         places = places if waypoint is None else torch.cat([places, waypoint], dim=-1)
         return tokens.unflatten(0, (n, v))[:, :, 0], places, sight
 
-    def _scene(self, observation: Observation) -> Scene:
+    def _place(self, t: int) -> Float[Tensor, "t v 1 d"]:
+        """What tells the last t frames and the views apart."""
+        return (self.view_embedding + self.time_embedding[-t:, None])[:, :, None]
+
+    def _scene(self, observation: Observation, seen: Tensor | None) -> Scene:
         """What the pictures hold, whatever is asked; missing views are blanked."""
-        depth_views = self._depth_views(observation)
-        maps = self._maps(observation, depth_views).unflatten(0, observation.view_mask.shape)
+        maps = self.see(observation) if seen is None else seen
         patches = self.patch_encoder(maps.flatten(0, 2)).flatten(2).mT + self.cell_embedding
         return Scene(
             maps=maps,
             patches=patches.unflatten(0, observation.view_mask.shape),
             view_mask=observation.view_mask,
             state=observation.state,
-            depth_views=depth_views,
+            depth_views=self._depth_views(observation),
         )
 
     def _maps(self, observation: Observation, depth_views: DepthViews | None) -> Float[Tensor, "m c h w"]:
@@ -334,11 +391,18 @@ class Nano(Backbone):
             raise ValueError(f"expected at most {self.text_window} text tokens, got {observation.text.shape[1]}")
 
 
-def prefix_bias(mask: Bool[Tensor, "b n"], n_queries: int, dtype: torch.dtype) -> Float[Tensor, "b 1 n n"]:
-    """Attention bias of a prefix-LM: −inf on padding, and from the prefix to the last ``n_queries`` tokens."""
+def prefix_bias(
+    mask: Bool[Tensor, "b n"], suffix: int, dtype: torch.dtype, *, causal: bool = False
+) -> Float[Tensor, "b 1 n n"]:
+    """Attention bias of a prefix-LM: −inf on padding, and from the prefix to the last ``suffix`` tokens.
+
+    ``causal`` ones of those do not attend to those after them either.
+    """
     n = mask.shape[1]
     allowed = mask[:, None, None, :].repeat(1, 1, n, 1)
-    allowed[:, :, : n - n_queries, n - n_queries :] = False
+    allowed[:, :, : n - suffix, n - suffix :] = False
+    if causal:
+        allowed[:, :, n - suffix :, n - suffix :] &= torch.ones(suffix, suffix, device=mask.device).tril().bool()
     return torch.zeros(allowed.shape, dtype=dtype, device=mask.device).masked_fill(~allowed, float("-inf"))
 
 

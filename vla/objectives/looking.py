@@ -5,61 +5,23 @@ The heatmap's loss is BridgeVLA's for its pre-training (arXiv 2506.07961), a sof
 Gaussian about a box's centre but the share of the thing in each cell, which fits things of any size.
 """
 
-import math
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import torch
-from jaxtyping import Bool, Float, Int
-from torch import Tensor, nn
+from jaxtyping import Bool, Float
+from torch import Tensor
 from torch.nn import functional
 
 from vla.backbone import Backbone
 from vla.features import Sight
-from vla.objectives import Term
-from vla.observation import Observation
+from vla.objectives.material import GroundingTarget, Material, Need, Referents
+from vla.objectives.objective import Found, Objective, ObjectiveWeights
+from vla.objectives.terms import Term
 
 NEAR_M = 0.03
 NEAR_PX = 3.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class LookWeights:
-    """Weights of the losses in their sum; one of weight 0 is left out of it.
-
-    ``point`` counts a metre of mean distance along an axis of the world, ``pixel`` half a picture's side along an axis
-    of the picture, ``heatmap`` a nat of cross-entropy.
-    """
-
-    point: float = 10.0
-    pixel: float = 1.0
-    heatmap: float = 0.1
-
-    def __post_init__(self) -> None:
-        weights = (self.point, self.pixel, self.heatmap)
-        if not all(weight >= 0 for weight in weights) or not 0 < sum(weights) < math.inf:
-            raise ValueError(f"loss weights must be 0 or more and one of them above 0, got {self}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class GroundingTarget:
-    """Where the referent of each of n sentences is.
-
-    ``point_m`` is its middle in the world and ``pixel`` (x, y) in each view, −1 … 1 from the left or upper edge of the
-    picture to the other; ``cover`` is what shows of it, and ``seen`` where that is enough to learn from.
-    """
-
-    point_m: Float[Tensor, "n 3"]
-    pixel: Float[Tensor, "n v 2"]
-    cover: Bool[Tensor, "n v h w"]
-    seen: Bool[Tensor, "n v"]
-
-    def of_the_seen(self) -> "GroundingTarget":
-        """This one with 0 for the places of what is not seen, which may be anything, NaN included."""
-        return replace(
-            self,
-            point_m=self.point_m.masked_fill(~self.seen.any(dim=1, keepdim=True), 0.0),
-            pixel=self.pixel.masked_fill(~self.seen[..., None], 0.0),
-        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,44 +35,55 @@ class LookErrors:
     seen: Bool[Tensor, "n v"]
 
 
-class Looking(nn.Module):
-    """The objective over a backbone that predicts a waypoint of three numbers, metres in the world.
+class Looking(Objective):
+    """Of a backbone that predicts a waypoint of three numbers, metres in the world.
 
     ``offset_m`` and ``scale_m`` ``(3,)`` lead from the waypoint's normalised numbers to metres. ``ValueError`` for a
     backbone without such a waypoint. In each view the first keypoint is the referent's.
     """
 
-    def __init__(self, backbone: Backbone, offset_m: Float[Tensor, " 3"], scale_m: Float[Tensor, " 3"]) -> None:
-        super().__init__()
+    TERMS: ClassVar[Mapping[str, Need]] = {"point": "referents", "pixel": "referents", "heatmap": "referents"}
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        weights: ObjectiveWeights,
+        *,
+        offset_m: Float[Tensor, " 3"],
+        scale_m: Float[Tensor, " 3"],
+    ) -> None:
+        super().__init__(weights)
         if backbone.waypoint_dim != 3:
             raise ValueError(
                 f"learning to look needs a waypoint of three numbers in metres, the backbone's has "
                 f"{backbone.waypoint_dim}"
             )
-        self.backbone = backbone
         self.offset_m: Tensor
         self.scale_m: Tensor
         self.register_buffer("offset_m", offset_m.clone(), persistent=False)
         self.register_buffer("scale_m", scale_m.clone(), persistent=False)
 
-    def forward(
-        self, observation: Observation, about: Int[Tensor, " n"], target: GroundingTarget
-    ) -> tuple[dict[str, Term], LookErrors]:
-        """The losses by the names of their weights, and the errors, which carry no gradient.
+    def forward(self, backbone: Backbone, material: Material, seen: Any = None) -> Found:
+        if material.referents is None:
+            return Found()
+        terms, errors = self.losses(backbone, material, material.referents, seen)
+        return Found(terms, near(errors), {"world_cm": 100 * errors.world_m[errors.seen.any(dim=1)]})
 
-        Sentence i is about row ``about[i]`` of the observation's pictures.
-        """
-        sight = self.backbone.look(observation, about)
+    def losses(
+        self, backbone: Backbone, material: Material, referents: Referents, seen: Any = None
+    ) -> tuple[dict[str, Term], LookErrors]:
+        """The losses by the names of their weights, and the errors, which carry no gradient."""
+        sight = backbone.look(material.read(referents.words), referents.about, seen)
         point_m = self.point_m(sight)
         position, log_heatmap = sight.position[:, :, 0], sight.log_heatmap[:, :, 0]
-        target = target.of_the_seen()
-        visible, seen = target.seen.any(dim=1), target.seen
+        target = referents.target.of_the_seen()
+        visible, shown = target.seen.any(dim=1), target.seen
         along_axes_m = (point_m - target.point_m).abs().mean(dim=-1)
         along_axes = (position - target.pixel).abs().mean(dim=-1)
         terms = {
             "point": Term.over(along_axes_m, visible),
-            "pixel": Term.over(along_axes, seen),
-            "heatmap": Term.over(-(shares(target.cover, log_heatmap) * log_heatmap).sum(dim=(-2, -1)), seen),
+            "pixel": Term.over(along_axes, shown),
+            "heatmap": Term.over(-(shares(target.cover, log_heatmap) * log_heatmap).sum(dim=(-2, -1)), shown),
         }
         return terms, self._errors(point_m.detach(), position.detach(), target)
 

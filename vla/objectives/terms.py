@@ -1,4 +1,4 @@
-"""What a network learns at once: its losses and how much each counts."""
+"""A loss as sum and count, and the weights of what a policy learns."""
 
 import math
 from collections.abc import Iterable
