@@ -249,13 +249,37 @@ class SnapshotEnv(VectorEnv, Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Told:
+    """What is on some tables, in a sentence each: row i is about table ``table[i]`` ``(n,)``, in their order.
+
+    ``sentences[i]`` is true, and ``false[i]`` is the same with one fact changed, so that it is false.
+    """
+
+    table: "Tensor"
+    sentences: tuple[str, ...]
+    false: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """Questions about some tables and what is rightly answered, in few words: row i is about table ``table[i]``
+    ``(m,)``, in their order.
+    """
+
+    table: "Tensor"
+    questions: tuple[str, ...]
+    answers: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Grounding:
-    """Views of b tables, and sentences that each name one thing there: what a network learns to look from.
+    """Views of b tables, and what is said of them: what a network learns to look from.
 
     ``images`` uint8 ``(b, v, h, w, 3)`` in the order of the embodiment's cameras; ``state`` float32 ``(b, s)`` is the
-    robot's. Sentence i is about table ``table[i]`` ``(n,)``, and its referent's middle is ``point_m`` ``(n, 3)`` in the
-    world, ``pixel`` ``(n, v, 2)`` in each view (x, y; −1 … 1 from the left or upper edge of the picture to the other),
-    and covers ``cover`` bool ``(n, v, h, w)`` of it. ``seen`` bool ``(n, v)``: enough of it shows in that view.
+    robot's. Sentence i names one thing of table ``table[i]`` ``(n,)``: this referent's middle is ``point_m`` ``(n, 3)``
+    in the world, ``pixel`` ``(n, v, 2)`` in each view (x, y; −1 … 1 from the left or upper edge of the picture to the
+    other), and covers ``cover`` bool ``(n, v, h, w)`` of it. ``seen`` bool ``(n, v)``: enough of it shows in that view.
+    ``told`` and ``asked`` have no rows where none were wanted.
     """
 
     images: "Tensor"
@@ -266,13 +290,26 @@ class Grounding:
     pixel: "Tensor"
     cover: "Tensor"
     seen: "Tensor"
+    told: Told
+    asked: Asked
 
 
 class GroundingSource(Protocol):
-    """Endless scenes. ``batch`` is a pure function of its arguments: the same in any process, whatever came before."""
+    """Endless scenes. ``batch`` is a pure function of its arguments: the same in any process, whatever came before.
+
+    Up to so many sentences and questions per table; what is told with ``captions``, what is asked and what is named do
+    not depend on one another.
+    """
 
     embodiment: EmbodimentSpec
 
-    def batch(self, first_seed: int, tables: int, sentences_per_table: int) -> Grounding: ...
+    def batch(
+        self,
+        first_seed: int,
+        tables: int,
+        sentences_per_table: int,
+        questions_per_table: int = 0,
+        captions: bool = False,
+    ) -> Grounding: ...
 
     def close(self) -> None: ...

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from envs.specs import Grounding
+from envs.specs import Asked, Grounding, Told
 from policies.network_input import network_images
 from policies.processors import Normalizer
 from vla.backbone import Backbone
@@ -58,18 +58,38 @@ def with_images(batch: LookBatch, images: Float[Tensor, "b t v 3 h w"]) -> LookB
 
 
 def by_tables(scenes: Grounding, tables: int) -> Iterator[Grounding]:
-    """``scenes`` in pieces of so many tables; those without a sentence are left out."""
+    """``scenes`` in pieces of so many tables; those without a sentence that names a thing are left out."""
+    told, asked = scenes.told, scenes.asked
     for first in range(0, len(scenes.images), tables):
         here = slice(first, first + tables)
-        said = ((scenes.table >= first) & (scenes.table < first + tables)).nonzero()[:, 0]
+        said, of_told, of_asked = (_rows(each.table, here) for each in (scenes, told, asked))
         if len(said):
             yield Grounding(
                 images=scenes.images[here],
                 state=scenes.state[here],
                 table=scenes.table[said] - first,
-                sentences=tuple(scenes.sentences[i] for i in said.tolist()),
+                sentences=_taken(scenes.sentences, said),
                 point_m=scenes.point_m[said],
                 pixel=scenes.pixel[said],
                 cover=scenes.cover[said],
                 seen=scenes.seen[said],
+                told=Told(
+                    table=told.table[of_told] - first,
+                    sentences=_taken(told.sentences, of_told),
+                    false=_taken(told.false, of_told),
+                ),
+                asked=Asked(
+                    table=asked.table[of_asked] - first,
+                    questions=_taken(asked.questions, of_asked),
+                    answers=_taken(asked.answers, of_asked),
+                ),
             )
+
+
+def _rows(table: Int[Tensor, " n"], tables: slice) -> Int[Tensor, " m"]:
+    """Which are about one of ``tables``."""
+    return ((table >= tables.start) & (table < tables.stop)).nonzero()[:, 0]
+
+
+def _taken(texts: tuple[str, ...], rows: Int[Tensor, " m"]) -> tuple[str, ...]:
+    return tuple(texts[i] for i in rows.tolist())

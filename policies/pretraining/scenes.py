@@ -5,14 +5,15 @@ import os
 import signal
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from envs.specs import EmbodimentSpec, Grounding, GroundingSource
+from envs.specs import Asked, EmbodimentSpec, Grounding, GroundingSource, Told
 
 Split = Literal["train", "held_out"]
 SourceFactory = Callable[[Split], GroundingSource]
@@ -26,6 +27,8 @@ class Request:
     first_seed: int
     tables: int
     sentences_per_table: int
+    questions_per_table: int = 0
+    captions: bool = False
 
 
 class Scenes(Protocol):
@@ -69,8 +72,7 @@ class SceneProcess:
         if then is not None:
             self._pipe.send(then)
             self._asked = then
-        sentences = answer.pop("sentences")
-        return Grounding(sentences=sentences, **{name: torch.from_numpy(array) for name, array in answer.items()})
+        return _changed(answer, lambda value: torch.from_numpy(value) if isinstance(value, np.ndarray) else value)
 
     def close(self) -> None:
         """Stop the process; safe to call twice."""
@@ -84,7 +86,7 @@ class SceneProcess:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _answer(self) -> dict[str, Any]:
+    def _answer(self) -> Any:
         try:
             answer = self._pipe.recv()
         except EOFError:
@@ -126,7 +128,17 @@ def _answered(factory: SourceFactory, sources: dict[Split, GroundingSource], ask
             sources[split] = factory(split)
         if not isinstance(asked, Request):
             return sources[split].embodiment.to_dict()
-        made = sources[split].batch(asked.first_seed, asked.tables, asked.sentences_per_table)
-        return {name: x.numpy(force=True) if isinstance(x, Tensor) else x for name, x in vars(made).items()}
+        wanted = (asked.sentences_per_table, asked.questions_per_table, asked.captions)
+        made = sources[split].batch(asked.first_seed, asked.tables, *wanted)
+        return _changed(made, lambda value: value.numpy(force=True) if isinstance(value, Tensor) else value)
     except Exception as error:
         return _Failure(f"{type(error).__name__}: {error}", traceback.format_exc())
+
+
+_Record = TypeVar("_Record", bound=Grounding | Told | Asked)
+
+
+def _changed(record: _Record, change: Callable[[Any], Any]) -> _Record:
+    """With every field changed, and those of the records within."""
+    fields = vars(record).items()
+    return replace(record, **{k: _changed(v, change) if isinstance(v, Told | Asked) else change(v) for k, v in fields})

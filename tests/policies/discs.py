@@ -5,7 +5,7 @@ from dataclasses import replace
 import torch
 from point_mass import point_mass_embodiment
 
-from envs.specs import CameraSpec, Dimension, Grounding
+from envs.specs import Asked, CameraSpec, Dimension, Grounding, Told
 from policies.pretraining.config import PretrainConfig
 from policies.training.augment import AugmentConfig
 from vla.backbones.nano import NanoConfig
@@ -33,7 +33,7 @@ class DiscSource:
         self.split = split
         self.closed = False
 
-    def batch(self, first_seed, tables, sentences_per_table):
+    def batch(self, first_seed, tables, sentences_per_table, questions_per_table=0, captions=False):
         drawn = [self._table(seed) for seed in range(first_seed, first_seed + tables)]
         images = torch.full((tables, 2, SIZE_PX, SIZE_PX, 3), 30, dtype=torch.uint8)
         table, sentences, points, pixels, covers = [], [], [], [], []
@@ -60,10 +60,25 @@ class DiscSource:
             pixel=torch.stack(pixels).masked_fill(~seen[..., None], float("nan")),
             cover=cover,
             seen=seen,
+            told=self._told(tables if captions else 0),
+            asked=self._asked(tables, min(questions_per_table, len(COLOURS))),
         )
 
     def close(self):
         self.closed = True
+
+    def _told(self, tables):
+        """There are always the same discs."""
+        true, false = (f"{PHRASES[self.split].format(first)} and a blue one" for first in ("red", "green"))
+        return Told(table=torch.arange(tables), sentences=(true,) * tables, false=(false,) * tables)
+
+    def _asked(self, tables, each):
+        about = [PHRASES[self.split].format(colour) for colour in COLOURS][:each]
+        return Asked(
+            table=torch.arange(tables).repeat_interleave(each),
+            questions=tuple(f"is {phrase} there?" for phrase in about) * tables,
+            answers=("yes",) * each * tables,
+        )
 
     def _table(self, seed):
         """Where the discs and the tool are; the discs lie apart."""
@@ -93,7 +108,8 @@ class DiscScenes:
 
     def batch(self, request, then=None):
         self.asked.append((request, then))
-        return self._sources[request.split].batch(request.first_seed, request.tables, request.sentences_per_table)
+        wanted = (request.sentences_per_table, request.questions_per_table, request.captions)
+        return self._sources[request.split].batch(request.first_seed, request.tables, *wanted)
 
 
 def tiny_backbone(**fields):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from envs.specs import Grounding
+from envs.specs import Asked, Grounding, Told
 from policies.showing.grounding import OUTLINE, grounding_sheet
 from policies.showing.panels import MARGIN_PX
 
@@ -23,6 +23,8 @@ def grounding(sentences: int) -> Grounding:
         pixel=pixel,
         cover=cover,
         seen=torch.tensor([[True, False]]).expand(sentences, 2),
+        told=Told(table=torch.zeros(0, dtype=torch.long), sentences=(), false=()),
+        asked=Asked(table=torch.zeros(0, dtype=torch.long), questions=(), answers=()),
     )
 
 

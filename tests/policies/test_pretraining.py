@@ -82,12 +82,12 @@ def test_another_seed_is_another_run(tmp_path, whole):
 
 
 class BrokenSource(DiscSource):
-    def batch(self, first_seed, tables, sentences_per_table):
+    def batch(self, first_seed, *wanted):
         if first_seed == 5:
             raise ValueError("no such table")
         if first_seed == 6:
             raise SystemExit(3)
-        return super().batch(first_seed, tables, sentences_per_table)
+        return super().batch(first_seed, *wanted)
 
 
 def request(first_seed, split="train"):
@@ -253,7 +253,7 @@ def test_a_sentence_beyond_the_window_is_refused():
 
 
 def test_scenes_in_pieces_are_the_whole():
-    scenes = DiscSource().batch(0, 7, 2)
+    scenes = DiscSource().batch(0, 7, 2, questions_per_table=2, captions=True)
     pieces = list(by_tables(scenes, 3))
     assert [len(piece.images) for piece in pieces] == [3, 3, 1]
     for name in ("images", "state", "point_m", "cover", "seen"):
@@ -261,3 +261,21 @@ def test_scenes_in_pieces_are_the_whole():
     offsets = [piece.table + 3 * index for index, piece in enumerate(pieces)]
     assert torch.equal(torch.cat(offsets), scenes.table)
     assert sum((piece.sentences for piece in pieces), ()) == scenes.sentences
+    for name, texts in (("told", ("sentences", "false")), ("asked", ("questions", "answers"))):
+        whole, parts = getattr(scenes, name), [getattr(piece, name) for piece in pieces]
+        assert torch.equal(torch.cat([part.table + 3 * i for i, part in enumerate(parts)]), whole.table)
+        assert len(whole.table) >= 7
+        for text in texts:
+            assert sum((getattr(part, text) for part in parts), ()) == getattr(whole, text)
+
+
+def test_what_is_told_and_asked_comes_through_the_process():
+    wanted = Request(split="train", first_seed=3, tables=2, sentences_per_table=1, questions_per_table=2, captions=True)
+    with SceneProcess(DiscSource) as scenes:
+        made, plain = scenes.batch(wanted), scenes.batch(request(3))
+    here = DiscSource().batch(3, 2, 1, 2, True)
+    assert (made.told.sentences, made.told.false) == (here.told.sentences, here.told.false)
+    assert (made.asked.questions, made.asked.answers) == (here.asked.questions, here.asked.answers)
+    assert torch.equal(made.told.table, here.told.table) and torch.equal(made.asked.table, here.asked.table)
+    assert (len(made.told.sentences), len(made.asked.questions)) == (2, 4)
+    assert len(plain.told.table) == len(plain.asked.table) == 0
