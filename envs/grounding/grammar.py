@@ -10,27 +10,19 @@ from random import Random
 from typing import NamedTuple
 
 from envs.grounding.relations import RELATIONS, Body, between, by_distance, by_size, middle, ranked
-from envs.grounding.table import OPEN_WORDS, POSTURE_WORDS, THINGS_AT_LARGE, Fit, Table
-from envs.grounding.vocabulary import COLOUR_WORDS, NOUNS, OWNERS, Words, held_out_pair
+from envs.grounding.table import THINGS_AT_LARGE, Fit, Table
+from envs.grounding.vocabulary import (
+    COLOUR_WORDS,
+    HELD_OUT_STATES,
+    NOUNS,
+    OWNERS,
+    RANK_WORDS,
+    RELATION_WORDS,
+    Words,
+    held_out_pair,
+)
 from envs.language import Split
 
-_PAIR: Mapping[str, Words] = {
-    "left": Words(train=("left of", "to the left of"), held_out=("on the left-hand side of",)),
-    "right": Words(train=("right of", "to the right of"), held_out=("on the right-hand side of",)),
-    "in front": Words(train=("in front of", "nearer to the robot than"), held_out=("on the near side of",)),
-    "behind": Words(train=("behind", "farther from the robot than"), held_out=("on the far side of",)),
-    "next to": Words(train=("next to", "beside"), held_out=("right by",)),
-    "inside": Words(train=("in", "inside"), held_out=("lying in",)),
-    "on top": Words(train=("on", "on top of"), held_out=("resting on",)),
-}
-"""Words for ``RELATIONS``."""
-_FIRST: Mapping[str, Words] = {
-    "leftmost": Words(train=("leftmost {0}", "{0} farthest to the left"), held_out=("{0} furthest left",)),
-    "rightmost": Words(train=("rightmost {0}", "{0} farthest to the right"), held_out=("{0} furthest right",)),
-    "nearest": Words(train=("{0} nearest to the robot", "nearest {0}"), held_out=("{0} closest to the arm",)),
-    "farthest": Words(train=("{0} farthest from the robot", "farthest {0}"), held_out=("most distant {0}",)),
-}
-"""Words for the first by ``RANKS``."""
 _SECOND: Mapping[str, Words] = {
     "leftmost": Words(train=("second {0} from the left",)),
     "rightmost": Words(train=(), held_out=("second {0} from the right",)),
@@ -47,7 +39,6 @@ _SIZES = {
 """Whether the smallest is meant."""
 _BETWEEN = Words(train=(), held_out=("between",))
 """Withheld from training altogether, as second from the right is."""
-_HELD_OUT_STATES = ("shut", "fallen")
 _HELD_OUT_LARGE = ("object",)
 _TRIES = 6
 _REDUNDANT = 0.2
@@ -115,7 +106,7 @@ class Namer:
     def _part(self, table: Table, piece: int, random: Random) -> Phrase | None:
         """The part of a thing that a phrase of its own tells apart."""
         kind, slot = table.pieces[piece].kind, table.pieces[piece].slot
-        noun, held_out = self._chosen(NOUNS[kind], random)
+        noun, held_out = NOUNS[kind].chosen(self._split, random)
         if not table.parts_called(noun, slot).only(piece):
             return None
         whole = next(i for i in table.present if table.pieces[i].slot == slot and not table.pieces[i].part)
@@ -141,7 +132,7 @@ class Namer:
         fit = table.narrowed(
             named.fit, lambda i: RELATIONS[name](table.bodies[i], there) if i != anchor.piece else False
         )
-        words, held_out = self._chosen(_PAIR[name], random)
+        words, held_out = RELATION_WORDS[name].chosen(self._split, random)
         held_out |= named.held_out | anchor.held_out
         return self._made(f"{named.words} {words} {anchor.words}", fit, piece, held_out)
 
@@ -165,7 +156,7 @@ class Namer:
         farthest = random.random() < 0.4
         others = Fit(named.fit.sure - {anchor.piece}, named.fit.perhaps - {anchor.piece})
         there = table.bodies[anchor.piece]
-        words, held_out = self._chosen(_FARTHEST if farthest else _CLOSEST, random)
+        words, held_out = (_FARTHEST if farthest else _CLOSEST).chosen(self._split, random)
         best = _best(table, others, lambda bodies: by_distance(bodies, there, farthest))
         said = f"{words.format(named.words)} {anchor.words}"
         return self._said(said, best, piece, named.held_out | anchor.held_out | held_out)
@@ -175,9 +166,9 @@ class Namer:
         named = self._class(table, piece, random)
         if named is None:
             return None
-        rank, drawn = random.choice(tuple(_FIRST)), random.random()
+        rank, drawn = random.choice(tuple(RANK_WORDS)), random.random()
         if drawn < 0.6:
-            words, best = _FIRST[rank], _best(table, named.fit, lambda bodies: ranked(rank, bodies))
+            words, best = RANK_WORDS[rank], _best(table, named.fit, lambda bodies: ranked(rank, bodies))
         elif drawn < 0.75:
             words, best = _SECOND[rank], _best(table, named.fit, lambda bodies: ranked(rank, bodies, 1), least=3)
         elif drawn < 0.85:
@@ -188,7 +179,7 @@ class Namer:
             words, best = _SIZES[smallest], _best(table, named.fit, lambda bodies: by_size(bodies, smallest))
         if best != piece or (self._split == "train" and not words.train):
             return None
-        said, held_out = self._chosen(words, random)
+        said, held_out = words.chosen(self._split, random)
         return self._said(said.format(named.words), best, piece, named.held_out | held_out)
 
     def _named(self, table: Table, piece: int, random: Random, at_large: float) -> _Named:
@@ -199,14 +190,14 @@ class Namer:
             noun = THINGS_AT_LARGE[0] if self._split == "train" else random.choice(THINGS_AT_LARGE)
             held_out = noun in _HELD_OUT_LARGE
         else:
-            noun, held_out = self._chosen(NOUNS[kind], random)
-        state = self._state(table, piece, random)
+            noun, held_out = NOUNS[kind].chosen(self._split, random)
+        state = table.state_word(piece, self._split, random) if random.random() < 0.35 else None
         words, shade = noun, None
         if colour is not None and (large or random.random() < 0.65):
-            shade, rare = self._chosen(COLOUR_WORDS[colour], random)
+            shade, rare = COLOUR_WORDS[colour].chosen(self._split, random)
             words, held_out = f"{shade} {noun}", held_out | rare | (not large and held_out_pair(colour, kind))
         if state is not None:
-            words, held_out = f"{state} {words}", held_out | (state in _HELD_OUT_STATES)
+            words, held_out = f"{state} {words}", held_out | (state in HELD_OUT_STATES)
         return _Named(words, table.fits(noun, shade, state), held_out)
 
     def _class(self, table: Table, piece: int, random: Random) -> _Named | None:
@@ -226,20 +217,6 @@ class Namer:
             return None
         found = self._plain(table, random.choice(others), random)
         return None if found is not None and " thing" in found.words else found
-
-    def _state(self, table: Table, piece: int, random: Random) -> str | None:
-        is_open, upright = table.open_states[piece], table.upright_states[piece]
-        if random.random() > 0.35 or not (is_open or upright):
-            return None
-        words, state = (OPEN_WORDS, is_open) if is_open else (POSTURE_WORDS, upright)
-        fitting = [word for word, meant in words.items() if meant == state]
-        return random.choice([word for word in fitting if self._split != "train" or word not in _HELD_OUT_STATES])
-
-    def _chosen(self, words: Words, random: Random) -> tuple[str, bool]:
-        """One of the words, mostly the first, and whether training must not say it."""
-        choices = words.train if self._split == "train" else words.all
-        word = choices[0] if random.random() < 0.4 else random.choice(choices)
-        return word, word in words.held_out
 
     def _made(self, words: str, fit: Fit, piece: int, held_out: bool) -> Phrase | None:
         return Phrase(f"the {words}", piece, held_out) if fit.only(piece) else None

@@ -102,6 +102,27 @@ RELATIONS: Mapping[str, Callable[[Body, Body], bool | None]] = {
 }
 """Of two things, by name."""
 
+OPPOSITES: Mapping[str, str] = {
+    "left": "right",
+    "right": "left",
+    "in front": "behind",
+    "behind": "in front",
+    "inside": "on top",
+    "on top": "inside",
+}
+SIDES = ("left", "right", "in front", "behind")
+CLEAR_SLANT = 2.0
+"""What is said to be on one side, and no other, lies apart at least that much more along it than across."""
+
+
+def side(a: Body, b: Body) -> str | None:
+    """On which of the :data:`SIDES` of b a is; None where two of them could be said."""
+    x, y = (abs(d) for d in _flat(a, b))
+    if max(x, y) < CLEAR_SLANT * min(x, y):
+        return None
+    return next((name for name in SIDES if RELATIONS[name](a, b)), None)
+
+
 RANKS: Mapping[str, Callable[[Body], float]] = {
     "leftmost": lambda body: -body.point_m[1],
     "rightmost": lambda body: body.point_m[1],

@@ -2,7 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import chain
 from random import Random
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Int
@@ -11,8 +13,10 @@ from torch import Tensor
 from envs.batch import where_worlds
 from envs.grounding.facts import FactFinder, Facts
 from envs.grounding.nesting import nested
+from envs.grounding.questioning import Questioner
 from envs.grounding.speaking import Speaker
 from envs.grounding.table import Table, tables_of
+from envs.grounding.telling import Teller
 from envs.grounding.things import pieces
 from envs.language import SPLITS, Split
 from envs.perturbations import axes
@@ -22,7 +26,7 @@ from envs.random import MOST_SEEDS, EpisodeRandom
 from envs.robots.arm import ArmSpec
 from envs.robots.panda import PANDA
 from envs.scenes.layout import Layout
-from envs.specs import STATE_KEY, Grounding, image_key, segmentation_key
+from envs.specs import STATE_KEY, Asked, Grounding, Told, image_key, segmentation_key
 from envs.suites import SUITES, find_task, task_names
 from envs.tasks import TASKS
 from envs.tasks.mixture import Mixture
@@ -37,6 +41,8 @@ ARM_RAD = 0.5
 REPAINTED = 0.5
 """In what share of the tables things come in any colours, some alike, instead of those of their tasks."""
 SUITE_WEIGHT = 3.0
+_OFTEN = {"slide": 2.5, "push": 2.5, "door": 2.0, "peg": 3.0, "tabletop-object": 2.0}
+"""How much more often than others the tables come that alone have sliders, mats, doors, pegs and balls."""
 _UNSEEN = ("friction", "mass", "gains", "latency", "action_noise", "pushes", "language")
 """Axes of ``randomised`` that no single look shows."""
 
@@ -55,11 +61,12 @@ def perturbation() -> Perturbation:
 
 class SceneSource:
     """Fulfils ``envs.specs.GroundingSource``: tables of ``tasks``, by their names, under heavy randomisation; a suite
-    comes as often as three tasks.
+    comes as often as three tasks, some tables more often.
 
     Seeds are those of the stream "learn". ``split`` "train" says nothing that is held out (see
-    ``envs.grounding.vocabulary``), "held_out" something in every sentence. Every sentence fits one thing and no other
-    that is on its table, and that thing is seen in some view; a table about which nothing can be said has none.
+    ``envs.grounding.vocabulary``), "held_out" something in every sentence and question. Every sentence fits one thing
+    and no other that is on its table, and that thing is seen in some view; a table about which nothing can be said has
+    none.
     """
 
     def __init__(
@@ -94,26 +101,36 @@ class SceneSource:
         scene = self._workplace.scene
         self.pieces = pieces(scene.model, scene.props)
         self._finder = FactFinder(scene, self.pieces, self._workplace.device)
-        self._speaker = Speaker(split)
+        self._speaker, self._teller, self._questioner = Speaker(split), Teller(split), Questioner(split)
         self._worlds = worlds
         self._random = EpisodeRandom(torch.arange(worlds), "learn")
         self._layout = self._drawn(self._random)
         self._workplace.start(torch.arange(worlds), self._layout, self._random)
 
-    def batch(self, first_seed: int, tables: int, sentences_per_table: int) -> Grounding:
-        """Tables ``first_seed`` … ``first_seed + tables − 1`` with up to so many sentences each, all different.
+    def batch(
+        self,
+        first_seed: int,
+        tables: int,
+        sentences_per_table: int,
+        questions_per_table: int = 0,
+        captions: bool = False,
+    ) -> Grounding:
+        """Tables ``first_seed`` … ``first_seed + tables − 1`` with up to so many sentences and questions each, all
+        different.
 
         ``ValueError`` unless there is a table and a sentence, and every seed is one of a stream.
         """
-        if tables < 1 or sentences_per_table < 1 or not 0 <= first_seed <= MOST_SEEDS - tables:
+        counts_fit = min(tables, sentences_per_table) >= 1 and questions_per_table >= 0
+        if not counts_fit or not 0 <= first_seed <= MOST_SEEDS - tables:
             raise ValueError(
                 f"expected one table and one sentence at least and seeds in 0 … 2⁶¹ − 1, got {tables} tables from "
-                f"{first_seed} on with {sentences_per_table} sentences"
+                f"{first_seed} on with {sentences_per_table} sentences and {questions_per_table} questions"
             )
         parts = []
         for begin in range(0, tables, self._worlds):
             count = min(self._worlds, tables - begin)
-            parts.append(self._look(first_seed + begin, count, sentences_per_table, begin))
+            wanted = (sentences_per_table, questions_per_table, captions)
+            parts.append(self._look(first_seed + begin, count, *wanted, begin))
         return _joined(parts)
 
     def facts(self, first_seed: int, tables: int) -> Facts:
@@ -124,15 +141,18 @@ class SceneSource:
         """Free threads and GL contexts; safe to call twice."""
         self._workplace.world.close()
 
-    def _look(self, first_seed: int, count: int, each: int, before: int) -> Grounding:
+    def _look(
+        self, first_seed: int, count: int, sentences: int, questions: int, captions: bool, before: int
+    ) -> Grounding:
         facts, observation = self._seen(first_seed, count)
         names = self.embodiment.camera_names
         images = torch.stack([observation[image_key(name)][:count] for name in names], 1)
         segmentation = torch.stack([observation[segmentation_key(name)][:count] for name in names], 1)
+        tables = tables_of(facts, self.pieces)
         said = [
             (table, piece, sentence)
-            for table, known in enumerate(tables_of(facts, self.pieces))
-            for piece, sentence in self._say(known, first_seed + table, each)
+            for table, known in enumerate(tables)
+            for piece, sentence in self._speaker.say(known, sentences, Random(f"grounding {first_seed + table}"))
         ]
         table = torch.tensor([table for table, _, _ in said], dtype=torch.long)
         piece = torch.tensor([piece for _, piece, _ in said], dtype=torch.long)
@@ -145,10 +165,24 @@ class SceneSource:
             pixel=facts.pixel[table, piece],
             cover=self._finder.cover(segmentation, table, piece),
             seen=facts.seen[table, piece],
+            told=self._told(tables if captions else [], first_seed, before),
+            asked=self._asked(tables if questions else [], first_seed, questions, before),
         )
 
-    def _say(self, table: Table, seed: int, each: int) -> list[tuple[int, str]]:
-        return self._speaker.say(table, each, Random(f"grounding {seed}"))
+    def _told(self, tables: Sequence[Table], first_seed: int, before: int) -> Told:
+        told = [self._teller.tell(table, Random(f"told {first_seed + i}")) for i, table in enumerate(tables)]
+        rows = [(before + i, *pair) for i, pair in enumerate(told) if pair is not None]
+        table, sentences, false = zip(*rows, strict=True) if rows else ((), (), ())
+        return Told(table=torch.tensor(table, dtype=torch.long), sentences=sentences, false=false)
+
+    def _asked(self, tables: Sequence[Table], first_seed: int, each: int, before: int) -> Asked:
+        rows = [
+            (before + i, *pair)
+            for i, table in enumerate(tables)
+            for pair in self._questioner.ask(table, each, Random(f"asked {first_seed + i}"))
+        ]
+        table, questions, answers = zip(*rows, strict=True) if rows else ((), (), ())
+        return Asked(table=torch.tensor(table, dtype=torch.long), questions=questions, answers=answers)
 
     def _seen(self, first_seed: int, count: int) -> tuple[Facts, dict[str, Tensor]]:
         """The first ``count`` worlds started with these seeds and looked at; the others are as they were."""
@@ -180,14 +214,22 @@ def _mixed(names: Sequence[str]) -> Mixture:
     weights: dict[str, float] = {}
     for name in names:
         each = task_names([name])
-        share = SUITE_WEIGHT / len(each) if name in SUITES else 1.0
+        share = (SUITE_WEIGHT / len(each) if name in SUITES else 1.0) * _OFTEN.get(name, 1.0)
         weights |= {task: weights.get(task, 0.0) + share for task in each}
     return Mixture([find_task(name) for name in weights], list(weights.values()))
 
 
 def _joined(parts: list[Grounding]) -> Grounding:
-    def cat(name: str) -> Tensor:
-        return torch.cat([getattr(part, name) for part in parts])
+    def cat(of: Sequence[Any], *names: str) -> dict[str, Any]:
+        """Tensors and tuples of strings, end to end."""
+        columns = {name: [getattr(each, name) for each in of] for name in names}
+        return {
+            name: torch.cat(column) if isinstance(column[0], Tensor) else tuple(chain.from_iterable(column))
+            for name, column in columns.items()
+        }
 
-    tensors = {name: cat(name) for name in ("images", "state", "table", "point_m", "pixel", "cover", "seen")}
-    return Grounding(sentences=tuple(each for part in parts for each in part.sentences), **tensors)
+    return Grounding(
+        **cat(parts, "images", "state", "table", "sentences", "point_m", "pixel", "cover", "seen"),
+        told=Told(**cat([part.told for part in parts], "table", "sentences", "false")),
+        asked=Asked(**cat([part.asked for part in parts], "table", "questions", "answers")),
+    )

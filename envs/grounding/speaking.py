@@ -6,13 +6,26 @@ from random import Random
 from envs.grounding import asking
 from envs.grounding.grammar import Namer, Phrase
 from envs.grounding.table import Table
+from envs.grounding.vocabulary import Words
 from envs.language import Split
 
-RECEIVED = 0.12
-"""In what share of the sentences something is brought to a receiver."""
+RECEIVED = 0.25
+"""How often something is brought to a receiver, where the two are there; else one thing is asked for alone."""
+ACTED_ON = ("cube", "ball", "bin", "mat", "drawer knob", "door handle", "button", "slider", "peg", "socket")
+"""Kinds that are spoken of more often than others: what a robot takes, presses and fills."""
+_MORE, _BY_KIND = 2.5, 0.7
 WORDS = 32
-"""No sentence has more; some perturbed instructions of the tasks have as many."""
+"""No sentence, question or description has more; some perturbed instructions of the tasks have as many."""
 _TRIES = 16
+
+
+def meant_of(table: Table, pieces: Sequence[int], random: Random) -> int:
+    """One of the pieces; mostly by its kind, however many there are of it, and rather one that is acted on."""
+    if random.random() < _BY_KIND:
+        kinds = sorted({table.pieces[i].kind for i in pieces})
+        (kind,) = random.choices(kinds, [_MORE if kind in ACTED_ON else 1.0 for kind in kinds])
+        pieces = [i for i in pieces if table.pieces[i].kind == kind]
+    return random.choice(pieces)
 
 
 class Speaker:
@@ -29,52 +42,58 @@ class Speaker:
         for _ in range(count * _TRIES if meant else 0):
             if len(said) == count:
                 break
-            piece = self._meant(table, meant, random)
+            piece = meant_of(table, meant, random)
             phrase = self._namer.phrase(table, piece, random)
             sentence = None if phrase is None else self._around(table, phrase, random)
             if sentence is not None and len(sentence.split()) <= WORDS:
                 said.setdefault(sentence, piece)
         return [(piece, sentence) for sentence, piece in said.items()]
 
-    def _meant(self, table: Table, meant: Sequence[int], random: Random) -> int:
-        """One of the pieces; in half of the cases each kind is as likely, however many there are of it."""
-        if random.random() < 0.5:
-            kind = random.choice(sorted({table.pieces[i].kind for i in meant}))
-            meant = [i for i in meant if table.pieces[i].kind == kind]
-        return random.choice(meant)
-
     def _around(self, table: Table, phrase: Phrase, random: Random) -> str | None:
         kind = table.pieces[phrase.piece].kind
         if random.random() < RECEIVED:
-            return self._with_receiver(table, phrase, random)
+            said = self._with_receiver(table, phrase, random)
+            if said is not None:
+                return said
         held_out = self._frame(random)
         if self._split == "held_out" and not (held_out or phrase.held_out):
             return None
         return asking.order(kind, table.open_states[phrase.piece], phrase.words, held_out, random)
 
     def _with_receiver(self, table: Table, phrase: Phrase, random: Random) -> str | None:
-        """An order to bring a thing somewhere: it is about the thing, unless it asks for the place."""
-        other = random.choice(table.present)
-        pieces = table.pieces
-        if pieces[other].slot == pieces[phrase.piece].slot:
+        """An order to bring a thing somewhere: it is about the thing, unless it asks for the place. None if nothing on
+        the table goes with what ``phrase`` names, or has no plain name.
+        """
+        partners = [
+            (other, asks, words)
+            for other in table.present
+            for asks in (False, True)
+            if (words := _order(table, *((other, phrase.piece) if asks else (phrase.piece, other)))) is not None
+        ]
+        if not partners:
             return None
+        other, asks, words = random.choice(partners)
         second = self._namer.plain(table, other, random)
         if second is None:
             return None
-        for first, last, asks in ((phrase, second, False), (second, phrase, True)):
-            words = asking.put(pieces[first.piece].kind, pieces[last.piece].kind)
-            if words is None or table.open_states[last.piece] < 0:
-                continue
-            held_out = self._frame(random)
-            if self._split == "held_out" and not (held_out or first.held_out or last.held_out):
-                return None
-            deed = random.choice(words.held_out if held_out else words.train).format(first.words, last.words)
-            if not asks:
-                return asking.wrapped(deed, held_out, random)
-            where = asking.WHERE_TO
-            return random.choice(where.held_out if held_out else where.train).format(deed)
-        return None
+        held_out = self._frame(random)
+        if self._split == "held_out" and not (held_out or phrase.held_out or second.held_out):
+            return None
+        first, last = (second, phrase) if asks else (phrase, second)
+        deed = random.choice(words.held_out if held_out else words.train).format(first.words, last.words)
+        if not asks:
+            return asking.wrapped(deed, held_out, random)
+        where = asking.WHERE_TO
+        return random.choice(where.held_out if held_out else where.train).format(deed)
 
     def _frame(self, random: Random) -> bool:
         """Is what is said around a phrase held out?"""
         return self._split == "held_out" and random.random() < 0.5
+
+
+def _order(table: Table, piece: int, receiver: int) -> Words | None:
+    """How one is brought to the other; None where it does not belong there, is of the same thing, or that is shut."""
+    pieces = table.pieces
+    if pieces[piece].slot == pieces[receiver].slot or table.open_states[receiver] < 0:
+        return None
+    return asking.put(pieces[piece].kind, pieces[receiver].kind)

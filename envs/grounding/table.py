@@ -1,13 +1,16 @@
 """One table as a listener knows it: which of its pieces certain words fit, surely or perhaps."""
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from random import Random
+from typing import Any, NamedTuple
 
 from envs.grounding.facts import Facts
-from envs.grounding.relations import Body
+from envs.grounding.relations import RELATIONS, Body
 from envs.grounding.things import Piece
-from envs.grounding.vocabulary import COLOUR_READINGS, COLOUR_WORDS, COLOURLESS, NOUNS, READINGS
+from envs.grounding.vocabulary import CALLED, COLOUR_READINGS, COLOUR_WORDS, COLOURLESS, HELD_OUT_STATES, READINGS
+from envs.language import Split
 from envs.props.colours import COLOUR_NAMES
 
 THINGS_AT_LARGE = ("thing", "object")
@@ -31,23 +34,86 @@ class Fit(NamedTuple):
 class Table:
     """What stands on one table: indices of the ``present`` pieces, and of each piece what is known.
 
-    ``body`` says where it is; ``colour`` is None for what none is said of; ``seen`` whether any view shows it.
+    ``bodies`` says where those that are present are; a colour is None for what none is said of; ``seen`` says whether
+    any view shows a piece.
     """
 
     pieces: tuple[Piece, ...]
     present: tuple[int, ...]
-    bodies: tuple[Body, ...]
+    bodies: Mapping[int, Body]
     colours: tuple[str | None, ...]
     open_states: tuple[int, ...]
     upright_states: tuple[int, ...]
     seen: tuple[bool, ...]
 
+    @cached_property
+    def things(self) -> tuple[int, ...]:
+        """What is present but for parts."""
+        return tuple(i for i in self.present if not self.pieces[i].part)
+
+    @cached_property
+    def seen_things(self) -> tuple[int, ...]:
+        return tuple(i for i in self.things if self.seen[i])
+
+    @cached_property
+    def borne(self) -> Mapping[tuple[int, int], str]:
+        """Of the seen things those that are surely in or on another one, with that, and which of the two."""
+        return {
+            (i, j): name
+            for i in self.seen_things
+            for j in self.seen_things
+            if i != j
+            for name in ("inside", "on top")
+            if RELATIONS[name](self.bodies[i], self.bodies[j])
+        }
+
+    def state_word(self, piece: int, split: Split, random: Random) -> str | None:
+        """How a piece is, open or standing or neither; None if nothing is to be said of it."""
+        is_open, upright = self.open_states[piece], self.upright_states[piece]
+        if not (is_open or upright):
+            return None
+        return _word_for(OPEN_WORDS if is_open else POSTURE_WORDS, is_open or upright, split, random)
+
+    def without_look(self, piece: int) -> "Table":
+        """The same, but that colour and state of a piece, and of the thing that it is part of, are not known."""
+        slot = self.pieces[piece].slot
+        own = [i for i in self.present if self.pieces[i].slot == slot]
+
+        def but(values: tuple[Any, ...], unknown: Any) -> tuple[Any, ...]:
+            changed = list(values)
+            for i in own:
+                changed[i] = unknown
+            return tuple(changed)
+
+        return replace(
+            self,
+            colours=but(self.colours, None),
+            open_states=but(self.open_states, 0),
+            upright_states=but(self.upright_states, 0),
+        )
+
     def fits(self, noun: str, colour: str | None = None, state: str | None = None) -> Fit:
         """Which pieces a noun, with a colour's word and a state where given, fits."""
-        sure = {i for i in self.present if self._is_called(i, noun)}
-        perhaps = {i for i in self.present if self.pieces[i].kind in READINGS.get(noun, ())} - sure
+        words = (noun, colour, state)
+        if words not in self._fits:
+            self._fits[words] = self._fitting(*words)
+        return self._fits[words]
+
+    @cached_property
+    def _fits(self) -> dict[tuple[str, str | None, str | None], Fit]:
+        """What has been asked for."""
+        return {}
+
+    def _fitting(self, noun: str, colour: str | None, state: str | None) -> Fit:
+        pieces = self.pieces
+        if noun in THINGS_AT_LARGE:
+            sure, perhaps = set(self.things), set[int]()
+        else:
+            called, read = CALLED[noun], READINGS[noun]
+            sure = {i for i in self.present if pieces[i].kind in called}
+            perhaps = {i for i in self.present if pieces[i].kind in read} - sure
         if colour is not None:
-            sure, perhaps = _narrowed(sure, perhaps, lambda i: self._has_colour(i, colour))
+            sure, perhaps = _narrowed(sure, perhaps, lambda i: self.has_colour(i, colour))
         if state is not None:
             sure, perhaps = _narrowed(sure, perhaps, lambda i: self._is_in(i, state))
         return Fit(frozenset(sure), frozenset(perhaps))
@@ -63,11 +129,8 @@ class Table:
         sure, perhaps = ({i for i in each if self.pieces[i].slot == slot} for each in fit)
         return Fit(frozenset(sure), frozenset(perhaps))
 
-    def _is_called(self, i: int, noun: str) -> bool:
-        piece = self.pieces[i]
-        return not piece.part if noun in THINGS_AT_LARGE else noun in NOUNS[piece.kind].all
-
-    def _has_colour(self, i: int, word: str) -> bool | None:
+    def has_colour(self, i: int, word: str) -> bool | None:
+        """Is a piece surely what this word says, or surely not?"""
         colour = self.colours[i]
         if colour is None:
             return None
@@ -82,6 +145,12 @@ class Table:
         return None if states[i] == 0 else states[i] == wanted
 
 
+def opposite_state(state: str, split: Split, random: Random) -> str:
+    """A word for what is not as ``state`` says."""
+    words = OPEN_WORDS if state in OPEN_WORDS else POSTURE_WORDS
+    return _word_for(words, -words[state], split, random)
+
+
 def tables_of(facts: Facts, pieces: Sequence[Piece]) -> list[Table]:
     """Each table of some facts, on the host."""
     columns = (facts.present, facts.colour, facts.point_m, facts.half_m, facts.open_state, facts.upright_state)
@@ -90,10 +159,11 @@ def tables_of(facts: Facts, pieces: Sequence[Piece]) -> list[Table]:
         Table(
             pieces=tuple(pieces),
             present=tuple(i for i, here in enumerate(present) if here),
-            bodies=tuple(
-                Body(kind=piece.kind, point_m=tuple(p), half_m=tuple(h))
-                for piece, p, h in zip(pieces, point, half, strict=True)
-            ),
+            bodies={
+                i: Body(kind=pieces[i].kind, point_m=tuple(point[i]), half_m=tuple(half[i]))
+                for i, here in enumerate(present)
+                if here
+            },
             colours=tuple(
                 None if piece.kind in COLOURLESS else COLOUR_NAMES[c] for piece, c in zip(pieces, colour, strict=True)
             ),
@@ -103,6 +173,11 @@ def tables_of(facts: Facts, pieces: Sequence[Piece]) -> list[Table]:
         )
         for present, colour, point, half, is_open, upright, seen in rows
     ]
+
+
+def _word_for(words: Mapping[str, int], state: int, split: Split, random: Random) -> str:
+    fitting = [word for word, meant in words.items() if meant == state]
+    return random.choice([word for word in fitting if split != "train" or word not in HELD_OUT_STATES])
 
 
 def _narrowed(

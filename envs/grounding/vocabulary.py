@@ -7,7 +7,9 @@ trained on these sentences is so still tested in words that it has never read.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from random import Random
 
+from envs.language import Split
 from envs.perturbations.words import THINGS
 from envs.props.colours import COLOUR_NAMES
 
@@ -22,6 +24,12 @@ class Words:
     @property
     def all(self) -> tuple[str, ...]:
         return self.train + self.held_out
+
+    def chosen(self, split: Split, random: Random) -> tuple[str, bool]:
+        """One of the words, mostly the first, and whether training must not say it."""
+        choices = self.train if split == "train" else self.all
+        word = choices[0] if random.random() < 0.4 else random.choice(choices)
+        return word, word in self.held_out
 
 
 def _thing(noun: str, *more: str, held_out: tuple[str, ...] = ()) -> Words:
@@ -123,6 +131,24 @@ COLOUR_WORDS: Mapping[str, Words] = {
 """By colour of ``envs.props.colours``."""
 COLOURLESS = ("drawer case", "door case", "rail")
 """Parts that no colour is said of: wood, and what is dark whatever the thing's colour."""
+RELATION_WORDS: Mapping[str, Words] = {
+    "left": Words(train=("left of", "to the left of"), held_out=("on the left-hand side of",)),
+    "right": Words(train=("right of", "to the right of"), held_out=("on the right-hand side of",)),
+    "in front": Words(train=("in front of", "nearer to the robot than"), held_out=("on the near side of",)),
+    "behind": Words(train=("behind", "farther from the robot than"), held_out=("on the far side of",)),
+    "next to": Words(train=("next to", "beside"), held_out=("right by",)),
+    "inside": Words(train=("in", "inside"), held_out=("lying in",)),
+    "on top": Words(train=("on", "on top of"), held_out=("resting on",)),
+}
+"""Words for ``envs.grounding.relations.RELATIONS``, as many for each."""
+RANK_WORDS: Mapping[str, Words] = {
+    "leftmost": Words(train=("leftmost {0}", "{0} farthest to the left"), held_out=("{0} furthest left",)),
+    "rightmost": Words(train=("rightmost {0}", "{0} farthest to the right"), held_out=("{0} furthest right",)),
+    "nearest": Words(train=("{0} nearest to the robot", "nearest {0}"), held_out=("{0} closest to the arm",)),
+    "farthest": Words(train=("{0} farthest from the robot", "farthest {0}"), held_out=("most distant {0}",)),
+}
+"""Words for the first by ``envs.grounding.relations.RANKS``."""
+HELD_OUT_STATES = ("shut", "fallen")
 _EVERY = 9
 _KINDS = tuple(NOUNS)
 
@@ -144,6 +170,11 @@ def _readings() -> dict[str, frozenset[str]]:
     return {word: frozenset(kinds) for word, kinds in found.items()}
 
 
+CALLED: Mapping[str, frozenset[str]] = {
+    word: frozenset(kind for kind, words in NOUNS.items() if word in words.all)
+    for word in {word for words in NOUNS.values() for word in words.all}
+}
+"""By noun: the kinds that are called so."""
 READINGS: Mapping[str, frozenset[str]] = _readings()
 """By noun: the kinds that it might mean. It names a thing only where no other of these stands."""
 COLOUR_READINGS: Mapping[str, frozenset[str]] = {

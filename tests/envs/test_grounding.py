@@ -50,7 +50,7 @@ def part_of(whole: Grounding, first: int, count: int) -> Grounding:
     chosen = {name: getattr(whole, name)[rows] for name in ("point_m", "pixel", "cover", "seen")}
     sentences = tuple(said for said, here in zip(whole.sentences, rows.tolist(), strict=True) if here)
     pictures = {name: getattr(whole, name)[first : first + count] for name in ("images", "state")}
-    return Grounding(sentences=sentences, table=whole.table[rows] - first, **pictures, **chosen)
+    return replace(whole, sentences=sentences, table=whole.table[rows] - first, **pictures, **chosen)
 
 
 def test_a_batch_does_not_depend_on_what_came_before_or_on_how_many(source: SceneSource) -> None:

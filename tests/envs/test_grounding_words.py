@@ -1,11 +1,11 @@
 """Sentences that each fit one thing, by a checker that reads them again; and what training never says."""
 
-import math
 import re
 from collections.abc import Iterator
 from random import Random
 
 import pytest
+from listener import COLOURS, PLAIN, Listener
 
 from envs.grounding import asking
 from envs.grounding.grammar import Namer, Phrase
@@ -13,143 +13,13 @@ from envs.grounding.relations import Body, behind, between, inside, left, next_t
 from envs.grounding.scenes import SceneSource
 from envs.grounding.speaking import WORDS
 from envs.grounding.table import Table, tables_of
-from envs.grounding.vocabulary import COLOUR_WORDS, NOUNS, READINGS, held_out_pair
+from envs.grounding.vocabulary import COLOUR_WORDS, NOUNS, held_out_pair
 from envs.language import SPLITS, Split
 from envs.perturbations.words import ADDRESSED, DEEDS, POLITE, THINGS
 from envs.props.colours import COLOUR_NAMES
 from envs.tasks import TASKS
 from vla.backbones.nano import TEXT_TOKENS
 from vla.backbones.tokenizer import NanoTokenizer
-
-_STATES = {"open": ("open_states", 1), "closed": ("open_states", -1), "shut": ("open_states", -1)}
-_STATES |= {word: ("upright_states", 1) for word in ("standing", "upright")}
-_STATES |= {word: ("upright_states", -1) for word in ("lying", "fallen")}
-_NOUNS = sorted({word for words in NOUNS.values() for word in words.all} | {"thing", "object"}, key=len, reverse=True)
-_COLOURS = {word: colour for colour, words in COLOUR_WORDS.items() for word in words.all}
-_CLASS = (
-    rf"(?:(?P<state>{'|'.join(_STATES)}) )??(?:(?P<colour>{'|'.join(sorted(_COLOURS, key=len, reverse=True))}) )?"
-    rf"(?P<noun>{'|'.join(_NOUNS)})"
-)
-_PLAIN = re.compile(_CLASS)
-_BARE = re.sub(r"\?P<\w+>", "?:", _CLASS)
-_SIDES = {
-    "left": r"(?:to the )?left of|on the left-hand side of",
-    "right": r"(?:to the )?right of|on the right-hand side of",
-    "front": "in front of|nearer to the robot than|on the near side of",
-    "behind": "behind|farther from the robot than|on the far side of",
-    "next": "next to|beside|right by",
-    "in": "inside|lying in|in",
-    "on": "on top of|resting on|on",
-}
-_RANKS = {
-    "y<": rf"leftmost ({_BARE})|({_BARE}) (?:farthest to the|furthest) left",
-    "y>": rf"rightmost ({_BARE})|({_BARE}) (?:farthest to the|furthest) right",
-    "x>": rf"nearest ({_BARE})|({_BARE}) (?:nearest to the robot|closest to the arm)",
-    "x<": rf"farthest ({_BARE})|most distant ({_BARE})|({_BARE}) farthest from the robot",
-    "y<2": rf"second ({_BARE}) from the left",
-    "y>2": rf"second ({_BARE}) from the right",
-    "x>2": rf"second nearest ({_BARE})",
-    "x<2": rf"second farthest ({_BARE})",
-    "my": rf"middle ({_BARE}) from left to right",
-    "mx": rf"middle ({_BARE}) from near to far",
-    "s>": rf"(?:smallest|tiniest) ({_BARE})",
-    "s<": rf"(?:biggest|largest) ({_BARE})",
-}
-
-
-class Listener:
-    """Reads a phrase and finds what on the table it might mean, with less exacting bounds than the speaker's."""
-
-    def __init__(self, table: Table) -> None:
-        self.table = table
-
-    def meant(self, phrase: str) -> set[int]:
-        words = phrase.removeprefix("the ")
-        if _PLAIN.fullmatch(words):
-            return self.of_class(words)
-        owned = re.fullmatch(rf"(.*)'s ({_BARE})", words) or re.fullmatch(rf"()({_BARE}) of (the .*)", words)
-        if owned and owned[2]:
-            owners = self.meant(f"the {owned[1]}") if owned[1] else self.meant(owned[3])
-            slots = {self.table.pieces[i].slot for i in owners}
-            return {i for i in self.of_class(owned[2]) if self.table.pieces[i].slot in slots}
-        for rank, pattern in _RANKS.items():
-            found = re.fullmatch(pattern, words)
-            if found:
-                return self.first(rank, self.of_class(next(group for group in found.groups() if group)))
-        ends = re.fullmatch(rf"({_BARE}) between (the {_BARE}) and (the {_BARE})", words)
-        if ends:
-            return self.in_between(*(ends[i] for i in (1, 2, 3)))
-        close = re.fullmatch(rf"({_BARE}) (closest to|least far from|farthest from|most distant from) (the .*)", words)
-        if close:
-            (anchor,) = self.meant(close[3])
-            sign = 1 if close[2] in ("closest to", "least far from") else -1
-            members = self.of_class(close[1]) - {anchor}
-            return {min(members, key=lambda i: sign * math.dist(self.at(i), self.at(anchor)))}
-        for name, pattern in _SIDES.items():
-            related = re.fullmatch(rf"({_BARE}) (?:{pattern}) (the .*)", words)
-            if related:
-                (anchor,) = self.meant(related[2])
-                return {i for i in self.of_class(related[1]) - {anchor} if self.holds(name, i, anchor)}
-        raise AssertionError(f"cannot read {phrase!r}")
-
-    def at(self, i: int) -> tuple[float, float]:
-        return self.table.bodies[i].point_m[0], self.table.bodies[i].point_m[1]
-
-    def of_class(self, words: str) -> set[int]:
-        """Whatever a noun might mean, of that colour and in that state or in none."""
-        found = _PLAIN.fullmatch(words)
-        assert found, words
-        noun, colour, state = found["noun"], found["colour"], found["state"]
-        table = self.table
-        if noun in ("thing", "object"):
-            members = {i for i in table.present if not table.pieces[i].part}
-        else:
-            kinds = READINGS[noun] | {kind for kind, each in NOUNS.items() if noun in each.all}
-            members = {i for i in table.present if table.pieces[i].kind in kinds}
-        if colour is not None:
-            members = {i for i in members if table.colours[i] in (None, _COLOURS[colour])}
-        if state is not None:
-            name, wanted = _STATES[state]
-            members = {i for i in members if getattr(table, name)[i] in (0, wanted)}
-        return members
-
-    def first(self, rank: str, members: set[int]) -> set[int]:
-        def value(i: int) -> float:
-            if rank[0] == "s":
-                return math.prod(self.table.bodies[i].half_m)
-            return self.at(i)["xy".index(rank[-1] if rank[0] == "m" else rank[0])]
-
-        order = sorted(members, key=value, reverse="<" in rank)
-        if rank[0] == "m":
-            assert len(order) % 2 == 1
-            return {order[len(order) // 2]}
-        return {order[1 if rank.endswith("2") else 0]}
-
-    def holds(self, name: str, i: int, j: int) -> bool:
-        a, b = self.table.bodies[i], self.table.bodies[j]
-        (x, y), (u, v) = self.at(i), self.at(j)
-        reach = [a.half_m[axis] + b.half_m[axis] for axis in (0, 1)]
-        over = abs(x - u) < reach[0] and abs(y - v) < reach[1]
-        low = a.point_m[2] - a.half_m[2]
-        gap = math.hypot(max(0.0, abs(x - u) - reach[0]), max(0.0, abs(y - v) - reach[1]))
-        return {
-            "left": y > v + 0.02,
-            "right": y < v - 0.02,
-            "front": x < u - 0.02,
-            "behind": x > u + 0.02,
-            "next": gap < 0.06 and not over,
-            "in": over and b.kind in ("bin", "drawer") and low < b.point_m[2],
-            "on": over and low > b.point_m[2],
-        }[name]
-
-    def in_between(self, words: str, one: str, other: str) -> set[int]:
-        (first,), (last,) = self.meant(one), self.meant(other)
-        apart = math.dist(self.at(first), self.at(last))
-        ways = {
-            i: math.dist(self.at(i), self.at(first)) + math.dist(self.at(i), self.at(last))
-            for i in self.of_class(words)
-        }
-        return {i for i, way in ways.items() if i not in (first, last) and way < 1.06 * apart}
 
 
 @pytest.fixture(scope="module")
@@ -219,10 +89,10 @@ def test_training_says_nothing_that_is_held_out(tables: list[Table]) -> None:
         assert not phrase.held_out
         for word in withheld:
             assert not re.search(rf"\b{word}\b", phrase.words), phrase.words
-        named = _PLAIN.fullmatch(phrase.words.removeprefix("the "))
+        named = PLAIN.fullmatch(phrase.words.removeprefix("the "))
         piece = table.pieces[phrase.piece]
         if named and named["colour"] and named["noun"] != "thing":
-            assert not held_out_pair(_COLOURS[named["colour"]], piece.kind), phrase.words
+            assert not held_out_pair(COLOURS[named["colour"]], piece.kind), phrase.words
             assert named["noun"] in NOUNS[piece.kind].train
 
 
