@@ -42,6 +42,7 @@ class Config:
     """Goes into the run directory's name."""
     scenes: SceneConfig = field(default_factory=SceneConfig)
     backbone: BackboneConfig = field(default_factory=NanoConfig)
+    """Its sizes; it starts from fresh weights, whatever backbone.weights says."""
     train: PretrainConfig = field(default_factory=PretrainConfig)
     preview: int = 0
     """So many sentences with what the network would see are drawn into preview.png, and nothing is learned."""

@@ -49,7 +49,7 @@ def resume(config: Config, run_dir: Path) -> int:
 def check_sizes(config: Config) -> None:
     """``ValueError`` unless the network fits the pictures: it is built once, before any work."""
     side_px = config.scenes.image_size_px
-    config.backbone.build(state_dim=3, views=1, image_size_px=(side_px, side_px), waypoint_dim=3)
+    config.backbone.fresh.build(state_dim=3, views=1, image_size_px=(side_px, side_px), waypoint_dim=3)
 
 
 def pretrain_in(config: Config, scenes: SceneProcess, run_dir: Path, *, resume: bool) -> "PretrainSummary":

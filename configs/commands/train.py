@@ -2,7 +2,8 @@
 
 vla train --resume RUN_DIR goes on with a run that was stopped; with --train.steps N, more than it has, it lengthens a
 finished one. --init-from RUN_DIR starts a new run from a finished one's weights, --init-backbone RUN_DIR from what a
-run of vla pretrain has learned to look with.
+run of vla pretrain has learned to look with; otherwise --backbone.weights says: shipped, for what comes with the
+package, or fresh.
 """
 
 from collections.abc import Sequence
@@ -36,9 +37,11 @@ def presets() -> dict[str, tuple[str, Config]]:
 
 def run(config: Config) -> int:
     """Train in a new run directory."""
+    from policies.imitation.demonstrations import embodiment_of
+
     start_of(config)
     vla_config = network_config(config)
-    check_start(config, vla_config)
+    check_start(config, vla_config, embodiment_of(config.data))
     run_dir = create_run_directory("train", config.name, config, config.outputs)
     train_in(config, vla_config, run_dir, resume=False)
     return 0
@@ -66,11 +69,9 @@ def network_config(config: Config) -> VLAConfig:
     )
 
 
-def check_start(config: Config, vla_config: VLAConfig) -> None:
-    """``ValueError`` unless what to start from, if anything, fits the network and the demonstrations."""
-    from policies.imitation.demonstrations import embodiment_of
-
-    start_of(config).load(vla_config, embodiment_of(config.data))
+def check_start(config: Config, vla_config: VLAConfig, embodiment: "EmbodimentSpec") -> None:
+    """``ValueError`` unless what to start from, if anything, fits the network and the robot of the demonstrations."""
+    start_of(config).load(vla_config, embodiment)
 
 
 def start_of(config: Config) -> "Start":
@@ -89,6 +90,8 @@ def network_for(
     ``instructions`` of the data and whatever else the ``tasks`` may say in an evaluation. ``ValueError`` for one that
     does not hold the data's, for stages that it cannot learn in, and for a device that is not there.
     """
+    from vla.model import VLA
+
     resolve_device(config.train.device)
     if config.backbone.use_depth or config.backbone.frames != 1:
         raise ValueError("imitation feeds colour images of the present only: use_depth must be off and frames 1")
@@ -107,7 +110,7 @@ def network_for(
         horizon=config.horizon,
         waypoint_dims=waypoint_dims(embodiment),
     )
-    built = network.build()
+    built = VLA(network)
     check_parts(built, stages_for(config.train.stages, locates=bool(network.waypoint_dims)))
     try:
         built.backbone.check_texts(instructions)
@@ -147,7 +150,7 @@ def train_in(config: Config, vla_config: VLAConfig, run_dir: Path, *, resume: bo
     save_config(config, run_dir / CONFIG_FILE)  # what it goes on with, more steps say, is from now on what the run is
     print(f"run: {run_dir}")
     if prepared.learner.adoption is not None:
-        print(f"from {config.init_backbone}: {prepared.learner.adoption}")
+        print(f"from {config.init_backbone or 'the shipped backbone'}: {prepared.learner.adoption}")
     summary = finish(prepared)
     write_training_report(config, summary, run_dir)
     print(

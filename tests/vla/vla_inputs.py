@@ -8,6 +8,7 @@ from vla.heads.bridge import BridgeConfig
 from vla.observation import ActionChunk, Observation
 
 TINY = {
+    "weights": "fresh",
     "width": 32,
     "depth": 2,
     "heads": 2,
