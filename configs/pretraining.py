@@ -31,7 +31,7 @@ class SceneConfig:
     @property
     def source(self) -> SourceFactory:
         """Makes the source of a split, in whatever process."""
-        return partial(_source, self)
+        return partial(make_source, self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,13 +56,14 @@ class Config:
             raise ValueError("pre-training feeds colour images of the present only: use_depth must be off and frames 1")
 
 
-def _source(config: SceneConfig, split: Split) -> GroundingSource:
-    from envs.grounding.scenes import EVERY_TABLE, SceneSource
+def make_source(config: SceneConfig, split: Split, worlds: int | None = None) -> GroundingSource:
+    """Its tables are the same however many ``worlds`` are drawn at a time."""
+    from envs.grounding.scenes import EVERY_TABLE, WORLDS, SceneSource
     from envs.robots import make_robot
 
     size_px = (config.image_size_px, config.image_size_px)
     arm, tasks = make_robot(config.robot), config.tasks or EVERY_TABLE
-    return SceneSource(tasks=tasks, arm=arm, image_size_px=size_px, split=split)
+    return SceneSource(tasks=tasks, arm=arm, image_size_px=size_px, split=split, worlds=worlds or WORLDS)
 
 
 def nano() -> Config:
