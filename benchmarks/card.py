@@ -120,9 +120,9 @@ def card(folder: Path = FOLDER) -> str:
     parts = [
         "# `nano`, pre-trained to look",
         "The backbone that the package ships at `vla/backbones/pretrained/nano`, from which new policies start "
-        "(`--backbone.weights shipped`) and which `vla ground` asks. Pictures and a phrase in; a heatmap per picture, "
-        "and a place in the world out. [How nano learns](../nano.md) describes the network and its losses. **This page is "
-        "printed by `vla bench card --page docs/models/nano.md`** from the record beside the weights.",
+        "(`--backbone.weights shipped`) and which `vla ground` asks. Pictures and a phrase in; a heatmap per "
+        "picture, and a place in the world out. [How nano learns](../nano.md) describes the network and its "
+        "losses. **This page is printed by `vla bench card --page docs/models/nano.md`** from the record beside the weights.",
         "## What it is",
         _table(["", ""], _facts(config, base, known)),
         "## How well it looks",

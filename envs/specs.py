@@ -272,6 +272,19 @@ class Asked:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Receivers:
+    """Where things are to be brought: row i is the second thing that sentence ``sentence[i]`` ``(m,)`` names, into,
+    onto or upon which the first one shall go. The rest is as in :class:`Grounding`.
+    """
+
+    sentence: "Tensor"
+    point_m: "Tensor"
+    pixel: "Tensor"
+    cover: "Tensor"
+    seen: "Tensor"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Grounding:
     """Views of b tables, and what is said of them: what a network learns to look from.
 
@@ -290,6 +303,7 @@ class Grounding:
     pixel: "Tensor"
     cover: "Tensor"
     seen: "Tensor"
+    receivers: Receivers
     told: Told
     asked: Asked
 

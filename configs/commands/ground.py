@@ -194,9 +194,11 @@ def _unknown(images: "UInt8[Tensor, '1 v h w 3']", phrases: Sequence[str]) -> "G
     """Phrases about one table of whose places nothing is known."""
     import torch
 
-    from envs.specs import Grounding
+    from envs.specs import Asked, Grounding, Receivers, Told
 
     n, (v, height, width) = len(phrases), images.shape[1:4]
+    cover, seen = torch.zeros(n, v, height, width, dtype=torch.bool), torch.ones(n, v, dtype=torch.bool)
+    nobody = torch.zeros(0, dtype=torch.long)
     return Grounding(
         images=images,
         state=torch.zeros(1, 0),
@@ -204,8 +206,13 @@ def _unknown(images: "UInt8[Tensor, '1 v h w 3']", phrases: Sequence[str]) -> "G
         sentences=tuple(phrases),
         point_m=torch.full((n, 3), math.nan),
         pixel=torch.full((n, v, 2), math.nan),
-        cover=torch.zeros(n, v, height, width, dtype=torch.bool),
-        seen=torch.ones(n, v, dtype=torch.bool),
+        cover=cover,
+        seen=seen,
+        receivers=Receivers(
+            sentence=nobody, point_m=torch.zeros(0, 3), pixel=torch.zeros(0, v, 2), cover=cover[:0], seen=seen[:0]
+        ),
+        told=Told(table=nobody, sentences=(), false=()),
+        asked=Asked(table=nobody, questions=(), answers=()),
     )
 
 

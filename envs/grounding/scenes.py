@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import chain
+from itertools import accumulate, chain
 from random import Random
 from typing import Any
 
@@ -26,7 +26,7 @@ from envs.random import MOST_SEEDS, EpisodeRandom
 from envs.robots.arm import ArmSpec
 from envs.robots.panda import PANDA
 from envs.scenes.layout import Layout
-from envs.specs import STATE_KEY, Asked, Grounding, Told, image_key, segmentation_key
+from envs.specs import STATE_KEY, Asked, Grounding, Receivers, Told, image_key, segmentation_key
 from envs.suites import SUITES, find_task, task_names
 from envs.tasks import TASKS
 from envs.tasks.mixture import Mixture
@@ -150,21 +150,28 @@ class SceneSource:
         segmentation = torch.stack([observation[segmentation_key(name)][:count] for name in names], 1)
         tables = tables_of(facts, self.pieces)
         said = [
-            (table, piece, sentence)
+            (table, each)
             for table, known in enumerate(tables)
-            for piece, sentence in self._speaker.say(known, sentences, Random(f"grounding {first_seed + table}"))
+            for each in self._speaker.say(known, sentences, Random(f"grounding {first_seed + table}"))
         ]
-        table = torch.tensor([table for table, _, _ in said], dtype=torch.long)
-        piece = torch.tensor([piece for _, piece, _ in said], dtype=torch.long)
+
+        def places(pieces: Sequence[tuple[int, int]]) -> dict[str, Tensor]:
+            table, piece = torch.tensor(pieces, dtype=torch.long).reshape(-1, 2).T
+            cover = self._finder.cover(segmentation, table, piece)
+            of_each = {name: getattr(facts, name)[table, piece] for name in ("point_m", "pixel", "seen")}
+            return {**of_each, "cover": cover}
+
+        brought = [(i, table, each.receiver) for i, (table, each) in enumerate(said) if each.receiver is not None]
         return Grounding(
             images=images.clone(),
             state=observation[STATE_KEY][:count].clone(),
-            table=table + before,
-            sentences=tuple(sentence for _, _, sentence in said),
-            point_m=facts.point_m[table, piece],
-            pixel=facts.pixel[table, piece],
-            cover=self._finder.cover(segmentation, table, piece),
-            seen=facts.seen[table, piece],
+            table=torch.tensor([table for table, _ in said], dtype=torch.long) + before,
+            sentences=tuple(each.sentence for _, each in said),
+            **places([(table, each.piece) for table, each in said]),
+            receivers=Receivers(
+                sentence=torch.tensor([i for i, _, _ in brought], dtype=torch.long),
+                **places([(table, receiver) for _, table, receiver in brought]),
+            ),
             told=self._told(tables if captions else [], first_seed, before),
             asked=self._asked(tables if questions else [], first_seed, questions, before),
         )
@@ -228,8 +235,14 @@ def _joined(parts: list[Grounding]) -> Grounding:
             for name, column in columns.items()
         }
 
+    before = list(accumulate((len(part.sentences) for part in parts), initial=0))
+    brought = [
+        replace(part.receivers, sentence=part.receivers.sentence + first)
+        for part, first in zip(parts, before, strict=False)
+    ]
     return Grounding(
         **cat(parts, "images", "state", "table", "sentences", "point_m", "pixel", "cover", "seen"),
+        receivers=Receivers(**cat(brought, "sentence", "point_m", "pixel", "cover", "seen")),
         told=Told(**cat([part.told for part in parts], "table", "sentences", "false")),
         asked=Asked(**cat([part.asked for part in parts], "table", "questions", "answers")),
     )

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from random import Random
+from typing import NamedTuple
 
 from envs.grounding import asking
 from envs.grounding.grammar import Namer, Phrase
@@ -28,6 +29,14 @@ def meant_of(table: Table, pieces: Sequence[int], random: Random) -> int:
     return random.choice(pieces)
 
 
+class Said(NamedTuple):
+    """A sentence, the piece that it is about, and the one to or onto which something is to be brought, if any."""
+
+    piece: int
+    receiver: int | None
+    sentence: str
+
+
 class Speaker:
     """Says things of tables, "train" nothing that is held out, "held_out" something of it in every sentence."""
 
@@ -35,21 +44,21 @@ class Speaker:
         self._split: Split = split
         self._namer = Namer(split)
 
-    def say(self, table: Table, count: int, random: Random) -> list[tuple[int, str]]:
-        """Up to ``count`` different sentences and the pieces that they are about."""
+    def say(self, table: Table, count: int, random: Random) -> list[Said]:
+        """Up to ``count`` different sentences."""
         meant = [i for i in table.present if table.seen[i]]
-        said: dict[str, int] = {}
+        said: dict[str, Said] = {}
         for _ in range(count * _TRIES if meant else 0):
             if len(said) == count:
                 break
             piece = meant_of(table, meant, random)
             phrase = self._namer.phrase(table, piece, random)
-            sentence = None if phrase is None else self._around(table, phrase, random)
-            if sentence is not None and len(sentence.split()) <= WORDS:
-                said.setdefault(sentence, piece)
-        return [(piece, sentence) for sentence, piece in said.items()]
+            found = None if phrase is None else self._around(table, phrase, random)
+            if found is not None and len(found.sentence.split()) <= WORDS:
+                said.setdefault(found.sentence, found)
+        return list(said.values())
 
-    def _around(self, table: Table, phrase: Phrase, random: Random) -> str | None:
+    def _around(self, table: Table, phrase: Phrase, random: Random) -> Said | None:
         kind = table.pieces[phrase.piece].kind
         if random.random() < RECEIVED:
             said = self._with_receiver(table, phrase, random)
@@ -58,9 +67,10 @@ class Speaker:
         held_out = self._frame(random)
         if self._split == "held_out" and not (held_out or phrase.held_out):
             return None
-        return asking.order(kind, table.open_states[phrase.piece], phrase.words, held_out, random)
+        sentence = asking.order(kind, table.open_states[phrase.piece], phrase.words, held_out, random)
+        return Said(piece=phrase.piece, receiver=None, sentence=sentence)
 
-    def _with_receiver(self, table: Table, phrase: Phrase, random: Random) -> str | None:
+    def _with_receiver(self, table: Table, phrase: Phrase, random: Random) -> Said | None:
         """An order to bring a thing somewhere: it is about the thing, unless it asks for the place. None if nothing on
         the table goes with what ``phrase`` names, or has no plain name.
         """
@@ -82,9 +92,11 @@ class Speaker:
         first, last = (second, phrase) if asks else (phrase, second)
         deed = random.choice(words.held_out if held_out else words.train).format(first.words, last.words)
         if not asks:
-            return asking.wrapped(deed, held_out, random)
+            sentence = asking.wrapped(deed, held_out, random)
+            return Said(piece=phrase.piece, receiver=other, sentence=sentence)
         where = asking.WHERE_TO
-        return random.choice(where.held_out if held_out else where.train).format(deed)
+        sentence = random.choice(where.held_out if held_out else where.train).format(deed)
+        return Said(piece=phrase.piece, receiver=phrase.piece, sentence=sentence)
 
     def _frame(self, random: Random) -> bool:
         """Is what is said around a phrase held out?"""

@@ -3,9 +3,10 @@
 from collections.abc import Iterator, Sequence
 
 import torch
+from jaxtyping import Int
 from torch import Tensor
 
-from envs.specs import Asked, Grounding, Told
+from envs.specs import Asked, Grounding, Receivers, Told
 from policies.network_input import network_images
 from policies.processors import Normalizer
 from vla.backbone import Backbone
@@ -40,13 +41,21 @@ class MaterialInputs:
         return Words(ids=ids.to(self._device), mask=mask.to(self._device))
 
     def _referents(self, scenes: Grounding) -> Referents:
-        target = GroundingTarget(
-            point_m=scenes.point_m.to(self._device),
-            pixel=scenes.pixel.to(self._device),
-            cover=scenes.cover.to(self._device),
-            seen=scenes.seen.to(self._device),
+        return Referents(
+            words=self.words(scenes.sentences),
+            about=scenes.table.to(self._device),
+            target=self._target(scenes),
+            brought=scenes.receivers.sentence.to(self._device),
+            receivers=self._target(scenes.receivers),
         )
-        return Referents(words=self.words(scenes.sentences), about=scenes.table.to(self._device), target=target)
+
+    def _target(self, places: Grounding | Receivers) -> GroundingTarget:
+        return GroundingTarget(
+            point_m=places.point_m.to(self._device),
+            pixel=places.pixel.to(self._device),
+            cover=places.cover.to(self._device),
+            seen=places.seen.to(self._device),
+        )
 
     def _captions(self, told: Told) -> Captions:
         return Captions(
@@ -78,9 +87,23 @@ def by_tables(scenes: Grounding, tables: int) -> Iterator[Grounding]:
             pixel=scenes.pixel[said],
             cover=scenes.cover[said],
             seen=scenes.seen[said],
+            receivers=_receivers(scenes.receivers, said),
             told=_told(scenes.told, here),
             asked=_asked(scenes.asked, here),
         )
+
+
+def _receivers(receivers: Receivers, said: Int[Tensor, " n"]) -> Receivers:
+    """Those of the sentences ``said``, which follow one another."""
+    first = int(said[0]) if len(said) else 0
+    mine = ((receivers.sentence >= first) & (receivers.sentence < first + len(said))).nonzero()[:, 0]
+    return Receivers(
+        sentence=receivers.sentence[mine] - first,
+        point_m=receivers.point_m[mine],
+        pixel=receivers.pixel[mine],
+        cover=receivers.cover[mine],
+        seen=receivers.seen[mine],
+    )
 
 
 def _told(told: Told, tables: slice) -> Told:

@@ -20,10 +20,10 @@ from envs.specs import Grounding, GroundingSource
 from policies.pretraining.packing import packed, unpacked
 from vla.durable import write_atomically
 
-_LAYOUT = 1
+_LAYOUT = 2
 _EFFORT = 1
 """Of zlib: the least; pictures of tables shrink to about a third of their size with it."""
-_TEXTS, _COVER, _VIEW = "texts", "cover", "cover.shape"
+_TEXTS, _COVERS = "texts", ("cover", "receivers.cover")
 
 
 class KeptSource:
@@ -69,8 +69,9 @@ def to_bytes(scenes: Grounding) -> bytes:
     """Scenes as the bytes of a file, with one bit for each pixel that is covered; :func:`from_bytes` is the inverse."""
     tensors, texts = unpacked(scenes)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    cover = tensors.pop(_COVER)
-    tensors[_COVER], tensors[_VIEW] = _bits(cover), torch.tensor(cover.shape)
+    for name in _COVERS:
+        cover = tensors[name]
+        tensors |= {name: _bits(cover), f"{name}.shape": torch.tensor(cover.shape)}
     tensors[_TEXTS] = torch.frombuffer(bytearray(json.dumps(texts).encode()), dtype=torch.uint8)
     return zlib.compress(safetensors.torch.save(tensors), _EFFORT)
 
@@ -81,7 +82,8 @@ def from_bytes(data: bytes) -> Grounding:
     """
     tensors = safetensors.torch.load(zlib.decompress(data))
     texts = json.loads(bytes(tensors.pop(_TEXTS).numpy()))
-    tensors[_COVER] = _from_bits(tensors[_COVER], tuple(tensors.pop(_VIEW).tolist()))
+    for name in _COVERS:
+        tensors[name] = _from_bits(tensors[name], tuple(tensors.pop(f"{name}.shape").tolist()))
     return packed(tensors, {name: tuple(each) for name, each in texts.items()})
 
 

@@ -6,10 +6,10 @@ from typing import Any
 
 from torch import Tensor
 
-from envs.specs import Asked, Grounding, Told
+from envs.specs import Asked, Grounding, Receivers, Told
 
 Texts = tuple[str, ...]
-_PARTS: dict[str, type[Told] | type[Asked]] = {"told": Told, "asked": Asked}
+_PARTS: dict[str, type[Any]] = {"receivers": Receivers, "told": Told, "asked": Asked}
 
 
 def unpacked(scenes: Grounding) -> tuple[dict[str, Tensor], dict[str, Texts]]:

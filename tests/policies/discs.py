@@ -5,7 +5,7 @@ from dataclasses import replace
 import torch
 from point_mass import point_mass_embodiment
 
-from envs.specs import Asked, CameraSpec, Dimension, Grounding, Told
+from envs.specs import Asked, CameraSpec, Dimension, Grounding, Receivers, Told
 from policies.pretraining.config import PretrainConfig
 from policies.pretraining.trainer import pretrain
 from policies.training.augment import AugmentConfig
@@ -66,6 +66,13 @@ class DiscSource:
             pixel=torch.stack(pixels).masked_fill(~seen[..., None], float("nan")),
             cover=cover,
             seen=seen,
+            receivers=Receivers(
+                sentence=torch.zeros(0, dtype=torch.long),
+                point_m=torch.zeros(0, 3),
+                pixel=torch.zeros(0, 2, 2),
+                cover=cover[:0],
+                seen=seen[:0],
+            ),
             told=self._told([places for places, _ in drawn] if captions else []),
             asked=self._asked([places for places, _ in drawn], min(questions_per_table, 3)),
         )

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from envs.specs import Asked, Grounding, Told
+from envs.specs import Asked, Grounding, Receivers, Told
 from policies.showing.grounding import OUTLINE, grounding_sheet
 from policies.showing.panels import MARGIN_PX
 
@@ -23,6 +23,13 @@ def grounding(sentences: int) -> Grounding:
         pixel=pixel,
         cover=cover,
         seen=torch.tensor([[True, False]]).expand(sentences, 2),
+        receivers=Receivers(
+            sentence=torch.zeros(0, dtype=torch.long),
+            point_m=torch.zeros(0, 3),
+            pixel=pixel[:0],
+            cover=cover[:0],
+            seen=torch.zeros(0, 2, dtype=torch.bool),
+        ),
         told=Told(table=torch.zeros(0, dtype=torch.long), sentences=(), false=()),
         asked=Asked(table=torch.zeros(0, dtype=torch.long), questions=(), answers=()),
     )

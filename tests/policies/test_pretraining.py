@@ -287,7 +287,7 @@ def test_a_robot_without_a_tool_in_the_world_cannot_learn_to_point():
 
 
 def test_a_sentence_beyond_the_window_is_refused():
-    with pytest.raises(ValueError, match=r"at most 3 tokens .* got \d+ tokens: 'that red disc there'"):
+    with pytest.raises(ValueError, match=r"at most 3 tokens .* got \d+ tokens: 'a red disc left of a blue disc'"):
         PretrainLearner(tiny_pretraining(), tiny_backbone(max_text_tokens=3), DiscScenes())
 
 

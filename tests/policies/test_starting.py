@@ -112,7 +112,7 @@ def test_a_started_run_goes_on_without_the_backbone(store, looked, tmp_path, mon
 
 def test_a_learner_starts_from_the_shipped_backbone_and_says_so(store, backbone, package):
     learner = ImitationLearner(tiny_training(), network(weights="shipped", max_text_tokens=40), [store])
-    assert learner.base == backbone.sha256 and set(learner.adoption.left) == {"waypoint"}
+    assert learner.base == backbone.sha256 and set(learner.adoption.left) == {"waypoint", "state_encoder"}
     weights = learner.vla.backbone.state_dict()
     assert torch.equal(weights["camera_embedding"][0], backbone.weights["camera_embedding"][0])
     other = ImitationLearner(tiny_training(), network(max_text_tokens=40), [store])

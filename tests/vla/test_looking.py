@@ -29,11 +29,23 @@ def looking(**fields):
     return Objectives(backbone, {"looking": Looking(backbone, weights, offset_m=OFFSET_M, scale_m=SCALE_M)})
 
 
-def judged(objective, observation, about, target):
+def judged(objective, observation, about, target, receivers=None):
     material = material_of(objective.backbone, observation)
     words = Words(ids=observation.text, mask=observation.text_mask)
-    referents = Referents(words=words, about=about, target=target)
-    return objective.get(Looking).losses(objective.backbone, material, referents)
+    brought, receivers = (torch.zeros(0, dtype=torch.long), receiving(0)) if receivers is None else receivers
+    referents = Referents(words=words, about=about, target=target, brought=brought, receivers=receivers)
+    return objective.get(Looking).losses(objective.backbone, material, referents)[:2]
+
+
+def receiving(m):
+    """Receivers that the first view alone sees."""
+    seen = torch.tensor([[True, False]]).repeat(m, 1)
+    return GroundingTarget(
+        point_m=torch.randn(m, 3),
+        pixel=2 * torch.rand(m, 2, 2) - 1,
+        cover=torch.rand(m, 2, *SIZE_PX) > 0.9,
+        seen=seen,
+    )
 
 
 def target(n=3):
@@ -67,6 +79,20 @@ def test_the_losses_are_what_their_definitions_say():
     half_px = torch.tensor([SIZE_PX[1] / 2, SIZE_PX[0] / 2])
     far_px = ((sight.position[:, :, 0] - wanted.pixel) * half_px).norm(dim=-1)
     torch.testing.assert_close(errors.picture_px[wanted.seen], far_px[wanted.seen])
+
+
+def test_the_second_keypoint_is_where_things_are_to_be_brought():
+    objective, wanted, receivers = looking(), target(), receiving(2)
+    observation = random_observation(objective.backbone, TEXTS)
+    sight, brought = objective.backbone.look(observation), torch.tensor([2, 0])
+    alone, _ = judged(objective, observation, torch.arange(3), wanted)
+    terms, _ = judged(objective, observation, torch.arange(3), wanted, (brought, receivers))
+    assert int(terms["pixel"].count) == int(alone["pixel"].count) + 2 and terms["point"].sum == alone["point"].sum
+    far = (sight.position[brought, 0, 1] - receivers.pixel[:, 0]).abs().mean(dim=-1).sum()
+    torch.testing.assert_close(terms["pixel"].sum, alone["pixel"].sum + far)
+    heat = sight.log_heatmap[brought, 0, 1]
+    expected = -(shares(receivers.cover, sight.log_heatmap[brought, :, 1])[:, 0] * heat).sum()
+    torch.testing.assert_close(terms["heatmap"].sum, alone["heatmap"].sum + expected)
 
 
 def test_what_is_seen_nowhere_may_be_anything():

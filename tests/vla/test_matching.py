@@ -53,7 +53,7 @@ def test_it_learns_to_tell_a_caption_from_a_false_one():
     objective, material = matching(backbone), told_scene(backbone)
     optimizer = torch.optim.Adam([*backbone.parameters(), *objective.parameters()], lr=2e-3)
     first = float(objective(backbone, material).terms["matching"].mean.detach())
-    for _ in range(40):
+    for _ in range(80):
         optimizer.zero_grad()
         found = objective(backbone, material)
         found.terms["matching"].mean.backward()

@@ -38,7 +38,13 @@ def everything(objectives):
     )
     return replace(
         told_scene(backbone),
-        referents=Referents(words=words_of(backbone, SENTENCES), about=torch.tensor([1, 0]), target=target),
+        referents=Referents(
+            words=words_of(backbone, SENTENCES),
+            about=torch.tensor([1, 0]),
+            target=target,
+            brought=torch.tensor([1]),
+            receivers=replace(target, **{name: value[:1] for name, value in vars(target).items()}),
+        ),
         lessons=Lessons(
             words=words_of(backbone, SENTENCES), embedding=torch.nn.functional.normalize(torch.randn(2, 6), dim=1)
         ),

@@ -56,7 +56,8 @@ def test_a_bare_backbone_takes_words_pictures_and_heatmaps_for_any_cameras(folde
     backbone = config().backbone.build(state_dim=9, views=3, image_size_px=(64, 64))
     weights = dict(backbone.named_parameters())
     taken = {name for name in given.weights if name in weights and torch.equal(weights[name], given.weights[name])}
-    assert taken == {name for name in given.weights if not name.startswith(("camera_embedding", "waypoint"))}
+    of_the_robot = ("camera_embedding", "look_embedding", "view_embedding", "state_encoder", "waypoint")
+    assert taken == {name for name in given.weights if not name.startswith(of_the_robot)}
 
 
 def test_nobody_else_needs_it(nothing, tmp_path):
@@ -148,5 +149,6 @@ def test_adoption_without_a_state_leaves_the_waypoint(folder):
     from vla.adopting import adopt
 
     vla = VLA(config())
-    assert adopt(vla, shipped_base()).left == {"waypoint": "the scale of the robot's state is not known"}
+    unknown = "the scale of the robot's state is not known"
+    assert adopt(vla, shipped_base()).left == {"state_encoder": unknown, "waypoint": unknown}
     assert adopt(vla, shipped_base(), NAMES, NOW).left == {}

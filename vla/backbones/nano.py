@@ -71,6 +71,8 @@ class NanoConfig:
     weights: Weights = field(default=DEFAULT_WEIGHTS, compare=False)
 
     def __post_init__(self) -> None:
+        if self.second_keypoints < 2:
+            raise ValueError(f"second_keypoints must be at least 2, got {self.second_keypoints}")
         if self.max_text_tokens is not None and self.max_text_tokens < 1:
             raise ValueError(f"max_text_tokens must be at least 1, got {self.max_text_tokens}")
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional
 
@@ -39,7 +39,8 @@ class Looking(Objective):
     """Of a backbone that predicts a waypoint of three numbers, metres in the world.
 
     ``offset_m`` and ``scale_m`` ``(3,)`` lead from the waypoint's normalised numbers to metres. ``ValueError`` for a
-    backbone without such a waypoint. In each view the first keypoint is the referent's.
+    backbone without such a waypoint. In each view the first keypoint is the referent's, the second that of the receiver
+    which it is to be brought to, where the sentence names one.
     """
 
     TERMS: ClassVar[Mapping[str, Need]] = {"point": "referents", "pixel": "referents", "heatmap": "referents"}
@@ -66,26 +67,29 @@ class Looking(Objective):
     def forward(self, backbone: Backbone, material: Material, seen: Any = None) -> Found:
         if material.referents is None:
             return Found()
-        terms, errors = self.losses(backbone, material, material.referents, seen)
-        return Found(terms, near(errors), {"world_cm": 100 * errors.world_m[errors.seen.any(dim=1)]})
+        terms, errors, receivers = self.losses(backbone, material, material.referents, seen)
+        numbers = near(errors) | {"receiver_within_3px": near(receivers)["within_3px"]}
+        return Found(terms, numbers, {"world_cm": 100 * errors.world_m[errors.seen.any(dim=1)]})
 
     def losses(
         self, backbone: Backbone, material: Material, referents: Referents, seen: Any = None
-    ) -> tuple[dict[str, Term], LookErrors]:
-        """The losses by the names of their weights, and the errors, which carry no gradient."""
+    ) -> tuple[dict[str, Term], LookErrors, LookErrors]:
+        """The losses by the names of their weights, and the errors for referents and receivers, which carry no
+        gradient.
+        """
         sight = backbone.look(material.read(referents.words), referents.about, seen)
         point_m = self.point_m(sight)
-        position, log_heatmap = sight.position[:, :, 0], sight.log_heatmap[:, :, 0]
-        target = referents.target.of_the_seen()
-        visible, shown = target.seen.any(dim=1), target.seen
+        target, receiver = referents.target.of_the_seen(), referents.receivers.of_the_seen()
+        brought = referents.brought
         along_axes_m = (point_m - target.point_m).abs().mean(dim=-1)
-        along_axes = (position - target.pixel).abs().mean(dim=-1)
+        first, second = _in_pictures(sight, 0, target), _in_pictures(_rows(sight, brought), 1, receiver)
         terms = {
-            "point": Term.over(along_axes_m, visible),
-            "pixel": Term.over(along_axes, shown),
-            "heatmap": Term.over(-(shares(target.cover, log_heatmap) * log_heatmap).sum(dim=(-2, -1)), shown),
+            "point": Term.over(along_axes_m, target.seen.any(dim=1)),
+            **{name: Term.together((first[name], second[name])) for name in first},
         }
-        return terms, self._errors(point_m.detach(), position.detach(), target)
+        position, point_m = sight.position.detach(), point_m.detach()
+        errors = self._errors(point_m, position[:, :, 0], target)
+        return terms, errors, self._errors(point_m[brought], position[brought, :, 1], receiver)
 
     def point_m(self, sight: Sight) -> Float[Tensor, "n 3"]:
         """The waypoint in the world."""
@@ -101,6 +105,18 @@ class Looking(Objective):
             picture_px=((position - target.pixel) * half_px).norm(dim=-1),
             seen=target.seen,
         )
+
+
+def _in_pictures(sight: Sight, keypoint: int, target: GroundingTarget) -> dict[str, Term]:
+    """The losses of one keypoint's places and heatmaps."""
+    position, log_heatmap = sight.position[:, :, keypoint], sight.log_heatmap[:, :, keypoint]
+    along_axes = (position - target.pixel).abs().mean(dim=-1)
+    surprise = -(shares(target.cover, log_heatmap) * log_heatmap).sum(dim=(-2, -1))
+    return {"pixel": Term.over(along_axes, target.seen), "heatmap": Term.over(surprise, target.seen)}
+
+
+def _rows(sight: Sight, index: Int[Tensor, " m"]) -> Sight:
+    return Sight(waypoint=None, position=sight.position[index], log_heatmap=sight.log_heatmap[index])
 
 
 def shares(

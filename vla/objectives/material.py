@@ -45,11 +45,16 @@ class GroundingTarget:
 
 @dataclass(frozen=True, kw_only=True)
 class Referents:
-    """Sentences that name one thing each, on table ``about[i]``, and where it is."""
+    """Sentences that name one thing each, on table ``about[i]``, and where it is.
+
+    Sentences ``brought`` also name where to bring it: the ``receivers``, a row for each of them.
+    """
 
     words: Words
     about: Int[Tensor, " n"]
     target: GroundingTarget
+    brought: Int[Tensor, " m"]
+    receivers: GroundingTarget
 
 
 @dataclass(frozen=True, kw_only=True)
