@@ -27,7 +27,7 @@ def unpacked(scenes: Grounding) -> tuple[dict[str, Tensor], dict[str, Texts]]:
 def packed(tensors: Mapping[str, Tensor], texts: Mapping[str, Texts]) -> Grounding:
     """The scenes; ``TypeError`` and ``KeyError`` where something is missing or unknown."""
     values: dict[str, Any] = {**tensors, **texts}
-    parts = {
+    parts: dict[str, Any] = {
         part: kind(**{field.name: values.pop(f"{part}.{field.name}") for field in fields(kind)})
         for part, kind in _PARTS.items()
     }
