@@ -62,7 +62,7 @@ def test_a_preview_is_drawn_and_nothing_is_learned(tmp_path):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--backbone.patch-px", "24"], "patch_px must be a multiple of 4 that divides the image size"),
+        (["--backbone.patch-px", "24"], "that divides the image size"),
         (["--backbone.use-depth"], "use_depth must be off"),
         (["--preview", "-1"], "preview must be 0 or more"),
         (["--train.augment.shift-fraction", "0.1"], "shift_fraction must be 0"),
