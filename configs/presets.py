@@ -36,7 +36,15 @@ def debug() -> Config:
     return Config(
         name="debug",
         backbone=NanoConfig(
-            width=32, depth=2, heads=2, n_queries=2, channels=8, blocks=1, keypoints=2, keypoints_per_token=1
+            weights="fresh",
+            width=32,
+            depth=2,
+            heads=2,
+            n_queries=2,
+            channels=8,
+            blocks=1,
+            keypoints=2,
+            keypoints_per_token=1,
         ),
         head=BridgeConfig(heads=2),
         train=TrainConfig(steps=20, stages=look_then_move(2), batch_size=8, log_every=5, save_every=10),

@@ -50,6 +50,7 @@ class Config:
     """Goes into the run directory's name."""
     scenes: SceneConfig = field(default_factory=SceneConfig)
     backbone: BackboneConfig = field(default_factory=NanoConfig)
+    """Its sizes; it starts from fresh weights, whatever backbone.weights says."""
     train: PretrainConfig = field(default_factory=PretrainConfig)
     teacher: Path | None = None
     """Folder of a sentence encoder of transformers, or its id on the hub, that teaches what sentences mean."""

@@ -7,8 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vla.backbone import Backbone
 from vla.base import Base
-from vla.config import BACKBONES, VLAConfig, tagged
+from vla.config import BACKBONES, BackboneConfig, VLAConfig, tagged
 from vla.model import VLA
 from vla.scaling import StateScale
 
@@ -34,14 +35,14 @@ class Adoption:
         return "\n".join(lines)
 
 
-def check_base(config: VLAConfig, base: Base, vocabulary: str) -> None:
-    """``ValueError`` that names what differs, unless a network of ``config`` is of the base's kind.
+def check_base(config: BackboneConfig, base: Base, vocabulary: str) -> None:
+    """``ValueError`` that names what differs, unless a backbone of ``config`` is of the base's kind.
 
-    ``vocabulary`` is that of the network's backbone. Robot and cameras may be others: see :func:`adopt`.
+    ``vocabulary`` is the backbone's. Robot and cameras may be others: see :func:`adopt`.
     """
     there, now = (
         {**_compared(part), "vocabulary": v}
-        for part, v in ((base.config.backbone, base.config.vocabulary), (config.backbone, vocabulary))
+        for part, v in ((base.config.backbone, base.config.vocabulary), (config, vocabulary))
     )
     differing = [
         f"  {name}: {there.get(name)!r} there, {now.get(name)!r} now"
@@ -53,37 +54,46 @@ def check_base(config: VLAConfig, base: Base, vocabulary: str) -> None:
 
 
 @torch.no_grad()
-def adopt(vla: VLA, base: Base, state_names: Sequence[str], state: StateScale) -> Adoption:
+def adopt_looks(backbone: Backbone, config: BackboneConfig, base: Base) -> None:
+    """Give a backbone of ``config`` what it looks with whatever the cameras and the robot: words, pictures, heatmaps.
+
+    ``ValueError`` where :func:`check_base` refuses.
+    """
+    check_base(config, base, backbone.vocabulary)
+    own = dict(backbone.named_parameters())
+    given = {name: weight for name, weight in base.weights.items() if _part(name) not in (*_CAMERAS, _STATE, _WAYPOINT)}
+    for name in given.keys() & own.keys():
+        _fill(own[name], given[name], name)
+
+
+@torch.no_grad()
+def adopt(vla: VLA, base: Base, state_names: Sequence[str] = (), state: StateScale | None = None) -> Adoption:
     """Give the network's backbone what the base has learned, as far as it fits; the rest stays as it is.
 
     The positions of a text window are cut, or stay fresh beyond the base's. Cameras are known by their names. The way
     from keypoints to the waypoint is taken over where cameras, numbers of the state and waypoint are the same, and what
     reads the state where its numbers are; they are rewritten to the scale ``state`` of the network's numbers
-    ``state_names``, so that they say the same in metres.
+    ``state_names``, so that they say the same in metres, and stay fresh where that is not known yet.
     ``ValueError`` where :func:`check_base` refuses.
     """
     backbone, config = vla.backbone, vla.config
-    check_base(config, base, backbone.vocabulary)
+    check_base(config.backbone, base, backbone.vocabulary)
     own = dict(backbone.named_parameters())
     given, left = dict(base.weights), dict[str, str]()
     for part, reason in (
         (_STATE, _differing(base, config, state_names, "state")),
         (_WAYPOINT, _differing(base, config, state_names, "cameras", "state", "waypoint")),
     ):
-        if reason:
+        if reason or state is None:
             given = {name: weight for name, weight in given.items() if _part(name) != part}
-            left[part] = reason
-    given |= _rescaled(given, base.config.state, state, config.waypoint_dims)
+            left[part] = reason if state else "the scale of the robot's state is not known"
+    if state is not None:
+        given |= _rescaled(given, base.config.state, state, config.waypoint_dims)
     taken: dict[str, None] = {}
     for name, weight in given.items():
-        if name in own and name == _POSITIONS:
-            rows = min(len(weight), len(own[name]))
-            own[name][:rows].copy_(weight[:rows])
-        elif name in own and name in _CAMERAS:
+        if name in own and name in _CAMERAS:
             left |= _adopt_cameras(name, own[name], weight, config.cameras, base.config.cameras)
-        elif name in own and own[name].shape == weight.shape:
-            own[name].copy_(weight)
-        else:
+        elif name not in own or not _fill(own[name], weight, name):
             shape = tuple(own[name].shape) if name in own else None
             left[name] = f"shape {tuple(weight.shape)} there, {shape} now"
             continue
@@ -95,6 +105,15 @@ def adopt(vla: VLA, base: Base, state_names: Sequence[str], state: StateScale) -
 
 def _compared(config: Any) -> dict[str, Any]:
     return {name: value for name, value in tagged(config, BACKBONES).items() if name not in _FREE}
+
+
+def _fill(own: Tensor, given: Tensor, name: str) -> bool:
+    """Copy what was learned; of a text window's positions as many as there are in both. Whether it fits."""
+    rows = min(len(given), len(own)) if name == _POSITIONS else len(own)
+    if own[:rows].shape != given[:rows].shape:
+        return False
+    own[:rows].copy_(given[:rows])
+    return True
 
 
 def _part(name: str) -> str:

@@ -43,7 +43,7 @@ class BaseConfig:
 
     def build(self) -> Backbone:
         """The network with fresh weights from torch's random state."""
-        return self.backbone.build(
+        return self.backbone.fresh.build(
             state_dim=len(self.state_names),
             views=len(self.cameras),
             image_size_px=self.image_size_px,
@@ -64,7 +64,7 @@ class BaseConfig:
         state = {name: tuple(float(x) for x in column) for name, column in values["state"].items()}
         lists = ("cameras", "image_size_px", "state_names", "waypoint_dims")
         return cls(
-            backbone=untagged("backbone", values["backbone"], BACKBONES),
+            backbone=untagged("backbone", values["backbone"], BACKBONES).fresh,
             vocabulary=values["vocabulary"],
             state=StateScale(**state),
             **{name: tuple(values[name]) for name in lists},
@@ -78,6 +78,25 @@ class Base:
     config: BaseConfig
     weights: Mapping[str, Tensor]
     sha256: str
+
+    def build(self) -> Backbone:
+        """The network with what was learned, in evaluation mode; parts that do not look are fresh.
+
+        ``CheckpointError`` for weights that the network lacks, and where words are cut otherwise now.
+        """
+        backbone = self.config.build().eval()
+        if backbone.vocabulary != self.config.vocabulary:
+            raise CheckpointError(
+                f"the backbone learned with the vocabulary {self.config.vocabulary[:12]}…, "
+                f"this version's is {backbone.vocabulary[:12]}…"
+            )
+        own = dict(backbone.named_parameters())
+        for name, weight in self.weights.items():
+            if name not in own or own[name].shape != weight.shape:
+                shape = tuple(own[name].shape) if name in own else "no such weights"
+                raise CheckpointError(f"the backbone's {name} has shape {tuple(weight.shape)}, its network {shape}")
+            own[name].data.copy_(weight)
+        return backbone
 
 
 def save_base(config: BaseConfig, weights: Mapping[str, Tensor], directory: Path) -> str:

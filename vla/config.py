@@ -3,7 +3,7 @@
 ``BACKBONES`` and ``HEADS`` name the kinds of parts that there are.
 """
 
-from dataclasses import MISSING, Field, asdict, dataclass, field, fields
+from dataclasses import MISSING, Field, asdict, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from vla.backbones.nano import NanoConfig
@@ -51,10 +51,19 @@ class VLAConfig:
             raise ValueError(f"expected at least one camera and no name twice, got {self.cameras}")
 
     def build(self) -> "VLA":
-        """The network with fresh weights from torch's random state."""
-        from vla.model import VLA
+        """The network to learn with: its backbone takes what it can of the weights that its config names.
 
-        return VLA(self)
+        The way to the waypoint depends on how a robot's state is scaled and stays fresh: see :mod:`vla.adopting`.
+        ``VLA(config)`` is the network with fresh weights. Errors are those of the backbone's own ``build``.
+        """
+        from vla.adopting import adopt
+        from vla.model import VLA
+        from vla.shipped import shipped_for
+
+        vla = VLA(self)
+        if self.backbone.weights == "shipped":
+            adopt(vla, shipped_for(self.backbone, vla.backbone.vocabulary))
+        return vla
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready form, each union tagged by its ``type``; :meth:`from_dict` is its inverse."""
@@ -63,7 +72,7 @@ class VLAConfig:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> "VLAConfig":
-        """The config, of this or an older version: fields that it lacks take their defaults.
+        """The config, of this or an older version: fields that it lacks take their defaults, and weights are fresh.
 
         Raises ``ValueError`` for a newer version, unknown types and fields, and missing fields without a default.
         """
@@ -75,7 +84,8 @@ class VLAConfig:
         for name in ("cameras", "image_size_px", "waypoint_dims"):
             if name in values:
                 values[name] = tuple(values[name])
-        return cls(**values)
+        config = cls(**values)
+        return replace(config, backbone=config.backbone.fresh)
 
 
 def _of_this_version(data: Any) -> dict[str, Any]:
@@ -91,9 +101,13 @@ def _of_this_version(data: Any) -> dict[str, Any]:
 
 
 def tagged(config: Any, types: dict[str, Any]) -> dict[str, Any]:
-    """JSON-ready form of one of several kinds of config, with its ``type``; :func:`untagged` is its inverse."""
+    """JSON-ready form of one of several kinds of config, with its ``type``; :func:`untagged` is its inverse.
+
+    Fields that count for no equality are left out.
+    """
     name = next(name for name, kind in types.items() if type(config) is kind)
-    return {"type": name, **asdict(config)}
+    compared = {field_.name for field_ in fields(config) if field_.compare}
+    return {"type": name, **{key: value for key, value in asdict(config).items() if key in compared}}
 
 
 def untagged(part: str, data: Any, types: dict[str, Any]) -> Any:

@@ -13,12 +13,15 @@ ALL_LOSSES = LossWeights()
 
 
 class VLA(nn.Module):
-    """Backbone and head; normalised actions out. Processing of raw observations is the caller's."""
+    """Backbone and head, with fresh weights from torch's random state; normalised actions out.
+
+    Processing of raw observations is the caller's. :meth:`VLAConfig.build` makes one that has learned to look.
+    """
 
     def __init__(self, config: VLAConfig) -> None:
         super().__init__()
         self.config = config
-        self.backbone = config.backbone.build(
+        self.backbone = config.backbone.fresh.build(
             state_dim=config.state_dim,
             views=len(config.cameras),
             image_size_px=config.image_size_px,

@@ -27,7 +27,7 @@ def load_vla(directory: Path | str, device: torch.device | str = "cpu") -> VLA:
     Raises ``CheckpointError`` when a file is missing, damaged, or does not match the config.
     """
     directory = Path(directory)
-    model = read_config(directory / CONFIG_FILE).build()
+    model = VLA(read_config(directory / CONFIG_FILE))
     model.load_state_dict(read_weights(directory / WEIGHTS_FILE, model.state_dict()))
     return model.to(device).eval()
 

@@ -73,7 +73,7 @@ def check(config: Config) -> None:
     if config.teacher is not None:
         check_encoder(config.teacher)
     side_px = config.scenes.image_size_px
-    config.backbone.build(state_dim=3, views=1, image_size_px=(side_px, side_px), waypoint_dim=3)
+    config.backbone.fresh.build(state_dim=3, views=1, image_size_px=(side_px, side_px), waypoint_dim=3)
 
 
 def pretrain_in(config: Config, run_dir: Path, *, resume: bool) -> "PretrainSummary":

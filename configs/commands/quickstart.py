@@ -144,7 +144,8 @@ def _check(config: Config) -> None:
     env = make_env(config.tasks[0], config.num_envs, stream="demonstrate", config=config.env, arm_start_rad=start_rad)
     try:
         said = [text for task in config.tasks for text in sentences(task, ("train",))]
-        train.network_for(config.training, env.embodiment, tasks=config.tasks, instructions=said)
+        network = train.network_for(config.training, env.embodiment, tasks=config.tasks, instructions=said)
+        train.check_start(config.training, network, env.embodiment)
         if (evaluator := evaluator_for(config.training.evaluate, env.embodiment, config.tasks)) is not None:
             evaluator.check()
     finally:

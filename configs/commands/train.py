@@ -2,8 +2,9 @@
 
 vla train --resume RUN_DIR goes on with a run that was stopped; with --train.steps N, more than it has, it lengthens a
 finished one. --init-from RUN_DIR starts a new run from a finished one's weights, --init-backbone RUN_DIR from what a
-run of vla pretrain has learned to look with. --evaluate.every N tries the policy out in simulation as it learns, and
-keeps the checkpoint that did best; --train.validation-share S never learns from a share of the episodes.
+run of vla pretrain has learned to look with; otherwise --backbone.weights says: shipped, for what comes with the
+package, or fresh. --evaluate.every N tries the policy out in simulation as it learns, and keeps the checkpoint that did
+best; --train.validation-share S never learns from a share of the episodes.
 """
 
 from collections.abc import Sequence
@@ -44,9 +45,11 @@ def presets() -> dict[str, tuple[str, Config]]:
 
 def run(config: Config) -> int:
     """Train in a new run directory."""
+    from policies.imitation.demonstrations import embodiment_of
+
     start_of(config)
     vla_config = network_config(config)
-    check_start(config, vla_config)
+    check_start(config, vla_config, embodiment_of(config.data))
     check_evaluator(config)
     with started_by_torchrun(config.train.device):
         new = partial(create_run_directory, "train", config.name, config, config.outputs)
@@ -79,11 +82,9 @@ def network_config(config: Config) -> VLAConfig:
     )
 
 
-def check_start(config: Config, vla_config: VLAConfig) -> None:
-    """``ValueError`` unless what to start from, if anything, fits the network and the demonstrations."""
-    from policies.imitation.demonstrations import embodiment_of
-
-    start_of(config).load(vla_config, embodiment_of(config.data))
+def check_start(config: Config, vla_config: VLAConfig, embodiment: "EmbodimentSpec") -> None:
+    """``ValueError`` unless what to start from, if anything, fits the network and the robot of the demonstrations."""
+    start_of(config).load(vla_config, embodiment)
 
 
 def check_evaluator(config: Config) -> None:
@@ -108,6 +109,8 @@ def network_for(
     ``instructions`` of the data and whatever else the ``tasks`` may say in an evaluation. ``ValueError`` for one that
     does not hold the data's, for stages that it cannot learn in, and for a device that is not there.
     """
+    from vla.model import VLA
+
     resolve_device(config.train.device)
     if config.backbone.use_depth or config.backbone.frames != 1:
         raise ValueError("imitation feeds colour images of the present only: use_depth must be off and frames 1")
@@ -126,7 +129,7 @@ def network_for(
         horizon=config.horizon,
         waypoint_dims=waypoint_dims(embodiment),
     )
-    built = network.build()
+    built = VLA(network)
     check_parts(built, stages_for(config.train.stages, locates=bool(network.waypoint_dims)))
     try:
         built.backbone.check_texts(instructions)
@@ -191,7 +194,7 @@ def _take_part(config: Config, vla_config: VLAConfig, run_dir: Path, resume: boo
         save_config(config, run_dir / CONFIG_FILE)  # what it goes on with, more steps say, is now what the run is
         print(f"run: {run_dir}")
         if prepared.learner.adoption is not None:
-            print(f"from {config.init_backbone}: {prepared.learner.adoption}")
+            print(f"from {config.init_backbone or 'the shipped backbone'}: {prepared.learner.adoption}")
     return finish(prepared)
 
 

@@ -19,6 +19,7 @@ from policies.imitation.evaluating import Best, Evaluator, report_of
 from policies.imitation.inputs import TrainingInputs
 from policies.imitation.parts import check_parts, set_learning
 from policies.imitation.stages import Stage, stages_for
+from policies.imitation.starting import Start
 from policies.imitation.validation import Validation, learned_from
 from policies.processors import Normalization
 from policies.training.checkpoint import POLICY
@@ -29,6 +30,7 @@ from policies.vla_policy import VLAPolicy, check_fit
 from vla.adopting import Adoption, adopt
 from vla.base import Base
 from vla.config import VLAConfig
+from vla.model import VLA
 from vla.observation import rows
 from vla.strict_json import strict_json
 
@@ -38,10 +40,10 @@ log = logging.getLogger(__name__)
 class ImitationLearner(Learner[TrainConfig]):
     """Learns from demonstrations.
 
-    Weights are fresh, or those of the policy ``start``, whose normalisation then stays, since its weights depend on it;
-    or the backbone's are those of the base ``start``, as far as they fit (``adoption``). ``evaluator`` tries out what
-    was learned so far; ``best`` is the best that came of it. ``ValueError`` where device, network, data and ``start``
-    do not fit together.
+    Weights are those of the policy ``start``, whose normalisation then stays, since its weights depend on it; or the
+    backbone's are those of the base ``start``, as far as they fit (``adoption``); without ``start`` they are those that
+    the backbone's config names. ``evaluator`` tries out what was learned so far; ``best`` is the best that came of it.
+    ``ValueError`` where device, network, data and ``start`` do not fit together.
     """
 
     product = POLICY
@@ -64,12 +66,13 @@ class ImitationLearner(Learner[TrainConfig]):
         with self.group.one_first() if config.pictures == "decoded" else nullcontext():
             self.demonstrations = learned_from(datasets, config, windows)
         seed_everything(config.seed, 0, Draw.INITIAL_WEIGHTS)
-        self.vla = vla_config.build().to(self.device).train()
+        self.vla = VLA(vla_config).to(self.device).train()
         check_fit(self.vla, self.demonstrations.embodiment)
         check_parts(self.vla, [span.stage for span in self.spans])
         self.base: str | None = None
         self.adoption: Adoption | None = None
-        self.normalization = self._start(start)
+        given = Start().load(vla_config, self.demonstrations.embodiment) if start is None else start
+        self.normalization = self._start(given)
         self.take_up(self.vla, self._rates_of)
         self.inputs = TrainingInputs(self.vla, self.demonstrations.instructions, config.augment, config.seed)
         self.validation = Validation(datasets, self.vla, config, windows) if config.validation_share else None

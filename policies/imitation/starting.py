@@ -11,13 +11,16 @@ from policies.vla_policy import VLAPolicy
 from vla.adopting import check_base
 from vla.base import Base, load_base
 from vla.config import VLAConfig
+from vla.model import VLA
 from vla.saving import WEIGHTS_FILE
+from vla.shipped import shipped_for
 
 
 @dataclass(frozen=True, kw_only=True)
 class Start:
     """Where a run starts from, at most one of the two: a run, checkpoint or policy directory, with everything in it; or
-    those of a pre-training, whose backbone is taken over as far as it fits. ``ValueError`` for both.
+    those of a pre-training, whose backbone is taken over as far as it fits. ``ValueError`` for both. With neither, the
+    config of the network's backbone says it.
     """
 
     policy: Path | None = None
@@ -37,8 +40,10 @@ class Start:
             return load_start(self.policy, vla_config, embodiment)
         if self.backbone is not None:
             base = load_base(find_product(self.backbone, BACKBONE, WEIGHTS_FILE))
-            check_base(vla_config, base, vla_config.build().backbone.vocabulary)
+            check_base(vla_config.backbone, base, VLA(vla_config).backbone.vocabulary)
             return base
+        if vla_config.backbone.weights == "shipped":
+            return shipped_for(vla_config.backbone, VLA(vla_config).backbone.vocabulary)
         return None
 
 

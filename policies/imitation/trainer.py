@@ -1,7 +1,7 @@
 """Imitation: fit a VLA to demonstrations, so that a run killed anywhere ends as if it never was."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from policies.imitation.config import TrainConfig
@@ -13,7 +13,7 @@ from policies.training.checkpoint import TrainingState
 from policies.training.run import Run, RunSummary, prepare_run
 from vla.config import VLAConfig
 
-FRESH = Start()
+AS_CONFIGURED = Start()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +33,7 @@ def train(
     datasets: Sequence[Path],
     *,
     resume: bool = False,
-    start: Start = FRESH,
+    start: Start = AS_CONFIGURED,
     evaluator: Evaluator | None = None,
     show_progress: bool = True,
 ) -> TrainSummary:
@@ -49,19 +49,23 @@ def prepare(
     datasets: Sequence[Path],
     *,
     resume: bool = False,
-    start: Start = FRESH,
+    start: Start = AS_CONFIGURED,
     evaluator: Evaluator | None = None,
 ) -> Run[ImitationLearner]:
     """A run in ``run_dir``, ready to go on: see :func:`policies.training.run.prepare_run`.
 
-    It starts from fresh weights, or from those of ``start``, where a whole policy brings its normalisation. A run that
-    goes on needs ``start`` no more, and may have another ``evaluator``. ``ValueError`` also where data or start do not
-    fit.
+    It starts from the weights of ``start``, where a whole policy brings its normalisation, or from those that the
+    backbone's config names. A run that goes on needs neither any more, and may have another ``evaluator``.
+    ``ValueError`` also where data or start do not fit.
     """
 
     def make(legs: Sequence[int], state: TrainingState | None) -> ImitationLearner:
-        given = start.load(vla_config, embodiment_of(datasets)) if state is None else None
-        return ImitationLearner(config, vla_config, datasets, legs=legs, start=given, evaluator=evaluator)
+        network, given = vla_config, None
+        if state is None:
+            given = start.load(vla_config, embodiment_of(datasets))
+        else:
+            network = replace(vla_config, backbone=vla_config.backbone.fresh)
+        return ImitationLearner(config, network, datasets, legs=legs, start=given, evaluator=evaluator)
 
     return prepare_run(run_dir, config, make, resume=resume)
 

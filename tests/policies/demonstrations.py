@@ -25,6 +25,7 @@ def record(path, seeds=range(12), num_envs=6):
 
 def tiny_network(horizon=4, cameras=("front",)):
     backbone = NanoConfig(
+        weights="fresh",
         width=16,
         depth=1,
         heads=2,

@@ -127,6 +127,7 @@ class DiscScenes:
 def tiny_backbone(**fields):
     return NanoConfig(
         **{
+            "weights": "fresh",
             "width": 32,
             "depth": 1,
             "heads": 2,

@@ -16,6 +16,7 @@ from policies.imitation.trainer import train
 from policies.pretraining.trainer import pretrain
 from policies.training.checkpoint import CheckpointError
 from policies.vla_policy import VLAPolicy, find_policy
+from vla import shipped
 from vla.base import load_base
 
 
@@ -37,6 +38,14 @@ def backbone(looked):
     return load_base(looked / "checkpoints/last/backbone")
 
 
+@pytest.fixture
+def package(looked, tmp_path, monkeypatch):
+    """The package's own backbone is that of ``looked``."""
+    folder = shutil.copytree(looked / "checkpoints/last/backbone", tmp_path / "package")
+    monkeypatch.setattr(shipped, "FOLDER", folder)
+    return folder
+
+
 def network(**fields):
     return replace(tiny_network(), backbone=tiny_backbone(**fields), image_size_px=(32, 32))
 
@@ -44,6 +53,15 @@ def network(**fields):
 def run(run_dir, store, *, resume=False, **start):
     options = {"resume": resume, "start": Start(**start), "show_progress": False}
     return train(run_dir, tiny_training(), network(max_text_tokens=40), [store], **options)
+
+
+def sizes():
+    """Those of ``tiny_backbone`` for the command line."""
+    return [
+        f"--backbone.{name.replace('_', '-')}={value}"
+        for name, value in vars(tiny_backbone()).items()
+        if isinstance(value, int) and not isinstance(value, bool) and name != "max_text_tokens"
+    ]
 
 
 def base_of(run_dir):
@@ -92,6 +110,49 @@ def test_a_started_run_goes_on_without_the_backbone(store, looked, tmp_path, mon
         assert a.read_bytes() == b.read_bytes()
 
 
+def test_a_learner_starts_from_the_shipped_backbone_and_says_so(store, backbone, package):
+    learner = ImitationLearner(tiny_training(), network(weights="shipped", max_text_tokens=40), [store])
+    assert learner.base == backbone.sha256 and set(learner.adoption.left) == {"state_encoder", "waypoint"}
+    weights = learner.vla.backbone.state_dict()
+    assert torch.equal(weights["camera_embedding"][0], backbone.weights["camera_embedding"][0])
+    other = ImitationLearner(tiny_training(), network(max_text_tokens=40), [store])
+    assert other.base is None and other.adoption is None
+
+
+def test_a_run_from_the_shipped_backbone_goes_on_and_acts_without_it(store, backbone, package, tmp_path):
+    options = {"show_progress": False}
+    vla_config = network(weights="shipped", max_text_tokens=40)
+    train(tmp_path / "run", tiny_training(steps=10), vla_config, [store], **options)
+    shutil.rmtree(package)
+    longer = train(tmp_path / "run", tiny_training(steps=12), vla_config, [store], resume=True, **options)
+    assert longer.resumed_from == 10 and VLAPolicy.load(tmp_path / "run").base == backbone.sha256
+    train(tmp_path / "next", tiny_training(), vla_config, [store], start=Start(policy=tmp_path / "run"), **options)
+    assert base_of(tmp_path / "next") == backbone.sha256
+    with pytest.raises(CheckpointError, match="lacks its pre-trained backbone"):
+        train(tmp_path / "fresh", tiny_training(), vla_config, [store], **options)
+
+
+def test_the_command_line_starts_from_the_package(store, package, tmp_path, capsys):
+    command = ["train", "debug", "--data", str(store), "--image-size-px", "32", "--outputs", str(tmp_path / "out")]
+    command += ["--train.steps", "2", "--backbone.weights", "shipped"]
+    assert main(command) == 2
+    assert "  channels: 16 there, 8 now" in capsys.readouterr().err and not (tmp_path / "out").exists()
+    assert main([*command, *sizes()]) == 0
+    assert "from the shipped backbone: taken over: " in capsys.readouterr().out
+    (package / "config.json").unlink()
+    assert main([*command, *sizes()]) == 2
+    assert "lacks its pre-trained backbone: no config.json in" in capsys.readouterr().err
+
+
+def test_a_quickstart_without_its_backbone_is_refused_at_once(package, tmp_path, capsys):
+    command = ["quickstart", "--tasks", "reach", "--num-envs", "1", "--outputs", str(tmp_path / "out")]
+    assert main([*command, "--training.backbone.weights", "shipped"]) == 2
+    assert "the shipped weights do not fit" in capsys.readouterr().err
+    assert main([*command, "--training.init-backbone", str(tmp_path)]) == 2
+    assert "no model.safetensors in any of" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_what_does_not_fit_is_refused_before_any_work(store, looked, tmp_path, capsys):
     command = ["train", "debug", "--data", str(store), "--image-size-px", "32", "--outputs", str(tmp_path / "out")]
     assert main([*command, "--init-backbone", str(looked)]) == 2
@@ -109,12 +170,7 @@ def test_what_does_not_fit_is_refused_before_any_work(store, looked, tmp_path, c
 
 
 def test_the_command_line_says_what_was_taken_over(store, looked, tmp_path, capsys):
-    sizes = [
-        f"--backbone.{name.replace('_', '-')}={value}"
-        for name, value in vars(tiny_backbone()).items()
-        if isinstance(value, int) and not isinstance(value, bool) and name != "max_text_tokens"
-    ]
-    command = ["train", "debug", "--data", str(store), "--image-size-px", "32", "--train.steps", "2", *sizes]
+    command = ["train", "debug", "--data", str(store), "--image-size-px", "32", "--train.steps", "2", *sizes()]
     assert main([*command, "--outputs", str(tmp_path / "out"), "--init-backbone", str(looked)]) == 0
     said = capsys.readouterr().out
     taken = next(line for line in said.splitlines() if "taken over: " in line).partition("taken over: ")[2]

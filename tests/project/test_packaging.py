@@ -3,7 +3,9 @@
 import re
 import shutil
 import subprocess
+import sys
 import tomllib
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -113,3 +115,21 @@ def test_make_brings_gl_libraries_as_root_or_through_sudo(machine, bare, user, p
     update, install = log.splitlines()
     assert update == f"{prefix}apt-get update -q"
     assert install.startswith(f"{prefix}apt-get install -y") and "libegl1" in install and "libosmesa6" in install
+
+
+def test_a_wheel_holds_the_pre_trained_weights(tmp_path):
+    pytest.importorskip("setuptools", minversion="77")
+    source = tmp_path / "source"
+    shutil.copytree(ROOT / "vla", source / "vla", ignore=shutil.ignore_patterns("__pycache__", "pretrained"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    files = {f"vla/backbones/pretrained/nano/{name}" for name in ("config.json", "model.safetensors", "record.json")}
+    for name in files:
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        (source / name).touch()
+    build = "import sys; from setuptools import build_meta; build_meta.build_wheel(sys.argv[1])"
+    made = subprocess.run([sys.executable, "-c", build, str(tmp_path)], cwd=source, capture_output=True, check=False)
+    assert made.returncode == 0, made.stderr
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as content:
+        assert files <= set(content.namelist())

@@ -41,7 +41,7 @@ def squares(backbone, count):
 @pytest.mark.parametrize("head", [BridgeConfig(), MLPConfig()])
 def test_the_named_square_is_found_within_two_pixels(head):
     config = VLAConfig(
-        backbone=NanoConfig(),
+        backbone=NanoConfig(weights="fresh"),
         head=head,
         cameras=("front",),
         image_size_px=(SIZE_PX, SIZE_PX),

@@ -9,6 +9,7 @@ from vla.objectives.material import Captions, Material, Questions, Words
 from vla.observation import ActionChunk, Observation
 
 TINY = {
+    "weights": "fresh",
     "width": 32,
     "depth": 2,
     "heads": 2,

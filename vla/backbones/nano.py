@@ -9,7 +9,8 @@ again: so "the red cube left of the bin" becomes a coordinate too.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -30,6 +31,10 @@ TEXT_HEADROOM = 1.25
 """How much longer than the sentences it is made for a window is at least: people say more."""
 _TEXT_STEP = 16
 
+Weights = Literal["shipped", "fresh"]
+DEFAULT_WEIGHTS: Weights = "fresh"
+"""What a new network starts from where nobody says."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class NanoConfig:
@@ -43,6 +48,10 @@ class NanoConfig:
     ``TEXT_TOKENS`` stand for it elsewhere. ``frames`` is the most images per view that an observation may hold. With
     ``use_depth`` the network also needs depth images, and keypoint tokens carry points in the world where cameras are
     calibrated.
+
+    ``weights`` are what a new network starts from: "shipped" is what the package's own backbone has learned to look
+    with (:mod:`vla.shipped`), which has the default sizes, "fresh" is torch's random state. They are no part of what
+    the network is: they count for no equality, and no saved network has them.
     """
 
     width: int = 96
@@ -59,6 +68,7 @@ class NanoConfig:
     max_text_tokens: int | None = None
     frames: int = 1
     use_depth: bool = False
+    weights: Weights = field(default=DEFAULT_WEIGHTS, compare=False)
 
     def __post_init__(self) -> None:
         if self.max_text_tokens is not None and self.max_text_tokens < 1:
@@ -72,8 +82,23 @@ class NanoConfig:
         return replace(self, max_text_tokens=_TEXT_STEP * math.ceil(wanted / _TEXT_STEP))
 
     def build(self, *, state_dim: int, views: int, image_size_px: tuple[int, int], waypoint_dim: int = 0) -> "Nano":
-        """The network with fresh weights for these inputs; ``image_size_px`` is (height, width)."""
-        return Nano(self, state_dim=state_dim, views=views, image_size_px=image_size_px, waypoint_dim=waypoint_dim)
+        """The network for these inputs; ``image_size_px`` is (height, width).
+
+        Of the shipped weights it takes what does not depend on cameras and robot: words, pictures and heatmaps.
+        ``ValueError`` where they are of other sizes, ``CheckpointError`` where the package lacks them.
+        """
+        nano = Nano(self, state_dim=state_dim, views=views, image_size_px=image_size_px, waypoint_dim=waypoint_dim)
+        if self.weights == "shipped":
+            from vla.adopting import adopt_looks
+            from vla.shipped import shipped_for
+
+            adopt_looks(nano, self, shipped_for(self, nano.vocabulary))
+        return nano
+
+    @property
+    def fresh(self) -> "NanoConfig":
+        """This config with fresh weights: the architecture alone."""
+        return replace(self, weights="fresh")
 
 
 @dataclass(frozen=True, kw_only=True)
