@@ -22,6 +22,7 @@ VERBS = {
     "quickstart": "demonstrate, train, evaluate and report, all in one go",
     "collect": "record demonstrations of a task's scripted expert",
     "pretrain": "let a network learn to look, on rendered scenes",
+    "ground": "show where a network that has learned to look sees a phrase, in pictures or on a rendered table",
     "train": "train a policy from demonstrations",
     "eval": "evaluate a checkpoint, a server or the expert on unseen episodes",
     "serve": "answer observations with actions over a WebSocket",

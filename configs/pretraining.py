@@ -39,7 +39,7 @@ class SceneConfig:
     @property
     def source(self) -> SourceFactory:
         """Makes the source of a split, in whatever process."""
-        return partial(_source, self)
+        return partial(make_source, self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,13 +71,14 @@ class Config:
             raise ValueError("train.weights.teacher is the only weight above 0, and there is no teacher")
 
 
-def _source(config: SceneConfig, split: Split) -> GroundingSource:
-    from envs.grounding.scenes import EVERY_TABLE, SceneSource
+def make_source(config: SceneConfig, split: Split, worlds: int | None = None) -> GroundingSource:
+    """Its tables are the same however many ``worlds`` are drawn at a time."""
+    from envs.grounding.scenes import EVERY_TABLE, WORLDS, SceneSource
     from envs.robots import make_robot
 
     size_px = (config.image_size_px, config.image_size_px)
     arm, tasks = make_robot(config.robot), config.tasks or EVERY_TABLE
-    source = SceneSource(tasks=tasks, arm=arm, image_size_px=size_px, split=split)
+    source = SceneSource(tasks=tasks, arm=arm, image_size_px=size_px, split=split, worlds=worlds or WORLDS)
     if config.keep is None:
         return source
     made_of = {"tasks": tasks, "robot": config.robot, "image_size_px": size_px, "split": split}

@@ -1,12 +1,19 @@
-"""Colours for what has none: distances and geom indices."""
+"""Colours for what has none: distances, geom indices, and where a network looks."""
 
 import colorsys
 
 import numpy as np
 from jaxtyping import Float, Int32, UInt8
+from PIL import Image
 
 NOTHING = (0, 0, 0)
 """Where a ray hit nothing."""
+
+HEAT = (255, 225, 0)
+HEAT_SHARE = 0.45
+"""How much of that colour the hottest cell has; the rest is the picture's."""
+COLD = 0.45
+"""How bright the picture stays where nothing is looked at."""
 
 GOLDEN_RATIO = (5**0.5 - 1) / 2
 ANCHORS = (
@@ -54,6 +61,17 @@ def segment_colours(geoms: Int32[np.ndarray, "*shape"]) -> UInt8[np.ndarray, "*s
     """A colour of its own for every geom index, always the same; black for −1, where nothing was hit."""
     table = [NOTHING, *(_segment_colour(geom) for geom in range(int(geoms.max(initial=-1)) + 1))]
     return np.array(table, np.uint8)[np.clip(geoms, -1, None) + 1]
+
+
+def heated(
+    picture: UInt8[np.ndarray, "h w 3"], heatmap: Float[np.ndarray, "rows columns"]
+) -> UInt8[np.ndarray, "h w 3"]:
+    """``picture`` in the dark, lit where the heatmap is high compared with its highest cell; smooth between cells."""
+    height, width = picture.shape[:2]
+    heat = Image.fromarray((heatmap / max(heatmap.max(), 1e-12)).astype(np.float32))
+    warmth = np.asarray(heat.resize((width, height), Image.Resampling.BILINEAR))[..., None]
+    share, light = HEAT_SHARE * warmth, COLD + (1 - COLD) * warmth
+    return (picture * light * (1 - share) + np.array(HEAT) * share).round().astype(np.uint8)
 
 
 def _segment_colour(geom: int) -> tuple[int, int, int]:
