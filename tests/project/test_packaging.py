@@ -123,7 +123,7 @@ def test_a_wheel_holds_the_pre_trained_weights(tmp_path):
     shutil.copytree(ROOT / "vla", source / "vla", ignore=shutil.ignore_patterns("__pycache__", "pretrained"))
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
-    files = {f"vla/backbones/pretrained/nano/{name}" for name in ("config.json", "model.safetensors", "record.json")}
+    files = {f"vla/backbones/pretrained/nano/{name}" for name in ("config.json", "model.safetensors", "run.json")}
     for name in files:
         (source / name).parent.mkdir(parents=True, exist_ok=True)
         (source / name).touch()
