@@ -121,8 +121,8 @@ def card(folder: Path = FOLDER) -> str:
         "# `nano`, pre-trained to look",
         "The backbone that the package ships at `vla/backbones/pretrained/nano`, from which new policies start "
         "(`--backbone.weights shipped`) and which `vla ground` asks. Pictures and a phrase in; a heatmap per picture, "
-        "and a place in the world out. [How nano learns](../nano.md) describes the network and its losses. **This page is "
-        "printed by `vla bench card --page docs/models/nano.md`** from the record beside the weights.",
+        "and a place in the world out. [How nano learns](../nano.md) describes the network and its losses. **This page "
+        "is printed by `vla bench card --page docs/models/nano.md`** from the record beside the weights.",
         "## What it is",
         _table(["", ""], _facts(config, base, known)),
         "## How well it looks",
@@ -171,7 +171,8 @@ def _curve(entries: Sequence[Mapping[str, Any]]) -> str:
     chosen = sorted({round(i * (len(entries) - 1) / (CURVE_ROWS - 1)) for i in range(CURVE_ROWS)})
     names = [name for name in METRICS if name in entries[-1]]
     rows = [
-        [f"{int(entries[i]['step']):,}", *(_metric(name, entries[i].get(name))[1] for name in names)] for i in chosen
+        [f"{int(entry['step']):,}", *(_metric(name, entry.get(name))[1] for name in names)]
+        for entry in (entries[index] for index in chosen)
     ]
     return _table(["steps", *(METRICS[name][0] for name in names)], rows)
 

@@ -114,11 +114,15 @@ def run(config: Config) -> int:
 def _base(config: Config) -> "Base":
     from policies.training.checkpoint import BACKBONE, find_product
     from vla.base import load_base
+    from vla.checkpoint import CheckpointError
     from vla.saving import WEIGHTS_FILE
     from vla.shipped import shipped_base
 
     if isinstance(config.backbone, str):
-        return shipped_base()
+        try:
+            return shipped_base()
+        except CheckpointError as error:
+            raise CheckpointError(f"{error}\n--backbone RUN asks what a run of vla pretrain has learned") from error
     return load_base(find_product(config.backbone, BACKBONE, WEIGHTS_FILE))
 
 

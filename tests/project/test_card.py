@@ -16,18 +16,8 @@ from vla.backbones.nano import NanoConfig
 from vla.base import load_base
 from vla.checkpoint import CheckpointError
 
-FEW = [
-    "--scenes.tasks",
-    "pick",
-    "--train.tables",
-    "2",
-    "--train.statistics-tables",
-    "4",
-    "--train.evaluate-every",
-    "1",
-    "--train.log-every",
-    "1",
-]
+FEW = ["--scenes.tasks", "pick", "--train.tables", "2", "--train.statistics-tables", "4"]
+OFTEN = ["--train.evaluate-every", "1", "--train.log-every", "1"]
 PAGE = CHECKOUT / "docs" / "models" / "nano.md"
 
 
@@ -40,9 +30,9 @@ def card():
         sys.path.remove(str(CHECKOUT / "benchmarks"))
 
 
-def pretrained(outputs, preset, *flags):
+def pretrained(outputs, preset):
     steps = ["--train.steps", "2", "--train.held-out-tables", "3"]
-    assert main(["pretrain", preset, *FEW, *steps, *flags, "--outputs", str(outputs)]) == 0
+    assert main(["pretrain", preset, *FEW, *OFTEN, *steps, "--outputs", str(outputs)]) == 0
     (run_dir,) = outputs.glob("pretrain/*/*")
     return run_dir
 

@@ -84,7 +84,9 @@ def test_a_saved_config_does_not_say_it():
 
 def test_a_package_that_lacks_its_weights_says_so_when_they_are_asked_for(folder):
     (folder / "model.safetensors").unlink()
-    with pytest.raises(CheckpointError, match=r'lacks its pre-trained .* no model.safetensors in .*weights="fresh"'):
+    with pytest.raises(
+        CheckpointError, match=r'lacks its pre-trained .* no model.safetensors in .*\nset weights="fresh"'
+    ):
         config().build()
     (folder / "config.json").unlink()
     with pytest.raises(CheckpointError, match=r"no config.json and no model.safetensors in"):
@@ -92,7 +94,9 @@ def test_a_package_that_lacks_its_weights_says_so_when_they_are_asked_for(folder
 
 
 def test_other_sizes_are_told_with_what_to_set(folder):
-    with pytest.raises(ValueError, match=r"do not fit: .*\n  channels: 16 there, 8 now\n.*--backbone.weights fresh"):
+    with pytest.raises(
+        ValueError, match=r"cannot start from the shipped .*\n  channels: 16 there, 8 now\n.*--backbone.weights fresh"
+    ):
         config(channels=8).build()
     with pytest.raises(ValueError, match="  channels: 16 there, 8 now"):
         config(channels=8).backbone.build(state_dim=5, views=2, image_size_px=(32, 48))
