@@ -86,7 +86,7 @@ def adopt(vla: VLA, base: Base, state_names: Sequence[str] = (), state: StateSca
         (_STATE, unknown or _differing(base, config, state_names, "state")),
         (_WAYPOINT, unknown or _differing(base, config, state_names, "cameras", "state", "waypoint")),
     ):
-        if reason:
+        if reason or state is None:
             given = {name: weight for name, weight in given.items() if _part(name) != part}
             left[part] = reason
     if state:
