@@ -122,7 +122,8 @@ def card(folder: Path = FOLDER) -> str:
         "The backbone that the package ships at `vla/backbones/pretrained/nano`, from which new policies start "
         "(`--backbone.weights shipped`) and which `vla ground` asks. Pictures and a phrase in; a heatmap per "
         "picture, and a place in the world out. [How nano learns](../nano.md) describes the network and its "
-        "losses. **This page is printed by `vla bench card --page docs/models/nano.md`** from the record beside the weights.",
+        "losses. **This page is printed by `vla bench card --page docs/models/nano.md`** from the record beside the "
+        "weights.",
         "## What it is",
         _table(["", ""], _facts(config, base, known)),
         "## How well it looks",

@@ -60,7 +60,7 @@ class KeptSource:
 
     def _path(self, asked: tuple[int, ...]) -> Path:
         """Where the answer is kept: files lie in 256 folders."""
-        about = json.dumps([_LAYOUT, self._fingerprint, *asked])
+        about = json.dumps([_LAYOUT, self._fingerprint, *asked], allow_nan=False)
         name = hashlib.sha256(about.encode()).hexdigest()
         return self._folder / name[:2] / f"{name[2:34]}.scenes"
 
@@ -72,7 +72,7 @@ def to_bytes(scenes: Grounding) -> bytes:
     for name in _COVERS:
         cover = tensors[name]
         tensors |= {name: _bits(cover), f"{name}.shape": torch.tensor(cover.shape)}
-    tensors[_TEXTS] = torch.frombuffer(bytearray(json.dumps(texts).encode()), dtype=torch.uint8)
+    tensors[_TEXTS] = torch.frombuffer(bytearray(json.dumps(texts, allow_nan=False).encode()), dtype=torch.uint8)
     return zlib.compress(safetensors.torch.save(tensors), _EFFORT)
 
 

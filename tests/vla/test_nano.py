@@ -7,8 +7,8 @@ import torch
 from torch import nn
 from vla_inputs import STATE_DIM, random_observation, tiny_nano, with_depth
 
-from vla.backbones.nano import NanoConfig, prefix_bias
-from vla.backbones.transformer import Block
+from vla.backbones.nano import NanoConfig
+from vla.backbones.transformer import Block, prefix_bias
 from vla.features import TokenRole
 
 

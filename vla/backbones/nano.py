@@ -19,9 +19,10 @@ from torch import Tensor, nn
 from vla.backbone import Backbone
 from vla.backbones.convolution import ImageEncoder
 from vla.backbones.keypoints import DepthViews, KeypointEncoder
+from vla.backbones.scene import Prefix, Scene
 from vla.backbones.text import TextEncoder
 from vla.backbones.tokenizer import NanoTokenizer
-from vla.backbones.transformer import Block
+from vla.backbones.transformer import Block, prefix_bias
 from vla.features import Features, Sight, TokenLayout, TokenRole
 from vla.observation import Observation
 
@@ -101,41 +102,6 @@ class NanoConfig:
     def fresh(self) -> "NanoConfig":
         """This config with fresh weights: the architecture alone."""
         return replace(self, weights="fresh")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Scene:
-    """What pictures hold, whatever is asked of them, and the robot's state; ``depth_views`` are flattened."""
-
-    maps: Float[Tensor, "n t v c h w"]
-    patches: Float[Tensor, "n t v p d"]
-    view_mask: Bool[Tensor, "n t v"]
-    state: Float[Tensor, "n s"]
-    depth_views: DepthViews | None
-
-    def at(self, rows: Int[Tensor, " m"]) -> "Scene":
-        """That of each row; one may come several times."""
-        n = len(self.state)
-        return Scene(
-            maps=self.maps[rows],
-            patches=self.patches[rows],
-            view_mask=self.view_mask[rows],
-            state=self.state[rows],
-            depth_views=None if self.depth_views is None else self.depth_views.at(rows, n),
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Prefix:
-    """What everything else in the sequence attends to, and what it was made of; ``questions`` are what the text asks
-    each view, ``position`` where the keypoints of its first sight are at present.
-    """
-
-    tokens: Float[Tensor, "n m d"]
-    mask: Bool[Tensor, "n m"]
-    scene: Scene
-    questions: Float[Tensor, "n v d"]
-    position: Float[Tensor, "n v k 2"]
 
 
 class Nano(Backbone):
@@ -416,21 +382,6 @@ class Nano(Backbone):
             raise ValueError(f"expected 1…{self.config.frames} frames per view, got {t}")
         if observation.text.shape[1] > self.text_window:
             raise ValueError(f"expected at most {self.text_window} text tokens, got {observation.text.shape[1]}")
-
-
-def prefix_bias(
-    mask: Bool[Tensor, "b n"], suffix: int, dtype: torch.dtype, *, causal: bool = False
-) -> Float[Tensor, "b 1 n n"]:
-    """Attention bias of a prefix-LM: −inf on padding, and from the prefix to the last ``suffix`` tokens.
-
-    ``causal`` ones of those do not attend to those after them either.
-    """
-    n = mask.shape[1]
-    allowed = mask[:, None, None, :].repeat(1, 1, n, 1)
-    allowed[:, :, : n - suffix, n - suffix :] = False
-    if causal:
-        allowed[:, :, n - suffix :, n - suffix :] &= torch.ones(suffix, suffix, device=mask.device).tril().bool()
-    return torch.zeros(allowed.shape, dtype=dtype, device=mask.device).masked_fill(~allowed, float("-inf"))
 
 
 def _per_token(view_mask: Bool[Tensor, "n t v"], tokens: Float[Tensor, "n t v k d"]) -> Bool[Tensor, "n m"]:

@@ -1,6 +1,7 @@
-"""The pre-norm transformer block that ``nano`` is made of."""
+"""The pre-norm transformer block that ``nano`` is made of, and what attends to what."""
 
-from jaxtyping import Float
+import torch
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 
@@ -39,3 +40,18 @@ class Block(nn.Module):
         attended = nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=bias)
         x = x + self.out(merge_heads(attended))
         return x + self.feed_forward(x)
+
+
+def prefix_bias(
+    mask: Bool[Tensor, "b n"], suffix: int, dtype: torch.dtype, *, causal: bool = False
+) -> Float[Tensor, "b 1 n n"]:
+    """Attention bias of a prefix-LM: −inf on padding, and from the prefix to the last ``suffix`` tokens.
+
+    ``causal`` ones of those do not attend to those after them either.
+    """
+    n = mask.shape[1]
+    allowed = mask[:, None, None, :].repeat(1, 1, n, 1)
+    allowed[:, :, : n - suffix, n - suffix :] = False
+    if causal:
+        allowed[:, :, n - suffix :, n - suffix :] &= torch.ones(suffix, suffix, device=mask.device).tril().bool()
+    return torch.zeros(allowed.shape, dtype=dtype, device=mask.device).masked_fill(~allowed, float("-inf"))
