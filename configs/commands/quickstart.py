@@ -255,7 +255,11 @@ def _evaluate_conditions(config: Config, policy: Path) -> "dict[str, list[Evalua
     worlds = config.num_envs
     settings = evaluation.Config(policy=str(policy), tasks=config.tasks, num_envs=worlds, videos=0, env=config.env)
     actor = _actor(config, policy)
-    return {name: evaluation.evaluate_tasks(actor, settings, seeds, name) for name in config.conditions}
+    found = {}
+    for name in config.conditions:
+        print(name)
+        found[name] = evaluation.evaluate_tasks(actor, settings, seeds, name)
+    return found
 
 
 def _actor(config: Config, policy: Path) -> Actor:
