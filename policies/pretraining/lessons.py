@@ -104,7 +104,9 @@ def _kept(teacher: SentenceEncoder, sentences: Sequence[str], path: Path, show: 
     vectors, words = path.with_suffix(".safetensors"), path.with_suffix(".json")
     try:
         embedding = safetensors.torch.load(vectors.read_bytes())["embedding"]
-        if embedding.shape == (len(sentences), teacher.dim) and json.loads(words.read_text(encoding="utf-8")) == list(sentences):
+        if embedding.shape == (len(sentences), teacher.dim) and json.loads(words.read_text(encoding="utf-8")) == list(
+            sentences
+        ):
             return embedding
     except (OSError, SafetensorError, KeyError, ValueError):
         pass
