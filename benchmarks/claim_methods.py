@@ -4,7 +4,6 @@ Like the code that measures, it counts for the ledger's digest; what is said of 
 method that becomes another one gets another name, so that no table counts the two together.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from configs.environments import ARM_START_RAD
@@ -18,18 +17,22 @@ from vla.heads.bridge import BridgeConfig
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """A share of a recording's episodes, in usual worlds or under a perturbation (PRESET:AXIS)."""
+    """A share of a recording's episodes, in usual worlds or under a perturbation (PRESET:AXIS).
+
+    Seeds count from ``first_seed`` on: those of one seed show the same table, whatever perturbs it.
+    """
 
     share: int = 1
     perturbation: str | None = None
+    first_seed: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recording:
     """Demonstrations that several methods may share, recorded as ``vla collect`` does.
 
-    The ``parts`` divide a task's episodes in proportion to their shares; their seeds follow one another. A ``palette``
-    is the colours that things come in, by default those of the tasks.
+    The ``parts`` divide a task's episodes in proportion to their shares. A ``palette`` is the colours that things come
+    in, by default those of the tasks.
     """
 
     name: str
@@ -38,15 +41,19 @@ class Recording:
     palette: tuple[str, ...] = ()
     parts: tuple[Part, ...] = (Part(),)
 
-    def divided(self, count: int) -> Iterator[tuple[Part, range]]:
-        """The seeds of each part, of ``count`` in all; parts that come to none are left out."""
-        whole, begun, first = sum(part.share for part in self.parts), 0, 0
+    def divided(self, count: int) -> list[tuple[Part, range]]:
+        """The seeds of each part, of ``count`` in all; parts that come to none are left out.
+
+        ``ValueError`` where two parts would have a seed in common.
+        """
+        whole, begun, found = sum(part.share for part in self.parts), 0, list[tuple[Part, range]]()
         for part in self.parts:
+            some = round(count * (begun + part.share) / whole) - round(count * begun / whole)
             begun += part.share
-            end = round(count * begun / whole)
-            if end > first:
-                yield part, range(first, end)
-            first = end
+            found += [(part, range(part.first_seed, part.first_seed + some))] if some else []
+        if len({seed for _, seeds in found for seed in seeds}) < count:
+            raise ValueError(f"two parts of {self.name} have seeds in common, at {count} demonstrations per task")
+        return found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,7 +149,7 @@ THREE_TASKS = Recording(name="reach-pick-place", tasks=USUAL_TASKS)
 RANDOMISED_TOO = Recording(
     name="reach-pick-place-randomised",
     tasks=USUAL_TASKS,
-    parts=(Part(share=4), Part(share=3, perturbation="randomised:all")),
+    parts=(Part(share=4), Part(share=3, perturbation="randomised:all", first_seed=100_000)),
 )
 """Of 350 demonstrations per task 200 in the usual worlds and 150 in randomised ones, as the quickstart has them."""
 FORTY_TASKS = Recording(name="suites", tasks=task_names(list(SUITES)))

@@ -51,7 +51,7 @@ def main() -> None:
         folder = arguments.work / code_digest()
         work = Work(folder=folder, scenes=arguments.work / "scenes", teacher=arguments.teacher)
         try:
-            work.check(bases_of(ROWS, keys))
+            work.check(ROWS[claim].methods[method] for claim, method in {(key.claim, key.method) for key in keys})
         except ValueError as error:
             parser.error(str(error))
         measure_all(ROWS, keys, work, arguments.jobs)

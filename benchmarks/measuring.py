@@ -21,6 +21,7 @@ from configs.environments import EnvConfig, episode_seeds, one_torch_thread
 from configs.pretraining import Config as Pretraining
 from configs.run_directory import CONFIG_FILE, save_config, write_json
 from configs.serialization import to_json
+from vla.base import Base as Shipped
 from vla.shipped import shipped_base
 from vla.strict_json import strict_json
 
@@ -40,9 +41,12 @@ class Work:
     teacher: Path | None = None
     ledger: Path = LEDGER
 
-    def check(self, bases: Iterable[Base]) -> None:
-        """``ValueError`` where one of the bases cannot be trained, before any is."""
-        for base in bases:
+    def check(self, methods: Iterable[Method]) -> None:
+        """``ValueError`` where something that one of the methods starts from is neither there nor can be trained."""
+        for method in methods:
+            if (base := method.base) is None:
+                _shipped_for(method)
+                continue
             if base.taught and self.teacher is None:
                 raise ValueError(f"a sentence encoder teaches the base {base.name!r}: say which one, --teacher FOLDER")
             pretrain.check(self._pretraining(base))
@@ -87,9 +91,8 @@ class Work:
         """What a cell says of the base of its method; None for a policy that starts from nothing."""
         if method.base is not None:
             return json.loads((self.base_run(method.base) / BASE_FILE).read_text(encoding="utf-8"))
-        if method.policy.backbone.weights == "shipped":
-            return {"name": "shipped", "sha256": shipped_base().sha256}
-        return None
+        shipped = _shipped_for(method)
+        return shipped and {"name": "shipped", "sha256": shipped.sha256}
 
     def _pretraining(self, base: Base) -> Pretraining:
         teacher = self.teacher if base.taught else None
@@ -141,6 +144,11 @@ def _evaluate(row: Row, condition: str, run_dir: Path) -> list[Outcomes]:
         )
         for result in results
     ]
+
+
+def _shipped_for(method: Method) -> Shipped | None:
+    """The shipped eye, where a method starts from it; ``CheckpointError`` where the package lacks it."""
+    return shipped_base() if method.policy.backbone.weights == "shipped" else None
 
 
 def _slug(name: str) -> str:

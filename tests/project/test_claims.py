@@ -39,7 +39,7 @@ def tiny():
     base = Base(
         name="looking alone", pretraining=replace(preset, train=replace(preset.train, steps=4, weights=looking))
     )
-    parts = (Part(share=2), Part(share=1, perturbation="randomised:all"))
+    parts = (Part(share=2), Part(share=1, perturbation="randomised:all", first_seed=100))
     seen = ("red", "green", "blue", "yellow")
     recording = Recording(name="tiny", tasks=("reach",), palette=seen, parts=parts)
     return Row(
@@ -110,14 +110,17 @@ def test_bases_and_recordings_of_several_cells_are_made_once(rows):
     assert made == [(three, 350), (three, 10), (three, 50), (f"{three}-randomised", 350)]
 
 
-@pytest.mark.parametrize("count", [350, 7, 10, 2, 1])
-def test_the_parts_of_a_recording_share_its_seeds(count):
-    from claim_methods import RANDOMISED_TOO
+@pytest.mark.parametrize(("count", "usual", "randomised"), [(350, 200, 150), (7, 4, 3), (2, 1, 1), (1, 1, 0)])
+def test_the_parts_of_a_recording_share_its_episodes_and_no_seed(count, usual, randomised):
+    from claim_methods import RANDOMISED_TOO, Part
 
-    parts = list(RANDOMISED_TOO.divided(count))
-    assert [seed for _, seeds in parts for seed in seeds] == list(range(count))
-    if count == 350:
-        assert [(part.perturbation, len(seeds)) for part, seeds in parts] == [(None, 200), ("randomised:all", 150)]
+    seeds = {part.perturbation: list(range_) for part, range_ in RANDOMISED_TOO.divided(count)}
+    assert seeds[None] == list(range(usual))
+    assert seeds.get("randomised:all", []) == list(range(100_000, 100_000 + randomised))
+    two = replace(RANDOMISED_TOO, parts=(Part(), Part(perturbation="randomised:all", first_seed=5)))
+    assert len(two.divided(10)) == 2
+    with pytest.raises(ValueError, match="have seeds in common, at 12 demonstrations per task"):
+        two.divided(12)
 
 
 def test_a_base_lies_where_its_settings_say(tiny, work):
@@ -127,15 +130,16 @@ def test_a_base_lies_where_its_settings_say(tiny, work):
     assert work.base_run(base).name.startswith("looking-alone-")
 
 
-def test_a_base_that_a_sentence_encoder_teaches_is_refused_without_one(rows, work, tmp_path):
-    from claims import bases_of
-
-    bases = bases_of(rows, rows["pretraining"].grid([0]))
+def test_what_a_method_cannot_start_from_is_refused_before_any_work(rows, work, tmp_path, monkeypatch):
+    methods = rows["pretraining"].methods
     with pytest.raises(ValueError, match="a sentence encoder teaches the base 'all objectives': say which one"):
-        work.check(bases)
+        work.check([methods["all objectives"]])
     with pytest.raises(ValueError, match="expected a folder with a sentence encoder"):
-        replace(work, teacher=tmp_path / "nowhere").check(bases)
-    work.check([base for base in bases if not base.taught])
+        replace(work, teacher=tmp_path / "nowhere").check([methods["without telling"]])
+    monkeypatch.setattr("vla.shipped.FOLDER", tmp_path)
+    with pytest.raises(ValueError, match="lacks its pre-trained backbone"):
+        work.check([methods["shipped eye"]])
+    work.check([methods["without a teacher"], methods["looking alone"], methods["from scratch"]])
 
 
 def test_conditions_stand_beside_what_demonstrations_vary(rows):
@@ -188,7 +192,7 @@ def test_a_row_is_measured_from_its_bases_to_its_cells(tiny, work):
     base = tiny.methods["after looking"].base
     work.record(tiny.recording, 6)
     seeds = [{record.seed for record in DemonstrationDataset(path).records} for path in (usual, randomised)]
-    assert seeds[0] and seeds[1] and seeds[0] <= {0, 1, 2, 3} and seeds[1] <= {4, 5}
+    assert seeds[0] and seeds[1] and seeds[0] <= {0, 1, 2, 3} and seeds[1] <= {100, 101}
     said = " ".join(record.instruction for path in (usual, randomised) for record in DemonstrationDataset(path).records)
     assert not {"purple", "cyan", "grey", "brown"} & set(said.split())
 
