@@ -2,9 +2,12 @@
 
 from collections.abc import Iterable, Sequence
 from itertools import product
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 from configs.environments import Split
+
+if TYPE_CHECKING:
+    from envs.perturbations.spec import Rewrite
 
 _SEEDS = 300
 _LONGEST = 4
@@ -30,6 +33,7 @@ def long_sentences(tasks: Iterable[str]) -> list[str]:
     """About the longest sentences that ``tasks`` may say: in the phrasings of training and of evaluation, and reworded
     as the perturbations of language do.
     """
+    from envs.perturbations.spec import Rewrite
     from vla.backbones.tokenizer import NanoTokenizer
 
     tokenizer, found = NanoTokenizer(), []
@@ -37,16 +41,15 @@ def long_sentences(tasks: Iterable[str]) -> list[str]:
         if said := sentences(task, get_args(Split)):
             order = tokenizer.encode(said)[1].sum(dim=1).argsort(descending=True)
             found += [said[i] for i in order[:_LONGEST].tolist()]
-    return [*found, *(text for sentence in found for text in _reworded(sentence))]
+    return [*found, *(text for sentence in found for text in reworded(sentence, Rewrite(level=5)))]
 
 
-def _reworded(sentence: str) -> set[str]:
-    """As the highest level of the perturbation by rewriting has it, which talks most."""
-    from envs.perturbations.spec import Rewrite
+def reworded(sentence: str, config: "Rewrite") -> set[str]:
+    """As the perturbation by rewriting has it at its highest level, which talks most."""
     from envs.perturbations.wording import rewrite
 
-    quarters = (0.0, 0.25, 0.5, 0.75)
+    quarters, highest = (0.0, 0.25, 0.5, 0.75), 0.999
     return {
-        rewrite(sentence, Rewrite(level=5), (synonym, polite, around, 0.0))
+        rewrite(sentence, config, (synonym, polite, around, highest))
         for synonym, polite, around in product((0.0, 0.5), quarters, quarters)
     }

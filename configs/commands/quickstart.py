@@ -11,30 +11,48 @@ from typing import TYPE_CHECKING, Any
 from configs.acting import EXPERT, Actor
 from configs.commands import collect, train
 from configs.commands import eval as evaluation
-from configs.environments import ARM_START_RAD, EnvConfig, episode_seeds, expand_tasks, make_env, one_torch_thread
+from configs.environments import (
+    ARM_START_RAD,
+    EnvConfig,
+    acts_in,
+    episode_seeds,
+    expand_tasks,
+    find_perturbation,
+    make_env,
+    one_torch_thread,
+)
 from configs.evaluating import evaluator_for
 from configs.machine import describe_run
 from configs.presets import nano_bridge
 from configs.run_directory import OUTPUTS, create_run_directory, write_json
 from configs.serialization import to_json
-from configs.wording import sentences
+from configs.wording import reworded, sentences
 from policies.collect import ExecutionNoise
 from policies.serving.client import ClientConfig, PolicyClient
 from policies.serving.config import ServeConfig
 from vla.durable import write_atomically
 
 if TYPE_CHECKING:
-    from configs.report.charts import SuccessBar
-    from configs.report.document import SuccessSection
+    from configs.report.quickstart import Outcome
+    from policies.collect import CollectSummary
     from policies.evaluation import EvaluationResult
     from policies.serving.rollout import EpisodeReport
 
 SUMMARY_FILE = "summary.json"
 REPORT_FILE = "report.html"
-START_AXES = tuple(f"libero-plus-7:robot_start/{level}" for level in (1, 2, 3))
-"""The arm starts 0.1, 0.2, 0.3 rad from home."""
-START_EPISODES = 20
-"""How many episodes per task each of them is given at most."""
+USUAL, RANDOMISED = "usual", "randomised"
+"""The folders of the two stores of demonstrations."""
+RANDOMISED_WORLDS = "randomised:all"
+RANDOMISED_SEEDS = 100_000
+"""The first seed of the randomised demonstrations: those of one seed would show the same table in both stores."""
+CONDITIONS = (
+    "colosseum-14:all",
+    "libero-plus-7:camera/3",
+    "libero-plus-7:robot_start/3",
+    "libero-plus-7:background/4",
+    "libero-plus-7:language/4",
+)
+"""Looks, sizes and weights; views; starts of the arm; backgrounds; words."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,21 +61,28 @@ class Config:
 
     tasks: tuple[str, ...] = ("reach", "pick", "place")
     """Tasks that one policy learns together."""
-    demonstrations: int = 350
-    """Expert episodes per task."""
+    demonstrations: int = 200
+    """Expert episodes per task in the usual worlds, or in those of env."""
+    randomised: int = 150
+    """Expert episodes per task besides, under randomised:all: whatever a perturbation can change is changed in half of
+    them, in ranges that leave out a part of what tests show. 0: none."""
     episodes: int = 50
     """Evaluation episodes per task, of the stream evaluate and in phrasings that no demonstration has."""
+    conditions: tuple[str, ...] = CONDITIONS
+    """Perturbations, as PRESET:AXIS, under which the policy is evaluated as well, with the instructions given."""
+    condition_episodes: int = 20
+    """Episodes per task under each of them, no more than there are evaluation episodes; 0: none."""
     videos: int = 6
     """Episodes per task to show in the report."""
     num_envs: int = 25
     """Worlds stepped at once; with the cpu engine it changes the speed and no result."""
     env: EnvConfig = field(default_factory=EnvConfig)
-    """The simulated worlds."""
+    """The simulated worlds; a perturbation of them goes with randomised 0 alone."""
     noise: ExecutionNoise = field(default_factory=collect.recoveries)
     """Disturbance of the demonstrations' execution."""
     arm_start_rad: float = ARM_START_RAD
     """How far from home the arm starts at most in the demonstrations, in joint space (0: at home). A perturbation of
-    the worlds that says where the arm starts has its way."""
+    the worlds that says where the arm starts has its way, as the randomised ones do."""
     training: train.Config = field(default_factory=nano_bridge)
     """The network and its training; the data are those demonstrated here."""
     outputs: Path = OUTPUTS
@@ -84,45 +109,40 @@ class Stopwatch:
         return round(time.perf_counter() - self._began, 1)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Outcome:
-    """What the policy and the expert did, task by task, and how the policy answered on a server.
-
-    ``starts`` is what the policy did over all tasks when the arm started elsewhere, by axis.
-    """
-
-    given: "list[EvaluationResult]"
-    shuffled: "list[EvaluationResult]"
-    expert: "list[EvaluationResult]"
-    starts: "dict[str, SuccessBar]"
-    served: "EpisodeReport"
-
-
 def run(config: Config) -> int:
     """Run every phase in a new run directory; summary and report are also left in ``outputs/quickstart/``."""
     name = "-".join(config.tasks)
     config = replace(config, tasks=expand_tasks(config.tasks))
     _check(config)
+    from configs.report.quickstart import Outcome, print_tables
+
     watch = Stopwatch()
     run_dir = create_run_directory("quickstart", name, config, config.outputs)
     with watch.phase("demonstrate"):
-        _demonstrate(config, run_dir / "data")
-    training = replace(config.training, data=(run_dir / "data",))
+        demonstrations = _demonstrate(config, run_dir / "data")
+    training = replace(config.training, data=tuple(run_dir / "data" / store for store in demonstrations))
     with watch.phase("train"):
         train.train_in(training, train.network_config(training), run_dir / "train", resume=False)
     with watch.phase("evaluate"):
         given, shuffled, expert = _evaluate(config, run_dir / "train")
-    with watch.phase("evaluate other starts" if not config.env.perturbation else "no other starts: perturbed worlds"):
-        starts = _evaluate_starts(config, run_dir / "train")
+    with watch.phase("evaluate under test conditions"):
+        conditions = _evaluate_conditions(config, run_dir / "train")
     with watch.phase("serve"):
         served = _serve_once(config, run_dir / "train")
-    outcome = Outcome(given=given, shuffled=shuffled, expert=expert, starts=starts, served=served)
+    outcome = Outcome(
+        demonstrations=demonstrations,
+        given=given,
+        shuffled=shuffled,
+        expert=expert,
+        conditions=conditions,
+        served=served,
+    )
     summary = _summary(config, outcome, watch)
     write_json(summary, run_dir / SUMMARY_FILE)
     _report(training, outcome, watch, run_dir)
     latest = _publish(run_dir)
-    _print_table(summary)
-    print(f"\nreport: {latest.parent / REPORT_FILE}\nserve:  vla serve {latest / 'train'}")
+    print_tables(summary)
+    print(f"{watch.wall_s:.0f} s in all\n\nreport: {latest.parent / REPORT_FILE}\nserve:  vla serve {latest / 'train'}")
     return 0
 
 
@@ -130,7 +150,7 @@ def _check(config: Config) -> None:
     """Refuse what cannot work before any of the long work."""
     from policies.evaluation import check_instructions
 
-    episode_seeds(config.demonstrations)
+    _check_worlds(config)
     check_instructions("shuffled", len(episode_seeds(config.episodes)))
     if config.training.data:
         raise ValueError(f"the quickstart records its own demonstrations, got training.data {config.training.data}")
@@ -143,8 +163,7 @@ def _check(config: Config) -> None:
     start_rad = config.arm_start_rad
     env = make_env(config.tasks[0], config.num_envs, stream="demonstrate", config=config.env, arm_start_rad=start_rad)
     try:
-        said = [text for task in config.tasks for text in sentences(task, ("train",))]
-        network = train.network_for(config.training, env.embodiment, tasks=config.tasks, instructions=said)
+        network = train.network_for(config.training, env.embodiment, tasks=config.tasks, instructions=_said(config))
         train.check_start(config.training, network, env.embodiment)
         if (evaluator := evaluator_for(config.training.evaluate, env.embodiment, config.tasks)) is not None:
             evaluator.check()
@@ -152,16 +171,58 @@ def _check(config: Config) -> None:
         env.close()
 
 
-def _demonstrate(config: Config, path: Path) -> None:
-    recording = collect.Config(
+def _check_worlds(config: Config) -> None:
+    """``ValueError`` for demonstrations that cannot be, and for conditions that are not there or change nothing."""
+    if config.demonstrations > RANDOMISED_SEEDS:
+        raise ValueError(
+            f"seeds from {RANDOMISED_SEEDS:,} on are those of randomised worlds: expected at most so many "
+            f"demonstrations per task, got {config.demonstrations:,}"
+        )
+    for name in ("randomised", "condition_episodes"):
+        if (given := getattr(config, name)) < 0:
+            raise ValueError(f"{name} must be at least 0, got {given}")
+    if config.randomised and config.env.perturbation:
+        raise ValueError(
+            f"env.perturbation {config.env.perturbation} says how all demonstrations are perturbed: expected "
+            f"randomised 0 beside it, got {config.randomised}"
+        )
+    for condition in config.conditions:
+        if not any(acts_in(condition, task) for task in config.tasks):
+            raise ValueError(f"{condition} changes nothing in {', '.join(config.tasks)}; leave it out of conditions")
+    _recordings(config)
+
+
+def _said(config: Config) -> list[str]:
+    """What demonstrations may say to the robot, reworded as their worlds do."""
+    said = [text for task in config.tasks for text in sentences(task, ("train",))]
+    worlds = [config.env.perturbation, RANDOMISED_WORLDS if config.randomised else None]
+    rewrites = [find_perturbation(name).language for name in worlds if name]
+    return said + [other for rewrite in rewrites if rewrite for text in said for other in reworded(text, rewrite)]
+
+
+def _recordings(config: Config) -> dict[str, tuple[collect.Config, list[int]]]:
+    """What is recorded into each store, and with which seeds."""
+    usual = collect.Config(
         tasks=config.tasks,
         num_envs=config.num_envs,
         noise=config.noise,
         arm_start_rad=config.arm_start_rad,
         env=config.env,
     )
+    recordings = {USUAL: (usual, episode_seeds(config.demonstrations))}
+    if config.randomised:
+        worlds = replace(usual, env=replace(config.env, perturbation=RANDOMISED_WORLDS), arm_start_rad=ARM_START_RAD)
+        recordings[RANDOMISED] = (worlds, episode_seeds(config.randomised, RANDOMISED_SEEDS))
+    return recordings
+
+
+def _demonstrate(config: Config, data: Path) -> "dict[str, dict[str, CollectSummary]]":
+    """Record every store, a folder in ``data`` each; what came of it, by store and task."""
     with one_torch_thread():
-        collect.collect_tasks(recording, path, episode_seeds(config.demonstrations))
+        return {
+            store: collect.collect_tasks(recording, data / store, seeds)
+            for store, (recording, seeds) in _recordings(config).items()
+        }
 
 
 def _evaluate(
@@ -185,17 +246,15 @@ def _evaluate(
     return given, shuffled, expert
 
 
-def _evaluate_starts(config: Config, policy: Path) -> "dict[str, SuccessBar]":
-    """The policy over all tasks, by how far from home the arm starts; nothing in worlds that are perturbed already."""
-    from configs.report.results import pooled_bar
-
-    if config.env.perturbation:
+def _evaluate_conditions(config: Config, policy: Path) -> "dict[str, list[EvaluationResult]]":
+    """The policy under each condition; nothing where it is given no episodes."""
+    if not config.condition_episodes:
         return {}
-    seeds = episode_seeds(min(config.episodes, START_EPISODES))
+    seeds = episode_seeds(min(config.episodes, config.condition_episodes))
     worlds = config.num_envs
     settings = evaluation.Config(policy=str(policy), tasks=config.tasks, num_envs=worlds, videos=0, env=config.env)
     actor = _actor(config, policy)
-    return {axis: pooled_bar(evaluation.evaluate_tasks(actor, settings, seeds, axis), axis) for axis in START_AXES}
+    return {name: evaluation.evaluate_tasks(actor, settings, seeds, name) for name in config.conditions}
 
 
 def _actor(config: Config, policy: Path) -> Actor:
@@ -222,87 +281,35 @@ def _serve_once(config: Config, policy: Path) -> "EpisodeReport":
     return report
 
 
-def _summary(config: Config, outcome: Outcome, watch: Stopwatch) -> dict[str, Any]:
+def _summary(config: Config, outcome: "Outcome", watch: Stopwatch) -> dict[str, Any]:
     """What ``summary.json`` holds."""
-    from envs.suites import find_task
+    from configs.report.quickstart import summary_of
 
-    tasks = {}
-    for given, shuffled, expert in zip(outcome.given, outcome.shuffled, outcome.expert, strict=True):
-        tasks[given.task] = {
-            "success": given.success.value,
-            "lo": given.success.lo,
-            "hi": given.success.hi,
-            "episodes": len(given.episodes),
-            "expert_success": expert.success.value,
-            "shuffled_success": shuffled.success.value,
-            "shuffled_same_goal_share": shuffled.same_goal_share,
-            "chance": find_task(given.task).chance,
-        }
+    recorded = {store: [seeds[0], seeds[-1]] for store, (_, seeds) in _recordings(config).items()}
     return {
         "wall_s": watch.wall_s,
-        "mean_success": sum(task["success"] for task in tasks.values()) / len(tasks),
-        "tasks": tasks,
-        "starts": {
-            axis: {"success": bar.value, "lo": bar.lo, "hi": bar.hi, "episodes": bar.episodes}
-            for axis, bar in outcome.starts.items()
-        },
+        **summary_of(outcome),
         "phases_s": watch.phases_s,
-        "server": {"success": outcome.served.success, "round_trip_ms": outcome.served.round_trip_ms},
         "seeds": {
             "training": config.training.train.seed,
-            "demonstrations": {"stream": "demonstrate", "seeds": [0, config.demonstrations - 1]},
+            "demonstrations": {"stream": "demonstrate", **recorded},
             "evaluation": {"stream": "evaluate", "seeds": [0, config.episodes - 1]},
         },
         "machine": describe_run(),
     }
 
 
-def _report(training: train.Config, outcome: Outcome, watch: Stopwatch, run_dir: Path) -> None:
-    from configs.report.document import (
-        CurvesSection,
-        FactsSection,
-        SettingsSection,
-        SuccessSection,
-        VideosSection,
-        read_curves,
-        write_report,
-    )
-    from configs.report.results import remarks_sections, shuffling_note, success_bar, videos_of
+def _report(training: train.Config, outcome: "Outcome", watch: Stopwatch, run_dir: Path) -> None:
+    from configs.report.document import FactsSection, SettingsSection, read_curves, write_report
+    from configs.report.quickstart import sections_of
 
-    labels = ("instruction given", "instruction shuffled", "scripted expert")
-    bars = [
-        success_bar(result, label)
-        for row in zip(outcome.given, outcome.shuffled, outcome.expert, strict=True)
-        for result, label in zip(row, labels, strict=True)
-    ]
-    episodes = len(outcome.given[0].episodes)
     sections = [
-        SuccessSection(
-            bars=tuple(bars),
-            note=f"{episodes} episodes per task, seeds 0 … {episodes - 1} of the stream evaluate, in phrasings that no "
-            f"demonstration has. {shuffling_note(outcome.shuffled)}",
-        ),
-        *remarks_sections(outcome.given),
-        *([_starts_section(outcome)] if outcome.starts else []),
-        CurvesSection(charts=read_curves(run_dir / "train")),
-        VideosSection(videos=tuple(video for result in outcome.given for video in videos_of(result))),
+        *sections_of(outcome, read_curves(run_dir / "train")),
         FactsSection(title="Time", facts={name: f"{seconds:.0f} s" for name, seconds in watch.phases_s.items()}),
         FactsSection(title="Machine and versions", facts=describe_run()),
         SettingsSection(config=to_json(training)),
     ]
     write_report(run_dir / REPORT_FILE, "Quickstart", sections, lead="One policy for every task, from demonstrations.")
-
-
-def _starts_section(outcome: Outcome) -> "SuccessSection":
-    from configs.report.document import SuccessSection
-    from configs.report.results import pooled_bar
-
-    return SuccessSection(
-        title="Where the arm starts",
-        bars=(pooled_bar(outcome.given, "at home"), *outcome.starts.values()),
-        note="The instruction given; the arm starts 0.1, 0.2 and 0.3 rad from home, in a random direction in joint "
-        "space.",
-    )
 
 
 def _publish(run_dir: Path) -> Path:
@@ -314,21 +321,3 @@ def _publish(run_dir: Path) -> Path:
     aside.unlink(missing_ok=True)
     os.symlink(run_dir.relative_to(home), aside)
     return aside.replace(home / "latest")
-
-
-def _print_table(summary: dict[str, Any]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    columns = ("task", "success", "95 % interval", "shuffled", "equal goals", "chance", "expert", "episodes")
-    table = Table(*columns, box=None, header_style="bold")
-    for name, task in summary["tasks"].items():
-        interval = f"{task['lo']:.1%} … {task['hi']:.1%}"
-        measured = ("shuffled_success", "shuffled_same_goal_share", "chance", "expert_success")
-        rates = ["–" if task[key] is None else f"{task[key]:.1%}" for key in measured]
-        table.add_row(name, f"{task['success']:.1%}", interval, *rates, str(task["episodes"]))
-    Console().print("", table)
-    starts = ", ".join(f"{start['success']:.1%}" for start in summary["starts"].values())
-    away = f"; with the arm starting 0.1, 0.2, 0.3 rad away {starts}" if starts else ""
-    print(f"mean success {summary['mean_success']:.1%}{away}")
-    print(f"{summary['wall_s']:.0f} s in all")

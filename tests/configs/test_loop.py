@@ -88,22 +88,6 @@ def test_an_evaluation_leaves_records_and_a_report(run_dir, tmp_path, capsys):
     assert (evaluated / "report.html").read_text().count("data:image/webp") == 1
 
 
-def test_the_quickstart_goes_through_every_phase_and_sums_up(tmp_path, capsys):
-    short = [flag.replace("--train", "--training.train") for flag in SHORT]
-    amounts = ["--demonstrations", "2", "--episodes", "2", "--num-envs", "2", "--videos", "0"]
-    assert main(["quickstart", "--tasks", "reach", *amounts, *SMALL, *short, "--outputs", str(tmp_path)]) == 0
-    summary = json.loads((tmp_path / "quickstart" / "summary.json").read_text())
-    assert summary["seeds"] == {
-        "training": 0,
-        "demonstrations": {"stream": "demonstrate", "seeds": [0, 1]},
-        "evaluation": {"stream": "evaluate", "seeds": [0, 1]},
-    }
-    assert [axis.rpartition("/")[2] for axis in summary["starts"]] == ["1", "2", "3"]
-    assert all(start["episodes"] == 2 for start in summary["starts"].values())
-    assert "Where the arm starts" in (tmp_path / "quickstart" / "report.html").read_text()
-    assert "with the arm starting 0.1, 0.2, 0.3 rad away" in capsys.readouterr().out
-
-
 @pytest.mark.parametrize(
     ("command", "message"),
     [
