@@ -52,7 +52,8 @@ CONDITIONS = (
     "libero-plus-7:background/4",
     "libero-plus-7:language/4",
 )
-"""Looks, sizes and weights; views; starts of the arm; backgrounds; words."""
+"""Looks, sizes and masses; views; starts of the arm; backgrounds; words. The third levels lie within what randomised
+worlds show, the others reach beyond."""
 
 
 @dataclass(frozen=True, kw_only=True)
