@@ -84,7 +84,7 @@ _ROWS = (
         claim="the quickstart's policy, training seed by training seed",
         recording=THREE_TASKS,
         methods=QUICKSTART,
-        budgets=[(350, 3600)],
+        budgets=[(350, 2400)],
         conditions=(
             USUAL,
             SHUFFLED,
