@@ -8,6 +8,7 @@ the run's config and its record: data, steps, machine, time, and every number on
 
 import argparse
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 
 from report import home_path
 
+from configs.commands.pretrain import RESULTS_FILE, in_words
 from configs.pretraining import Config
 from configs.run_directory import MACHINE_FILE, OUTPUTS, load_config, save_config, write_json
 from configs.terminal import ending_with_the_reader
@@ -28,17 +30,12 @@ from vla.durable import write_text_atomically
 from vla.saving import WEIGHTS_FILE
 from vla.shipped import FOLDER, shipped_base
 
-RUN_FILE, RECORD_FILE, RESULTS_FILE = "run.json", "record.json", "results.json"
+RUN_FILE, RECORD_FILE = "run.json", "record.json"
 LARGEST_BYTES = 12_000_000
 HELD_OUT = "held_out_"
 CURVE_ROWS = 10
-METRICS = {
-    "world_cm_median": ("distance from the truth in the world, median", "{:.2f} cm"),
-    "world_cm": ("distance from the truth in the world, mean", "{:.2f} cm"),
-    "within_3cm": ("within 3 cm in the world", "{:.1%}"),
-    "within_3px": ("within 3 px, per view that sees the thing", "{:.1%}"),
-}
-"""What they are called and how they are written; others go by their names."""
+CURVE = ("world_cm_median", "within_3cm", "within_3px", "answers", "told_apart")
+"""What is shown of how it learned, as far as it was."""
 LIMITS = """
 - It has seen rendered tables alone, of one robot's cameras, never a photograph.
 - It always answers: the heatmap of a thing that is not there adds up to 1 all the same. A flat one (little in its
@@ -83,8 +80,16 @@ def ship(run_dir: Path, folder: Path = FOLDER) -> None:
     if size > LARGEST_BYTES:
         raise ValueError(f"the package holds at most {LARGEST_BYTES / 1e6:.0f} MB of weights, got {size / 1e6:.1f} MB")
     save_base(base.config, base.weights, folder)
-    save_config(replace(config, outputs=OUTPUTS), folder / RUN_FILE)
+    save_config(_of_no_machine(config), folder / RUN_FILE)
     write_json(record(run_dir, results), folder / RECORD_FILE)
+
+
+def _of_no_machine(config: Config) -> Config:
+    """The config without the folders of the machine that it ran on; of a teacher's folder its name is left."""
+    teacher = config.teacher
+    if teacher is not None and teacher.is_absolute():
+        teacher = Path(teacher.name)
+    return replace(config, outputs=OUTPUTS, teacher=teacher, scenes=replace(config.scenes, keep=None))
 
 
 def record(run_dir: Path, results: Mapping[str, Any]) -> dict[str, Any]:
@@ -120,16 +125,15 @@ def card(folder: Path = FOLDER) -> str:
     parts = [
         "# `nano`, pre-trained to look",
         "The backbone that the package ships at `vla/backbones/pretrained/nano`, from which new policies start "
-        "(`--backbone.weights shipped`) and which `vla ground` asks. Pictures and a phrase in; a heatmap per "
-        "picture, and a place in the world out. [How nano learns](../nano.md) describes the network and its "
-        "losses. **This page is printed by `vla bench card --page docs/models/nano.md`** from the record beside the "
-        "weights.",
+        "(`--backbone.weights shipped`) and which `vla ground` asks. Pictures and a phrase in; a heatmap per picture, "
+        "and a place in the world out. [How nano learns](../nano.md) describes the network and its losses. **This page "
+        "is printed by `vla bench card --page docs/models/nano.md`** from the record beside the weights.",
         "## What it is",
         _table(["", ""], _facts(config, base, known)),
         "## How well it looks",
         f"On {config.train.held_out_tables} rendered tables that were never learned from, in words that are held out, "
         "by the averaged weights.",
-        _table(["metric", "held-out"], [_metric(name, value) for name, value in _ordered(known["held_out"])]),
+        _table(["metric", "held-out"], list(in_words(known["held_out"]).items())),
         "As it learned:",
         _curve(known["curve"]),
         "## What it cannot do",
@@ -149,6 +153,9 @@ def _facts(config: Config, base: Any, known: Mapping[str, Any]) -> list[tuple[st
     train, scenes, machine = config.train, config.scenes, known["machine"]
     weights = base.weights.values()
     size = sum(weight.numel() * weight.element_size() for weight in weights)
+    weighed = {name: weight for name, weight in vars(train.weights).items() if weight}
+    if config.teacher is None:
+        weighed.pop("teacher", None)
     tables = known["steps"] * train.tables
     packages = [f"{name} {machine[f'{name} version']}" for name in ("torch", "mujoco") if f"{name} version" in machine]
     return [
@@ -157,11 +164,13 @@ def _facts(config: Config, base: Any, known: Mapping[str, Any]) -> list[tuple[st
         ("cameras", ", ".join(base.config.cameras)),
         ("data", f"rendered tables of {', '.join(scenes.tasks) or 'all tasks and suites'}, robot {scenes.robot}"),
         ("tables learned from", f"{tables:,}, none twice, with up to {train.sentences_per_table} sentences each"),
+        ("weights of what is learned", ", ".join(f"{name} {weight:g}" for name, weight in weighed.items())),
+        ("teacher of sentences", "none" if config.teacher is None else f"`{config.teacher}`"),
         ("steps", f"{known['steps']:,} of {train.tables} tables, seed {train.seed}"),
         (
             "compute",
-            f"{known['hours']:.1f} hours, stops included, on {train.device} ({machine['processor']}, "
-            f"{machine['cores']} cores)",
+            f"{known['hours']:.1f} hours, stops included, {train.processes} × {train.device} "
+            f"({machine['processor']}, {machine['cores']} cores)",
         ),
         ("made with", ", ".join([f"revision {machine.get('revision', 'unknown')}", *packages])),
     ]
@@ -170,22 +179,10 @@ def _facts(config: Config, base: Any, known: Mapping[str, Any]) -> list[tuple[st
 def _curve(entries: Sequence[Mapping[str, Any]]) -> str:
     """At most ``CURVE_ROWS`` evaluations, evenly spread, the last among them."""
     chosen = sorted({round(i * (len(entries) - 1) / (CURVE_ROWS - 1)) for i in range(CURVE_ROWS)})
-    names = [name for name in METRICS if name in entries[-1]]
-    rows = [
-        [f"{int(entries[i]['step']):,}", *(_metric(name, entries[i].get(name))[1] for name in names)] for i in chosen
-    ]
-    return _table(["steps", *(METRICS[name][0] for name in names)], rows)
-
-
-def _ordered(held_out: Mapping[str, float]) -> list[tuple[str, float]]:
-    """Those with a name first."""
-    named = [name for name in METRICS if name in held_out]
-    return [(name, held_out[name]) for name in [*named, *sorted(held_out.keys() - METRICS.keys())]]
-
-
-def _metric(name: str, value: float | None) -> tuple[str, str]:
-    what, form = METRICS.get(name, (f"`{name}`", "{:.4g}"))
-    return what, "–" if value is None else form.format(value)
+    names = [name for name in CURVE if name in entries[-1]]
+    said = [in_words({name: entries[index].get(name, math.nan) for name in names}) for index in chosen]
+    rows = [[f"{int(entries[index]['step']):,}", *words.values()] for index, words in zip(chosen, said, strict=True)]
+    return _table(["steps", *said[-1]], rows)
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -1,60 +1,61 @@
-"""What the ledger says of a row: a table of success, the methods' differences, and a page of all rows."""
+"""What the ledger says of a row: a table of success with the methods' differences, and a page of all rows."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from claim_rows import SHUFFLED, USUAL, Row
+from claim_ranges import ranges
+from claim_rows import SHUFFLED, Row
 from ledger import Cell, pooled
 
 from policies.intervals import paired_difference
 
 PAGE_HEAD = """# Claims
 
-One table per claim, each method trained on the same demonstrations with every training seed and evaluated on the same
-episodes. **This page is printed from `benchmarks/ledger/` by `vla bench claims --print --page docs/claims.md`**; a cell
-that is missing there is measured by the command beside its heading. Episodes are of the stream *evaluate*, seeds from
-0 on, in phrasings that no demonstration has; intervals are Wilson's, 95 %, over all episodes of a line, and *by seed*
-are the training seeds one by one. Under *shuffled* every episode is told what the next one is to do; *obedient* is what
-a policy that always does what it is told would reach there.
+One table per claim: each method trained with every training seed, on the same demonstrations unless it is said
+otherwise, and evaluated on the same episodes. **This page is printed from `benchmarks/ledger/` by `vla bench claims
+--print --page docs/claims.md`**; a cell that is missing there is measured by the command beside its heading. Episodes
+are of the stream *evaluate*, seeds from 0 on, in phrasings that no demonstration has; intervals are Wilson's, 95 %,
+over all episodes of a line, and *by seed* are the training seeds one by one. *Against* a method is the difference to it
+in points, at the same budget and under the same condition, with its 95 % interval over paired episodes; training seeds
+vary besides. Under *shuffled* every episode is told what the next one is to do; *obedient* is what a policy that always
+does what it is told would reach there.
 """
+FORMER = "Measured before, of methods or at budgets that the row no longer has:"
 
 
 def success_lines(row: Row, found: Sequence[Cell], *, mark_older: bool = False) -> list[dict[str, object]]:
     """A line per method, budget and condition, over all training seeds; with a star where code has changed since."""
-    lines = []
-    for method in row.methods:
-        for budget in row.budgets:
-            group = [c for c in found if (c.key.method, c.key.demonstrations, c.key.steps) == (method, *budget)]
+    methods = dict.fromkeys([*row.methods, *(cell.key.method for cell in found)])
+    budgets = dict.fromkeys([*row.budgets, *(cell.key.budget for cell in found)])
+    lines: list[dict[str, object]] = []
+    for budget in budgets:
+        first: list[Cell] = []
+        for method in methods:
+            group = [cell for cell in found if (cell.key.method, cell.key.budget) == (method, budget)]
             star = "*" if mark_older and any(cell.older for cell in group) else ""
             conditions = dict.fromkeys(outcome.condition for cell in group for outcome in cell.outcomes)
-            lines += [_line(f"{method}{star}", budget, condition, group) for condition in conditions]
+            for condition in conditions:
+                line = _line(f"{method}{star}", budget, condition, group)
+                lines.append(line | _against(first, group, condition))
+            first = first or group
     return lines
 
 
-def differences(row: Row, found: Sequence[Cell]) -> list[str]:
-    """The first method against each other one in the usual worlds, paired by seeds, budget and task."""
-    first, *others = row.methods
-    sentences = []
-    for other in others:
-        pairs = [
-            (cell, partner)
-            for cell in found
-            for partner in found
-            if cell.key.method == first and partner.key == replace(cell.key, method=other)
-        ]
-        if not pairs:
-            continue
-        gap = paired_difference(
-            [won for cell, _ in pairs for won in cell.won(USUAL)],
-            [won for _, partner in pairs for won in partner.won(USUAL)],
-        )
-        noise = "inside the noise" if gap.lo <= 0 <= gap.hi else "outside the noise"
-        sentences.append(
-            f"{first} − {other}: {100 * gap.value:+.1f} points (95 % interval {100 * gap.lo:+.1f} … "
-            f"{100 * gap.hi:+.1f}, p = {gap.p_value:.2g}), {noise} of the episodes; training seeds vary besides."
-        )
-    return sentences
+def _against(first: Sequence[Cell], group: Sequence[Cell], condition: str) -> dict[str, object]:
+    """The difference to the first method's cells, paired by training seed, task and episode; nothing without pairs."""
+    pairs = [
+        (cell, other)
+        for cell in group
+        for other in first
+        if cell.key.seed == other.key.seed and cell.won(condition) and other.won(condition)
+    ]
+    if not pairs:
+        return {}
+    gap = paired_difference(*([won for pair in pairs for won in pair[i].won(condition)] for i in (0, 1)))
+    points = f"{100 * gap.value:+.1f} ({100 * gap.lo:+.1f} … {100 * gap.hi:+.1f}), p = {gap.p_value:.2g}"
+    return {f"against {first[0].key.method}": points}
 
 
 def page(rows: Sequence[Row], cells_of: Mapping[str, Sequence[Cell]]) -> str:
@@ -72,16 +73,36 @@ def write_page(path: Path, rows: Sequence[Row], cells_of: Mapping[str, Sequence[
 
 
 def _of_row(row: Row, found: Sequence[Cell]) -> list[str]:
+    here = [cell for cell in found if cell.key.method in row.methods and cell.key.budget in row.budgets]
+    former = [cell for cell in found if cell not in here]
+    parts: list[str] = []
+    if here:
+        parts = [row.about, markdown(success_lines(row, here)), markdown(ranges(row)), _bases(here), _measured(here)]
+    if former:
+        parts += [FORMER, markdown(success_lines(replace(row, methods={}, budgets=[]), former)), _measured(former)]
+    return [part for part in (*parts, row.reading) if part]
+
+
+def _measured(found: Sequence[Cell]) -> str:
     minutes = sorted(cell.figures["train_s"] / 60 for cell in found if "train_s" in cell.figures)
     days = sorted({cell.date[:10] for cell in found})
-    measured = (
+    return (
         f"Measured on {', '.join(days)} at revision "
         f"{', '.join(sorted({str(cell.machine.get('revision', 'unknown')) for cell in found}))} on "
         f"{', '.join(sorted({str(cell.machine['processor']) for cell in found}))}; "
         f"training took {minutes[0]:.0f} to {minutes[-1]:.0f} minutes a cell, beside other work."
     )
-    said = [row.reading] if row.reading else []
-    return [_markdown(success_lines(row, found)), *differences(row, found), *said, measured]
+
+
+def _bases(found: Sequence[Cell]) -> str:
+    """What their networks had learned before, each base once."""
+    bases = {cell.base["sha256"]: cell.base for cell in found if cell.base is not None}
+    return f"Bases: {'; '.join(map(_base, bases.values()))}." if bases else ""
+
+
+def _base(base: Mapping[str, Any]) -> str:
+    pretrained = f", {base['steps']:,} steps in {base['wall_s'] / 60:.0f} minutes" if "steps" in base else ""
+    return f"{base['name']} (`{base['sha256'][:12]}`{pretrained})"
 
 
 def _line(method: str, budget: tuple[int, int], condition: str, group: Sequence[Cell]) -> dict[str, object]:
@@ -109,7 +130,10 @@ def _percent(share: float) -> str:
     return f"{100 * share:.1f} %"
 
 
-def _markdown(lines: Sequence[Mapping[str, object]]) -> str:
+def markdown(lines: Sequence[Mapping[str, object]]) -> str:
+    """A table, empty without lines."""
+    if not lines:
+        return ""
     columns = list(dict.fromkeys(column for line in lines for column in line))
     rows = [[_cell(line.get(column, "")) for column in columns] for line in lines]
     return "\n".join("| " + " | ".join(cells) + " |" for cells in [columns, ["---"] * len(columns), *rows])

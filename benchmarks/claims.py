@@ -1,21 +1,23 @@
 """Measure the claims of the documentation, cell by cell, and print their tables from the ledger.
 
-    vla bench claims [ROW …] [--seeds 0 1 2] [--jobs 2] [--print] [--page FILE] [--again] [--work FOLDER]
+    vla bench claims [ROW …] [--seeds 0 1 2] [--only TEXT …] [--jobs 2] [--teacher FOLDER] [--again]
+    vla bench claims [ROW …] --print [--page FILE]
 
 A row trains each of its methods on the same demonstrations with every training seed, and evaluates them on the same
 episodes under the same conditions; without a name all rows are meant. Only cells that the ledger lacks are measured,
 so a grid can be stopped and continued, a training within a cell too, as long as the code that decides them stays as it
 is; ``--again`` also repeats cells of code that has changed since, from the demonstrations on, and ``--print`` measures
-nothing.
+nothing. Bases that methods start from are pre-trained first, each once, and share the scenes that they have rendered.
 """
 
 import argparse
 import multiprocessing
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from pathlib import Path
 
+from claim_methods import Base, Recording
 from claim_rows import ROWS, Row
-from claim_tables import differences, success_lines, write_page
+from claim_tables import success_lines, write_page
 from ledger import Cell, Key, cells, code_digest, missing
 from measuring import Work, measure
 from report import home_path, print_table
@@ -29,41 +31,67 @@ def main() -> None:
     parser.add_argument("rows", nargs="*", choices=[[], *ROWS], help=f"out of {', '.join(ROWS)}")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of training")
     parser.add_argument(
+        "--only", nargs="+", default=[], help="measure cells whose file's name has all of these, such as 350x1000"
+    )
+    parser.add_argument(
         "--jobs", type=int, default=2, help="cells measured at once; it changes the speed and no result"
     )
     parser.add_argument("--print", action="store_true", help="print the tables of what is measured")
     parser.add_argument("--page", type=home_path, help="also write all measured rows as a page of Markdown")
     parser.add_argument("--again", action="store_true", help="repeat cells that code has changed since")
-    parser.add_argument("--work", type=home_path, default=OUTPUTS / "claims", help="demonstrations and trainings")
+    parser.add_argument(
+        "--work", type=home_path, default=OUTPUTS / "claims", help="demonstrations, bases, trainings and scenes"
+    )
+    parser.add_argument("--teacher", type=home_path, help="sentence encoder's folder, where bases learn from one")
     arguments = parser.parse_args()
     rows = [ROWS[name] for name in arguments.rows or ROWS]
     if not arguments.print:
         keys = missing([key for row in rows for key in row.grid(arguments.seeds)], again=arguments.again)
-        measure_all(keys, arguments.work / code_digest(), arguments.jobs)
+        keys = [key for key in keys if all(text in key.path for text in arguments.only)]
+        folder = arguments.work / code_digest()
+        work = Work(folder=folder, scenes=arguments.work / "scenes", teacher=arguments.teacher)
+        try:
+            work.check(ROWS[claim].methods[method] for claim, method in {(key.claim, key.method) for key in keys})
+        except ValueError as error:
+            parser.error(str(error))
+        measure_all(ROWS, keys, work, arguments.jobs)
     for row in rows:
         print_row(row, cells(row.name))
     if arguments.page:
         write_page(arguments.page, list(ROWS.values()), {name: cells(name) for name in ROWS})
 
 
-def measure_all(keys: list[Key], work: Path, jobs: int) -> None:
+def measure_all(rows: Mapping[str, Row], keys: Sequence[Key], work: Work, jobs: int) -> None:
     """Measure cells, several at once; what is done is in the ledger whatever becomes of the others."""
-    folder = Work(work)
-    for recording, count in dict.fromkeys((ROWS[key.claim].recording, key.demonstrations) for key in keys):
-        folder.demonstrations(recording, count)
+    for recording, count in recordings_of(rows, keys):
+        work.record(recording, count)
+    for base in bases_of(rows, keys):
+        work.train_base(base)
     with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
-        for cell in pool.map(measure, (ROWS[key.claim] for key in keys), keys, [work] * len(keys)):
-            print(f"{cell.key.path}: {sum(cell.won('usual'))}/{len(cell.won('usual'))} in the usual worlds", flush=True)
+        for cell in pool.map(measure, (rows[key.claim] for key in keys), keys, [work] * len(keys)):
+            condition = rows[cell.key.claim].conditions[0]
+            won = cell.won(condition)
+            print(f"{cell.key.path}: {sum(won)}/{len(won)} under {condition}", flush=True)
 
 
-def print_row(row: Row, found: list[Cell]) -> None:
-    """Success by method and condition over all training seeds; then the methods against the first of them."""
+def recordings_of(rows: Mapping[str, Row], keys: Sequence[Key]) -> list[tuple[Recording, int]]:
+    """The recordings that these cells learn from, with so many demonstrations per task, each once."""
+    return list(dict.fromkeys((rows[key.claim].recording_of(key.method), key.demonstrations) for key in keys))
+
+
+def bases_of(rows: Mapping[str, Row], keys: Sequence[Key]) -> list[Base]:
+    """The bases that these cells start from, each once."""
+    bases = (rows[key.claim].methods[key.method].base for key in keys)
+    return list(dict.fromkeys(base for base in bases if base is not None))
+
+
+def print_row(row: Row, found: Sequence[Cell]) -> None:
+    """Success by method and condition over all training seeds, and the methods against the first of them."""
     print(f"\n{row.name}: {row.claim}")
     if not found:
         print("nothing measured yet")
         return
     print_table(success_lines(row, found, mark_older=True))
-    print(*differences(row, found), sep="\n")
     if any(cell.older for cell in found):
         print("* measured by code that has changed since")
 

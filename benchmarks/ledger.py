@@ -8,6 +8,7 @@ code it was measured with; a later change of that code (comments and docstrings 
 import ast
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -24,15 +25,18 @@ from vla.strict_json import strict_json
 
 LEDGER = CHECKOUT / "benchmarks" / "ledger"
 MEASURED = (
+    "benchmarks/claim_methods.py",
     "benchmarks/measuring.py",
     "configs/*.py",
     "configs/commands/collect.py",
     "configs/commands/eval.py",
+    "configs/commands/pretrain.py",
     "configs/commands/train.py",
     "envs/**/*",
     "policies/*.py",
     "policies/data/*",
     "policies/imitation/*",
+    "policies/pretraining/*",
     "policies/training/*",
     "rl/**/*",
     "vla/**/*",
@@ -42,7 +46,10 @@ MEASURED = (
 
 @dataclass(frozen=True, kw_only=True, order=True)
 class Key:
-    """Which cell: a claim's method at one budget with one training seed. ``demonstrations`` counts those per task."""
+    """Which cell: a claim's method, in plain words, at one budget with one training seed.
+
+    ``demonstrations`` counts those per task.
+    """
 
     claim: str
     method: str
@@ -53,7 +60,13 @@ class Key:
     @property
     def path(self) -> str:
         """The cell's file, relative to the ledger."""
-        return f"{self.claim}/{self.method}-{self.demonstrations}x{self.steps}-seed{self.seed}.json"
+        method = re.sub(r"[^A-Za-z0-9]+", "-", self.method)
+        return f"{self.claim}/{method}-{self.demonstrations}x{self.steps}-seed{self.seed}.json"
+
+    @property
+    def budget(self) -> tuple[int, int]:
+        """Demonstrations per task, and steps."""
+        return self.demonstrations, self.steps
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,11 +101,16 @@ class Outcomes:
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """What was measured. ``figures`` are other numbers by name, such as seconds and losses."""
+    """What was measured. ``figures`` are other numbers by name, such as seconds and losses.
+
+    ``base`` is what its network had learned before, if anything: name and sha256, and of one that was pre-trained for
+    the claim its steps, and the seconds of the process that finished it.
+    """
 
     key: Key
     outcomes: tuple[Outcomes, ...]
     figures: Mapping[str, float] = field(default_factory=dict)
+    base: Mapping[str, Any] | None = None
     code: str = field(default_factory=lambda: code_digest())
     date: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
     machine: Mapping[str, Any] = field(default_factory=machine)

@@ -1,63 +1,129 @@
-"""Measuring one cell of a claim: demonstrations once, a training that can be continued, an evaluation per condition."""
+"""Measuring one cell of a claim: demonstrations and bases once, a training that can be continued, an evaluation per
+condition.
+"""
 
+import hashlib
+import json
 import time
-from dataclasses import replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
-from claim_rows import SHUFFLED, USUAL, Recording, Row
-from ledger import Cell, Key, Outcomes
+from claim_methods import Base, Method, Recording
+from claim_rows import SHUFFLED, USUAL, Row, is_axis, palette_of
+from ledger import LEDGER, Cell, Key, Outcomes
 
 from configs.acting import Actor
-from configs.commands import collect, train
+from configs.commands import collect, pretrain, train
 from configs.commands import eval as evaluation
-from configs.environments import EnvConfig, episode_seeds
-from configs.run_directory import CONFIG_FILE, save_config
+from configs.environments import EnvConfig, episode_seeds, one_torch_thread
+from configs.pretraining import Config as Pretraining
+from configs.run_directory import CONFIG_FILE, save_config, write_json
+from configs.serialization import to_json
+from vla.base import Base as Shipped
+from vla.shipped import shipped_base
+from vla.strict_json import strict_json
 
 WORLDS = 25
+BASE_FILE = "base.json"
 
 
+@dataclass(frozen=True, kw_only=True)
 class Work:
-    """The folder of demonstrations and of trainings under way."""
+    """Where demonstrations, bases and trainings under way lie, in ``folder``, and cells are written, in ``ledger``.
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    ``scenes`` keeps what pre-trainings have rendered; ``teacher`` is the sentence encoder that some of them learn from.
+    """
 
-    def demonstrations(self, recording: Recording, count: int) -> Path:
-        """Demonstrations of so many seeds per task, recorded as far as they are not there yet."""
-        path = self.folder / "demonstrations" / f"{recording.name}-{count}"
-        settings = collect.Config(
-            tasks=recording.tasks,
-            num_envs=WORLDS,
-            arm_start_rad=recording.arm_start_rad,
-            env=EnvConfig(perturbation=recording.perturbation),
-        )
-        collect.collect_tasks(settings, path, episode_seeds(count))
-        return path
+    folder: Path
+    scenes: Path
+    teacher: Path | None = None
+    ledger: Path = LEDGER
+
+    def check(self, methods: Iterable[Method]) -> None:
+        """``ValueError`` where something that one of the methods starts from is neither there nor can be trained."""
+        for method in methods:
+            if (base := method.base) is None:
+                _shipped_for(method)
+                continue
+            if base.taught and self.teacher is None:
+                raise ValueError(f"a sentence encoder teaches the base {base.name!r}: say which one, --teacher FOLDER")
+            pretrain.check(self._pretraining(base))
+
+    def data(self, recording: Recording, count: int) -> tuple[Path, ...]:
+        """The folders of a recording of ``count`` seeds per task, one for each part."""
+        folder = self.folder / "demonstrations" / f"{recording.name}-{count}"
+        return tuple(folder / _slug(part.perturbation or USUAL) for part, _ in recording.divided(count))
+
+    def record(self, recording: Recording, count: int) -> None:
+        """Record :meth:`data`, as far as it is not there yet."""
+        for path, (part, seeds) in zip(self.data(recording, count), recording.divided(count), strict=True):
+            settings = collect.Config(
+                tasks=recording.tasks,
+                num_envs=WORLDS,
+                arm_start_rad=recording.arm_start_rad,
+                env=EnvConfig(perturbation=part.perturbation, palette=recording.palette),
+            )
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with one_torch_thread():
+                collect.collect_tasks(settings, path, seeds)
+
+    def base_run(self, base: Base) -> Path:
+        """The run of a base's pre-training, named by its settings: another base of that name lies elsewhere."""
+        settings = strict_json(to_json(self._pretraining(base)))
+        return self.folder / "bases" / f"{_slug(base.name)}-{hashlib.sha256(settings.encode()).hexdigest()[:12]}"
+
+    def train_base(self, base: Base) -> None:
+        """Pre-train a base, from where an earlier process left it; nothing if it is there."""
+        run_dir, config = self.base_run(base), self._pretraining(base)
+        if (run_dir / BASE_FILE).is_file():
+            return
+        began = time.perf_counter()
+        resume = (run_dir / CONFIG_FILE).is_file()
+        save_config(config, run_dir / CONFIG_FILE)
+        summary = pretrain.pretrain_in(config, run_dir, resume=resume)
+        found = json.loads((run_dir / pretrain.RESULTS_FILE).read_text(encoding="utf-8"))
+        about = {"name": base.name, "sha256": found["sha256"], "steps": summary.steps}
+        write_json({**about, "wall_s": round(time.perf_counter() - began, 1)}, run_dir / BASE_FILE)
+
+    def about_base(self, method: Method) -> Mapping[str, Any] | None:
+        """What a cell says of the base of its method; None for a policy that starts from nothing."""
+        if method.base is not None:
+            return json.loads((self.base_run(method.base) / BASE_FILE).read_text(encoding="utf-8"))
+        shipped = _shipped_for(method)
+        return shipped and {"name": "shipped", "sha256": shipped.sha256}
+
+    def _pretraining(self, base: Base) -> Pretraining:
+        teacher = self.teacher if base.taught else None
+        scenes = replace(base.pretraining.scenes, keep=self.scenes)
+        return replace(base.pretraining, scenes=scenes, teacher=teacher)
 
 
-def measure(row: Row, key: Key, work: Path) -> Cell:
-    """Train, evaluate, and write the cell into the ledger."""
+def measure(row: Row, key: Key, work: Work) -> Cell:
+    """Train, evaluate, and write the cell into the ledger; demonstrations and base must be there."""
     began = time.perf_counter()
-    run_dir = work / "runs" / key.path.removesuffix(".json")
-    trained_s = _train(row, key, Work(work).demonstrations(row.recording, key.demonstrations), run_dir)
-    actor = Actor(run_dir, EnvConfig(threads=1), threads=1)
-    outcomes = [each for condition in row.conditions for each in _evaluate(row, condition, actor)]
+    method, run_dir = row.methods[key.method], work.folder / "runs" / key.path.removesuffix(".json")
+    trained_s = _train(method, key, work, work.data(row.recording_of(key.method), key.demonstrations), run_dir)
+    outcomes = [each for condition in row.conditions for each in _evaluate(row, condition, run_dir)]
     figures = {"train_s": round(trained_s, 1), "wall_s": round(time.perf_counter() - began, 1)}
-    cell = Cell(key=key, outcomes=tuple(outcomes), figures=figures)
-    cell.write()
+    cell = Cell(key=key, outcomes=tuple(outcomes), figures=figures, base=work.about_base(method))
+    cell.write(work.ledger)
     return cell
 
 
-def _train(row: Row, key: Key, data: Path, run_dir: Path) -> float:
+def _train(method: Method, key: Key, work: Work, data: tuple[Path, ...], run_dir: Path) -> float:
     """Seconds spent in this process; goes on with what an earlier one left."""
-    preset = row.methods[key.method]()
-    config = replace(preset, data=(data,), train=replace(preset.train, steps=key.steps, seed=key.seed))
+    policy = method.policy
+    config = replace(policy, data=data, train=replace(policy.train, steps=key.steps, seed=key.seed))
+    if method.base is not None:
+        config = replace(config, init_backbone=work.base_run(method.base))
     resume = (run_dir / CONFIG_FILE).is_file()
     save_config(config, run_dir / CONFIG_FILE)
     return train.train_in(config, train.network_config(config), run_dir, resume=resume).wall_s
 
 
-def _evaluate(row: Row, condition: str, actor: Actor) -> list[Outcomes]:
+def _evaluate(row: Row, condition: str, run_dir: Path) -> list[Outcomes]:
     seeds = episode_seeds(row.episodes)
     settings = evaluation.Config(
         policy="cell",
@@ -66,8 +132,8 @@ def _evaluate(row: Row, condition: str, actor: Actor) -> list[Outcomes]:
         videos=0,
         instructions="shuffled" if condition == SHUFFLED else "given",
     )
-    axis = None if condition in (USUAL, SHUFFLED) else condition
-    results = evaluation.evaluate_tasks(actor, settings, seeds, axis)
+    actor = Actor(run_dir, EnvConfig(threads=1, palette=palette_of(condition)), threads=1)
+    results = evaluation.evaluate_tasks(actor, settings, seeds, condition if is_axis(condition) else None)
     return [
         Outcomes.of(
             condition,
@@ -78,3 +144,12 @@ def _evaluate(row: Row, condition: str, actor: Actor) -> list[Outcomes]:
         )
         for result in results
     ]
+
+
+def _shipped_for(method: Method) -> Shipped | None:
+    """The shipped eye, where a method starts from it; ``CheckpointError`` where the package lacks it."""
+    return shipped_base() if method.policy.backbone.weights == "shipped" else None
+
+
+def _slug(name: str) -> str:
+    return name.replace(" ", "-").replace(":", "-").replace("/", "-")

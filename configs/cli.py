@@ -21,7 +21,7 @@ from configs.terminal import ending_with_the_reader, print_anything, streams_wit
 VERBS = {
     "quickstart": "demonstrate, train, evaluate and report, all in one go",
     "collect": "record demonstrations of a task's scripted expert",
-    "pretrain": "let a network learn to look, on rendered scenes",
+    "pretrain": "let a network learn to look and to tell, on rendered scenes",
     "ground": "show where a network that has learned to look sees a phrase, in pictures or on a rendered table",
     "train": "train a policy from demonstrations",
     "eval": "evaluate a checkpoint, a server or the expert on unseen episodes",

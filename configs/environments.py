@@ -55,6 +55,9 @@ class EnvConfig:
     perturbation: str | None = None
     """What differs from the usual worlds, as PRESET:AXIS, such as colosseum-14:light; an unknown preset or axis lists
     those there are."""
+    palette: tuple[str, ...] = ()
+    """Colours of the things that come in bright ones, such as cubes; by default those of each task, red, green, blue,
+    yellow, purple and cyan. Grey and brown are among the others that there are."""
 
     def __post_init__(self) -> None:
         if self.image_size_px < 16:
@@ -69,6 +72,10 @@ class EnvConfig:
         self._check_engine()
         if self.perturbation is not None:
             find_perturbation(self.perturbation)
+        if self.palette:
+            from envs.tasks.repainted import check_palette
+
+            check_palette(self.palette)
 
     def _check_engine(self) -> None:
         """``ValueError`` for a setting that the chosen engine does not have, rather than leave it unheeded."""
@@ -109,16 +116,19 @@ def make_env(
     """``num_envs`` worlds of ``task``, whose episodes are those of ``stream``; ``split`` chooses the phrasings.
 
     The arm starts up to ``arm_start_rad`` from home, see :func:`starting_anywhere`. ``ValueError`` names the tasks
-    there are.
+    there are, and says where a task cannot be had in the colours of the config.
     """
     from envs.robots import make_robot
+    from envs.suites import find_task
+    from envs.tasks.repainted import in_colours
     from envs.vector import TaskEnv
     from envs.world import FAST, QUALITY
 
     config = config or EnvConfig()
+    made = in_colours(find_task(task), config.palette) if config.palette else task
     perturbation = find_perturbation(config.perturbation) if config.perturbation else None
     return TaskEnv(
-        task,
+        made,
         num_envs,
         engine=config.engine,
         device=config.device,

@@ -1,5 +1,7 @@
 """Complete training configs by name: what a preset fixes is written out in one function."""
 
+from dataclasses import replace
+
 from configs.training import Config
 from policies.imitation.config import TrainConfig
 from policies.imitation.stages import Stage
@@ -17,13 +19,24 @@ def look_then_move(warmup_steps: int = 50) -> tuple[Stage, Stage]:
     return look, Stage(share=0.61, warmup_steps=warmup_steps)
 
 
-LAPTOP = TrainConfig(steps=3600, stages=look_then_move(), lr=2e-3, save_every=500, threads=1)
+def from_an_eye() -> tuple[Stage]:
+    """All frames and losses at once, for a network that can look already: its convolutions stay as they are."""
+    return (Stage(warmup_steps=50, rates={"backbone.image_encoder": 0.0, "backbone.map_position": 0.0}),)
+
+
+LAPTOP = TrainConfig(steps=2400, stages=from_an_eye(), lr=2e-3, save_every=500, threads=1)
 """Training that fits a laptop's CPU; a second thread gains little there and loses much when anything else runs."""
 
 
 def nano_bridge() -> Config:
     """The small vision-language network with the bridge head: the default."""
     return Config(name="nano-bridge", backbone=NanoConfig(), head=BridgeConfig(), train=LAPTOP)
+
+
+def nano_bridge_fresh() -> Config:
+    """The same network from nothing: it learns where motions go before it learns to move."""
+    train = replace(LAPTOP, steps=3600, stages=look_then_move())
+    return Config(name="nano-bridge-fresh", backbone=NanoConfig(weights="fresh"), head=BridgeConfig(), train=train)
 
 
 def nano_mlp() -> Config:
@@ -51,4 +64,4 @@ def debug() -> Config:
     )
 
 
-PRESETS = {"nano-bridge": nano_bridge, "nano-mlp": nano_mlp, "debug": debug}
+PRESETS = {"nano-bridge": nano_bridge, "nano-bridge-fresh": nano_bridge_fresh, "nano-mlp": nano_mlp, "debug": debug}

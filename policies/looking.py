@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
-from vla.grounding import Looking
 
 from policies.network_input import network_images
 from policies.processors import STATE_BOUND
@@ -15,7 +14,7 @@ from vla.observation import Observation
 
 
 @dataclass(frozen=True, kw_only=True)
-class Found:
+class Sighting:
     """What a backbone says of n phrases about one table, seen in v views.
 
     ``heatmap`` is the share that each cell of a view has of 1, ``pixel`` (x, y) its middle, −1 … 1 from the left or
@@ -37,7 +36,7 @@ class Looker:
         self.backbone = base.build()
         state, chosen = base.config.state, list(base.config.waypoint_dims)
         self._offset, self._scale = torch.tensor(state.offset), torch.tensor(state.scale)
-        self._looking = Looking(self.backbone, self._offset[chosen], self._scale[chosen])
+        self._offset_m, self._scale_m = self._offset[chosen], self._scale[chosen]
 
     def check(self, cameras: Sequence[str], phrases: Sequence[str], state: Sequence[float] | None) -> None:
         """``ValueError`` for cameras that the base does not know, no phrase or an empty or too long one, and a state of
@@ -60,7 +59,7 @@ class Looker:
         pictures: Mapping[str, UInt8[Tensor, "h w 3"]],
         phrases: Sequence[str],
         state: Sequence[float] | None = None,
-    ) -> Found:
+    ) -> Sighting:
         """Where each of ``phrases`` is in ``pictures``, which are RGB of any size, by their cameras.
 
         The place in the world needs pictures of all cameras, and ``state``, the robot's numbers in their own units.
@@ -83,10 +82,12 @@ class Looker:
             state=((numbers - self._offset) / self._scale).clamp(-STATE_BOUND, STATE_BOUND)[None],
         )
         sight = self.backbone.look(observation, torch.zeros(len(phrases), dtype=torch.long))
-        placed = state is not None and bool(looked.all())
-        return Found(
+        point_m = None
+        if state is not None and sight.waypoint is not None and bool(looked.all()):
+            point_m = sight.waypoint * self._scale_m + self._offset_m
+        return Sighting(
             looked=looked,
             heatmap=sight.log_heatmap[:, :, 0].exp(),
             pixel=sight.position[:, :, 0],
-            point_m=self._looking.point_m(sight) if placed else None,
+            point_m=point_m,
         )

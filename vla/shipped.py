@@ -12,7 +12,7 @@ from vla.config import BackboneConfig
 from vla.saving import CONFIG_FILE, WEIGHTS_FILE
 
 FOLDER = Path(__file__).parent / "backbones" / "pretrained" / "nano"
-FRESH_INSTEAD = 'weights="fresh" of the backbone\'s config (--backbone.weights fresh) starts from nothing'
+FRESH_INSTEAD = 'set weights="fresh" in the backbone\'s config (--backbone.weights fresh) to start from nothing'
 
 
 def shipped_base(folder: Path | None = None) -> Base:
@@ -20,8 +20,7 @@ def shipped_base(folder: Path | None = None) -> Base:
     folder = folder or FOLDER
     if missing := [name for name in (CONFIG_FILE, WEIGHTS_FILE) if not (folder / name).is_file()]:
         raise CheckpointError(
-            f"this installation lacks its pre-trained backbone: no {' and no '.join(missing)} in {folder}; "
-            f"{FRESH_INSTEAD}"
+            f"this installation lacks its pre-trained backbone: no {' and no '.join(missing)} in {folder}"
         )
     return load_base(folder)
 
@@ -29,13 +28,13 @@ def shipped_base(folder: Path | None = None) -> Base:
 def shipped_for(config: BackboneConfig, vocabulary: str) -> Base:
     """The package's own backbone for one of ``config`` and ``vocabulary``.
 
-    ``ValueError`` names the fields of ``config`` that differ and says what to set; otherwise as :func:`shipped_base`.
+    Errors say what to set: ``ValueError`` names the fields of ``config`` that differ, ``CheckpointError`` is that of
+    :func:`shipped_base`.
     """
-    base = shipped_base()
     try:
+        base = shipped_base()
         check_base(config, base, vocabulary)
     except ValueError as error:
-        raise ValueError(
-            f"the shipped weights do not fit: {error}\nset these as they are there, or: {FRESH_INSTEAD}"
-        ) from error
+        kind = CheckpointError if isinstance(error, CheckpointError) else ValueError
+        raise kind(f"a new network cannot start from the shipped weights: {error}\n{FRESH_INSTEAD}") from error
     return base

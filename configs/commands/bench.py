@@ -14,7 +14,10 @@ from configs.cli import take_flag, unknown_choice
 from configs.machine import CHECKOUT, check_output_file
 
 BENCHMARKS = CHECKOUT / "benchmarks"
-NOT_BENCHMARKS = ("report", "peers", "ledger", "claim_rows", "claim_tables", "measuring", "__init__", "conftest")
+NOT_BENCHMARKS = (
+    *("report", "peers", "ledger", "claim_methods", "claim_ranges", "claim_rows", "claim_tables", "measuring"),
+    *("__init__", "conftest"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)

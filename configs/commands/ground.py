@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from envs.specs import Grounding
-    from policies.looking import Found, Looker
+    from policies.looking import Looker, Sighting
     from vla.base import Base
 
 SHEET_FILE = "ground.png"
@@ -114,11 +114,15 @@ def run(config: Config) -> int:
 def _base(config: Config) -> "Base":
     from policies.training.checkpoint import BACKBONE, find_product
     from vla.base import load_base
+    from vla.checkpoint import CheckpointError
     from vla.saving import WEIGHTS_FILE
     from vla.shipped import shipped_base
 
     if isinstance(config.backbone, str):
-        return shipped_base()
+        try:
+            return shipped_base()
+        except CheckpointError as error:
+            raise CheckpointError(f"{error}\n--backbone RUN asks what a run of vla pretrain has learned") from error
     return load_base(find_product(config.backbone, BACKBONE, WEIGHTS_FILE))
 
 
@@ -216,7 +220,7 @@ def _unknown(images: "UInt8[Tensor, '1 v h w 3']", phrases: Sequence[str]) -> "G
     )
 
 
-def _told(table: Table, found: "Found", cameras: Sequence[str], index: int) -> list[str]:
+def _told(table: Table, found: "Sighting", cameras: Sequence[str], index: int) -> list[str]:
     """A phrase, its pixel in each view and its place in the world, with the distances from the truth."""
     lines = [f"“{table.known.sentences[index]}”"]
     lines += [
@@ -231,7 +235,7 @@ def _told(table: Table, found: "Found", cameras: Sequence[str], index: int) -> l
     return lines
 
 
-def _told_of_view(table: Table, found: "Found", index: int, view: int, camera: str) -> str:
+def _told_of_view(table: Table, found: "Sighting", index: int, view: int, camera: str) -> str:
     height, width = table.pictures[camera].shape[:2]
     at, truth = found.pixel[index, view], table.known.pixel[index, view]
     half_px = at.new_tensor([width / 2, height / 2])
@@ -243,7 +247,7 @@ def _told_of_view(table: Table, found: "Found", index: int, view: int, camera: s
     return f"{line}; {float(((at - truth) * half_px).norm()):.1f} px off" if bool(truth.isfinite().all()) else line
 
 
-def _save(config: Config, table: Table, found: "Found") -> Path:
+def _save(config: Config, table: Table, found: "Sighting") -> Path:
     from PIL import Image
 
     from policies.showing.grounding import grounding_sheet

@@ -107,7 +107,7 @@ def _tell(config: Config, summary: "PretrainSummary", run_dir: Path) -> None:
     sha256 = load_base(summary.backbone).sha256
     write_json({"steps": summary.steps, "sha256": sha256, "held_out": summary.held_out}, run_dir / RESULTS_FILE)
     write_pretraining_report(config, summary, sha256, run_dir)
-    found = "; ".join(f"{what}: {value}" for what, value in _found(summary.held_out).items())
+    found = "; ".join(f"{what}: {value}" for what, value in in_words(summary.held_out).items())
     print(
         f"{summary.steps} steps, {summary.steps_per_s:.1f} steps/s; held-out scenes: {found}\n"
         f"backbone: {summary.backbone}\nreport: {run_dir / REPORT_FILE}"
@@ -131,7 +131,7 @@ def write_pretraining_report(config: Config, summary: "PretrainSummary", sha256:
     }
     note = f"{config.train.held_out_tables} tables and words that were never learned from, by the averaged weights."
     sections = [
-        FactsSection(title="Held-out scenes", note=note, facts=_found(summary.held_out)),
+        FactsSection(title="Held-out scenes", note=note, facts=in_words(summary.held_out)),
         CurvesSection(charts=read_curves(run_dir)),
         FactsSection(title="The run", facts=facts),
         FactsSection(title="Machine and versions", facts=describe_run()),
@@ -140,7 +140,7 @@ def write_pretraining_report(config: Config, summary: "PretrainSummary", sha256:
     write_report(run_dir / REPORT_FILE, f"Pre-training of {config.name}", sections)
 
 
-def _found(held_out: Mapping[str, float]) -> dict[str, str]:
+def in_words(held_out: Mapping[str, float]) -> dict[str, str]:
     """How well it does on held-out scenes, in words; of kinds of answers, those that there are."""
     found = {what: form.format(held_out[name]) for name, (what, form) in _MEASURES.items() if name in held_out}
     kinds = {name: value for name, value in held_out.items() if name.startswith("answers_")}

@@ -73,6 +73,7 @@ class ImitationLearner(Learner[TrainConfig]):
         self.adoption: Adoption | None = None
         given = Start().load(vla_config, self.demonstrations.embodiment) if start is None else start
         self.normalization = self._start(given)
+        self._warn_of_what_never_learns(given)
         self.take_up(self.vla, self._rates_of)
         self.inputs = TrainingInputs(self.vla, self.demonstrations.instructions, config.augment, config.seed)
         self.validation = Validation(datasets, self.vla, config, windows) if config.validation_share else None
@@ -175,6 +176,19 @@ class ImitationLearner(Learner[TrainConfig]):
             self.base = start.sha256
             self.adoption = adopt(self.vla, start, names, normalization.state.affine())
         return normalization
+
+    def _warn_of_what_never_learns(self, given: VLAPolicy | Base | None) -> None:
+        """Parts that are frozen from the first step to the last, with weights that nobody has trained."""
+        learned = self.adoption.taken if self.adoption is not None else ()
+        if isinstance(given, VLAPolicy):
+            return
+        frozen = {
+            name.removeprefix("backbone.").partition(".")[0]
+            for name, _ in self.vla.named_parameters()
+            if not any(self._rates_of(name)) and name.removeprefix("backbone.").partition(".")[0] not in learned
+        }
+        if frozen:
+            log.warning("frozen in every stage, so it stays as it is drawn at random: %s", ", ".join(sorted(frozen)))
 
     def _rates_of(self, name: str) -> tuple[float, ...]:
         """What multiplies a parameter's learning rate, stage by stage."""

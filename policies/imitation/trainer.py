@@ -56,16 +56,16 @@ def prepare(
 
     It starts from the weights of ``start``, where a whole policy brings its normalisation, or from those that the
     backbone's config names. A run that goes on needs neither any more, and may have another ``evaluator``.
-    ``ValueError`` also where data or start do not
-    fit.
+    ``ValueError`` also where data or start do not fit.
     """
 
     def make(legs: Sequence[int], state: TrainingState | None) -> ImitationLearner:
-        if state is not None:
-            goes_on = replace(vla_config, backbone=vla_config.backbone.fresh)
-            return ImitationLearner(config, goes_on, datasets, legs=legs, evaluator=evaluator)
-        given = start.load(vla_config, embodiment_of(datasets))
-        return ImitationLearner(config, vla_config, datasets, legs=legs, start=given, evaluator=evaluator)
+        network, given = vla_config, None
+        if state is None:
+            given = start.load(vla_config, embodiment_of(datasets))
+        else:
+            network = replace(vla_config, backbone=vla_config.backbone.fresh)
+        return ImitationLearner(config, network, datasets, legs=legs, start=given, evaluator=evaluator)
 
     return prepare_run(run_dir, config, make, resume=resume)
 

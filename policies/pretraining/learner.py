@@ -68,7 +68,8 @@ class PretrainLearner(Learner[PretrainConfig]):
         self.base_config = replace(config_of_base, vocabulary=self.objectives.backbone.vocabulary)
         self.inputs = MaterialInputs(self.objectives.backbone, normalizer, self.objectives.needs, self.device)
         seen_later = scenes.batch(self._request("held_out", 0, config.held_out_tables))
-        for texts in (texts_of(first), texts_of(seen_later), taught.held_out if taught else ()):
+        lessons = (*taught.sentences, *taught.held_out) if taught else ()
+        for texts in (texts_of(first), texts_of(seen_later), lessons):
             self.objectives.backbone.check_texts(texts)
         self._unseen = list(by_tables(seen_later, config.tables))
         self.held_out: dict[str, float] = {}

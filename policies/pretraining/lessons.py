@@ -104,9 +104,8 @@ def _kept(teacher: SentenceEncoder, sentences: Sequence[str], path: Path, show: 
     vectors, words = path.with_suffix(".safetensors"), path.with_suffix(".json")
     try:
         embedding = safetensors.torch.load(vectors.read_bytes())["embedding"]
-        if embedding.shape == (len(sentences), teacher.dim) and json.loads(words.read_text(encoding="utf-8")) == list(
-            sentences
-        ):
+        known = json.loads(words.read_text(encoding="utf-8"))
+        if embedding.shape == (len(sentences), teacher.dim) and known == list(sentences):
             return embedding
     except (OSError, SafetensorError, KeyError, ValueError):
         pass

@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from envs.specs import Grounding
-from policies.looking import Found
+from policies.looking import Sighting
 from policies.showing.colours import heated
 from policies.showing.panels import BACKGROUND, FAINT, MARGIN_PX, TEXT, TEXT_PX, TILE_PX, Colour, wrapped
 
@@ -23,7 +23,7 @@ _CROSS_PX = 6
 
 
 def grounding_sheet(
-    shown: Grounding, count: int, columns: int = 3, found: Found | None = None
+    shown: Grounding, count: int, columns: int = 3, found: Sighting | None = None
 ) -> UInt8[np.ndarray, "h w 3"]:
     """The first ``count`` sentences, each with all views of its table, and what a network ``found``; a place of NaN is
     not known. ``ValueError`` if there is no sentence.
@@ -43,7 +43,7 @@ def grounding_sheet(
     return np.asarray(sheet)
 
 
-def _tile(shown: Grounding, index: int, found: Found | None) -> Image.Image:
+def _tile(shown: Grounding, index: int, found: Sighting | None) -> Image.Image:
     """One sentence's views side by side, and its places."""
     table = int(shown.table[index])
     images, cover = shown.images[table].numpy(), shown.cover[index].numpy()
@@ -74,7 +74,7 @@ def _tile(shown: Grounding, index: int, found: Found | None) -> Image.Image:
     return tile
 
 
-def _places(shown: Grounding, index: int, found: Found | None) -> list[tuple[str, Colour]]:
+def _places(shown: Grounding, index: int, found: Sighting | None) -> list[tuple[str, Colour]]:
     """The referent's and the found place in the world, as far as they are known."""
     truth, answer = shown.point_m[index], None if found is None or found.point_m is None else found.point_m[index]
     places: list[tuple[str, Tensor | None, Colour]] = [("" if found is None else "truth ", truth, FAINT)]

@@ -97,9 +97,9 @@ class Group:
     def add_up(self, parameters: Iterable[nn.Parameter], numbers: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Sum over all processes the gradients of ``parameters``, in place, and ``numbers``, which are returned.
 
-        All go in one message after the backward pass: for a few million parameters that takes a few hundredths of a
-        step, no more than torch's DistributedDataParallel, which sends while gradients are still computed. A parameter
-        without a gradient anywhere stays without, so that the optimiser leaves it alone.
+        All go in one message after the backward pass, which for a few million parameters takes no longer than torch's
+        DistributedDataParallel. A parameter without a gradient anywhere stays without, so that the optimiser leaves it
+        alone.
         """
         if self.size == 1:
             return dict(numbers)

@@ -138,6 +138,6 @@ def test_what_cannot_be_looked_at_is_refused(ground, pictures, tmp_path, args, m
 def test_the_packages_own_backbone_is_the_default(ground, pretrained, pictures, tmp_path, monkeypatch):
     monkeypatch.setattr(shipped, "FOLDER", tmp_path / "nothing")
     status, said = ground(PHRASE, pictures[0], "--backbone", "shipped")
-    assert status == 2 and "lacks its pre-trained backbone" in said
+    assert status == 2 and "lacks its pre-trained backbone" in said and "--backbone RUN" in said
     monkeypatch.setattr(shipped, "FOLDER", pretrained / "checkpoints/000002/backbone")
     assert ground(PHRASE, pictures[0], "--backbone", "shipped")[0] == 0

@@ -290,6 +290,22 @@ def test_a_sentence_beyond_the_window_is_refused():
         PretrainLearner(tiny_pretraining(), tiny_backbone(max_text_tokens=3), DiscScenes())
 
 
+class LongSource(DiscSource):
+    def batch(self, *arguments, **more):
+        made = super().batch(*arguments, **more)
+        if made.asked.questions and self.split == "held_out":
+            asked = replace(made.asked, questions=(*made.asked.questions[:-1], "which " * 30))
+            made = replace(made, asked=asked)
+        return made
+
+
+def test_a_question_beyond_the_window_is_refused_wherever_it_is():
+    scenes = DiscScenes()
+    scenes._sources["held_out"] = LongSource("held_out")
+    with pytest.raises(ValueError, match=r"at most 24 tokens .* got \d+ tokens: 'which which"):
+        PretrainLearner(tiny_pretraining(), tiny_backbone(), scenes)
+
+
 def test_scenes_in_pieces_are_the_whole():
     scenes = DiscSource().batch(0, 7, 2, 2, True)
     pieces = list(by_tables(scenes, 3))

@@ -37,6 +37,14 @@ def test_a_cell_comes_back_as_it_was_written(ledger, cell, tmp_path):
     assert [path.name for path in (tmp_path / "heads").iterdir()] == ["mlp-10x300-seed1.json"]
 
 
+def test_a_method_in_plain_words_has_a_file_of_its_own(ledger, cell, tmp_path):
+    key = replace(cell.key, method="bridge, last layer only")
+    replace(cell, key=key, base={"name": "shipped", "sha256": "ab"}).write(tmp_path)
+    assert [path.name for path in (tmp_path / "heads").iterdir()] == ["bridge-last-layer-only-10x300-seed1.json"]
+    (found,) = ledger.cells("heads", tmp_path)
+    assert (found.key, found.base) == (key, {"name": "shipped", "sha256": "ab"})
+
+
 def test_only_what_was_not_measured_is_missing(ledger, cell, tmp_path):
     other = replace(cell.key, seed=2)
     cell.write(tmp_path)
@@ -81,35 +89,46 @@ def test_the_page_of_claims_is_what_the_ledger_says(ledger):
 
 
 def test_a_table_pools_suites_and_says_what_an_obedient_policy_would_reach(ledger, cell):
-    from claim_rows import SHUFFLED, THREE_TASKS, USUAL, Row
-    from claim_tables import differences, success_lines
+    from claim_rows import SHUFFLED, THREE_TASKS, Row
+    from claim_tables import success_lines
 
-    row = Row(
-        name="heads", claim="…", recording=THREE_TASKS, methods={"mlp": None, "bridge": None}, budgets=[(10, 300)]
-    )
+    row = Row(name="heads", claim="…", recording=THREE_TASKS, methods={"mlp": None}, budgets=[(10, 300)])
     told = replace(cell.outcomes[2], condition=SHUFFLED, obedient=0.25)
     suite = [replace(cell.outcomes[0], task=f"tabletop-goal/{name}") for name in ("a", "b")]
-    cell = replace(cell, outcomes=(*suite, told))
-    usual, shuffled = success_lines(row, [cell])
+    usual, shuffled = success_lines(row, [replace(cell, outcomes=(*suite, told))])
     assert (usual["tabletop-goal"], usual["all"], usual["episodes"]) == ("66.7 %", "66.7 %", 6)
     assert (shuffled["pick"], shuffled["obedient"]) == ("0.0 %", "25.0 %")
-    assert differences(row, [cell]) == []
-    worse = [replace(outcome, won="000") for outcome in cell.outcomes]
-    other = replace(cell, key=replace(cell.key, method="bridge"), outcomes=tuple(worse))
-    (sentence,) = differences(row, [cell, other])
-    assert sentence.startswith("mlp − bridge: +66.7 points") and cell.won(USUAL) == [True, False, True] * 2
+
+
+def test_methods_are_held_against_the_first_one_at_their_budget_and_under_their_condition(ledger, cell):
+    from claim_rows import THREE_TASKS, Row
+    from claim_tables import success_lines
+
+    methods = {"bridge": None, "mlp": None}
+    row = Row(name="heads", claim="…", recording=THREE_TASKS, methods=methods, budgets=[(10, 300), (10, 600)])
+    bridge = replace(cell, key=replace(cell.key, method="bridge"))
+    worse = replace(cell, outcomes=tuple(replace(outcome, won="000") for outcome in cell.outcomes))
+    longer = replace(worse, key=replace(cell.key, steps=600))
+    lines = success_lines(row, [bridge, worse, longer])
+    against = {(line["method"], line["steps"], line["condition"]): line.get("against bridge", "") for line in lines}
+    assert against["mlp", 300, "usual"].startswith("-50.0 (")
+    assert against["mlp", 300, "shuffled"].startswith("+0.0 (")
+    assert against["mlp", 600, "usual"] == ""  # there is no bridge at this budget
 
 
 def test_a_cell_is_measured_again_from_the_demonstrations_on_where_code_has_changed(ledger, monkeypatch, tmp_path):
     import claims
 
     folders = []
-    monkeypatch.setattr(claims, "measure_all", lambda keys, work, jobs: folders.append(work))
+    monkeypatch.setattr(claims.Work, "check", lambda *_: None)
+    monkeypatch.setattr(
+        claims, "measure_all", lambda rows, keys, work, jobs: folders.append((work.folder, work.scenes))
+    )
     for digest in ("before", "after"):
         monkeypatch.setattr(claims, "code_digest", lambda digest=digest: digest)
         monkeypatch.setattr("sys.argv", ["claims.py", "heads", "--again", "--work", str(tmp_path)])
         claims.main()
-    assert folders == [tmp_path / "before", tmp_path / "after"]
+    assert folders == [(tmp_path / digest, tmp_path / "scenes") for digest in ("before", "after")]
 
 
 def test_every_cell_in_the_repository_is_one_of_a_row(ledger):

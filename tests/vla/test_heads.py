@@ -7,6 +7,7 @@ import pytest
 import torch
 from vla_inputs import ACTION_DIM, HORIZON, STATE_DIM, random_observation, random_target, tiny_nano
 
+from vla.config import HEADS, untagged
 from vla.features import TokenRole
 from vla.heads.bridge import BridgeConfig, BridgeLayer
 from vla.heads.mlp import MLPConfig
@@ -141,6 +142,51 @@ class TestBridgeHead(HeadContract):
         hidden = features.hidden.clone()
         hidden[:, :, features.layout.view == 1] += 1.0
         torch.testing.assert_close(head.act(features), head.act(replace(features, hidden=hidden)))
+
+
+def bridge(backbone, **settings):
+    torch.manual_seed(0)
+    sizes = {"state_dim": STATE_DIM, "horizon": HORIZON, "action_dim": ACTION_DIM}
+    head = BridgeConfig(heads=2, **settings).build(backbone=backbone, **sizes)
+    for name, parameter in head.named_parameters():
+        if name.endswith("gate"):
+            torch.nn.init.constant_(parameter, 0.5)
+    return head
+
+
+@torch.no_grad()
+def influence(backbone, head, layer, *roles):
+    """By how much actions change where these tokens of one layer do."""
+    features = backbone(random_observation(backbone))
+    hidden = features.hidden.clone()
+    hidden[layer][:, features.layout.where(*roles)] += 1.0 + torch.randn(hidden.shape[-1])
+    return float((head.act(features) - head.act(replace(features, hidden=hidden))).abs().max())
+
+
+@pytest.mark.parametrize("layers", ["all", "last"])
+@pytest.mark.parametrize("conditions", ["both", "raw", "queries"])
+def test_a_bridge_looks_at_its_conditions_alone(conditions, layers):
+    backbone = tiny_nano()
+    head = bridge(backbone, conditions=conditions, layers=layers)
+    raw, queries = (TokenRole.IMAGE, TokenRole.KEYPOINT), (TokenRole.QUERY,)
+    for name, roles in (("raw", raw), ("queries", queries)):
+        for layer in range(backbone.depth):
+            heeded = conditions in ("both", name) and (layers == "all" or layer == backbone.depth - 1)
+            changed = influence(backbone, head, layer, *roles)
+            assert changed > 1e-5 if heeded else changed == 0, (name, layer)
+    loss, _ = head.loss(backbone(random_observation(backbone)), random_target(2))
+    loss.backward()
+    assert [name for name, p in head.named_parameters() if p.grad is None or not p.grad.abs().max()] == []
+
+
+def test_a_bridge_looks_at_nothing_unheard_of():
+    with pytest.raises(ValueError, match="expected layers of the bridge head out of all, last, got 'first'"):
+        BridgeConfig(layers="first")
+
+
+def test_a_bridge_saved_before_it_had_a_choice_has_all():
+    before = {"type": "bridge", "heads": 2}
+    assert untagged("head", before, HEADS) == BridgeConfig(heads=2, conditions="both", layers="all")
 
 
 @pytest.mark.parametrize("gate", [0.0, 0.7])

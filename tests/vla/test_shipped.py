@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from test_adopting import NAMES, NOW, base, network_config
+from test_adopting import LEARNED, NAMES, NOW, base, network_config
 from vla_inputs import random_observation
 
 from vla import shipped
@@ -53,11 +53,12 @@ def test_a_network_that_is_built_looks_as_the_shipped_one(folder):
 
 def test_a_bare_backbone_takes_words_pictures_and_heatmaps_for_any_cameras(folder):
     given = load_base(folder)
-    backbone = config().backbone.build(state_dim=9, views=3, image_size_px=(64, 64))
+    backbone = config().backbone.build(state_dim=9, views=3, image_size_px=given.config.image_size_px)
     weights = dict(backbone.named_parameters())
     taken = {name for name in given.weights if name in weights and torch.equal(weights[name], given.weights[name])}
-    of_the_robot = ("camera_embedding", "look_embedding", "view_embedding", "state_encoder", "waypoint")
-    assert taken == {name for name in given.weights if not name.startswith(of_the_robot)}
+    depends = ("camera_embedding", "look_embedding", "view_embedding", "state_encoder", "waypoint")
+    assert taken == {name for name in given.weights if not name.startswith(depends)}
+    assert {name.partition(".")[0] for name in taken} == set(LEARNED) - set(depends)
 
 
 def test_nobody_else_needs_it(nothing, tmp_path):
@@ -83,7 +84,9 @@ def test_a_saved_config_does_not_say_it():
 
 def test_a_package_that_lacks_its_weights_says_so_when_they_are_asked_for(folder):
     (folder / "model.safetensors").unlink()
-    with pytest.raises(CheckpointError, match=r'lacks its pre-trained .* no model.safetensors in .*weights="fresh"'):
+    with pytest.raises(
+        CheckpointError, match=r'lacks its pre-trained .* no model.safetensors in .*\nset weights="fresh"'
+    ):
         config().build()
     (folder / "config.json").unlink()
     with pytest.raises(CheckpointError, match=r"no config.json and no model.safetensors in"):
@@ -91,7 +94,9 @@ def test_a_package_that_lacks_its_weights_says_so_when_they_are_asked_for(folder
 
 
 def test_other_sizes_are_told_with_what_to_set(folder):
-    with pytest.raises(ValueError, match=r"do not fit: .*\n  channels: 16 there, 8 now\n.*--backbone.weights fresh"):
+    with pytest.raises(
+        ValueError, match=r"cannot start from the shipped .*\n  channels: 16 there, 8 now\n.*--backbone.weights fresh"
+    ):
         config(channels=8).build()
     with pytest.raises(ValueError, match="  channels: 16 there, 8 now"):
         config(channels=8).backbone.build(state_dim=5, views=2, image_size_px=(32, 48))
@@ -149,6 +154,6 @@ def test_adoption_without_a_state_leaves_the_waypoint(folder):
     from vla.adopting import adopt
 
     vla = VLA(config())
-    unknown = "the scale of the robot's state is not known"
-    assert adopt(vla, shipped_base()).left == {"state_encoder": unknown, "waypoint": unknown}
+    reason = "the scale of the robot's state is not known"
+    assert adopt(vla, shipped_base()).left == {"waypoint": reason, "state_encoder": reason}
     assert adopt(vla, shipped_base(), NAMES, NOW).left == {}

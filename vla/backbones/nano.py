@@ -33,7 +33,7 @@ TEXT_HEADROOM = 1.25
 _TEXT_STEP = 16
 
 Weights = Literal["shipped", "fresh"]
-DEFAULT_WEIGHTS: Weights = "fresh"
+DEFAULT_WEIGHTS: Weights = "shipped"
 """What a new network starts from where nobody says."""
 
 

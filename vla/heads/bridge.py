@@ -1,6 +1,7 @@
 """The bridge head: VLA-Adapter's policy (Wang et al. 2025, arXiv 2509.09372, §3.3)."""
 
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import torch
 from jaxtyping import Float
@@ -13,12 +14,26 @@ from vla.head import Head
 from vla.heads.regression import masked_l1
 from vla.observation import ActionChunk
 
+Conditions = Literal["both", "raw", "queries"]
+Layers = Literal["all", "last"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class BridgeConfig:
-    """Attention heads of :class:`BridgeHead`; its width and depth are the backbone's."""
+    """Attention ``heads`` of :class:`BridgeHead`; its width and depth are the backbone's.
+
+    What it looks at, as the paper compares it: ``conditions`` are raw tokens, queries or both, of the backbone's layer
+    of the same depth (``layers`` "all") or always of its last one. The state is seen in every case.
+    """
 
     heads: int = 4
+    conditions: Conditions = "both"
+    layers: Layers = "all"
+
+    def __post_init__(self) -> None:
+        for name, choices in (("conditions", get_args(Conditions)), ("layers", get_args(Layers))):
+            if (given := getattr(self, name)) not in choices:
+                raise ValueError(f"expected {name} of the bridge head out of {', '.join(choices)}, got {given!r}")
 
     def build(self, *, backbone: Backbone, state_dim: int, horizon: int, action_dim: int) -> "BridgeHead":
         """The head with fresh weights for the features of ``backbone``."""
@@ -26,7 +41,7 @@ class BridgeConfig:
 
 
 class BridgeHead(Head):
-    """A policy stream of one slot per action, whose layer i looks at layer i of the backbone.
+    """A policy stream of one slot per action, whose layer i looks at layer i of the backbone, or at the last one.
 
     Raw tokens C^R are the backbone's image and keypoint tokens (the paper's visual positions), action
     queries C^AQ its query tokens. Loss: L1 on the chunk (paper Eq. 3).
@@ -39,14 +54,15 @@ class BridgeHead(Head):
         self, config: BridgeConfig, *, backbone: Backbone, state_dim: int, horizon: int, action_dim: int
     ) -> None:
         super().__init__()
-        self.horizon, self.action_dim = horizon, action_dim
+        self.config, self.horizon, self.action_dim = config, horizon, action_dim
         width = backbone.width
         if width % config.heads:
             raise ValueError(f"heads must divide the width {width}, got {config.heads}")
         self.slots = nn.Parameter(torch.randn(horizon, width))
         self.input = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width), nn.ReLU())
         self.proprio = nn.Sequential(nn.Linear(state_dim, width), nn.GELU(), nn.Linear(width, width))
-        self.layers = nn.ModuleList(BridgeLayer(width, config.heads) for _ in range(backbone.depth))
+        raw = config.conditions != "queries"
+        self.layers = nn.ModuleList(BridgeLayer(width, config.heads, raw=raw) for _ in range(backbone.depth))
         self.output = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, action_dim))
 
     def loss(self, features: Features, target: ActionChunk) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
@@ -54,7 +70,9 @@ class BridgeHead(Head):
 
     def act(self, features: Features) -> Float[Tensor, "b h a"]:
         raw, raw_mask = features.select(TokenRole.IMAGE, TokenRole.KEYPOINT)
-        queries, _ = features.select(TokenRole.QUERY)
+        queries, _ = features.select(*([] if self.config.conditions == "raw" else [TokenRole.QUERY]))
+        if self.config.layers == "last":
+            raw, queries = (hidden[-1:].expand_as(hidden) for hidden in (raw, queries))
         proprio = self.proprio(features.state)[:, None]
         raw_bias = torch.zeros_like(raw_mask, dtype=raw.dtype).masked_fill(~raw_mask, torch.finfo(raw.dtype).min)
         x = self.input(self.slots).expand(len(proprio), -1, -1)
@@ -70,21 +88,23 @@ class BridgeLayer(nn.Module):
 
     The authors' code instead multiplies the raw tokens' *attention logits* by tanh g inside one
     softmax over all keys, where g = 0 means uniform weight, not no influence. This is the paper's
-    equation: at g = 0 raw tokens have none, and tanh′(0) = 1 lets g move.
+    equation: at g = 0 raw tokens have none, and tanh′(0) = 1 lets g move. Without ``raw`` there is no CA₁.
     """
 
-    def __init__(self, width: int, heads: int) -> None:
+    def __init__(self, width: int, heads: int, raw: bool = True) -> None:
         super().__init__()
         self.heads = heads
         self.norm = nn.LayerNorm(width)
-        self.raw_norm = nn.LayerNorm(width)
         self.query_norm = nn.LayerNorm(width)
-        self.query = nn.Linear(width, 3 * width)
-        self.raw_key_value = nn.Linear(width, 2 * width)
+        self.parts = 3 if raw else 2
+        self.query = nn.Linear(width, self.parts * width)
+        if raw:
+            self.raw_norm = nn.LayerNorm(width)
+            self.raw_key_value = nn.Linear(width, 2 * width)
+            self.gate = nn.Parameter(torch.zeros(()))
         self.query_key_value = nn.Linear(width, 2 * width)
         self.self_key_value = nn.Linear(width, 2 * width)
-        self.gate = nn.Parameter(torch.zeros(()))
-        self.out = nn.Linear(3 * width, width)
+        self.out = nn.Linear(self.parts * width, width)
         self.feed_forward = feed_forward(width)
 
     def forward(
@@ -97,14 +117,16 @@ class BridgeLayer(nn.Module):
     ) -> Float[Tensor, "b h d"]:
         """``raw_bias`` is added to the raw tokens' logits: 0 to attend, very negative to ignore."""
         y = self.norm(x)
-        to_raw, to_queries, to_self = self.query(y).chunk(3, dim=-1)
+        *to_raw, to_queries, to_self = self.query(y).chunk(self.parts, dim=-1)
         condition = self.query_norm(torch.cat([queries, proprio], dim=1))
-        bias = raw_bias.expand(-1, -1, x.shape[1], -1)
         attended = [
-            self._attend(to_raw, self.raw_key_value(self.raw_norm(raw)), bias) * self.gate.tanh(),
             self._attend(to_queries, self.query_key_value(condition)),
             self._attend(to_self, self.self_key_value(y)),
         ]
+        if to_raw:
+            bias = raw_bias.expand(-1, -1, x.shape[1], -1)
+            seen = self._attend(to_raw[0], self.raw_key_value(self.raw_norm(raw)), bias)
+            attended.insert(0, seen * self.gate.tanh())
         x = x + self.out(torch.cat(attended, dim=-1))
         return x + self.feed_forward(x)
 

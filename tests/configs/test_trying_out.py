@@ -77,18 +77,29 @@ def test_its_episodes_are_none_that_an_evaluation_begins_with(dataset):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--evaluate.tasks", "reach"], "say how often to evaluate on reach: evaluate.every N"),
         (["--evaluate.every", "2", "--evaluate.tasks", "reech"], "unknown task or suite 'reech'"),
         (["--evaluate.every", "2", "--evaluate.env.robot", "so100"], "cannot be evaluated on reach in the worlds of"),
         (["--evaluate.every", "2", "--evaluate.env.image-size-px", "96"], "expects image_size_px 32, got 96"),
-        (["--evaluate.every", "-1"], "must be 0 (never) or more steps, got -1"),
-        (["--evaluate.every", "2", "--evaluate.episodes", "0"], "evaluate.episodes must be at least 1, got 0"),
     ],
 )
 def test_what_cannot_be_evaluated_is_refused_before_any_work(dataset, tmp_path, capsys, flags, message):
     assert train(dataset, tmp_path / "outputs", *flags) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "outputs").exists()
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"tasks": ("reach",)}, "say how often to evaluate on reach: evaluate.every N"),
+        ({"every": -1}, r"must be 0 \(never\) or more steps, got -1"),
+        ({"every": 2, "episodes": 0}, "evaluate.episodes must be at least 1, got 0"),
+        ({"every": 2, "num_envs": 0}, "evaluate.num_envs must be at least 1, got 0"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(fields, message):
+    with pytest.raises(ValueError, match=message):
+        EvaluateConfig(**fields)
 
 
 def test_nothing_is_evaluated_unless_asked_for(dataset):

@@ -1,0 +1,162 @@
+"""What the rows of the claims are made of: demonstrations, pre-trained bases, and methods that learn from them.
+
+Like the code that measures, it counts for the ledger's digest; what is said of rows (``claim_rows.py``) does not. A
+method that becomes another one gets another name, so that no table counts the two together.
+"""
+
+from dataclasses import dataclass, replace
+
+from configs.environments import ARM_START_RAD
+from configs.presets import look_then_move, nano_bridge, nano_mlp
+from configs.pretraining import Config as Pretraining
+from configs.pretraining import nano
+from configs.training import Config as Training
+from envs.suites import SUITES, task_names
+from vla.heads.bridge import BridgeConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """A share of a recording's episodes, in usual worlds or under a perturbation (PRESET:AXIS).
+
+    Seeds count from ``first_seed`` on: those of one seed show the same table, whatever perturbs it.
+    """
+
+    share: int = 1
+    perturbation: str | None = None
+    first_seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recording:
+    """Demonstrations that several methods may share, recorded as ``vla collect`` does.
+
+    The ``parts`` divide a task's episodes in proportion to their shares. A ``palette`` is the colours that things come
+    in, by default those of the tasks.
+    """
+
+    name: str
+    tasks: tuple[str, ...]
+    arm_start_rad: float = ARM_START_RAD
+    palette: tuple[str, ...] = ()
+    parts: tuple[Part, ...] = (Part(),)
+
+    def divided(self, count: int) -> list[tuple[Part, range]]:
+        """The seeds of each part, of ``count`` in all; parts that come to none are left out.
+
+        ``ValueError`` where two parts would have a seed in common.
+        """
+        whole, begun, found = sum(part.share for part in self.parts), 0, list[tuple[Part, range]]()
+        for part in self.parts:
+            some = round(count * (begun + part.share) / whole) - round(count * begun / whole)
+            begun += part.share
+            found += [(part, range(part.first_seed, part.first_seed + some))] if some else []
+        if len({seed for _, seeds in found for seed in seeds}) < count:
+            raise ValueError(f"two parts of {self.name} have seeds in common, at {count} demonstrations per task")
+        return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class Base:
+    """A pre-training, whose backbone methods start from. A sentence encoder teaches where its weight is above 0."""
+
+    name: str
+    pretraining: Pretraining
+
+    @property
+    def taught(self) -> bool:
+        return self.pretraining.train.weights.teacher > 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method:
+    """A policy's training, from a ``base`` if there is one, on the row's demonstrations unless on a ``recording``."""
+
+    policy: Training
+    base: Base | None = None
+    recording: Recording | None = None
+
+
+BASE_STEPS = 2000
+"""Of the bases that are compared with each other: a third of the shipped one's."""
+_OBJECTIVES = {"telling": ("caption", "answer", "blind"), "matching": ("matching",), "a teacher": ("teacher",)}
+"""What a pre-training can do without, and its weights; looking is always there."""
+
+
+def pretrained(*without: str) -> Base:
+    """The shipped eye's pre-training, but shorter and without some of ``_OBJECTIVES``."""
+    preset = nano()
+    weights = dict.fromkeys((weight for each in without for weight in _OBJECTIVES[each]), 0.0)
+    train = replace(
+        preset.train,
+        steps=BASE_STEPS,
+        questions_per_table=1,
+        corpus=6000,
+        weights=replace(preset.train.weights, **{"heatmap": 0.5, **weights}),
+    )
+    name = " and ".join(f"without {each}" for each in without) or "all objectives"
+    if len(without) == len(_OBJECTIVES):
+        name = "looking alone"
+    return Base(name=name, pretraining=replace(preset, name=name.replace(" ", "-"), train=train))
+
+
+def shipped(policy: Training) -> Training:
+    """``policy`` from the shipped eye."""
+    return replace(policy, backbone=replace(policy.backbone, weights="shipped"))
+
+
+def scratch(policy: Training) -> Training:
+    """``policy`` from nothing: it learns where motions go before it learns to act."""
+    train = replace(policy.train, stages=look_then_move())
+    return replace(policy, backbone=policy.backbone.fresh, train=train)
+
+
+def after(base: Base) -> Method:
+    """The default policy from ``base``."""
+    policy = nano_bridge()
+    return Method(policy=replace(policy, backbone=policy.backbone.fresh), base=base)
+
+
+FROM_SHIPPED, FROM_SCRATCH = Method(policy=shipped(nano_bridge())), Method(policy=scratch(nano_bridge()))
+
+_BASES = (
+    pretrained(),
+    *(pretrained(each) for each in _OBJECTIVES),
+    pretrained(*_OBJECTIVES),
+)
+PRETRAININGS = {
+    **{base.name: after(base) for base in _BASES},
+    "from scratch": FROM_SCRATCH,
+    "shipped eye": FROM_SHIPPED,
+}
+
+
+def _bridge(**conditions: str) -> Method:
+    policy = shipped(nano_bridge())
+    return Method(policy=replace(policy, head=BridgeConfig(**conditions)))  # pyright: ignore[reportArgumentType]
+
+
+HEADS = {
+    "bridge": _bridge(),
+    "MLP": Method(policy=shipped(nano_mlp())),
+    "bridge, last layer only": _bridge(layers="last"),
+    "bridge, raw tokens only": _bridge(conditions="raw"),
+    "bridge, queries only": _bridge(conditions="queries"),
+}
+
+USUAL_TASKS = ("reach", "pick", "place")
+THREE_TASKS = Recording(name="reach-pick-place", tasks=USUAL_TASKS)
+RANDOMISED_TOO = Recording(
+    name="reach-pick-place-randomised",
+    tasks=USUAL_TASKS,
+    parts=(Part(share=4), Part(share=3, perturbation="randomised:all", first_seed=100_000)),
+)
+"""Of 350 demonstrations per task 200 in the usual worlds and 150 in randomised ones, as the quickstart has them."""
+FORTY_TASKS = Recording(name="suites", tasks=task_names(list(SUITES)))
+SEEN_COLOURS = ("red", "green", "blue", "yellow")
+UNSEEN_COLOURS = ("purple", "cyan", "grey", "brown")
+FOUR_COLOURS = Recording(name="reach-pick-place-four-colours", tasks=USUAL_TASKS, palette=SEEN_COLOURS)
+
+QUICKSTART = {"shipped eye, randomised demonstrations too": replace(FROM_SHIPPED, recording=RANDOMISED_TOO)}
+QUICKSTARTS = {"from scratch, usual demonstrations": FROM_SCRATCH, **QUICKSTART}
+"""The quickstart's policy as it was, and as it is."""

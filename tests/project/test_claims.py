@@ -1,0 +1,217 @@
+"""The rows of the claims: their grids, demonstrations and bases, and a row measured from end to end."""
+
+import importlib
+import json
+import pickle
+import sys
+from dataclasses import replace
+
+import pytest
+
+from configs.machine import CHECKOUT
+
+
+@pytest.fixture(scope="module", autouse=True)
+def benchmarks():
+    sys.path.insert(0, str(CHECKOUT / "benchmarks"))
+    try:
+        yield
+    finally:
+        sys.path.remove(str(CHECKOUT / "benchmarks"))
+
+
+@pytest.fixture
+def rows():
+    return importlib.import_module("claim_rows").ROWS
+
+
+@pytest.fixture
+def tiny():
+    """A row that takes seconds: a base that only looks, and demonstrations of two kinds in four colours."""
+    from claim_methods import Base, Method, Part, Recording
+    from claim_rows import USUAL, Row, colours
+
+    from configs import presets, pretraining
+    from vla.objectives.objective import ObjectiveWeights
+
+    looking = ObjectiveWeights(caption=0, answer=0, matching=0, teacher=0)
+    preset = pretraining.debug()
+    base = Base(
+        name="looking alone", pretraining=replace(preset, train=replace(preset.train, steps=4, weights=looking))
+    )
+    parts = (Part(share=2), Part(share=1, perturbation="randomised:all", first_seed=100))
+    seen = ("red", "green", "blue", "yellow")
+    recording = Recording(name="tiny", tasks=("reach",), palette=seen, parts=parts)
+    return Row(
+        name="tiny",
+        claim="…",
+        recording=recording,
+        methods={
+            "after looking": Method(policy=presets.debug(), base=base),
+            "from scratch": Method(policy=presets.debug()),
+        },
+        budgets=[(6, 4)],
+        conditions=(USUAL, colours(("purple", "cyan", "grey", "brown"))),
+        episodes=2,
+    )
+
+
+@pytest.fixture
+def work(tmp_path):
+    from measuring import Work
+
+    return Work(folder=tmp_path / "digest", scenes=tmp_path / "scenes", ledger=tmp_path / "ledger")
+
+
+def test_a_grid_is_every_method_at_every_budget_with_every_seed(rows):
+    grid = rows["pretraining"].grid([0, 1])
+    assert len(grid) == len(set(grid)) == 2 * 5 * 7
+    assert {key.budget for key in grid} == {(350, 300), (350, 1000), (350, 3000), (10, 1000), (50, 1000)}
+    paths = [key.path for row in rows.values() for key in row.grid([0, 1, 2])]
+    assert len(paths) == len(set(paths))
+
+
+def test_every_method_is_a_whole_training_that_a_process_can_be_handed(rows):
+    for row in rows.values():
+        assert pickle.loads(pickle.dumps(row)) == row
+        for name, method in row.methods.items():
+            weights = method.policy.backbone.weights
+            assert (weights == "fresh") == (method.base is not None or "scratch" in name), (row.name, name)
+
+
+def test_pretrainings_lack_one_objective_each_and_are_otherwise_alike(rows):
+    bases = [method.base for method in rows["pretraining"].methods.values() if method.base is not None]
+    everything, *others = bases
+    all_weights = vars(everything.pretraining.train.weights)
+    assert not [name for name, weight in all_weights.items() if not weight and name != "blind"]
+    lacking = {}
+    for base in others:
+        weights = vars(base.pretraining.train.weights)
+        lacking[base.name] = sorted(name for name, weight in weights.items() if weight != all_weights[name])
+        assert not any(weights[name] for name in lacking[base.name])
+        same = replace(base.pretraining.train, weights=everything.pretraining.train.weights)
+        assert same == everything.pretraining.train and base.pretraining.backbone == everything.pretraining.backbone
+    assert lacking == {
+        "without telling": ["answer", "caption"],
+        "without matching": ["matching"],
+        "without a teacher": ["teacher"],
+        "looking alone": ["answer", "caption", "matching", "teacher"],
+    }
+
+
+def test_bases_and_recordings_of_several_cells_are_made_once(rows):
+    from claims import bases_of, recordings_of
+
+    pretraining, robustness = rows["pretraining"].grid([0, 1, 2]), rows["robustness"].grid([0, 1, 2])
+    assert len(bases_of(rows, pretraining)) == 5
+    assert bases_of(rows, robustness) == []
+    made = [(recording.name, count) for recording, count in recordings_of(rows, [*pretraining, *robustness])]
+    three = "reach-pick-place"
+    assert made == [(three, 350), (three, 10), (three, 50), (f"{three}-randomised", 350)]
+
+
+@pytest.mark.parametrize(("count", "usual", "randomised"), [(350, 200, 150), (7, 4, 3), (2, 1, 1), (1, 1, 0)])
+def test_the_parts_of_a_recording_share_its_episodes_and_no_seed(count, usual, randomised):
+    from claim_methods import RANDOMISED_TOO, Part
+
+    seeds = {part.perturbation: list(range_) for part, range_ in RANDOMISED_TOO.divided(count)}
+    assert seeds[None] == list(range(usual))
+    assert seeds.get("randomised:all", []) == list(range(100_000, 100_000 + randomised))
+    two = replace(RANDOMISED_TOO, parts=(Part(), Part(perturbation="randomised:all", first_seed=5)))
+    assert len(two.divided(10)) == 2
+    with pytest.raises(ValueError, match="have seeds in common, at 12 demonstrations per task"):
+        two.divided(12)
+
+
+def test_a_base_lies_where_its_settings_say(tiny, work):
+    base = tiny.methods["after looking"].base
+    longer = replace(base, pretraining=replace(base.pretraining, train=replace(base.pretraining.train, steps=5)))
+    assert work.base_run(base) == work.base_run(replace(base)) != work.base_run(longer)
+    assert work.base_run(base).name.startswith("looking-alone-")
+
+
+def test_what_a_method_cannot_start_from_is_refused_before_any_work(rows, work, tmp_path, monkeypatch):
+    methods = rows["pretraining"].methods
+    with pytest.raises(ValueError, match="a sentence encoder teaches the base 'all objectives': say which one"):
+        work.check([methods["all objectives"]])
+    with pytest.raises(ValueError, match="expected a folder with a sentence encoder"):
+        replace(work, teacher=tmp_path / "nowhere").check([methods["without telling"]])
+    monkeypatch.setattr("vla.shipped.FOLDER", tmp_path)
+    with pytest.raises(ValueError, match="lacks its pre-trained backbone"):
+        work.check([methods["shipped eye"]])
+    work.check([methods["without a teacher"], methods["looking alone"], methods["from scratch"]])
+
+
+def test_conditions_stand_beside_what_demonstrations_vary(rows):
+    from claim_ranges import ranges
+
+    lines = {(line["condition"], line["axis"]): line for line in ranges(rows["robustness"])}
+    start = lines["libero-plus-7:robot_start/3", "robot_start"]
+    assert (start["demonstrations"], start["test"]) == ("distance_rad 0 … 0.3", "distance_rad 0.3")
+    outside = {
+        ("libero-plus-7:robot_start/3", "robot_start"): "",
+        ("libero-plus-7:camera/3", "camera"): "",
+        ("libero-plus-7:language/4", "language"): "level, words",
+        ("libero-plus-7:background/4", "table_texture"): "names",
+        ("colosseum-14:all", "mass"): "factor",
+    }
+    assert {which: lines[which]["outside"] for which in outside} == outside
+    assert lines["colosseum-14:all", "camera"]["demonstrations"] == "varied otherwise"
+    assert len(lines) == 14 + 1 + 4 + 1 + 1
+    assert ranges(rows["heads"]) == []
+
+
+def test_what_a_row_no_longer_has_stands_apart_and_is_not_held_against_what_it_has(tiny):
+    from claim_tables import FORMER, page
+    from ledger import Cell, Key, Outcomes
+
+    def cell(method, won, base=None):
+        key = Key(claim="tiny", method=method, demonstrations=6, steps=4, seed=0)
+        outcomes = (Outcomes.of("usual", "reach", [0, 1], won),)
+        return Cell(key=key, outcomes=outcomes, figures={"train_s": 60.0}, base=base)
+
+    base = {"name": "looking alone", "sha256": "0123456789abcdef", "steps": 2000, "wall_s": 1800.0}
+    found = [cell("after looking", [True, True], base), cell("from scratch", [True, False])]
+    now, _, before = page([tiny], {"tiny": [*found, cell("old", [False, False])]}).partition(FORMER)
+    assert "| from scratch | 6 | 4 | usual | 50.0 % |" in now and "| -50.0 (" in now and "| old |" not in now
+    assert "Bases: looking alone (`0123456789ab`, 2,000 steps in 30 minutes)." in now
+    assert "| old | 6 | 4 | usual | 0.0 % |" in before and "against" not in before
+    assert FORMER not in page([tiny], {"tiny": found})
+
+
+@pytest.mark.slow
+def test_a_row_is_measured_from_its_bases_to_its_cells(tiny, work):
+    from claims import measure_all
+    from ledger import Cell, missing
+    from measuring import BASE_FILE, measure
+
+    from policies.data.dataset import DemonstrationDataset
+
+    rows, keys = {"tiny": tiny}, tiny.grid([0])
+    usual, randomised = work.data(tiny.recording, 6)
+    base = tiny.methods["after looking"].base
+    work.record(tiny.recording, 6)
+    seeds = [{record.seed for record in DemonstrationDataset(path).records} for path in (usual, randomised)]
+    assert seeds[0] and seeds[1] and seeds[0] <= {0, 1, 2, 3} and seeds[1] <= {100, 101}
+    said = " ".join(record.instruction for path in (usual, randomised) for record in DemonstrationDataset(path).records)
+    assert not {"purple", "cyan", "grey", "brown"} & set(said.split())
+
+    work.train_base(base)
+    made = work.base_run(base) / BASE_FILE
+    first = made.read_bytes()
+    work.train_base(base)
+    assert made.read_bytes() == first  # it was there
+    made.unlink()
+    work.train_base(base)  # as if it had been stopped just before it was done
+    assert json.loads(made.read_text())["sha256"] == json.loads(first)["sha256"]
+    assert any(work.scenes.rglob("*.scenes"))
+
+    cells = [measure(tiny, key, work) for key in keys]
+    assert [cell.base and cell.base["sha256"] for cell in cells] == [json.loads(first)["sha256"], None]
+    assert [cell.base and cell.base["steps"] for cell in cells] == [4, None]
+    assert all(len(cell.won(condition)) == 2 for cell in cells for condition in tiny.conditions)
+    assert missing(keys, ledger=work.ledger) == []
+    (work.ledger / keys[0].path).unlink()
+    measure_all(rows, missing(keys, ledger=work.ledger), work, jobs=1)  # the training is there, in another process too
+    again = Cell.read(work.ledger / keys[0].path)
+    assert again.outcomes == cells[0].outcomes and again.base == cells[0].base
