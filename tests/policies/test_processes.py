@@ -26,6 +26,7 @@ from policies.training.augment import AugmentConfig, Disturbance
 from policies.training.group import Group
 from policies.training.metrics import read_metrics
 from policies.training.processes import ProcessError, in_processes
+from vla.objectives.objective import ObjectiveWeights
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE_S = 60.0
@@ -86,7 +87,8 @@ def test_two_processes_learn_what_one_learns(store):
 
 
 def test_two_processes_learn_to_look_as_one_does():
-    config = tiny_pretraining(tables=8, threads=1)
+    every_process_matches_its_own_tables = ObjectiveWeights(matching=0)
+    config = tiny_pretraining(tables=8, threads=1, weights=every_process_matches_its_own_tables)
     weights, gradients, reports, held_out = training_crews.look(config, range(5))
     theirs = in_processes(2, "cpu", training_crews.look, replace(config, processes=2), range(5))
     np.testing.assert_allclose(theirs[1], gradients, atol=3e-6)

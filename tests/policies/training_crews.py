@@ -13,7 +13,7 @@ from discs import DiscScenes, tiny_backbone
 from configs.presets import debug
 from policies.imitation.learner import ImitationLearner
 from policies.imitation.trainer import train
-from policies.pretraining.learner import LookingLearner
+from policies.pretraining.learner import PretrainLearner
 from policies.training.group import Group
 from policies.training.processes import in_processes
 
@@ -34,7 +34,7 @@ def learn(store, config, steps):
 def look(config, steps):
     """The same of a pre-training, with the last evaluation."""
     torch.set_num_threads(1)
-    learner = LookingLearner(config, tiny_backbone(), DiscScenes())
+    learner = PretrainLearner(config, tiny_backbone(), DiscScenes())
     return *taken(learner, steps), learner.held_out
 
 
@@ -85,10 +85,10 @@ def disagree(about, run_dir, store):
     config = tiny_training(processes=2, threads=1, **({"lr": 0.5} if other and about == "lr" else {}))
     start = ImitationLearner._start
 
-    def start_at_zero(self, given):
-        next(self.vla.parameters()).data.zero_()
+    def start_at_one(self, given):
+        next(self.vla.parameters()).data.fill_(1.0)
         return start(self, given)
 
     if other and about == "weights":
-        ImitationLearner._start = start_at_zero
+        ImitationLearner._start = start_at_one
     run_here(run_dir, config, store, resume=False)
