@@ -54,4 +54,5 @@ def main(module, work, *args):
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # whatever the tests were begun by
     main(*sys.argv[1:])
