@@ -20,6 +20,7 @@ from configs.commands.pretrain import RESULTS_FILE, in_words
 from configs.pretraining import Config
 from configs.run_directory import MACHINE_FILE, OUTPUTS, load_config, save_config, write_json
 from configs.terminal import ending_with_the_reader
+from policies.pretraining.config import HELD_OUT, KNOWN_WORDS
 from policies.training.checkpoint import BACKBONE, find_product
 from policies.training.metrics import read_metrics
 from vla.adopting import check_base
@@ -32,7 +33,6 @@ from vla.shipped import FOLDER, shipped_base
 
 RUN_FILE, RECORD_FILE = "run.json", "record.json"
 LARGEST_BYTES = 12_000_000
-HELD_OUT = "held_out_"
 CURVE_ROWS = 10
 CURVE = ("world_cm_median", "within_3cm", "within_3px", "answers", "told_apart")
 """What is shown of how it learned, as far as it was."""
@@ -131,9 +131,9 @@ def card(folder: Path = FOLDER) -> str:
         "## What it is",
         _table(["", ""], _facts(config, base, known)),
         "## How well it looks",
-        f"On {config.train.held_out_tables} rendered tables that were never learned from, in words that are held out, "
-        "by the averaged weights.",
-        _table(["metric", "held-out"], list(in_words(known["held_out"]).items())),
+        f"On {config.train.held_out_tables} rendered tables that were never learned from, once in words that are held "
+        "out and once in those that are learned, by the averaged weights.",
+        _numbers(known["held_out"]),
         "As it learned:",
         _curve(known["curve"]),
         "## What it cannot do",
@@ -174,6 +174,11 @@ def _facts(config: Config, base: Any, known: Mapping[str, Any]) -> list[tuple[st
         ),
         ("made with", ", ".join([f"revision {machine.get('revision', 'unknown')}", *packages])),
     ]
+
+
+def _numbers(found: Mapping[str, float]) -> str:
+    held_out, known = in_words(found), in_words(found, KNOWN_WORDS)
+    return _table(["metric", "held-out words", "known words"], [(k, v, known.get(k, "")) for k, v in held_out.items()])
 
 
 def _curve(entries: Sequence[Mapping[str, Any]]) -> str:

@@ -16,6 +16,7 @@ from configs.pretraining import PRESETS, Config, task_sentences
 from configs.run_directory import CONFIG_FILE, create_run_directory, save_config, write_json
 from configs.serialization import to_json
 from configs.terminal import print_anything
+from policies.pretraining.config import KNOWN_WORDS
 from policies.pretraining.scenes import SceneProcess
 from policies.training.group import Group
 from policies.training.processes import in_processes, started_by_torchrun
@@ -40,7 +41,7 @@ _MEASURES = {
     "teacher_cosine": ("cosine to the teacher", "{:.3f}"),
     "loss": ("loss", "{:.4f}"),
 }
-"""Numbers of held-out scenes: what each is called, and how it is written."""
+"""Numbers of tables that were never learned from: what each is called, and how it is written."""
 
 
 def presets() -> dict[str, tuple[str, Config]]:
@@ -108,8 +109,10 @@ def _tell(config: Config, summary: "PretrainSummary", run_dir: Path) -> None:
     write_json({"steps": summary.steps, "sha256": sha256, "held_out": summary.held_out}, run_dir / RESULTS_FILE)
     write_pretraining_report(config, summary, sha256, run_dir)
     found = "; ".join(f"{what}: {value}" for what, value in in_words(summary.held_out).items())
+    known = "; ".join(f"{what}: {value}" for what, value in in_words(summary.held_out, KNOWN_WORDS).items())
     print(
-        f"{summary.steps} steps, {summary.steps_per_s:.1f} steps/s; held-out scenes: {found}\n"
+        f"{summary.steps} steps, {summary.steps_per_s:.1f} steps/s; new tables in held-out words: {found}\n"
+        f"in known words: {known}\n"
         f"backbone: {summary.backbone}\nreport: {run_dir / REPORT_FILE}"
     )
 
@@ -129,9 +132,10 @@ def write_pretraining_report(config: Config, summary: "PretrainSummary", sha256:
         "backbone": summary.backbone,
         "its hash": sha256,
     }
-    note = f"{config.train.held_out_tables} tables and words that were never learned from, by the averaged weights."
+    note = f"{config.train.held_out_tables} tables that were never learned from, by the averaged weights."
     sections = [
-        FactsSection(title="Held-out scenes", note=note, facts=in_words(summary.held_out)),
+        FactsSection(title="In held-out words", note=note, facts=in_words(summary.held_out)),
+        FactsSection(title="In known words", note=note, facts=in_words(summary.held_out, KNOWN_WORDS)),
         CurvesSection(charts=read_curves(run_dir)),
         FactsSection(title="The run", facts=facts),
         FactsSection(title="Machine and versions", facts=describe_run()),
@@ -140,8 +144,9 @@ def write_pretraining_report(config: Config, summary: "PretrainSummary", sha256:
     write_report(run_dir / REPORT_FILE, f"Pre-training of {config.name}", sections)
 
 
-def in_words(held_out: Mapping[str, float]) -> dict[str, str]:
-    """How well it does on held-out scenes, in words; of kinds of answers, those that there are."""
+def in_words(numbers: Mapping[str, float], begin: str = "") -> dict[str, str]:
+    """How well it does, in words: those of ``numbers`` whose names ``begin`` so; of answers, the kinds there are."""
+    held_out = {name.removeprefix(begin): value for name, value in numbers.items() if name.startswith(begin)}
     found = {what: form.format(held_out[name]) for name, (what, form) in _MEASURES.items() if name in held_out}
     kinds = {name: value for name, value in held_out.items() if name.startswith("answers_")}
     return found | {f"right answers, {name[8:].replace('_', ' or ')}": f"{value:.1%}" for name, value in kinds.items()}

@@ -22,7 +22,7 @@ from configs.environments import (
     one_torch_thread,
 )
 from configs.evaluating import evaluator_for
-from configs.machine import describe_run
+from configs.machine import describe_run, usable_cores
 from configs.presets import nano_bridge
 from configs.run_directory import OUTPUTS, create_run_directory, write_json
 from configs.serialization import to_json
@@ -56,6 +56,12 @@ CONDITIONS = (
 worlds show, the others reach beyond."""
 
 
+def on_two_cores() -> train.Config:
+    """The default policy, learned by two processes where there are two cores for them."""
+    policy = nano_bridge()
+    return replace(policy, train=replace(policy.train, processes=min(2, usable_cores())))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Config:
     """How much to demonstrate, train and evaluate."""
@@ -84,7 +90,7 @@ class Config:
     arm_start_rad: float = ARM_START_RAD
     """How far from home the arm starts at most in the demonstrations, in joint space (0: at home). A perturbation of
     the worlds that says where the arm starts has its way, as the randomised ones do."""
-    training: train.Config = field(default_factory=nano_bridge)
+    training: train.Config = field(default_factory=on_two_cores)
     """The network and its training; the data are those demonstrated here."""
     outputs: Path = OUTPUTS
     """Folder that holds the runs."""

@@ -73,7 +73,6 @@ class ImitationLearner(Learner[TrainConfig]):
         self.adoption: Adoption | None = None
         given = Start().load(vla_config, self.demonstrations.embodiment) if start is None else start
         self.normalization = self._start(given)
-        self._warn_of_what_never_learns(given)
         self.take_up(self.vla, self._rates_of)
         self.inputs = TrainingInputs(self.vla, self.demonstrations.instructions, config.augment, config.seed)
         self.validation = Validation(datasets, self.vla, config, windows) if config.validation_share else None
@@ -154,6 +153,13 @@ class ImitationLearner(Learner[TrainConfig]):
         best = memory.get("best")
         self.best = None if best is None else Best(**best)
 
+    def drawn_and_frozen(self) -> set[str]:
+        """Parts that never learn and have learned nothing before: their first weights are drawn, and stay."""
+        learned = () if self.adoption is None else self.adoption.taken
+        names = [name for name, _ in self.vla.named_parameters()]
+        learning = {_part(name) for name in names if any(self._rates_of(name))}
+        return {_part(name) for name in names} - learning - set(learned)
+
     def _is_due(self, every: int, done: int) -> bool:
         return done % every == 0 or done == self.legs[-1]
 
@@ -176,19 +182,6 @@ class ImitationLearner(Learner[TrainConfig]):
             self.base = start.sha256
             self.adoption = adopt(self.vla, start, names, normalization.state.affine())
         return normalization
-
-    def _warn_of_what_never_learns(self, given: VLAPolicy | Base | None) -> None:
-        """Parts that are frozen from the first step to the last, with weights that nobody has trained."""
-        learned = self.adoption.taken if self.adoption is not None else ()
-        if isinstance(given, VLAPolicy):
-            return
-        frozen = {
-            name.removeprefix("backbone.").partition(".")[0]
-            for name, _ in self.vla.named_parameters()
-            if not any(self._rates_of(name)) and name.removeprefix("backbone.").partition(".")[0] not in learned
-        }
-        if frozen:
-            log.warning("frozen in every stage, so it stays as it is drawn at random: %s", ", ".join(sorted(frozen)))
 
     def _rates_of(self, name: str) -> tuple[float, ...]:
         """What multiplies a parameter's learning rate, stage by stage."""
@@ -220,6 +213,11 @@ def _about(datasets: Sequence[DemonstrationDataset]) -> list[dict[str, Any]]:
         {"episodes": len(dataset), "frames": dataset.num_frames, "fingerprint": dataset.fingerprint}
         for dataset in datasets
     ]
+
+
+def _part(name: str) -> str:
+    """The head, or the part of the backbone that a parameter lies in."""
+    return name.removeprefix("backbone.").partition(".")[0]
 
 
 def fitted_normalization(demonstrations: Demonstrations, config: TrainConfig) -> Normalization:

@@ -1,5 +1,6 @@
 """Imitation: fit a VLA to demonstrations, so that a run killed anywhere ends as if it never was."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,7 +12,10 @@ from policies.imitation.learner import ImitationLearner
 from policies.imitation.starting import Start
 from policies.training.checkpoint import TrainingState
 from policies.training.run import Run, RunSummary, prepare_run
+from policies.vla_policy import VLAPolicy
 from vla.config import VLAConfig
+
+log = logging.getLogger(__name__)
 
 AS_CONFIGURED = Start()
 
@@ -65,7 +69,10 @@ def prepare(
             given = start.load(vla_config, embodiment_of(datasets))
         else:
             network = replace(vla_config, backbone=vla_config.backbone.fresh)
-        return ImitationLearner(config, network, datasets, legs=legs, start=given, evaluator=evaluator)
+        learner = ImitationLearner(config, network, datasets, legs=legs, start=given, evaluator=evaluator)
+        if state is None and not isinstance(given, VLAPolicy) and (parts := learner.drawn_and_frozen()):
+            log.warning("drawn at random and frozen in every stage: %s", ", ".join(sorted(parts)))
+        return learner
 
     return prepare_run(run_dir, config, make, resume=resume)
 

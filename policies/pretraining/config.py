@@ -77,3 +77,7 @@ HELD_OUT_SEEDS = 2**32
 """Tables below are never learned from: those to evaluate on begin at 0."""
 _TABLES_OF_A_SEED = 2**40
 _SEEDS = 2**20
+HELD_OUT = "held_out_"
+"""What the names of numbers begin with that come of tables that are never learned from, in held-out words."""
+KNOWN_WORDS = "known_words_"
+"""What follows in the names of those that come of such tables in the words that are learned."""

@@ -1,6 +1,8 @@
 """From rendered scenes to what a backbone learns from."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import TypeVar
 
 import torch
 from jaxtyping import Int
@@ -11,6 +13,8 @@ from policies.network_input import network_images
 from policies.processors import Normalizer
 from vla.backbone import Backbone
 from vla.objectives.material import Captions, GroundingTarget, Material, Need, Questions, Referents, Words
+
+R = TypeVar("R", Receivers, Told, Asked)
 
 
 class MaterialInputs:
@@ -76,8 +80,8 @@ class MaterialInputs:
 def by_tables(scenes: Grounding, tables: int) -> Iterator[Grounding]:
     """``scenes`` in pieces of so many tables, each with what is said of them."""
     for first in range(0, len(scenes.images), tables):
-        here = slice(first, first + tables)
-        said = _about(scenes.table, here)
+        here, said = slice(first, first + tables), _rows(scenes.table, first, tables)
+        first_said = int(said[0]) if len(said) else 0  # sentences follow the order of the tables
         yield Grounding(
             images=scenes.images[here],
             state=scenes.state[here],
@@ -87,47 +91,22 @@ def by_tables(scenes: Grounding, tables: int) -> Iterator[Grounding]:
             pixel=scenes.pixel[said],
             cover=scenes.cover[said],
             seen=scenes.seen[said],
-            receivers=_receivers(scenes.receivers, said),
-            told=_told(scenes.told, here),
-            asked=_asked(scenes.asked, here),
+            receivers=_about(scenes.receivers, "sentence", first_said, len(said)),
+            told=_about(scenes.told, "table", first, tables),
+            asked=_about(scenes.asked, "table", first, tables),
         )
 
 
-def _receivers(receivers: Receivers, said: Int[Tensor, " n"]) -> Receivers:
-    """Those of the sentences ``said``, which follow one another."""
-    first = int(said[0]) if len(said) else 0
-    mine = ((receivers.sentence >= first) & (receivers.sentence < first + len(said))).nonzero()[:, 0]
-    return Receivers(
-        sentence=receivers.sentence[mine] - first,
-        point_m=receivers.point_m[mine],
-        pixel=receivers.pixel[mine],
-        cover=receivers.cover[mine],
-        seen=receivers.seen[mine],
-    )
+def _about(record: R, column: str, first: int, count: int) -> R:
+    """The rows of a record that are about ``count`` tables or sentences from ``first`` on, as ``column`` says."""
+    rows = _rows(getattr(record, column), first, count)
+    chosen = {name: x[rows] if isinstance(x, Tensor) else _picked(x, rows) for name, x in vars(record).items()}
+    return replace(record, **{**chosen, column: chosen[column] - first})  # pyright: ignore[reportOperatorIssue]
 
 
-def _told(told: Told, tables: slice) -> Told:
-    said = _about(told.table, tables)
-    return Told(
-        table=told.table[said] - tables.start,
-        sentences=_picked(told.sentences, said),
-        false=_picked(told.false, said),
-    )
+def _rows(about: Int[Tensor, " n"], first: int, count: int) -> Int[Tensor, " m"]:
+    return ((about >= first) & (about < first + count)).nonzero()[:, 0]
 
 
-def _asked(asked: Asked, tables: slice) -> Asked:
-    said = _about(asked.table, tables)
-    return Asked(
-        table=asked.table[said] - tables.start,
-        questions=_picked(asked.questions, said),
-        answers=_picked(asked.answers, said),
-    )
-
-
-def _about(table: Tensor, tables: slice) -> Tensor:
-    """Which texts are about these tables."""
-    return ((table >= tables.start) & (table < tables.stop)).nonzero()[:, 0]
-
-
-def _picked(texts: tuple[str, ...], index: Tensor) -> tuple[str, ...]:
+def _picked(texts: tuple[str, ...], index: Int[Tensor, " m"]) -> tuple[str, ...]:
     return tuple(texts[i] for i in index.tolist())

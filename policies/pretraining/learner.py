@@ -13,7 +13,7 @@ from torch import Tensor
 from envs.specs import Dimension, EmbodimentSpec, Grounding
 from policies.data.statistics import FieldStatistics
 from policies.network_input import waypoint_dims
-from policies.pretraining.config import PretrainConfig
+from policies.pretraining.config import HELD_OUT, KNOWN_WORDS, PretrainConfig
 from policies.pretraining.evaluation import evaluate
 from policies.pretraining.inputs import MaterialInputs, by_tables
 from policies.pretraining.lessons import Taught
@@ -30,18 +30,17 @@ from vla.config import BackboneConfig
 from vla.objectives.material import Lessons, Material
 from vla.objectives.objective import ObjectiveWeights
 from vla.objectives.saving import save_parts
+from vla.objectives.terms import Term
 from vla.objectives.together import Objectives, all_objectives
 from vla.strict_json import strict_json
-
-HELD_OUT = "held_out_"
-"""What the names of numbers begin with that come of held-out scenes."""
 
 
 class PretrainLearner(Learner[PretrainConfig]):
     """Learns a backbone for the robot of ``scenes``, whose cameras it has all; ``taught`` is what a teacher says.
 
-    ``held_out`` holds the last evaluation's numbers. ``ValueError`` where device, network, robot and scenes do not fit
-    together: one whose state has no tool position in the world has no waypoint to say a place with.
+    ``held_out`` holds the last evaluation's numbers, in held-out words and in known ones. ``ValueError`` where device,
+    network, robot and scenes do not fit together: one whose state has no tool position in the world has no waypoint to
+    say a place with.
     """
 
     product = BACKBONE
@@ -67,12 +66,14 @@ class PretrainLearner(Learner[PretrainConfig]):
         self.objectives = objectives_of(config_of_base, config.weights, taught).to(self.device)
         self.base_config = replace(config_of_base, vocabulary=self.objectives.backbone.vocabulary)
         self.inputs = MaterialInputs(self.objectives.backbone, normalizer, self.objectives.needs, self.device)
-        seen_later = scenes.batch(self._request("held_out", 0, config.held_out_tables))
+        splits: tuple[Split, ...] = ("held_out", "train")
+        seen_later, in_known_words = (scenes.batch(self._request(s, 0, config.held_out_tables)) for s in splits)
         lessons = (*taught.sentences, *taught.held_out) if taught else ()
-        for texts in (texts_of(first), texts_of(seen_later), lessons):
+        for texts in (texts_of(first), texts_of(seen_later), texts_of(in_known_words), lessons):
             self.objectives.backbone.check_texts(texts)
-        self._unseen = list(by_tables(seen_later, config.tables))
+        self._unseen, self._known = (list(by_tables(each, config.tables)) for each in (seen_later, in_known_words))
         self.held_out: dict[str, float] = {}
+        self._names: dict[str, None] = {}
         self._freeze_what_nothing_reaches()
         self.take_up(self.objectives)
 
@@ -85,7 +86,7 @@ class PretrainLearner(Learner[PretrainConfig]):
         self.objectives.train()
         self.optimizer.zero_grad(set_to_none=True)
         found = self.objectives(material)
-        terms = self.over_all({**found.terms, **found.numbers})
+        terms = self.over_all(self._with_those_of_others({**found.terms, **found.numbers}))
         loss = self.objectives.loss({name: terms[name] for name in found.terms})
         loss.backward()
         numbers = {name: term.mean.detach() for name, term in terms.items()}
@@ -128,6 +129,12 @@ class PretrainLearner(Learner[PretrainConfig]):
         disturbed = disturbance.apply(flat)
         return replace(material, images=disturbed.reshape(material.images.shape), lessons=self._lessons(step))
 
+    def _with_those_of_others(self, terms: dict[str, Term]) -> dict[str, Term]:
+        """``terms`` and, where several processes learn, one of nothing for each that others may have found."""
+        if self.group.size == 1:
+            return terms
+        return dict.fromkeys(self._names, Term.nothing(self.device)) | terms
+
     def _lessons(self, step: int) -> Lessons | None:
         """Those of a step: drawn with replacement."""
         if (taught := self._taught) is None:
@@ -138,7 +145,10 @@ class PretrainLearner(Learner[PretrainConfig]):
         return Lessons(words=words, embedding=taught.embedding[index].to(self.device))
 
     def _evaluate(self) -> dict[str, float]:
-        return evaluate(self.objectives, self.inputs, self._unseen, self._held_out_lessons())
+        held_out = evaluate(self.objectives, self.inputs, self._unseen, self._held_out_lessons())
+        known = evaluate(self.objectives, self.inputs, self._known)
+        del known["loss"]  # it lacks the teacher's
+        return held_out | {KNOWN_WORDS + name: value for name, value in known.items()}
 
     def _held_out_lessons(self) -> Lessons | None:
         if (taught := self._taught) is None:
@@ -155,7 +165,9 @@ class PretrainLearner(Learner[PretrainConfig]):
         for scenes in self._unseen:
             material = replace(self.inputs(scenes), lessons=self._lessons(0))
             if lacking & material.holds:
-                loss = self.objectives.loss(self.objectives(material).terms)
+                found = self.objectives(material)
+                self._names |= dict.fromkeys([*found.terms, *found.numbers])
+                loss = self.objectives.loss(found.terms)
                 gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
                 reached |= {i for i, gradient in enumerate(gradients) if gradient is not None}
                 lacking -= material.holds

@@ -110,7 +110,7 @@ class _Member:
         if not self.pipe.poll():
             return None
         try:
-            return pickle.loads(self.pipe.recv_bytes())
+            return self.pipe.recv()
         except (EOFError, ConnectionResetError):
             self.process.join(_END_S)
             return _Failure(_ending(self.process.exitcode))

@@ -13,6 +13,7 @@ from configs.run_directory import load_config
 from configs.training import Config
 from policies.imitation.learner import ImitationLearner
 from policies.imitation.stages import Stage
+from policies.imitation.starting import Start
 from policies.imitation.trainer import train
 from policies.training.metrics import RunningMean, read_metrics
 from policies.training.optimizer import build_optimizer
@@ -139,6 +140,24 @@ def test_rates_of_one_are_none(store):
     plain, named = learner_of(store, Stage()), learner_of(store, Stage(rates={"head": 1.0, "backbone": 1.0}))
     for step in range(3):
         assert plain.step(step) == named.step(step)
+
+
+def test_what_is_drawn_and_never_learns_is_warned_of(store, tmp_path, caplog):
+    """Of a part that learned in another run, or that learns in one stage, nothing is said; nor when a run goes on."""
+    stages = (
+        Stage(share=0.5, rates=frozen("image_encoder", "text_encoder")),
+        Stage(share=0.5, rates=frozen("image_encoder")),
+    )
+
+    def said(name, steps=4, **more):
+        caplog.clear()
+        config = tiny_training(steps=steps, stages=stages, save_every=2)
+        train(tmp_path / name, config, tiny_network(), [store], show_progress=False, **more)
+        return [record.getMessage() for record in caplog.records if "frozen" in record.getMessage()]
+
+    assert said("fresh") == ["drawn at random and frozen in every stage: image_encoder"]
+    assert said("fresh", steps=6, resume=True) == []
+    assert said("tuned", start=Start(policy=tmp_path / "fresh")) == []
 
 
 def test_a_run_with_rates_goes_on_as_if_undisturbed(store):

@@ -16,7 +16,7 @@ import pytest
 import torch
 import training_crews
 from demonstrations import record, tiny_network, tiny_training
-from discs import tiny_pretraining
+from discs import DiscScenes, tiny_pretraining
 
 from configs.presets import debug
 from policies.imitation.demonstrations import Demonstrations
@@ -86,11 +86,13 @@ def test_two_processes_learn_what_one_learns(store):
         assert there["loss"] == pytest.approx(here["loss"], rel=1e-5)
 
 
-def test_two_processes_learn_to_look_as_one_does():
+@pytest.mark.parametrize("scenes", [DiscScenes, training_crews.HalfTold])
+def test_two_processes_learn_to_look_as_one_does(scenes):
+    """Also where nothing is told about the tables of one of them."""
     every_process_matches_its_own_tables = ObjectiveWeights(matching=0)
     config = tiny_pretraining(tables=8, threads=1, weights=every_process_matches_its_own_tables)
-    weights, gradients, reports, held_out = training_crews.look(config, range(5))
-    theirs = in_processes(2, "cpu", training_crews.look, replace(config, processes=2), range(5))
+    weights, gradients, reports, held_out = training_crews.look(config, range(5), scenes)
+    theirs = in_processes(2, "cpu", training_crews.look, replace(config, processes=2), range(5), scenes)
     np.testing.assert_allclose(theirs[1], gradients, atol=3e-6)
     assert np.mean(np.abs(theirs[0] - weights) > 1e-5) < 1e-3
     for here, there in zip([*reports, held_out], [*theirs[2], theirs[3]], strict=True):

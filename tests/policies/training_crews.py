@@ -11,6 +11,7 @@ from demonstrations import tiny_network, tiny_training
 from discs import DiscScenes, tiny_backbone
 
 from configs.presets import debug
+from envs.specs import Told
 from policies.imitation.learner import ImitationLearner
 from policies.imitation.trainer import train
 from policies.pretraining.learner import PretrainLearner
@@ -31,10 +32,23 @@ def learn(store, config, steps):
     return taken(ImitationLearner(config, debug_network(), [store]), steps)
 
 
-def look(config, steps):
+class HalfTold(DiscScenes):
+    """To train on, the second half of every eight tables is not told about."""
+
+    def batch(self, request, then=None):
+        scenes = super().batch(request, then)
+        if request.split == "held_out" or request.tables > 8:
+            return scenes
+        told = scenes.told.table + request.first_seed % 8 < 4
+        kept = [i for i, here in enumerate(told.tolist()) if here]
+        sentences, false = (tuple(texts[i] for i in kept) for texts in (scenes.told.sentences, scenes.told.false))
+        return replace(scenes, told=Told(table=scenes.told.table[told], sentences=sentences, false=false))
+
+
+def look(config, steps, scenes=DiscScenes):
     """The same of a pre-training, with the last evaluation."""
     torch.set_num_threads(1)
-    learner = PretrainLearner(config, tiny_backbone(), DiscScenes())
+    learner = PretrainLearner(config, tiny_backbone(), scenes())
     return *taken(learner, steps), learner.held_out
 
 

@@ -4,7 +4,8 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from jaxtyping import Bool, Float
+import torch
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 
@@ -13,12 +14,17 @@ class Term:
     """A loss, or a number to log, as sum and count, so that the mean over many batches is exact."""
 
     sum: Float[Tensor, ""]
-    count: Float[Tensor, ""]
+    count: Int[Tensor, ""]
 
     @classmethod
     def over(cls, values: Float[Tensor, "*shape"], mask: Bool[Tensor, "*shape"]) -> "Term":
         """Of those ``values`` that ``mask`` lets count."""
         return cls(values.masked_fill(~mask, 0.0).sum(), mask.sum())
+
+    @classmethod
+    def nothing(cls, device: torch.device) -> "Term":
+        """One over no values."""
+        return cls(torch.zeros((), device=device), torch.zeros((), dtype=torch.long, device=device))
 
     @classmethod
     def together(cls, terms: Iterable["Term"]) -> "Term":
