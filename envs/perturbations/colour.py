@@ -1,8 +1,13 @@
 """Arithmetic of colours: RGB in 0 … 1."""
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
+
+HUES = ("red to yellow", "yellow to green", "green to cyan", "cyan to blue", "blue to magenta", "magenta to red")
+"""The sixths of the circle of hues: in each the channels have another order."""
+_ORDERS = ((0, 1, 2), (1, 0, 2), (1, 2, 0), (2, 1, 0), (2, 0, 1), (0, 2, 1))
+"""Of each of ``HUES``, the channels from the strongest to the weakest."""
 
 
 def hsv_from_rgb(rgb: Float[Tensor, "... 3"]) -> Float[Tensor, "... 3"]:
@@ -22,6 +27,19 @@ def rgb_from_hsv(hsv: Float[Tensor, "... 3"]) -> Float[Tensor, "... 3"]:
     offsets = torch.tensor([5.0, 3.0, 1.0], device=hsv.device)
     k = (offsets + hue / (torch.pi / 3)) % 6
     return value * (1 - saturation * torch.minimum(k, 4 - k).clamp(0, 1))
+
+
+def sixth(rgb: Float[Tensor, "... 3"]) -> Int[Tensor, "..."]:
+    """In which of ``HUES`` a colour lies; grey in the first."""
+    order = rgb.argsort(dim=-1, descending=True, stable=True)
+    same = (order[..., None, :] == torch.tensor(_ORDERS, device=rgb.device)).all(-1)
+    return same.int().argmax(-1)
+
+
+def in_sixth(rgb: Float[Tensor, "... 3"], hue: Int[Tensor, "..."]) -> Float[Tensor, "... 3"]:
+    """The colour of the same channels, in another order, that lies in this one of ``HUES``."""
+    strongest_first = rgb.sort(-1, descending=True).values
+    return torch.zeros_like(rgb).scatter(-1, torch.tensor(_ORDERS, device=rgb.device)[hue], strongest_first)
 
 
 def contrasting(rgb: Float[Tensor, "... 3"], amount: Float[Tensor, "..."]) -> Float[Tensor, "... 3"]:

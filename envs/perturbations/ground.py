@@ -5,10 +5,10 @@ MuJoCo Warp draws textures on planes alone, so the table gets a cover, a plane j
 
 import mujoco
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from envs.perturbations.colour import opaque
+from envs.perturbations.colour import HUES, in_sixth, opaque, sixth
 from envs.perturbations.effect import Effect, applied, draw, read, sometimes
 from envs.perturbations.spec import Paint, Perturbation, Texture
 from envs.random import EpisodeRandom
@@ -69,9 +69,7 @@ class Ground(Effect):
         n = len(random)
         rgb = self._rgb.expand(n, 3)
         if self._paint is not None:
-            other = draw(random, f"{self._surface}_colour", self._paint.rgb, 3)
-            amount = draw(random, f"{self._surface}_amount", self._paint.amount)
-            rgb = sometimes(self._given, f"{self._axis}_colour", random, rgb + amount * (other - rgb), self._rgb)
+            rgb = sometimes(self._given, f"{self._axis}_colour", random, self._painted(self._paint, random), self._rgb)
             world.set_field("geom_rgba", self._geoms, opaque(rgb)[:, None].expand(n, len(self._geoms), 4), worlds)
         if self._texture is not None:
             rgba = opaque(rgb)[:, None].expand(n, len(self._material_ids), 4)
@@ -79,6 +77,17 @@ class Ground(Effect):
             choice = random.integers(f"{self._surface}_texture", 1, len(self._material_ids))
             known = torch.tensor(self._material_ids, dtype=torch.int32, device=random.device)
             self._lay(world, known[choice], applied(self._given, f"{self._axis}_texture", random)[:, None], worlds)
+
+    def _painted(self, paint: Paint, random: EpisodeRandom) -> Float[Tensor, "n 3"]:
+        other = draw(random, f"{self._surface}_colour", paint.rgb, 3)
+        amount = draw(random, f"{self._surface}_amount", paint.amount)
+        rgb = self._rgb + amount * (other - self._rgb)
+        if set(paint.hues) == set(HUES):
+            return rgb
+        hues = torch.tensor([HUES.index(name) for name in paint.hues], device=rgb.device)
+        drawn = hues[random.integers(f"{self._surface}_hue", 1, len(hues))[:, 0]]
+        fits = torch.isin(sixth(rgb), hues)
+        return torch.where(fits[:, None], rgb, in_sixth(rgb, drawn))
 
     def _lay(
         self, world: World, materials: Int[Tensor, "n 1"], here: Bool[Tensor, "n 1"], worlds: Int[Tensor, " k"]

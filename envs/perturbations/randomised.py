@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from math import radians
 from typing import Literal
 
+from envs.perturbations.colour import HUES
 from envs.perturbations.ranges import Axis
 from envs.perturbations.spec import (
     ActionNoise,
@@ -75,7 +76,7 @@ _SHADE = Shade(hue_rad=(-0.1, 0.1), saturation=(0.8, 1.0), value=(0.8, 1.05), ti
 _SHADE_NUMBERS = ("hue_rad", "saturation", "value", "tint")
 _BANDS = Bands(contrast=(0.1, 0.35), width=(0.15, 0.4))
 _SIZE = Size(factor=(0.88, 1.12))
-_PAINT = Paint(rgb=(0.25, 0.6), amount=(0.0, 1.0))
+_PAINT = Paint(rgb=(0.1, 1.0), amount=(0.0, 1.0), hues=HUES[::2])
 _TEXTURE = Texture(names=("checker", "gradient"))
 _BACKGROUND = "libero-plus-7:background"
 _UNTESTED = (Apart(rule="untested"),)
@@ -97,13 +98,13 @@ RANDOMISED: dict[str, Randomised] = {
     ),
     "table_colour": Randomised(
         training=_PAINT,
-        apart=(Apart(rule="half", number="rgb", tests=("colosseum-14:table_colour", _BACKGROUND)),),
+        apart=(Apart(rule="names", number="hues", tests=("colosseum-14:table_colour", _BACKGROUND)),),
     ),
     "table_texture": Randomised(
         training=_TEXTURE,
         apart=(Apart(rule="names", number="names", tests=("colosseum-14:table_texture", _BACKGROUND)),),
     ),
-    "background_colour": Randomised(training=_PAINT, apart=(Apart(rule="half", number="rgb", tests=(_BACKGROUND,)),)),
+    "background_colour": Randomised(training=_PAINT, apart=(Apart(rule="names", number="hues", tests=(_BACKGROUND,)),)),
     "background_texture": Randomised(
         training=_TEXTURE,
         apart=(Apart(rule="names", number="names", tests=("colosseum-14:background_texture", _BACKGROUND)),),

@@ -6,6 +6,7 @@ A range is ``(low, high)``, drawn from uniformly once per episode.
 from dataclasses import dataclass
 from typing import ClassVar
 
+from envs.perturbations.colour import HUES
 from envs.perturbations.ranges import Axis, Range, check_names, check_range
 
 NOISES = ("gaussian", "motion", "zoom", "fog", "glass")
@@ -52,13 +53,18 @@ class Bands(Axis):
 
 @dataclass(frozen=True, kw_only=True)
 class Paint(Axis):
-    """Another colour of a surface: ``amount`` of the way from its own to one with channels from ``rgb``."""
+    """Another colour of a surface: ``amount`` of the way from its own to one with channels from ``rgb``.
+
+    What does not come to lie in one of ``hues`` exchanges its channels so that it does.
+    """
 
     rgb: Range = (0.25, 1.0)
     amount: Range = (1.0, 1.0)
+    hues: tuple[str, ...] = HUES
     built: ClassVar = {"amount": 0.0}
 
     def __post_init__(self) -> None:
+        check_names("hue", self.hues, HUES)
         check_range("rgb", self.rgb, 0.0, 1.0)
         check_range("amount", self.amount, 0.0, 1.0)
 

@@ -1,5 +1,6 @@
 """``randomised``: kept apart from the tests by its rules; probabilities, strengths, and ranges that move."""
 
+import colorsys
 import re
 from dataclasses import fields, replace
 from pathlib import Path
@@ -9,6 +10,7 @@ import torch
 from perturbed_worlds import FRONT, SEEDS, WRIST, field_of, start
 
 from envs.perturbations import PRESETS, Perturbation, apart, axes
+from envs.perturbations.colour import HUES
 from envs.perturbations.randomised import RANDOMISED
 from envs.perturbations.ranges import Axis
 from envs.perturbations.spec import (
@@ -24,6 +26,7 @@ from envs.perturbations.spec import (
     Size,
     Texture,
 )
+from envs.scenes.tabletop import TABLE
 from envs.specs import STATE_KEY, TASK_KEY, extrinsics_key
 from envs.vector import TaskEnv
 
@@ -240,3 +243,22 @@ def test_impossible_configs_of_new_axes_are_refused():
     ):
         with pytest.raises(ValueError, match=r"expected .* got"):
             make()
+
+
+def test_the_table_keeps_to_the_hues_of_its_training():
+    """As bright as the tests' tables, in other hues than half of them."""
+    training, wanted = TRAINING["table_colour"], set(RANDOMISED["table_colour"].training.hues)
+    env, _ = start(training, seeds=range(64))
+    learned, tested = table_colours(env), table_colours(start(axes("colosseum-14")["table_colour"], seeds=range(64))[0])
+    assert set(hues_of(learned)) == wanted and set(hues_of(tested)) == set(HUES)
+    assert learned.max(-1).values.quantile(0.75) > 0.75
+
+
+def table_colours(env):
+    geom = env.world.model.geom(TABLE).id
+    return field_of(env, "geom_rgba")[:, geom, :3]
+
+
+def hues_of(rgb):
+    """Of each colour, by the angle of its hue."""
+    return [HUES[int(6 * colorsys.rgb_to_hsv(*each)[0])] for each in rgb.tolist()]
