@@ -46,7 +46,7 @@ def build_optimizer(
         for _, neighbours in groupby(named, key=lambda pair: apart(pair[0])):
             names, parameters = zip(*neighbours, strict=True)
             groups.append({"params": list(parameters), "weight_decay": decay, "name": names[0], "rate": 1.0})
-    return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas)
+    return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, fused=True)
 
 
 def learnable(model: nn.Module) -> dict[str, nn.Parameter]:
