@@ -1,9 +1,10 @@
 """The model card of the backbone that the package ships, printed from the record that lies beside its weights.
 
-    vla bench card [--ship RUN] [--page FILE]
+    vla bench card [--ship RUN] [--note TEXT] [--page FILE]
 
 ``--ship`` first puts what a finished run of vla pretrain has learned into the package, in place of what was there, with
-the run's config and its record: data, steps, machine, time, and every number on held-out scenes.
+the run's config and its record: data, steps, machine, time, and every number on new tables. ``--note`` says what the
+config does not, such as what changed before the run was lengthened.
 """
 
 import argparse
@@ -17,11 +18,12 @@ from typing import Any
 from report import home_path
 
 from configs.commands.pretrain import RESULTS_FILE, in_words
+from configs.machine import CHECKOUT
 from configs.pretraining import Config
 from configs.run_directory import MACHINE_FILE, OUTPUTS, load_config, save_config, write_json
 from configs.terminal import ending_with_the_reader
 from policies.pretraining.config import HELD_OUT, KNOWN_WORDS
-from policies.training.checkpoint import BACKBONE, find_product
+from policies.training.checkpoint import BACKBONE, CHECKPOINTS, find_product, load_newest
 from policies.training.metrics import read_metrics
 from vla.adopting import check_base
 from vla.backbones.nano import NanoConfig
@@ -51,10 +53,13 @@ LIMITS = """
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--ship", type=home_path, metavar="RUN", help="a finished run of vla pretrain")
+    parser.add_argument("--note", default="", metavar="TEXT", help="what else is to be known of the run")
     parser.add_argument("--page", type=home_path, help="also write the card to this file")
     arguments = parser.parse_args()
+    if arguments.note and not arguments.ship:
+        parser.error("--note is about a run that is shipped: name it with --ship")
     if arguments.ship:
-        ship(arguments.ship)
+        ship(arguments.ship, note=arguments.note)
     page = card()
     print(page, end="")
     if arguments.page:
@@ -62,7 +67,7 @@ def main() -> None:
         write_text_atomically(arguments.page, page)
 
 
-def ship(run_dir: Path, folder: Path = FOLDER) -> None:
+def ship(run_dir: Path, folder: Path = FOLDER, note: str = "") -> None:
     """Put a run's backbone into the package, with its config and record.
 
     ``ValueError`` for a run that is not finished, a backbone that is not a default ``nano``'s, and one too large.
@@ -81,7 +86,7 @@ def ship(run_dir: Path, folder: Path = FOLDER) -> None:
         raise ValueError(f"the package holds at most {LARGEST_BYTES / 1e6:.0f} MB of weights, got {size / 1e6:.1f} MB")
     save_base(base.config, base.weights, folder)
     save_config(_of_no_machine(config), folder / RUN_FILE)
-    write_json(record(run_dir, results), folder / RECORD_FILE)
+    write_json(record(run_dir, results) | {"note": note}, folder / RECORD_FILE)
 
 
 def _of_no_machine(config: Config) -> Config:
@@ -102,12 +107,20 @@ def record(run_dir: Path, results: Mapping[str, Any]) -> dict[str, Any]:
     ]
     return {
         "steps": results["steps"],
+        "legs": _legs(run_dir),
         "sha256": results["sha256"],
         "hours": round((ended - began) / 3600, 2),
         "machine": json.loads((run_dir / MACHINE_FILE).read_text(encoding="utf-8")),
         "held_out": results["held_out"],
         "curve": curve,
     }
+
+
+def _legs(run_dir: Path) -> list[int]:
+    """After how many steps the run ended each time, before it was lengthened."""
+    state = load_newest(run_dir / CHECKPOINTS)
+    assert state is not None  # a finished run has a checkpoint
+    return list(state.progress["legs"])
 
 
 def card(folder: Path = FOLDER) -> str:
@@ -130,6 +143,7 @@ def card(folder: Path = FOLDER) -> str:
         "is printed by `vla bench card --page docs/models/nano.md`** from the record beside the weights.",
         "## What it is",
         _table(["", ""], _facts(config, base, known)),
+        *([known["note"]] if known["note"] else []),
         "## How well it looks",
         f"On {config.train.held_out_tables} rendered tables that were never learned from, once in words that are held "
         "out and once in those that are learned, by the averaged weights.",
@@ -139,14 +153,20 @@ def card(folder: Path = FOLDER) -> str:
         "## What it cannot do",
         limits,
         "## How to make it again",
-        "```bash\n"
-        "vla pretrain --config vla/backbones/pretrained/nano/run.json\n"
-        "vla bench card --ship outputs/pretrain/DATE/RUN --page docs/models/nano.md\n"
-        "```",
+        "```bash\n" + "\n".join(_commands(known["legs"])) + "\n```",
         "Tables are drawn from seeds, so the same versions on the same processor give the same weights. "
         "`vla ground --scene 7` shows what it sees of a held-out table.",
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _commands(legs: Sequence[int]) -> list[str]:
+    first, *others = legs
+    run_file = (FOLDER / RUN_FILE).relative_to(CHECKOUT)
+    begin = f"vla pretrain --config {run_file}" + (f" --train.steps {first}" if others else "")
+    lengthened = [f"vla pretrain --resume outputs/pretrain/DATE/RUN --train.steps {steps}" for steps in others]
+    ship = "vla bench card --ship outputs/pretrain/DATE/RUN --page docs/models/nano.md"
+    return [begin, *lengthened, ship]
 
 
 def _facts(config: Config, base: Any, known: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -166,7 +186,11 @@ def _facts(config: Config, base: Any, known: Mapping[str, Any]) -> list[tuple[st
         ("tables learned from", f"{tables:,}, none twice, with up to {train.sentences_per_table} sentences each"),
         ("weights of what is learned", ", ".join(f"{name} {weight:g}" for name, weight in weighed.items())),
         ("teacher of sentences", "none" if config.teacher is None else f"`{config.teacher}`"),
-        ("steps", f"{known['steps']:,} of {train.tables} tables, seed {train.seed}"),
+        (
+            "steps",
+            f"{' + '.join(f'{steps:,}' for steps in _lengths(known['legs']))} of {train.tables} tables, "
+            f"seed {train.seed}",
+        ),
         (
             "compute",
             f"{known['hours']:.1f} hours, stops included, {train.processes} × {train.device} "
@@ -174,6 +198,10 @@ def _facts(config: Config, base: Any, known: Mapping[str, Any]) -> list[tuple[st
         ),
         ("made with", ", ".join([f"revision {machine.get('revision', 'unknown')}", *packages])),
     ]
+
+
+def _lengths(legs: Sequence[int]) -> list[int]:
+    return [end - begin for begin, end in zip([0, *legs], legs, strict=False)]
 
 
 def _numbers(found: Mapping[str, float]) -> str:
