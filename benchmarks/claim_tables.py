@@ -22,6 +22,8 @@ in points, at the same budget and under the same condition, with its 95 % interv
 vary besides. Under *shuffled* every episode is told what the next one is to do; *obedient* is what a policy that always
 does what it is told would reach there.
 """
+BEGIN, END = "<!-- claims: ", "<!-- end of claims -->"
+"""What stands around a table that is printed into another page."""
 FORMER = "Measured before, of methods or at budgets that the row no longer has:"
 
 
@@ -72,8 +74,36 @@ def write_page(path: Path, rows: Sequence[Row], cells_of: Mapping[str, Sequence[
     path.write_text(page(rows, cells_of), encoding="utf-8")
 
 
+def write_into(path: Path, rows: Sequence[Row], cells_of: Mapping[str, Sequence[Cell]]) -> None:
+    """Bring the tables up to date that ``path`` holds between marks, each of which names a row.
+
+    ``ValueError`` for a mark of no row, and for one without an end.
+    """
+    path.write_text(brought_up_to_date(path.read_text(encoding="utf-8"), rows, cells_of), encoding="utf-8")
+
+
+def brought_up_to_date(text: str, rows: Sequence[Row], cells_of: Mapping[str, Sequence[Cell]]) -> str:
+    """``text`` with the tables of :func:`write_into` as the ledger has them."""
+    named = {row.name: row for row in rows}
+    head, *parts = text.split(BEGIN)
+    written = [head]
+    for part in parts:
+        name, _, rest = part.partition(" -->")
+        _, end, after = rest.partition(END)
+        if name not in named or not end:
+            raise ValueError(f"expected {BEGIN}NAME --> … {END} with NAME out of {', '.join(named)}, got {part[:60]!r}")
+        table = markdown(success_lines(named[name], _of_now(named[name], cells_of[name])))
+        written.append(f"{BEGIN}{name} -->\n{table}\n{END}{after}")
+    return "".join(written)
+
+
+def _of_now(row: Row, found: Sequence[Cell]) -> list[Cell]:
+    """The cells of methods and budgets that the row has today."""
+    return [cell for cell in found if cell.key.method in row.methods and cell.key.budget in row.budgets]
+
+
 def _of_row(row: Row, found: Sequence[Cell]) -> list[str]:
-    here = [cell for cell in found if cell.key.method in row.methods and cell.key.budget in row.budgets]
+    here = _of_now(row, found)
     former = [cell for cell in found if cell not in here]
     parts: list[str] = []
     if here:

@@ -1,13 +1,14 @@
 """Measure the claims of the documentation, cell by cell, and print their tables from the ledger.
 
     vla bench claims [ROW …] [--seeds 0 1 2] [--only TEXT …] [--jobs 2] [--teacher FOLDER] [--again]
-    vla bench claims [ROW …] --print [--page FILE]
+    vla bench claims [ROW …] --print [--page FILE] [--into FILE …]
 
 A row trains each of its methods on the same demonstrations with every training seed, and evaluates them on the same
-episodes under the same conditions; without a name all rows are meant. Only cells that the ledger lacks are measured,
-so a grid can be stopped and continued, a training within a cell too, as long as the code that decides them stays as it
-is; ``--again`` also repeats cells of code that has changed since, from the demonstrations on, and ``--print`` measures
-nothing. Bases that methods start from are pre-trained first, each once, and share the scenes that they have rendered.
+episodes under the same conditions; without a name all rows are meant. Only cells that the ledger lacks are measured, so
+a grid can be stopped and continued, a training within a cell too, as long as the code that decides them stays as it is;
+``--again`` also repeats cells of code that has changed since, from the demonstrations on, and ``--print`` measures
+nothing. ``--into`` brings the tables up to date that other pages have of a row. Bases that methods start from are pre-
+trained first, each once, and share the scenes that they have rendered.
 """
 
 import argparse
@@ -17,7 +18,7 @@ from concurrent.futures import ProcessPoolExecutor
 
 from claim_methods import Base, Recording
 from claim_rows import ROWS, Row
-from claim_tables import success_lines, write_page
+from claim_tables import success_lines, write_into, write_page
 from ledger import Cell, Key, cells, code_digest, missing
 from measuring import Work, measure
 from report import home_path, print_table
@@ -38,6 +39,9 @@ def main() -> None:
     )
     parser.add_argument("--print", action="store_true", help="print the tables of what is measured")
     parser.add_argument("--page", type=home_path, help="also write all measured rows as a page of Markdown")
+    parser.add_argument(
+        "--into", type=home_path, nargs="+", default=[], help="bring the tables of these pages up to date"
+    )
     parser.add_argument("--again", action="store_true", help="repeat cells that code has changed since")
     parser.add_argument(
         "--work", type=home_path, default=OUTPUTS / "claims", help="demonstrations, bases, trainings and scenes"
@@ -59,6 +63,8 @@ def main() -> None:
         print_row(row, cells(row.name))
     if arguments.page:
         write_page(arguments.page, list(ROWS.values()), {name: cells(name) for name in ROWS})
+    for path in arguments.into:
+        write_into(path, list(ROWS.values()), {name: cells(name) for name in ROWS})
 
 
 def measure_all(rows: Mapping[str, Row], keys: Sequence[Key], work: Work, jobs: int) -> None:

@@ -102,10 +102,10 @@ def test_pretrainings_lack_one_objective_each_and_are_otherwise_alike(rows):
 def test_bases_and_recordings_of_several_cells_are_made_once(rows):
     from claims import bases_of, recordings_of
 
-    pretraining, robustness = rows["pretraining"].grid([0, 1, 2]), rows["robustness"].grid([0, 1, 2])
+    pretraining, quickstart = rows["pretraining"].grid([0, 1, 2]), rows["quickstart"].grid([0, 1, 2])
     assert len(bases_of(rows, pretraining)) == 5
-    assert bases_of(rows, robustness) == []
-    made = [(recording.name, count) for recording, count in recordings_of(rows, [*pretraining, *robustness])]
+    assert bases_of(rows, quickstart) == []
+    made = [(recording.name, count) for recording, count in recordings_of(rows, [*pretraining, *quickstart])]
     three = "reach-pick-place"
     assert made == [(three, 350), (three, 10), (three, 50), (f"{three}-randomised", 350)]
 
@@ -145,7 +145,7 @@ def test_what_a_method_cannot_start_from_is_refused_before_any_work(rows, work, 
 def test_conditions_stand_beside_what_demonstrations_vary(rows):
     from claim_ranges import ranges
 
-    lines = {(line["condition"], line["axis"]): line for line in ranges(rows["robustness"])}
+    lines = {(line["condition"], line["axis"]): line for line in ranges(rows["quickstart"])}
     start = lines["libero-plus-7:robot_start/3", "robot_start"]
     assert (start["demonstrations"], start["test"]) == ("distance_rad 0 … 0.3", "distance_rad 0.3")
     outside = {
@@ -161,18 +161,43 @@ def test_conditions_stand_beside_what_demonstrations_vary(rows):
     assert ranges(rows["heads"]) == []
 
 
-def test_what_a_row_no_longer_has_stands_apart_and_is_not_held_against_what_it_has(tiny):
-    from claim_tables import FORMER, page
+def test_tables_in_other_pages_are_brought_up_to_date(tiny):
+    from claim_tables import BEGIN, END, brought_up_to_date, markdown, success_lines
+
+    found = [cell_of("after looking", [True, False]), cell_of("of old", [False, False])]
+    page = f"# Page\n\n{BEGIN}tiny -->\n| 99 % |\n{END}\n\nand so on\n"
+    wanted = page.replace("| 99 % |", markdown(success_lines(tiny, found[:1])))
+    assert "| 50.0 % |" in wanted and brought_up_to_date(page, [tiny], {"tiny": found}) == wanted
+    assert brought_up_to_date(wanted, [tiny], {"tiny": found}) == wanted
+    for broken in (page.replace("tiny -->", "small -->"), page.replace(END, "")):
+        with pytest.raises(ValueError, match="with NAME out of tiny, got"):
+            brought_up_to_date(broken, [tiny], {"tiny": found})
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/benchmarks.md", "docs/claims.md"])
+def test_what_pages_say_of_success_is_what_the_ledger_says(name, rows):
+    from claim_tables import brought_up_to_date, page
+    from ledger import cells
+
+    text, found = (CHECKOUT / name).read_text(encoding="utf-8"), {each: cells(each) for each in rows}
+    printed = page(list(rows.values()), found) if name == "docs/claims.md" else None
+    assert text == (printed or brought_up_to_date(text, list(rows.values()), found))
+
+
+def cell_of(method, won, base=None):
     from ledger import Cell, Key, Outcomes
 
-    def cell(method, won, base=None):
-        key = Key(claim="tiny", method=method, demonstrations=6, steps=4, seed=0)
-        outcomes = (Outcomes.of("usual", "reach", [0, 1], won),)
-        return Cell(key=key, outcomes=outcomes, figures={"train_s": 60.0}, base=base)
+    key = Key(claim="tiny", method=method, demonstrations=6, steps=4, seed=0)
+    outcomes = (Outcomes.of("usual", "reach", [0, 1], won),)
+    return Cell(key=key, outcomes=outcomes, figures={"train_s": 60.0}, base=base)
+
+
+def test_what_a_row_no_longer_has_stands_apart_and_is_not_held_against_what_it_has(tiny):
+    from claim_tables import FORMER, page
 
     base = {"name": "looking alone", "sha256": "0123456789abcdef", "steps": 2000, "wall_s": 1800.0}
-    found = [cell("after looking", [True, True], base), cell("from scratch", [True, False])]
-    now, _, before = page([tiny], {"tiny": [*found, cell("old", [False, False])]}).partition(FORMER)
+    found = [cell_of("after looking", [True, True], base), cell_of("from scratch", [True, False])]
+    now, _, before = page([tiny], {"tiny": [*found, cell_of("old", [False, False])]}).partition(FORMER)
     assert "| from scratch | 6 | 4 | usual | 50.0 % |" in now and "| -50.0 (" in now and "| old |" not in now
     assert "Bases: looking alone (`0123456789ab`, 2,000 steps in 30 minutes)." in now
     assert "| old | 6 | 4 | usual | 0.0 % |" in before and "against" not in before
