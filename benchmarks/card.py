@@ -45,6 +45,8 @@ LIMITS = """
 - It looks at pictures of {height} × {width} px; what covers a pixel or two of them is beyond it.
 - It reads English phrases about things on a table, in the words of `envs/grounding/vocabulary.py`; others mean little
   to it.
+- A question of a form that it never learned it takes for one of another kind: asked to "count the drums" it says "yes",
+  asked for "the number of keys" it names a thing. Hence the few right numbers in held-out words.
 - The place in the world rests on where its cameras stand and on the robot's state ({state} numbers). For a robot with
   other cameras or another state that part starts afresh (`vla/adopting.py`).
 """
