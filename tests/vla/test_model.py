@@ -126,7 +126,7 @@ def test_weights_of_another_network_are_refused(saved, change, message):
     [
         (
             lambda c: c["head"].update(type="diffusion"),
-            r"expected a head type out of \['bridge', 'mlp'\], got 'diffusion'",
+            r"expected a head type out of \['bridge', 'flow', 'gaussian', 'mlp', 'tokens'\], got 'diffusion'",
         ),
         (lambda c: c.update(backbone="nano"), r"expected a backbone type out of \['nano'\], got 'nano'"),
         (lambda c: c["backbone"].update(colour=1), r"backbone 'nano' has no field \['colour'\]"),
