@@ -7,7 +7,10 @@ from policies.imitation.config import TrainConfig
 from policies.imitation.stages import Stage
 from vla.backbones.nano import NanoConfig
 from vla.heads.bridge import BridgeConfig
+from vla.heads.flow import FlowConfig
+from vla.heads.gaussian import GaussianConfig
 from vla.heads.mlp import MLPConfig
+from vla.heads.tokens import TokensConfig
 from vla.objectives import LossWeights
 
 
@@ -44,6 +47,26 @@ def nano_mlp() -> Config:
     return Config(name="nano-mlp", backbone=NanoConfig(), head=MLPConfig(), train=LAPTOP)
 
 
+def nano_gaussian() -> Config:
+    """The default network with a Gaussian about the bridge head's chunk: the simplest that can learn from reward."""
+    return Config(name="nano-gaussian", backbone=NanoConfig(), head=GaussianConfig(), train=LAPTOP)
+
+
+def nano_tokens() -> Config:
+    """Actions as tokens of 256 bins, decoded one after the other by the network itself, as OpenVLA does."""
+    return Config(name="nano-tokens", backbone=NanoConfig(), head=TokensConfig(), train=LAPTOP)
+
+
+def nano_fast() -> Config:
+    """Actions as FAST tokens, a few for a whole chunk, out of a vocabulary that is fitted to the data first."""
+    return Config(name="nano-fast", backbone=NanoConfig(), head=TokensConfig(binning="fast"), train=LAPTOP)
+
+
+def nano_flow() -> Config:
+    """Flow matching with an action expert, as in π0 and SmolVLA."""
+    return Config(name="nano-flow", backbone=NanoConfig(), head=FlowConfig(), train=LAPTOP)
+
+
 def debug() -> Config:
     """A tiny network and a few steps: does everything hold together?"""
     return Config(
@@ -64,4 +87,13 @@ def debug() -> Config:
     )
 
 
-PRESETS = {"nano-bridge": nano_bridge, "nano-bridge-fresh": nano_bridge_fresh, "nano-mlp": nano_mlp, "debug": debug}
+PRESETS = {
+    "nano-bridge": nano_bridge,
+    "nano-bridge-fresh": nano_bridge_fresh,
+    "nano-mlp": nano_mlp,
+    "nano-gaussian": nano_gaussian,
+    "nano-tokens": nano_tokens,
+    "nano-fast": nano_fast,
+    "nano-flow": nano_flow,
+    "debug": debug,
+}

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vla.observation import Observation, rows
+from vla.observation import Begun, Observation, rows
 
 BLOCK = 16
 """Rows that go through the network at once in an evaluation. In blocks of 16 a row's answer was also found not to
@@ -21,12 +21,16 @@ which answers one robot at a time, has blocks of 1.
 
 
 def in_blocks(
-    act: Callable[[Observation], Float[Tensor, "b h a"]], observation: Observation, block: int = BLOCK
+    act: Callable[..., Float[Tensor, "b h a"]], observation: Observation, block: int = BLOCK, begun: Begun | None = None
 ) -> Float[Tensor, "n h a"]:
-    """``act`` on all rows, ``block`` at a time; the last block is filled up with copies of the last row."""
+    """``act`` on all rows, ``block`` at a time; the last block is filled up with copies of the last row.
+
+    ``act`` is given those of the observation, and after them those of ``begun`` if there is any.
+    """
     count = len(observation.state)
     answers = []
     for start in range(0, count, block):
         index = torch.arange(start, start + block, device=observation.state.device).clamp(max=count - 1)
-        answers.append(act(rows(observation, index))[: count - start])
+        more = () if begun is None else (rows(begun, index),)
+        answers.append(act(rows(observation, index), *more)[: count - start])
     return torch.cat(answers)

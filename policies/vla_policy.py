@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from envs.specs import STATE_KEY, TASK_KEY, EmbodimentSpec, image_key
@@ -20,7 +20,7 @@ from policies.training.checkpoint import POLICY, find_product
 from vla.checkpoint import CheckpointError
 from vla.durable import write_text_atomically
 from vla.model import VLA
-from vla.observation import Observation
+from vla.observation import Begun, Observation
 from vla.saving import load_vla, save_vla
 from vla.strict_json import strict_json
 
@@ -69,9 +69,29 @@ class VLAPolicy(ChunkPolicy):
         """
         with torch.inference_mode():
             actions = in_blocks(self.vla.act, self._network_observation(observation), self._block)
-            actions = self.normalization.action.unnormalize(actions.float())
-            actions = torch.clamp(actions, self._low, self._high)
-        return actions.clone()
+        return self._executable(actions)
+
+    def go_on(
+        self,
+        observation: Mapping[str, Any],
+        actions: Float[Tensor, "n h a"],
+        *,
+        fixed: Int[Tensor, " n"],
+        known: Int[Tensor, " n"],
+    ) -> Float[Tensor, "n h a"]:
+        """As :meth:`predict_chunk`, after ``actions`` in the robot's units that are being executed.
+
+        They count from now; the first ``fixed`` will be the first of the answer, which does not stray far from the rest
+        up to ``known`` (:class:`vla.observation.Begun`). ``TypeError`` for a network that cannot.
+        """
+        with torch.inference_mode():
+            begun = Begun(
+                actions=self.normalization.action.normalize(actions.to(self.device)),
+                fixed=fixed.to(self.device),
+                known=known.to(self.device),
+            )
+            actions = in_blocks(self.vla.go_on, self._network_observation(observation), self._block, begun)
+        return self._executable(actions)
 
     def remarks(self, instructions: Sequence[str]) -> list[str]:
         """Which instructions are empty or longer than the network's text window, and what is cut off them."""
@@ -128,6 +148,13 @@ class VLAPolicy(ChunkPolicy):
             raise CheckpointError(f"{path} is damaged: {error!r}") from error
         interval = interval if replan_interval is None else replan_interval
         return cls(load_vla(directory, device), normalization, embodiment, interval, block, base)
+
+    def _executable(self, actions: Float[Tensor, "n h a"]) -> Float[Tensor, "n h a"]:
+        """In the robot's units and within its bounds."""
+        with torch.inference_mode():
+            actions = self.normalization.action.unnormalize(actions.float())
+            actions = torch.clamp(actions, self._low, self._high)
+        return actions.clone()
 
     def _network_observation(self, observation: Mapping[str, Any]) -> Observation:
         state = self._state(observation)

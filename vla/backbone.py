@@ -7,7 +7,7 @@ from typing import Any
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from vla.features import Features, Sight
+from vla.features import Features, Prefix, Sight
 from vla.observation import Observation
 
 
@@ -42,6 +42,20 @@ class Backbone(nn.Module, ABC):
     @abstractmethod
     def forward(self, observation: Observation) -> Features:
         """Run the whole network once."""
+
+    def encode(self, observation: Observation) -> Prefix:
+        """What the observation holds, without query tokens, to be gone on from any number of times."""
+        raise TypeError(f"{type(self).__name__} cannot decode step by step")
+
+    def decode(
+        self, prefix: Prefix, embedded: Float[Tensor, "n m d"], mask: Bool[Tensor, "n m"], *, causal: bool
+    ) -> tuple[Float[Tensor, "l n m d"], Prefix]:
+        """The hidden states of further tokens in every layer, and the prefix with them behind.
+
+        They attend to all of the prefix and to each other where ``mask`` is True; ``causal`` ones only to those before
+        them. The prefix that was given stays as it was. Masked tokens are padding, of no meaning.
+        """
+        raise TypeError(f"{type(self).__name__} cannot decode step by step")
 
     def see(self, observation: Observation) -> Any:
         """What the pictures are to ``look``, ``patches`` and ``tell``, which take it as ``seen`` if it is at hand."""

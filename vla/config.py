@@ -8,16 +8,25 @@ from typing import TYPE_CHECKING, Any
 
 from vla.backbones.nano import NanoConfig
 from vla.heads.bridge import BridgeConfig
+from vla.heads.flow import FlowConfig
+from vla.heads.gaussian import GaussianConfig
 from vla.heads.mlp import MLPConfig
+from vla.heads.tokens import TokensConfig
 
 if TYPE_CHECKING:
     from vla.model import VLA
 
 BackboneConfig = NanoConfig
-HeadConfig = BridgeConfig | MLPConfig
+HeadConfig = BridgeConfig | MLPConfig | GaussianConfig | TokensConfig | FlowConfig
 
 BACKBONES: dict[str, type[BackboneConfig]] = {"nano": NanoConfig}
-HEADS: dict[str, type[BridgeConfig] | type[MLPConfig]] = {"bridge": BridgeConfig, "mlp": MLPConfig}
+HEADS: dict[str, type[HeadConfig]] = {
+    "bridge": BridgeConfig,
+    "mlp": MLPConfig,
+    "gaussian": GaussianConfig,
+    "tokens": TokensConfig,
+    "flow": FlowConfig,
+}
 
 FORMAT_VERSION = 2
 """Of the JSON form. Version 1 said no version, and held the waypoint's weight in the loss, now the training's."""

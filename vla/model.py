@@ -1,13 +1,17 @@
 """A VLA: backbone and head joined into one network."""
 
+from typing import Any
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from vla.config import VLAConfig
+from vla.distribution import Distribution
+from vla.head import Head
 from vla.heads.regression import waypoint_l1
 from vla.objectives import LossWeights
-from vla.observation import ActionChunk, Observation
+from vla.observation import ActionChunk, Begun, Observation
 
 ALL_LOSSES = LossWeights()
 
@@ -27,7 +31,7 @@ class VLA(nn.Module):
             image_size_px=config.image_size_px,
             waypoint_dim=len(config.waypoint_dims),
         )
-        self.head = config.head.build(
+        self.head: Head[Any] = config.head.build(
             backbone=self.backbone, state_dim=config.state_dim, horizon=config.horizon, action_dim=config.action_dim
         )
 
@@ -38,12 +42,12 @@ class VLA(nn.Module):
         if weights.action == 0:  # the waypoint alone costs a part of the network
             loss, numbers = waypoint_l1(self.backbone.locate(observation), target)
             return weights.waypoint * loss, numbers
-        features = self.backbone(observation)
-        loss, numbers = self.head.loss(features, target)
+        seen = self.head.perceive(self.backbone, observation)
+        loss, numbers = self.head.loss(seen, target)
         loss = weights.action * loss
-        if weights.waypoint == 0 or target.waypoint is None or features.waypoint is None:
+        if weights.waypoint == 0 or target.waypoint is None or seen.waypoint is None:
             return loss, numbers
-        waypoint_loss, waypoint_numbers = waypoint_l1(features.waypoint, target)
+        waypoint_loss, waypoint_numbers = waypoint_l1(seen.waypoint, target)
         return loss + weights.waypoint * waypoint_loss, numbers | waypoint_numbers
 
     def loss(
@@ -59,4 +63,13 @@ class VLA(nn.Module):
     @torch.no_grad()
     def act(self, observation: Observation) -> Float[Tensor, "b h a"]:
         """The chunk of normalised actions to execute."""
-        return self.head.act(self.backbone(observation))
+        return self.head.act(self.head.perceive(self.backbone, observation))
+
+    @torch.no_grad()
+    def go_on(self, observation: Observation, begun: Begun) -> Float[Tensor, "b h a"]:
+        """The chunk to execute after what is ``begun``; ``TypeError`` for a head that cannot."""
+        return self.head.go_on(self.head.perceive(self.backbone, observation), begun)
+
+    def distribution(self, observation: Observation) -> Distribution:
+        """Over chunks of normalised actions, with gradient; ``TypeError`` for a head that has none."""
+        return self.head.distribution(self.head.perceive(self.backbone, observation))

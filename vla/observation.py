@@ -38,7 +38,20 @@ class ActionChunk:
     waypoint: Float[Tensor, "b w"] | None = None
 
 
-Batch = TypeVar("Batch", Observation, ActionChunk)
+@dataclass(frozen=True, kw_only=True)
+class Begun:
+    """A chunk that is being executed while the next one is made, and that this must agree with.
+
+    ``actions`` are normalised and count from now, the moment of the observation. The first ``fixed`` of them will have
+    been executed before the next chunk can be, the first ``known`` are there at all; the rest may be anything.
+    """
+
+    actions: Float[Tensor, "b h a"]
+    fixed: Int[Tensor, " b"]
+    known: Int[Tensor, " b"]
+
+
+Batch = TypeVar("Batch", Observation, ActionChunk, Begun)
 
 
 def rows(batch: Batch, index: Int[Tensor, " n"]) -> Batch:

@@ -136,21 +136,28 @@ class Windows:
             raise IndexError(f"frames must lie in 0…{len(self) - 1}, got {frames.min()}…{frames.max()}")
         episode = self.dataset.episode_of(frames)
         ends = self.dataset.end_frames
-        first, last = np.where(episode > 0, ends[episode - 1], 0), ends[episode] - 1
-        ahead = frames[:, None] + np.arange(self.config.horizon)
+        first = np.where(episode > 0, ends[episode - 1], 0)
+        actions, valid = self.chunks(frames)
         seen = frames[:, None] + np.arange(1 - self.config.n_obs_steps, 1)
         seen = np.maximum(seen, first[:, None])
         return WindowBatch(
             images=self._views(image_key, seen),
             state=torch.from_numpy(self._states[frames]),
-            actions=torch.from_numpy(self._actions[np.minimum(ahead, last[:, None])]),
-            valid=torch.from_numpy(ahead <= last[:, None]),
+            actions=actions,
+            valid=valid,
             text=torch.from_numpy(self._text[episode]),
             keyframe_state=torch.from_numpy(self._states[self._keyframes[frames]]),
             depth=self._views(depth_key, seen) if self.config.depth else None,
             intrinsics=self._views(intrinsics_key, seen) if self.config.geometry else None,
             T_world_cam=self._views(extrinsics_key, seen) if self.config.geometry else None,
         )
+
+    def chunks(self, frames: Int[np.ndarray, " b"]) -> tuple[Float[Tensor, "b h a"], Bool[Tensor, "b h"]]:
+        """Actions of the samples at these frames and which of them are valid, as in :class:`WindowBatch`."""
+        last = self.dataset.end_frames[self.dataset.episode_of(frames)] - 1
+        ahead = frames[:, None] + np.arange(self.config.horizon)
+        actions = self._actions[np.minimum(ahead, last[:, None])]
+        return torch.from_numpy(actions), torch.from_numpy(ahead <= last[:, None])
 
     def _picture_keys(self) -> tuple[CameraKey, ...]:
         return (image_key, depth_key) if self.config.depth else (image_key,)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from envs.specs import ACTION_KEY, STATE_KEY, EmbodimentSpec
@@ -85,6 +85,18 @@ class Demonstrations:
             state=FieldStatistics.of(values[STATE_KEY]),
             action=FieldStatistics.of(values[ACTION_KEY]),
         )
+
+    def chunks(self, most: int) -> tuple[Float[Tensor, "n h a"], Bool[Tensor, "n h"]]:
+        """The actions of at most so many windows, spread evenly over all, and which of them are valid."""
+        frames = np.linspace(0, len(self) - 1, min(most, len(self))).round().astype(np.int64)
+        owner = np.searchsorted(self._ends, frames, side="right")
+        parts = [
+            windows.chunks(frames[owner == index] - (self._ends[index] - len(windows)))
+            for index, windows in enumerate(self._windows)
+            if (owner == index).any()
+        ]
+        actions, valid = zip(*parts, strict=True)
+        return torch.cat(actions), torch.cat(valid)
 
     def batch(
         self, seed: int, step: int, batch_size: int, *, frames: Frames = "all", rows: slice = slice(None)

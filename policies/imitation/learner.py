@@ -31,10 +31,13 @@ from vla.adopting import Adoption, adopt
 from vla.base import Base
 from vla.config import VLAConfig
 from vla.model import VLA
-from vla.observation import rows
+from vla.observation import ActionChunk, rows
 from vla.strict_json import strict_json
 
 log = logging.getLogger(__name__)
+
+FITTED_CHUNKS = 20_000
+"""How many chunks of the data at most a head is fitted to before the first step, if it measures anything."""
 
 
 class ImitationLearner(Learner[TrainConfig]):
@@ -171,12 +174,14 @@ class ImitationLearner(Learner[TrainConfig]):
         self._entered = None  # the next step puts it into the stage's mode again
 
     def _start(self, start: VLAPolicy | Base | None) -> Normalization:
-        """Put the first weights into the network; the normalisation that they go with."""
+        """Put the first weights into the network, and what its head measures; the normalisation that they go with."""
         if isinstance(start, VLAPolicy):
             self.base = start.base
             self.vla.load_state_dict(start.vla.state_dict())
             return start.normalization
         normalization = fitted_normalization(self.demonstrations, self.config)
+        actions, valid = self.demonstrations.chunks(FITTED_CHUNKS)
+        self.vla.head.fit(ActionChunk(actions=normalization.action.normalize(actions), valid=valid))
         if start is not None:
             names = [dimension.name for dimension in self.demonstrations.embodiment.state]
             self.base = start.sha256

@@ -13,8 +13,23 @@ from policies.processors import Normalization, NormalizationMode
 from policies.vla_policy import VLAPolicy
 from vla.backbones.nano import NanoConfig
 from vla.config import VLAConfig
+from vla.heads.bridge import BridgeConfig
+from vla.heads.flow import FlowConfig
+from vla.heads.gaussian import GaussianConfig
 from vla.heads.mlp import MLPConfig
+from vla.heads.tokens import TokensConfig
 from vla.objectives import LossWeights
+from vla.observation import ActionChunk
+
+TINY_HEADS = {
+    "bridge": BridgeConfig(heads=2),
+    "mlp": MLPConfig(width=16),
+    "gaussian": GaussianConfig(mean="mlp", width=16),
+    "tokens": TokensConfig(bins=16),
+    "flow": FlowConfig(width=16, heads=2, steps=3),
+}
+"""One of each kind that there is."""
+FAST = TokensConfig(binning="fast", vocabulary=64, scale=3.0)
 
 
 def record(path, seeds=range(12), num_envs=6):
@@ -23,7 +38,7 @@ def record(path, seeds=range(12), num_envs=6):
     return path
 
 
-def tiny_network(horizon=4, cameras=("front",)):
+def tiny_network(horizon=4, cameras=("front",), head=None):
     backbone = NanoConfig(
         weights="fresh",
         width=16,
@@ -39,7 +54,7 @@ def tiny_network(horizon=4, cameras=("front",)):
     )
     return VLAConfig(
         backbone=backbone,
-        head=MLPConfig(),
+        head=head or MLPConfig(),
         cameras=cameras,
         image_size_px=(16, 16),
         state_dim=2,
@@ -68,8 +83,8 @@ def tiny_training(**fields):
     )
 
 
-def tiny_policy(replan_interval=2):
-    """Random weights, statistics of random numbers."""
+def tiny_policy(replan_interval=2, head=None):
+    """Random weights, statistics of random numbers; what a head measures is that of random chunks."""
     torch.manual_seed(0)
     rng = np.random.default_rng(0)
     statistics = DatasetStatistics(
@@ -80,7 +95,10 @@ def tiny_policy(replan_interval=2):
     )
     modes = {"state": NormalizationMode.MEAN_STD, "action": NormalizationMode.MIN_MAX}
     normalization = Normalization.from_statistics(statistics, point_mass_embodiment(), **modes)
-    vla = tiny_network().build()
+    vla = tiny_network(head=head).build()
+    source = torch.Generator().manual_seed(0)
+    chunks = torch.randn(100, 4, 2, generator=source)
+    vla.head.fit(ActionChunk(actions=chunks, valid=torch.ones(100, 4, dtype=torch.bool)))
     with torch.no_grad():
         for parameter in vla.head.parameters():
             parameter.add_(0.3 * torch.randn_like(parameter))

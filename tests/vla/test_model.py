@@ -12,7 +12,10 @@ from vla_inputs import ACTION_DIM, HORIZON, random_observation, random_target, t
 from vla.checkpoint import CheckpointError
 from vla.config import VLAConfig
 from vla.heads.bridge import BridgeConfig
+from vla.heads.flow import FlowConfig
+from vla.heads.gaussian import GaussianConfig
 from vla.heads.mlp import MLPConfig
+from vla.heads.tokens import TokensConfig
 from vla.saving import CONFIG_FILE, WEIGHTS_FILE, load_vla, save_vla
 
 
@@ -23,9 +26,22 @@ def saved(tmp_path):
     return tmp_path / "model"
 
 
-@pytest.mark.parametrize("head", [BridgeConfig(heads=2), MLPConfig(width=16)])
+@pytest.mark.parametrize(
+    "head",
+    [
+        BridgeConfig(heads=2),
+        BridgeConfig(heads=2, attention="pro"),
+        MLPConfig(width=16),
+        GaussianConfig(mean="mlp", width=16),
+        TokensConfig(bins=16),
+        TokensConfig(binning="fast", vocabulary=64, scale=2.0),
+        FlowConfig(width=16, heads=2, steps=2),
+    ],
+    ids=lambda head: type(head).__name__,
+)
 def test_save_and_load_is_bit_identical(tmp_path, head):
     model = tiny_config(head).build().eval()
+    model.head.fit(random_target(50))
     save_vla(model, tmp_path)
     loaded = load_vla(tmp_path)
     assert loaded.config == model.config and not loaded.training
@@ -33,6 +49,8 @@ def test_save_and_load_is_bit_identical(tmp_path, head):
         assert name == other and a.equal(b)
     observation = random_observation(model.backbone)
     assert model.act(observation).equal(loaded.act(observation))
+    if not isinstance(head, BridgeConfig | MLPConfig):
+        torch.testing.assert_close(loaded.distribution(observation).mode().actions, model.act(observation))
 
 
 def test_saving_over_a_checkpoint_leaves_two_files(saved):
@@ -126,7 +144,7 @@ def test_weights_of_another_network_are_refused(saved, change, message):
     [
         (
             lambda c: c["head"].update(type="diffusion"),
-            r"expected a head type out of \['bridge', 'mlp'\], got 'diffusion'",
+            r"expected a head type out of \['bridge', 'flow', 'gaussian', 'mlp', 'tokens'\], got 'diffusion'",
         ),
         (lambda c: c.update(backbone="nano"), r"expected a backbone type out of \['nano'\], got 'nano'"),
         (lambda c: c["backbone"].update(colour=1), r"backbone 'nano' has no field \['colour'\]"),

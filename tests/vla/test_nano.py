@@ -93,6 +93,53 @@ class BackboneContract:
         observation = self.observe(first)
         assert first(observation).hidden.equal(second(observation).hidden)
 
+    def test_a_prefix_is_what_forward_gives_without_queries(self):
+        backbone = self.make().eval()
+        observation = self.observe(backbone)
+        whole, features = backbone(observation), backbone.encode(observation).features
+        assert not len(features.layout.where(TokenRole.QUERY))
+        before = len(whole.layout.role) - backbone.n_queries
+        torch.testing.assert_close(features.hidden, whole.hidden[:, :, :before], atol=1e-5, rtol=1e-5)
+        for name in ("role", "view", "cell"):
+            assert getattr(features.layout, name).equal(getattr(whole.layout, name)[:before])
+        assert features.mask.equal(whole.mask[:, :before]) and features.state.equal(whole.state)
+
+    def test_decoding_in_pieces_equals_decoding_at_once(self):
+        backbone = self.make().eval()
+        prefix, told = backbone.encode(self.observe(backbone)), torch.randn(2, 5, backbone.width)
+        mask = torch.tensor([[True] * 5, [True, True, False, True, True]])
+        together, _ = backbone.decode(prefix, told, mask, causal=True)
+        assert together.shape == (backbone.depth, 2, 5, backbone.width)
+        longer, pieces = prefix, []
+        for at in (slice(0, 1), slice(1, 4), slice(4, 5)):
+            hidden, longer = backbone.decode(longer, told[:, at], mask[:, at], causal=True)
+            pieces.append(hidden)
+        where = mask.expand(backbone.depth, -1, -1)
+        torch.testing.assert_close(torch.cat(pieces, dim=2)[where], together[where], atol=1e-5, rtol=1e-4)
+        again, _ = backbone.decode(prefix, told, mask, causal=True)
+        assert again.equal(together), "the prefix stays as it was"
+
+    def test_what_is_decoded_sees_what_it_may(self):
+        backbone = self.make().eval()
+        prefix, told = backbone.encode(self.observe(backbone)), torch.randn(2, 4, backbone.width)
+        mask = torch.ones(2, 4, dtype=torch.bool)
+        for changed, causal, heard in ((3, True, [3]), (1, True, [1, 2, 3]), (3, False, [0, 1, 2, 3])):
+            other = told.clone()
+            other[:, changed] += torch.randn(2, backbone.width)
+            before, after = (backbone.decode(prefix, x, mask, causal=causal)[0][-1] for x in (told, other))
+            moved = (before - after).abs().amax(dim=(0, 2)) > 1e-5
+            assert moved.nonzero()[:, 0].tolist() == heard
+
+    def test_several_ways_go_on_from_one_prefix(self):
+        backbone = self.make().eval()
+        prefix, about = backbone.encode(self.observe(backbone)), torch.tensor([1, 0, 1])
+        told, mask = torch.randn(3, 2, backbone.width), torch.ones(3, 2, dtype=torch.bool)
+        hidden, _ = backbone.decode(prefix.at(about), told, mask, causal=True)
+        for row in range(3):
+            one = slice(row, row + 1)
+            alone, _ = backbone.decode(prefix.at(about[one]), told[one], mask[one], causal=True)
+            torch.testing.assert_close(hidden[:, one], alone, atol=1e-5, rtol=1e-4)
+
     @staticmethod
     def _assert_same(first, second):
         roles = (TokenRole.STATE, TokenRole.QUERY)

@@ -9,7 +9,7 @@ from test_adopting import LEARNED, NAMES, NOW, base, network_config
 from vla_inputs import random_observation
 
 from vla import shipped
-from vla.backbones.nano import DEFAULT_WEIGHTS, NanoConfig, Weights
+from vla.backbones.nano_config import DEFAULT_WEIGHTS, NanoConfig, Weights
 from vla.base import load_base, save_base
 from vla.checkpoint import CheckpointError
 from vla.config import VLAConfig

@@ -7,10 +7,7 @@ come last. Half-way through, one token per view, which by then knows where what 
 again: so "the red cube left of the bin" becomes a coordinate too.
 """
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -19,89 +16,15 @@ from torch import Tensor, nn
 from vla.backbone import Backbone
 from vla.backbones.convolution import ImageEncoder
 from vla.backbones.keypoints import DepthViews, KeypointEncoder
-from vla.backbones.scene import Prefix, Scene
+from vla.backbones.nano_config import TEXT_TOKENS, NanoConfig
+from vla.backbones.nano_inputs import check_shapes, depth_views
+from vla.backbones.nano_layout import nano_layout
+from vla.backbones.scene import PrefixTokens, Scene
 from vla.backbones.text import TextEncoder
 from vla.backbones.tokenizer import NanoTokenizer
-from vla.backbones.transformer import Block, prefix_bias
-from vla.features import Features, Sight, TokenLayout, TokenRole
+from vla.backbones.transformer import Block, BlockCache, KeysValues, prefix_bias, suffix_bias
+from vla.features import Features, Prefix, Sight, TokenRole
 from vla.observation import Observation
-
-TEXT_TOKENS = 256
-"""Text window where nobody says which: enough for several sentences."""
-TEXT_HEADROOM = 1.25
-"""How much longer than the sentences it is made for a window is at least: people say more."""
-_TEXT_STEP = 16
-
-Weights = Literal["shipped", "fresh"]
-DEFAULT_WEIGHTS: Weights = "shipped"
-"""What a new network starts from where nobody says."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class NanoConfig:
-    """Sizes of :class:`Nano`.
-
-    ``channels`` is the width of the image encoder and ``wide`` that of its coarser half. ``keypoints`` is the number of
-    heatmaps per view at first sight, of which ``keypoints_per_token`` share a token, and ``second_keypoints`` that of
-    the second look, which share one; ``patch_px`` is the side of the square that one patch token covers, a multiple of
-    8. The second look comes after half of the ``depth`` blocks. ``max_text_tokens`` is the longest instruction that it
-    can take in; where it is None, training asks :meth:`reading` for what the data and their tasks say, and
-    ``TEXT_TOKENS`` stand for it elsewhere. ``frames`` is the most images per view that an observation may hold. With
-    ``use_depth`` the network also needs depth images, and keypoint tokens carry points in the world where cameras are
-    calibrated.
-
-    ``weights`` are what a new network starts from: "shipped" is what the package's own backbone has learned to look
-    with (:mod:`vla.shipped`), which has the default sizes, "fresh" is torch's random state. They are no part of what
-    the network is: they count for no equality, and no saved network has them.
-    """
-
-    width: int = 96
-    depth: int = 4
-    heads: int = 4
-    n_queries: int = 8
-    channels: int = 32
-    blocks: int = 2
-    wide: int = 64
-    keypoints: int = 32
-    keypoints_per_token: int = 8
-    second_keypoints: int = 16
-    patch_px: int = 32
-    max_text_tokens: int | None = None
-    frames: int = 1
-    use_depth: bool = False
-    weights: Weights = field(default=DEFAULT_WEIGHTS, compare=False)
-
-    def __post_init__(self) -> None:
-        if self.second_keypoints < 2:
-            raise ValueError(f"second_keypoints must be at least 2, got {self.second_keypoints}")
-        if self.max_text_tokens is not None and self.max_text_tokens < 1:
-            raise ValueError(f"max_text_tokens must be at least 1, got {self.max_text_tokens}")
-
-    def reading(self, sentences: Sequence[str]) -> "NanoConfig":
-        """This config with a window for all of ``sentences`` and a quarter more, if it does not say what window."""
-        if self.max_text_tokens is not None or not sentences:
-            return self
-        wanted = TEXT_HEADROOM * NanoTokenizer().longest(sentences)
-        return replace(self, max_text_tokens=_TEXT_STEP * math.ceil(wanted / _TEXT_STEP))
-
-    def build(self, *, state_dim: int, views: int, image_size_px: tuple[int, int], waypoint_dim: int = 0) -> "Nano":
-        """The network for these inputs; ``image_size_px`` is (height, width).
-
-        Of the shipped weights it takes what does not depend on cameras and robot: words, pictures and heatmaps.
-        ``ValueError`` where they are of other sizes, ``CheckpointError`` where the package lacks them.
-        """
-        nano = Nano(self, state_dim=state_dim, views=views, image_size_px=image_size_px, waypoint_dim=waypoint_dim)
-        if self.weights == "shipped":
-            from vla.adopting import adopt_looks
-            from vla.shipped import shipped_for
-
-            adopt_looks(nano, self, shipped_for(self, nano.vocabulary))
-        return nano
-
-    @property
-    def fresh(self) -> "NanoConfig":
-        """This config with fresh weights: the architecture alone."""
-        return replace(self, weights="fresh")
 
 
 class Nano(Backbone):
@@ -179,20 +102,26 @@ class Nano(Backbone):
 
     def forward(self, observation: Observation) -> Features:
         prefix = self._prefix(observation)
-        n = len(prefix.tokens)
-        queries = (self.queries + self.role_embedding[TokenRole.QUERY]).expand(n, -1, -1)
-        mask = torch.cat([prefix.mask, prefix.mask.new_ones(n, self.n_queries)], dim=1)
-        bias = prefix_bias(mask, self.n_queries, queries.dtype)
-        hidden, sight = self._think(prefix, queries, bias, to_act=True)
-        layout = self._layout(frames=observation.images.shape[1], text_tokens=observation.text.shape[1])
-        return Features(
-            hidden=torch.stack(hidden), mask=mask, layout=layout, state=observation.state, waypoint=sight.waypoint
-        )
+        queries = (self.queries + self.role_embedding[TokenRole.QUERY]).expand(len(prefix.tokens), -1, -1)
+        mask = torch.cat([prefix.mask, prefix.mask.new_ones(len(prefix.tokens), self.n_queries)], dim=1)
+        hidden, sight, _ = self._think(prefix, queries, prefix_bias(mask, self.n_queries, queries.dtype))
+        return self._features(observation, hidden, mask, sight, self.n_queries)
+
+    def encode(self, observation: Observation) -> Prefix:
+        tokens = self._prefix(observation)
+        hidden, sight, cache = self._remember(tokens)
+        return Prefix(features=self._features(observation, hidden, tokens.mask, sight, 0), cache=cache)
+
+    def decode(
+        self, prefix: Prefix, embedded: Float[Tensor, "n m d"], mask: Bool[Tensor, "n m"], *, causal: bool
+    ) -> tuple[Float[Tensor, "l n m d"], Prefix]:
+        hidden, cache = self._go_on(prefix.cache, embedded, mask, causal=causal)
+        return torch.stack(hidden), Prefix(features=prefix.features, cache=cache)
 
     def see(self, observation: Observation) -> Float[Tensor, "b t v c h w"]:
         """Feature maps of all frames and views."""
         self._check(observation)
-        maps = self._maps(observation, self._depth_views(observation))
+        maps = self._maps(observation, self._depth(observation))
         return maps.unflatten(0, observation.view_mask.shape)
 
     def look(
@@ -226,38 +155,75 @@ class Nano(Backbone):
         told_mask: Bool[Tensor, "n m"],
         seen: Tensor | None = None,
     ) -> Float[Tensor, "n m d"]:
-        prefix = self._prefix(observation, about, seen)
-        mask = torch.cat([prefix.mask, told_mask], dim=1)
-        bias = prefix_bias(mask, told.shape[1], told.dtype, causal=True)
-        hidden, _ = self._think(prefix, told, bias, to_act=False)
-        return hidden[-1][:, -told.shape[1] :]
+        *_, cache = self._remember(self._prefix(observation, about, seen))
+        return self._go_on(cache, told, told_mask, causal=True)[0][-1]
 
     def locate(self, observation: Observation) -> Float[Tensor, "b w"]:
         waypoint = self.look(observation).waypoint
         return super().locate(observation) if waypoint is None else waypoint
 
     def _think(
-        self, prefix: Prefix, last: Float[Tensor, "n q d"], bias: Float[Tensor, "n 1 m m"], *, to_act: bool
-    ) -> tuple[list[Float[Tensor, "n m d"]], Sight]:
-        """The hidden states of every block, of the prefix and of what comes ``last``; queries that are ``to_act`` are
-        told all places when they are known.
+        self, prefix: PrefixTokens, queries: Float[Tensor, "n q d"], bias: Float[Tensor, "n 1 m m"]
+    ) -> tuple[list[Float[Tensor, "n m d"]], Sight, list[KeysValues]]:
+        """The hidden states of every block, of the prefix and of the queries, if any, which are told all places when
+        they are known; what was seen then, and keys and values of every block.
         """
-        x, hidden, sight, many = torch.cat([prefix.tokens, last], dim=1), [], None, last.shape[1]
-        for index, block in enumerate(self.blocks, start=1):
-            x = block(x, bias)
+        x, hidden, kept, sight = torch.cat([prefix.tokens, queries], dim=1), [], [], None
+        for index, block in enumerate(self._each_block(), start=1):
+            x, keys_values = block.extend(x, bias)
             if index == self.look_after:
                 found, places, sight = self._look_again(x[:, : self.views], prefix)
-                parts = [x[:, : self.views] + found, x[:, self.views : -many], x[:, -many:]]
-                if to_act:
-                    parts[-1] = parts[-1] + self.query_position(places).unflatten(-1, (self.n_queries, -1))
-                x = torch.cat(parts, dim=1)
+                looks, others, acting = x.split(
+                    [self.views, prefix.tokens.shape[1] - self.views, queries.shape[1]], dim=1
+                )
+                if queries.shape[1]:
+                    acting = acting + self.query_position(places).unflatten(-1, (self.n_queries, -1))
+                x = torch.cat([looks + found, others, acting], dim=1)
             hidden.append(x)
+            kept.append(keys_values)
         assert sight is not None
-        return hidden, sight
+        return hidden, sight, kept
+
+    def _remember(self, prefix: PrefixTokens) -> tuple[list[Float[Tensor, "n m d"]], Sight, BlockCache]:
+        """As :meth:`_think` without queries, with what is kept of it."""
+        bias = prefix_bias(prefix.mask, 0, prefix.tokens.dtype)
+        hidden, sight, kept = self._think(prefix, prefix.tokens[:, :0], bias)
+        return hidden, sight, BlockCache(keys_values=tuple(kept), mask=prefix.mask)
+
+    def _go_on(
+        self, cache: BlockCache, x: Float[Tensor, "n m d"], mask: Bool[Tensor, "n m"], *, causal: bool
+    ) -> tuple[list[Float[Tensor, "n m d"]], BlockCache]:
+        """The hidden states of every block of tokens after those of ``cache``, and the cache with them."""
+        mask, hidden, kept = torch.cat([cache.mask, mask], dim=1), [], []
+        bias = suffix_bias(mask, x.shape[1], x.dtype, causal=causal)
+        for block, past in zip(self._each_block(), cache.keys_values, strict=True):
+            x, keys_values = block.extend(x, bias, past)
+            hidden.append(x)
+            kept.append(keys_values)
+        return hidden, BlockCache(keys_values=tuple(kept), mask=mask)
+
+    def _each_block(self) -> list[Block]:
+        return list(self.blocks)  # pyright: ignore[reportReturnType]
+
+    def _features(
+        self, observation: Observation, hidden: list[Tensor], mask: Bool[Tensor, "n m"], sight: Sight, queries: int
+    ) -> Features:
+        layout = nano_layout(
+            frames=observation.images.shape[1],
+            views=self.views,
+            grid=self.grid,
+            keypoint_tokens=self.keypoint_encoder.tokens,
+            text_tokens=observation.text.shape[1],
+            queries=queries,
+            device=mask.device,
+        )
+        return Features(
+            hidden=torch.stack(hidden), mask=mask, layout=layout, state=observation.state, waypoint=sight.waypoint
+        )
 
     def _prefix(
         self, observation: Observation, about: Int[Tensor, " n"] | None = None, seen: Tensor | None = None
-    ) -> Prefix:
+    ) -> PrefixTokens:
         """Everything but what comes last in the sequence; ``about`` and ``seen`` are as in :meth:`look`."""
         self._check(observation)
         text, pooled = self.text_encoder(observation.text, observation.text_mask)
@@ -280,7 +246,7 @@ class Nano(Backbone):
             (TokenRole.TEXT, text, observation.text_mask),
             (TokenRole.STATE, self.state_encoder(scene.state)[:, None], always),
         )
-        return Prefix(
+        return PrefixTokens(
             tokens=torch.cat([tokens + self.role_embedding[role] for role, tokens, _ in parts], dim=1),
             mask=torch.cat([mask for _, _, mask in parts], dim=1),
             scene=scene,
@@ -289,7 +255,7 @@ class Nano(Backbone):
         )
 
     def _look_again(
-        self, looks: Float[Tensor, "n v d"], prefix: Prefix
+        self, looks: Float[Tensor, "n v d"], prefix: PrefixTokens
     ) -> tuple[Float[Tensor, "n v d"], Float[Tensor, "n p"], Sight]:
         """What each view's look finds, as a token to add to it, with all places so far, and as a :class:`Sight`."""
         scene = prefix.scene
@@ -318,7 +284,7 @@ class Nano(Backbone):
             patches=patches.unflatten(0, observation.view_mask.shape),
             view_mask=observation.view_mask,
             state=observation.state,
-            depth_views=self._depth_views(observation),
+            depth_views=self._depth(observation),
         )
 
     def _maps(self, observation: Observation, depth_views: DepthViews | None) -> Float[Tensor, "m c h w"]:
@@ -329,59 +295,18 @@ class Nano(Backbone):
             images = torch.cat([images, depth_views.depth_m.view(*view_mask.shape, 1, *self.image_size_px)], dim=3)
         return self.image_encoder(images.flatten(0, 2)) + self.map_position
 
-    def _depth_views(self, observation: Observation) -> DepthViews | None:
-        """Depth and calibration of all frames and views, flattened; None when the network uses no depth."""
-        if not self.config.use_depth or observation.depth is None:
-            return None
-        view_mask = observation.view_mask.flatten()
-        depth_m = observation.depth.flatten(0, 2).masked_fill(~view_mask[:, None, None], 0.0)
-        if observation.intrinsics is None or observation.T_world_cam is None:
-            return DepthViews(depth_m=depth_m)
-        identity = torch.eye(4, dtype=depth_m.dtype, device=depth_m.device)
-        present = view_mask[:, None, None]
-        intrinsics = torch.where(present, observation.intrinsics.flatten(0, 2), identity[:3, :3])
-        T_world_cam = torch.where(present, observation.T_world_cam.flatten(0, 2), identity)
-        return DepthViews(depth_m=depth_m, intrinsics=intrinsics, T_world_cam=T_world_cam)
-
-    def _layout(self, *, frames: int, text_tokens: int) -> TokenLayout:
-        """Role, view and patch cell of every token, in the order in which ``forward`` joins them."""
-        rows, columns = self.grid
-        device = self.queries.device
-        cells = torch.cartesian_prod(torch.arange(rows, device=device), torch.arange(columns, device=device))
-        views = torch.arange(self.views, device=device)
-        counts = (
-            (TokenRole.KEYPOINT, self.views),
-            (TokenRole.IMAGE, frames * self.views * len(cells)),
-            (TokenRole.KEYPOINT, frames * self.views * self.keypoint_encoder.tokens),
-            (TokenRole.TEXT, text_tokens),
-            (TokenRole.STATE, 1),
-            (TokenRole.QUERY, self.n_queries),
-        )
-        role = torch.cat([torch.full((n,), int(kind), device=device) for kind, n in counts])
-        view, cell = torch.full_like(role, -1), torch.full((len(role), 2), -1, device=device)
-        of_keypoints = views.repeat_interleave(self.keypoint_encoder.tokens).repeat(frames)
-        view[role == TokenRole.KEYPOINT] = torch.cat([views, of_keypoints])
-        view[role == TokenRole.IMAGE] = views.repeat_interleave(len(cells)).repeat(frames)
-        cell[role == TokenRole.IMAGE] = cells.repeat(frames * self.views, 1)
-        return TokenLayout(role=role, view=view, cell=cell)
+    def _depth(self, observation: Observation) -> DepthViews | None:
+        return depth_views(observation) if self.config.use_depth else None
 
     def _check(self, observation: Observation) -> None:
-        """Raise ``ValueError`` that says which shape was expected and which came."""
-        b, t = observation.images.shape[:2]
-        image = (b, t, self.views, 3, *self.image_size_px)
-        expected = {"images": image, "view_mask": image[:3], "state": (b, self.state_dim)}
-        if self.config.use_depth:
-            if observation.depth is None:
-                raise ValueError("expected depth images, because the network was built with use_depth; got none")
-            expected["depth"] = (*image[:3], *self.image_size_px)
-        for name, shape in expected.items():
-            given = tuple(getattr(observation, name).shape)
-            if given != shape:
-                raise ValueError(f"expected {name} of shape {shape}, got {given}")
-        if not 1 <= t <= self.config.frames:
-            raise ValueError(f"expected 1…{self.config.frames} frames per view, got {t}")
-        if observation.text.shape[1] > self.text_window:
-            raise ValueError(f"expected at most {self.text_window} text tokens, got {observation.text.shape[1]}")
+        check_shapes(
+            observation,
+            self.config,
+            views=self.views,
+            image_size_px=self.image_size_px,
+            state_dim=self.state_dim,
+            text_window=self.text_window,
+        )
 
 
 def _per_token(view_mask: Bool[Tensor, "n t v"], tokens: Float[Tensor, "n t v k d"]) -> Bool[Tensor, "n m"]:

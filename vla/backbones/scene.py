@@ -31,7 +31,7 @@ class Scene:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Prefix:
+class PrefixTokens:
     """What everything else in the sequence attends to, and what it was made of; ``questions`` are what the text asks
     each view, ``position`` where the keypoints of its first sight are at present.
     """

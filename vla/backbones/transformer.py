@@ -1,8 +1,13 @@
-"""The pre-norm transformer block that ``nano`` is made of, and what attends to what."""
+"""The pre-norm transformer block that ``nano`` is made of, what attends to what, and what is kept of it."""
+
+from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
+
+KeysValues = tuple[Float[Tensor, "b heads n e"], Float[Tensor, "b heads n e"]]
+"""Of one block, for n tokens."""
 
 
 def feed_forward(width: int, ratio: int = 2) -> nn.Sequential:
@@ -35,23 +40,56 @@ class Block(nn.Module):
 
     def forward(self, x: Float[Tensor, "b n d"], bias: Float[Tensor, "b 1 m n"]) -> Float[Tensor, "b n d"]:
         """``bias`` is added to the attention logits: 0 to attend, −inf to ignore (m is n or 1)."""
+        return self.extend(x, bias)[0]
+
+    def extend(
+        self, x: Float[Tensor, "b m d"], bias: Float[Tensor, "b 1 m n"], past: KeysValues | None = None
+    ) -> tuple[Float[Tensor, "b m d"], KeysValues]:
+        """As :meth:`forward`, but attending to ``past`` tokens too, which come first among the n of ``bias``; with the
+        keys and values of all of them.
+        """
         q, k, v = (split_heads(part, self.heads) for part in self.qkv(self.norm(x)).chunk(3, dim=-1))
+        if past is not None:
+            k, v = (torch.cat(pair, dim=2) for pair in zip(past, (k, v), strict=True))
         bias = bias.expand(-1, -1, x.shape[1], -1)
         attended = nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=bias)
         x = x + self.out(merge_heads(attended))
-        return x + self.feed_forward(x)
+        return x + self.feed_forward(x), (k, v)
 
 
-def prefix_bias(
-    mask: Bool[Tensor, "b n"], suffix: int, dtype: torch.dtype, *, causal: bool = False
-) -> Float[Tensor, "b 1 n n"]:
-    """Attention bias of a prefix-LM: −inf on padding, and from the prefix to the last ``suffix`` tokens.
+@dataclass(frozen=True, kw_only=True)
+class BlockCache:
+    """Keys and values of a sequence in every block, and which of its tokens are real."""
 
-    ``causal`` ones of those do not attend to those after them either.
-    """
+    keys_values: tuple[KeysValues, ...]
+    mask: Bool[Tensor, "b n"]
+
+    def at(self, rows: Int[Tensor, " m"]) -> "BlockCache":
+        """That of each row; one may come several times."""
+        return BlockCache(
+            keys_values=tuple((keys[rows], values[rows]) for keys, values in self.keys_values), mask=self.mask[rows]
+        )
+
+
+def prefix_bias(mask: Bool[Tensor, "b n"], suffix: int, dtype: torch.dtype) -> Float[Tensor, "b 1 n n"]:
+    """Attention bias of a prefix-LM: −inf on padding, and from the prefix to the last ``suffix`` tokens."""
     n = mask.shape[1]
     allowed = mask[:, None, None, :].repeat(1, 1, n, 1)
     allowed[:, :, : n - suffix, n - suffix :] = False
+    return _bias(allowed, dtype)
+
+
+def suffix_bias(
+    mask: Bool[Tensor, "b n"], suffix: int, dtype: torch.dtype, *, causal: bool
+) -> Float[Tensor, "b 1 m n"]:
+    """Attention bias of the last m = ``suffix`` tokens alone: −inf on padding; ``causal`` ones do not attend to those
+    after them either.
+    """
+    allowed = mask[:, None, None, :].repeat(1, 1, suffix, 1)
     if causal:
-        allowed[:, :, n - suffix :, n - suffix :] &= torch.ones(suffix, suffix, device=mask.device).tril().bool()
-    return torch.zeros(allowed.shape, dtype=dtype, device=mask.device).masked_fill(~allowed, float("-inf"))
+        allowed[..., mask.shape[1] - suffix :] &= torch.ones(suffix, suffix, device=mask.device).tril().bool()
+    return _bias(allowed, dtype)
+
+
+def _bias(allowed: Bool[Tensor, "b 1 m n"], dtype: torch.dtype) -> Float[Tensor, "b 1 m n"]:
+    return torch.zeros(allowed.shape, dtype=dtype, device=allowed.device).masked_fill(~allowed, float("-inf"))

@@ -1,6 +1,7 @@
 """The bridge head: VLA-Adapter's policy (Wang et al. 2025, arXiv 2509.09372, §3.3)."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, get_args
 
 import torch
@@ -10,12 +11,14 @@ from torch import Tensor, nn
 from vla.backbone import Backbone
 from vla.backbones.transformer import feed_forward, merge_heads, split_heads
 from vla.features import Features, TokenRole
-from vla.head import Head
+from vla.head import FeaturesHead
+from vla.heads.joint_bridge import JointBridgeLayer
 from vla.heads.regression import masked_l1
 from vla.observation import ActionChunk
 
 Conditions = Literal["both", "raw", "queries"]
 Layers = Literal["all", "last"]
+Attention = Literal["paper", "released", "pro"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,24 +26,29 @@ class BridgeConfig:
     """Attention ``heads`` of :class:`BridgeHead`; its width and depth are the backbone's.
 
     What it looks at, as the paper compares it: ``conditions`` are raw tokens, queries or both, of the backbone's layer
-    of the same depth (``layers`` "all") or always of its last one. The state is seen in every case.
+    of the same depth (``layers`` "all") or always of its last one. The state is seen in every case. ``attention`` is
+    the paper's equation, or what the authors' released code has instead, or their Pro version: see
+    :class:`vla.heads.joint_bridge.JointBridgeLayer`.
     """
 
     heads: int = 4
     conditions: Conditions = "both"
     layers: Layers = "all"
+    attention: Attention = "paper"
 
     def __post_init__(self) -> None:
-        for name, choices in (("conditions", get_args(Conditions)), ("layers", get_args(Layers))):
-            if (given := getattr(self, name)) not in choices:
-                raise ValueError(f"expected {name} of the bridge head out of {', '.join(choices)}, got {given!r}")
+        for name, choices in (("conditions", Conditions), ("layers", Layers), ("attention", Attention)):
+            if (given := getattr(self, name)) not in get_args(choices):
+                raise ValueError(
+                    f"expected {name} of the bridge head out of {', '.join(get_args(choices))}, got {given!r}"
+                )
 
     def build(self, *, backbone: Backbone, state_dim: int, horizon: int, action_dim: int) -> "BridgeHead":
         """The head with fresh weights for the features of ``backbone``."""
         return BridgeHead(self, backbone=backbone, state_dim=state_dim, horizon=horizon, action_dim=action_dim)
 
 
-class BridgeHead(Head):
+class BridgeHead(FeaturesHead):
     """A policy stream of one slot per action, whose layer i looks at layer i of the backbone, or at the last one.
 
     Raw tokens C^R are the backbone's image and keypoint tokens (the paper's visual positions), action
@@ -62,7 +70,8 @@ class BridgeHead(Head):
         self.input = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width), nn.ReLU())
         self.proprio = nn.Sequential(nn.Linear(state_dim, width), nn.GELU(), nn.Linear(width, width))
         raw = config.conditions != "queries"
-        self.layers = nn.ModuleList(BridgeLayer(width, config.heads, raw=raw) for _ in range(backbone.depth))
+        make = BridgeLayer if config.attention == "paper" else partial(JointBridgeLayer, pro=config.attention == "pro")
+        self.layers = nn.ModuleList(make(width, config.heads, raw=raw) for _ in range(backbone.depth))
         self.output = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, action_dim))
 
     def loss(self, features: Features, target: ActionChunk) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
@@ -87,7 +96,8 @@ class BridgeLayer(nn.Module):
     x ← x + W [CA₁(x, C^R) · tanh g, CA₂(x, [C^AQ, p]), SA(x)] with g = 0 at the start.
 
     The authors' code instead multiplies the raw tokens' *attention logits* by tanh g inside one
-    softmax over all keys, where g = 0 means uniform weight, not no influence. This is the paper's
+    softmax over all keys, where g = 0 means uniform weight, not no influence
+    (:class:`vla.heads.joint_bridge.JointBridgeLayer`). This is the paper's
     equation: at g = 0 raw tokens have none, and tanh′(0) = 1 lets g move. Without ``raw`` there is no CA₁.
     """
 

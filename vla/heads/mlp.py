@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from vla.backbone import Backbone
 from vla.features import Features, TokenRole
-from vla.head import Head
+from vla.head import FeaturesHead
 from vla.heads.regression import masked_l1
 from vla.observation import ActionChunk
 
@@ -25,7 +25,7 @@ class MLPConfig:
         return MLPHead(self, backbone=backbone, state_dim=state_dim, horizon=horizon, action_dim=action_dim)
 
 
-class MLPHead(Head):
+class MLPHead(FeaturesHead):
     """Mean of the last layer's query tokens ⊕ state → MLP → (h, a)."""
 
     def __init__(self, config: MLPConfig, *, backbone: Backbone, state_dim: int, horizon: int, action_dim: int) -> None:

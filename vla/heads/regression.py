@@ -3,6 +3,7 @@
 from jaxtyping import Float
 from torch import Tensor
 
+from vla.heads.chunks import check_target
 from vla.observation import ActionChunk
 
 
@@ -12,10 +13,7 @@ def masked_l1(predicted: Float[Tensor, "b h a"], target: ActionChunk) -> tuple[F
     ``l1_first`` is the error of the first step alone. Padding may hold anything, NaN included. Raises
     ``ValueError`` when the target's shape is another.
     """
-    if target.actions.shape != predicted.shape:
-        raise ValueError(
-            f"expected target actions of shape {tuple(predicted.shape)}, got {tuple(target.actions.shape)}"
-        )
+    check_target(target, predicted.shape)
     valid = target.valid[..., None]
     error = (predicted - target.actions.masked_fill(~valid, 0.0)).abs().mean(dim=-1) * target.valid
     counts = target.valid.sum(dim=0).clamp(min=1)

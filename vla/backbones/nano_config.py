@@ -1,0 +1,90 @@
+"""The settings of ``nano``: its sizes, its text window, and what a new network starts from."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Literal
+
+from vla.backbones.tokenizer import NanoTokenizer
+
+if TYPE_CHECKING:
+    from vla.backbones.nano import Nano
+
+TEXT_TOKENS = 256
+"""Text window where nobody says which: enough for several sentences."""
+TEXT_HEADROOM = 1.25
+"""How much longer than the sentences it is made for a window is at least: people say more."""
+_TEXT_STEP = 16
+
+Weights = Literal["shipped", "fresh"]
+DEFAULT_WEIGHTS: Weights = "shipped"
+"""What a new network starts from where nobody says."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NanoConfig:
+    """Sizes of :class:`vla.backbones.nano.Nano`.
+
+    ``channels`` is the width of the image encoder and ``wide`` that of its coarser half. ``keypoints`` is the number of
+    heatmaps per view at first sight, of which ``keypoints_per_token`` share a token, and ``second_keypoints`` that of
+    the second look, which share one; ``patch_px`` is the side of the square that one patch token covers, a multiple of
+    8. The second look comes after half of the ``depth`` blocks. ``max_text_tokens`` is the longest instruction that it
+    can take in; where it is None, training asks :meth:`reading` for what the data and their tasks say, and
+    ``TEXT_TOKENS`` stand for it elsewhere. ``frames`` is the most images per view that an observation may hold. With
+    ``use_depth`` the network also needs depth images, and keypoint tokens carry points in the world where cameras are
+    calibrated.
+
+    ``weights`` are what a new network starts from: "shipped" is what the package's own backbone has learned to look
+    with (:mod:`vla.shipped`), which has the default sizes, "fresh" is torch's random state. They are no part of what
+    the network is: they count for no equality, and no saved network has them.
+    """
+
+    width: int = 96
+    depth: int = 4
+    heads: int = 4
+    n_queries: int = 8
+    channels: int = 32
+    blocks: int = 2
+    wide: int = 64
+    keypoints: int = 32
+    keypoints_per_token: int = 8
+    second_keypoints: int = 16
+    patch_px: int = 32
+    max_text_tokens: int | None = None
+    frames: int = 1
+    use_depth: bool = False
+    weights: Weights = field(default=DEFAULT_WEIGHTS, compare=False)
+
+    def __post_init__(self) -> None:
+        if self.second_keypoints < 2:
+            raise ValueError(f"second_keypoints must be at least 2, got {self.second_keypoints}")
+        if self.max_text_tokens is not None and self.max_text_tokens < 1:
+            raise ValueError(f"max_text_tokens must be at least 1, got {self.max_text_tokens}")
+
+    def reading(self, sentences: Sequence[str]) -> "NanoConfig":
+        """This config with a window for all of ``sentences`` and a quarter more, if it does not say what window."""
+        if self.max_text_tokens is not None or not sentences:
+            return self
+        wanted = TEXT_HEADROOM * NanoTokenizer().longest(sentences)
+        return replace(self, max_text_tokens=_TEXT_STEP * math.ceil(wanted / _TEXT_STEP))
+
+    def build(self, *, state_dim: int, views: int, image_size_px: tuple[int, int], waypoint_dim: int = 0) -> "Nano":
+        """The network for these inputs; ``image_size_px`` is (height, width).
+
+        Of the shipped weights it takes what does not depend on cameras and robot: words, pictures and heatmaps.
+        ``ValueError`` where they are of other sizes, ``CheckpointError`` where the package lacks them.
+        """
+        from vla.backbones.nano import Nano
+
+        nano = Nano(self, state_dim=state_dim, views=views, image_size_px=image_size_px, waypoint_dim=waypoint_dim)
+        if self.weights == "shipped":
+            from vla.adopting import adopt_looks
+            from vla.shipped import shipped_for
+
+            adopt_looks(nano, self, shipped_for(self, nano.vocabulary))
+        return nano
+
+    @property
+    def fresh(self) -> "NanoConfig":
+        """This config with fresh weights: the architecture alone."""
+        return replace(self, weights="fresh")

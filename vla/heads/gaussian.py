@@ -1,0 +1,146 @@
+"""A Gaussian over chunks: the simplest head that can learn from reward."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from vla.backbone import Backbone
+from vla.distribution import Distribution, Sample, noise_like
+from vla.features import Features
+from vla.head import FeaturesHead
+from vla.heads.bridge import BridgeConfig
+from vla.heads.chunks import check_target, over_valid
+from vla.heads.mlp import MLPConfig
+from vla.heads.regression import masked_l1
+from vla.observation import ActionChunk
+
+Mean = Literal["bridge", "mlp"]
+Spread = Literal["dimension", "state"]
+Loss = Literal["nll", "l1"]
+LOG_STD_MIN, LOG_STD_MAX = -5.0, 1.0
+"""Between them the logarithm of a standard deviation moves freely; it cannot leave them."""
+_INSIDE = 1 - 1e-3
+"""How far out a squashed target lies at most: at 1 its latent would be infinite."""
+_NODES = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class GaussianConfig:
+    """Of :class:`GaussianHead`.
+
+    ``mean`` is the network that says the mean: the bridge head's, with attention ``heads``, or the MLP's, of ``width``
+    and ``layers``. ``spread`` says what the standard deviation, at first ``std``, depends on: on the ``dimension`` of
+    the action alone, or on the ``state`` and all else that is seen. ``squash`` bends the action by tanh into −1 … 1.
+    ``loss`` of supervised learning: the negative log-likelihood, or L1 of the mode, which leaves the spread as it is.
+    """
+
+    mean: Mean = "bridge"
+    heads: int = 4
+    width: int = 256
+    layers: int = 2
+    spread: Spread = "dimension"
+    std: float = 0.3
+    squash: bool = False
+    loss: Loss = "nll"
+
+    def __post_init__(self) -> None:
+        for name, choices in (("mean", Mean), ("spread", Spread), ("loss", Loss)):
+            if (given := getattr(self, name)) not in get_args(choices):
+                raise ValueError(
+                    f"expected {name} of the gaussian head out of {', '.join(get_args(choices))}, got {given!r}"
+                )
+        if not math.exp(LOG_STD_MIN) < self.std < math.exp(LOG_STD_MAX):
+            bounds = f"{math.exp(LOG_STD_MIN):.4f} and {math.exp(LOG_STD_MAX):.4f}"
+            raise ValueError(f"expected the std of the gaussian head between {bounds}, got {self.std}")
+
+    def build(self, *, backbone: Backbone, state_dim: int, horizon: int, action_dim: int) -> "GaussianHead":
+        """The head with fresh weights for the features of ``backbone``."""
+        return GaussianHead(self, backbone=backbone, state_dim=state_dim, horizon=horizon, action_dim=action_dim)
+
+
+class GaussianHead(FeaturesHead):
+    """Independent numbers of all actions, about a mean that another head's network says."""
+
+    def __init__(
+        self, config: GaussianConfig, *, backbone: Backbone, state_dim: int, horizon: int, action_dim: int
+    ) -> None:
+        super().__init__()
+        self.config, self.horizon, self.action_dim = config, horizon, action_dim
+        network = (
+            BridgeConfig(heads=config.heads)
+            if config.mean == "bridge"
+            else MLPConfig(width=config.width, layers=config.layers)
+        )
+        numbers = action_dim if config.spread == "dimension" else 2 * action_dim
+        self.mean = network.build(backbone=backbone, state_dim=state_dim, horizon=horizon, action_dim=numbers)
+        share = (math.log(config.std) - LOG_STD_MIN) / (LOG_STD_MAX - LOG_STD_MIN)
+        self.spread = nn.Parameter(torch.full((action_dim,), math.log(share / (1 - share))))
+
+    def loss(self, seen: Features, target: ActionChunk) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
+        check_target(target, (len(seen.state), self.horizon, self.action_dim))
+        chunks = self.distribution(seen)
+        loss, numbers = masked_l1(chunks.squashed(chunks.mean), target)
+        if self.config.loss == "nll":
+            latent = target.actions.masked_fill(~target.valid[..., None], 0.0)
+            latent = latent.clamp(-_INSIDE, _INSIDE).atanh() if self.config.squash else latent
+            loss = over_valid(-chunks.log_prob(latent).mean(dim=-1), target.valid)
+            numbers |= {"nll": loss.detach(), "std": chunks.log_std.detach().exp().mean()}
+        return loss, numbers
+
+    def act(self, seen: Features) -> Float[Tensor, "b h a"]:
+        return self.distribution(seen).mode().actions
+
+    def distribution(self, seen: Features) -> "GaussianChunks":
+        mean, spread = self.mean.act(seen), self.spread
+        if self.config.spread == "state":
+            mean, change = mean.chunk(2, dim=-1)
+            spread = spread + change
+        log_std = LOG_STD_MIN + (LOG_STD_MAX - LOG_STD_MIN) * spread.float().sigmoid()
+        return GaussianChunks(mean.float(), log_std, squash=self.config.squash)
+
+
+class GaussianChunks(Distribution):
+    """Latent (b, h, a): the actions before they are squashed, or else the actions. Parts (b, h, a): each number."""
+
+    def __init__(self, mean: Float[Tensor, "b h a"], log_std: Float[Tensor, "*#b #h a"], *, squash: bool) -> None:
+        self.mean, self.log_std, self.squash = mean, log_std.expand_as(mean), squash
+
+    @torch.no_grad()
+    def sample(self, generator: torch.Generator | None = None) -> Sample:
+        latent = self.mean + self.log_std.exp() * noise_like(self.mean, generator)
+        return Sample(actions=self.squashed(latent), latent=latent)
+
+    @torch.no_grad()
+    def mode(self) -> Sample:
+        """Squashed, it is the median: the mode of the latent."""
+        return Sample(actions=self.squashed(self.mean), latent=self.mean)
+
+    def evaluate(self, latent: Float[Tensor, "b h a"]) -> tuple[Float[Tensor, "b h a"], Float[Tensor, "b h a"]]:
+        """Densities are those of the actions: tanh's derivative counts where they are squashed."""
+        away = (latent - self.mean) * (-self.log_std).exp()
+        log_prob = -0.5 * away.square() - self.log_std - 0.5 * math.log(2 * math.pi)
+        entropy = self.log_std + 0.5 * math.log(2 * math.pi * math.e)
+        if self.squash:
+            log_prob, entropy = log_prob - _log_slope(latent), entropy + self._mean_log_slope()
+        return log_prob, entropy
+
+    def squashed(self, latent: Float[Tensor, "b h a"]) -> Float[Tensor, "b h a"]:
+        """The actions that a latent stands for."""
+        return latent.tanh() if self.squash else latent
+
+    def _mean_log_slope(self) -> Float[Tensor, "b h a"]:
+        """By Gauss-Hermite quadrature."""
+        nodes, weights = (self.mean.new_tensor(x) for x in np.polynomial.hermite_e.hermegauss(_NODES))
+        latent = self.mean[..., None] + self.log_std.exp()[..., None] * nodes
+        return _log_slope(latent) @ weights / math.sqrt(2 * math.pi)
+
+
+def _log_slope(latent: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """log tanh′(latent) = log(1 − tanh²), without loss of digits far out."""
+    return 2 * (math.log(2) - latent - functional.softplus(-2 * latent))

@@ -1,0 +1,65 @@
+"""The distribution over chunks of a head whose actions are tokens."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from vla.distribution import Distribution, Sample, chosen
+from vla.head import Decoder
+
+if TYPE_CHECKING:
+    from vla.heads.tokens import TokensHead
+
+Choose = Callable[[Float[Tensor, "b m c"]], Int[Tensor, "b m"]]
+"""From logarithms of probabilities to tokens."""
+
+
+class TokenChunks(Distribution):
+    """Latent: the tokens. With one for each number of an action, latent and parts are (b, h, a).
+
+    With tokens of variable number both are (b, m): after the end, the latent holds more ends, and log-probability and
+    entropy are 0. The mode is the likeliest token each time, of which the whole need not be the likeliest.
+    """
+
+    def __init__(self, head: "TokensHead", seen: Decoder) -> None:
+        self.head, self.seen = head, seen
+        self.shape = (head.horizon, head.action_dim) if head.code.end_id is None else None
+
+    @torch.no_grad()
+    def sample(self, generator: torch.Generator | None = None) -> Sample:
+        return self._decoded(lambda log_p: chosen(log_p.exp(), generator))
+
+    @torch.no_grad()
+    def mode(self) -> Sample:
+        return self._decoded(lambda log_p: log_p.argmax(dim=-1))
+
+    def evaluate(self, latent: Int[Tensor, "b ..."]) -> tuple[Float[Tensor, "b ..."], Float[Tensor, "b ..."]]:
+        ids = latent.flatten(1)
+        log_p = self.head.log_probabilities(self.seen, ids)
+        finite = log_p.masked_fill(log_p.isneginf(), 0.0)  # what may not come, whose probability is 0
+        log_prob, entropy = log_p.gather(2, ids[..., None])[..., 0], -(log_p.exp() * finite).sum(dim=-1)
+        if self.shape is not None:
+            return log_prob.unflatten(1, self.shape), entropy.unflatten(1, self.shape)
+        told = self.head.told(ids)
+        return log_prob.masked_fill(~told, 0.0), entropy.masked_fill(~told, 0.0)
+
+    def _decoded(self, choose: Choose) -> Sample:
+        """The chunk of tokens that are chosen one after the other, or all at once in parallel."""
+        head, first = self.head, self.head.first(self.seen)
+        hidden, decoder = self.seen.decode(first, causal=not head.parallel)
+        ids = hidden.new_zeros(len(hidden), 0, dtype=torch.long)
+        ended = torch.zeros(len(hidden), dtype=torch.bool, device=hidden.device)
+        while True:
+            token = choose(head.normalised(head.out(hidden), ids))
+            if head.code.end_id is not None:
+                token = token.masked_fill(ended[:, None], head.code.end_id)
+                ended = ended | (token[:, 0] == head.code.end_id)
+            ids = torch.cat([ids, token], dim=1)
+            if ids.shape[1] >= head.code.length or bool(ended.all()):
+                break
+            hidden, decoder = decoder.decode(head.embed(token, at=ids.shape[1]), causal=True)
+        latent = ids if self.shape is None else ids.unflatten(1, self.shape)
+        return Sample(actions=head.code.decode(ids), latent=latent)
