@@ -2,12 +2,13 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from vla.features import Features, Sight
+from vla.features import Features, Prefix, Sight
 from vla.observation import Observation
 
 
@@ -28,6 +29,16 @@ class Backbone(nn.Module, ABC):
     text_window: int
     vocabulary: str
     waypoint_dim: int = 0
+    config: Any
+    """The config that it was built from, with what had to be read from elsewhere."""
+
+    @property
+    def given(self) -> frozenset[str]:
+        """Names of its weights that come from elsewhere and stay as they are; a checkpoint holds the others."""
+        return frozenset()
+
+    def save(self, directory: Path) -> None:
+        """Write what rebuilding it needs beside config and weights into a policy's folder; nothing by default."""
 
     @abstractmethod
     def tokenize(self, texts: Sequence[str], ended: bool = False) -> tuple[Int[Tensor, "b n"], Bool[Tensor, "b n"]]:
@@ -42,6 +53,20 @@ class Backbone(nn.Module, ABC):
     @abstractmethod
     def forward(self, observation: Observation) -> Features:
         """Run the whole network once."""
+
+    def encode(self, observation: Observation) -> Prefix:
+        """What the observation holds, without query tokens, to be gone on from any number of times."""
+        raise TypeError(f"{type(self).__name__} cannot decode step by step")
+
+    def decode(
+        self, prefix: Prefix, embedded: Float[Tensor, "n m d"], mask: Bool[Tensor, "n m"], *, causal: bool
+    ) -> tuple[Float[Tensor, "l n m d"], Prefix]:
+        """The hidden states of further tokens in every layer, and the prefix with them behind.
+
+        They attend to all of the prefix and to each other where ``mask`` is True; ``causal`` ones only to those before
+        them. The prefix that was given stays as it was. Masked tokens are padding, of no meaning.
+        """
+        raise TypeError(f"{type(self).__name__} cannot decode step by step")
 
     def see(self, observation: Observation) -> Any:
         """What the pictures are to ``look``, ``patches`` and ``tell``, which take it as ``seen`` if it is at hand."""

@@ -7,16 +7,17 @@ from dataclasses import MISSING, Field, asdict, dataclass, field, fields, replac
 from typing import TYPE_CHECKING, Any
 
 from vla.backbones.nano import NanoConfig
+from vla.backbones.vlm.config import VLMConfig
 from vla.heads.bridge import BridgeConfig
 from vla.heads.mlp import MLPConfig
 
 if TYPE_CHECKING:
     from vla.model import VLA
 
-BackboneConfig = NanoConfig
+BackboneConfig = NanoConfig | VLMConfig
 HeadConfig = BridgeConfig | MLPConfig
 
-BACKBONES: dict[str, type[BackboneConfig]] = {"nano": NanoConfig}
+BACKBONES: dict[str, type[NanoConfig] | type[VLMConfig]] = {"nano": NanoConfig, "vlm": VLMConfig}
 HEADS: dict[str, type[BridgeConfig] | type[MLPConfig]] = {"bridge": BridgeConfig, "mlp": MLPConfig}
 
 FORMAT_VERSION = 2

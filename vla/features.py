@@ -1,7 +1,8 @@
 """What a backbone hands to a head: every layer's hidden states, and what each token stands for."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
+from typing import Any
 
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -68,3 +69,26 @@ class Features:
         """Hidden states and mask of the tokens with any of ``roles``."""
         index = self.layout.where(*roles)
         return self.hidden[:, :, index], self.mask[:, index]
+
+    def at(self, about: Int[Tensor, " n"]) -> "Features":
+        """Those of each row; one may come several times."""
+        waypoint = None if self.waypoint is None else self.waypoint[about]
+        return replace(
+            self, hidden=self.hidden[:, about], mask=self.mask[about], state=self.state[about], waypoint=waypoint
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prefix:
+    """What a backbone has made of observations, to go on from: see :meth:`vla.backbone.Backbone.decode`.
+
+    ``features`` are those of the observation, without query tokens, whatever was decoded since. ``cache`` is the
+    backbone's own, such as keys and values of all tokens so far; it has a method ``at`` like the prefix.
+    """
+
+    features: Features
+    cache: Any
+
+    def at(self, about: Int[Tensor, " n"]) -> "Prefix":
+        """That of each row; one may come several times, to be gone on from in several ways."""
+        return Prefix(features=self.features.at(about), cache=self.cache.at(about))
