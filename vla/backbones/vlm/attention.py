@@ -44,11 +44,19 @@ def suffix_pattern(mask: Bool[Tensor, "b n"], suffix: Bool[Tensor, "b m"], *, ca
     return torch.cat([mask[:, None].expand(-1, m, -1), own & suffix[:, None]], dim=2)
 
 
-def within(window: int, allowed: Bool[Tensor, "b m k"]) -> Bool[Tensor, "b m k"]:
-    """The same for a layer that attends to the last ``window`` tokens alone; the rows are the last m of the k."""
+def within(
+    window: int, allowed: Bool[Tensor, "b m k"], mask: Bool[Tensor, "b k"], whole: int = 0
+) -> Bool[Tensor, "b m k"]:
+    """The same for a layer that attends to the last ``window`` tokens alone; the rows are the last m of the k.
+
+    Tokens that are not there do not count. Among the first ``whole`` tokens, which attend to one another, no window
+    holds.
+    """
     m, k = allowed.shape[1:]
-    index = torch.arange(k, device=allowed.device)
-    return allowed & (index > index[k - m :, None] - window)
+    index = mask.cumsum(dim=1)
+    near = allowed & (index[:, None] > index[:, k - m :, None] - window)
+    near[:, :whole, :whole] = allowed[:, :whole, :whole]
+    return near
 
 
 def bias_of(allowed: Bool[Tensor, "b m k"], dtype: torch.dtype) -> Float[Tensor, "b 1 m k"]:

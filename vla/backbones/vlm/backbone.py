@@ -6,7 +6,9 @@ on embeddings with a mask and positions of our own. So families differ in :mod:`
 images and text give what the model gives without us: they do not attend to what is new to it.
 """
 
+import re
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,7 @@ from vla.backbone import Backbone
 from vla.backbones.vlm.attention import bias_of, prefix_pattern, suffix_pattern, with_suffix, within
 from vla.backbones.vlm.config import TEXT_TOKENS, VLMConfig
 from vla.backbones.vlm.families import Seen
-from vla.backbones.vlm.lora import MARK, add_lora
+from vla.backbones.vlm.lora import add_lora
 from vla.backbones.vlm.memory import Memory, TokenSequence, cache_of, longer, memory_of
 from vla.backbones.vlm.pretrained import Parts, save_parts
 from vla.features import Features, Prefix, TokenLayout, TokenRole
@@ -67,9 +69,7 @@ class VLM(Backbone):
     @property
     def given(self) -> frozenset[str]:
         """Frozen weights of the checkpoint, which a policy does not keep."""
-        if self.config.tuning == "full":
-            return frozenset()
-        return frozenset(name for name in self.state_dict() if name.startswith("model.") and MARK not in name)
+        return self._given
 
     def save(self, directory: Path) -> None:
         save_parts(self._parts, directory)
@@ -99,26 +99,23 @@ class VLM(Backbone):
         queries = self.queries.expand(n, -1, -1)
         there = sequence.mask.new_ones(n, self.n_queries)
         allowed = with_suffix(self._allowed(sequence), sequence.mask, there, causal=True)
+        mask = torch.cat([sequence.mask, there], dim=1)
         hidden, _ = self._decode(
             torch.cat([sequence.embedded, queries], dim=1),
             allowed,
+            mask,
             torch.cat([sequence.places, self._suffix_places(sequence.following, there)], dim=-1),
             sequence,
         )
         return Features(
             hidden=hidden,
-            mask=torch.cat([sequence.mask, there], dim=1),
+            mask=mask,
             layout=longer(sequence.layout, TokenRole.QUERY, self.n_queries),
             state=observation.state,
         )
 
     def encode(self, observation: Observation) -> Prefix:
-        sequence = self._sequence(observation)
-        hidden, cache = self._decode(
-            sequence.embedded, self._allowed(sequence), sequence.places, sequence, cache=cache_of(None)
-        )
-        features = Features(hidden=hidden, mask=sequence.mask, layout=sequence.layout, state=observation.state)
-        return Prefix(features=features, cache=memory_of(cache, sequence.mask, sequence.following))
+        return self._encode(self._sequence(observation), observation.state)
 
     def decode(
         self, prefix: Prefix, embedded: Float[Tensor, "n m d"], mask: Bool[Tensor, "n m"], *, causal: bool
@@ -126,10 +123,10 @@ class VLM(Backbone):
         memory: Memory = prefix.cache
         places = self._suffix_places(memory.following, mask)
         allowed = suffix_pattern(memory.mask, mask, causal=causal)
-        hidden, cache = self._decode(embedded, allowed, places, None, cache=cache_of(memory))
-        following = memory.following + mask.sum(dim=1)
-        longer = memory_of(cache, torch.cat([memory.mask, mask], dim=1), following)
-        return hidden, Prefix(features=prefix.features, cache=longer)
+        together = torch.cat([memory.mask, mask], dim=1)
+        hidden, cache = self._decode(embedded, allowed, together, places, None, cache=cache_of(memory))
+        cache = memory_of(cache, together, memory.following + mask.sum(dim=1))
+        return hidden, Prefix(features=prefix.features, cache=cache)
 
     def tell(
         self,
@@ -137,9 +134,9 @@ class VLM(Backbone):
         about: Int[Tensor, " n"],
         told: Float[Tensor, "n m d"],
         told_mask: Bool[Tensor, "n m"],
-        seen: Any = None,
+        seen: Seen | None = None,
     ) -> Float[Tensor, "n m d"]:
-        prefix = self.encode(about_rows(observation, about))
+        prefix = self._encode(self._sequence(observation, about, seen), observation.state[about])
         return self.decode(prefix, told, told_mask, causal=True)[0][-1]
 
     def see(self, observation: Observation) -> Seen:
@@ -149,7 +146,8 @@ class VLM(Backbone):
         images = self._parts.pictures.prepare(
             observation.images[:, -1].masked_fill(~there, 0.0), (self.side_px, self.side_px)
         )
-        seen = self._parts.family.see(self.model, images.flatten(0, 1).to(self._dtype))
+        with self._mixed():
+            seen = self._parts.family.see(self.model, images.flatten(0, 1).to(self._dtype))
         if seen.tokens.shape[1] != self.grid[0] * self.grid[1]:
             raise ValueError(f"expected {self.grid} tokens of an image, got {seen.tokens.shape[1]}")
         return seen
@@ -157,10 +155,9 @@ class VLM(Backbone):
     def _apply(self, fn: Any, recurse: bool = True) -> "VLM":
         """Move the network; then weights have the digits that suit the device."""
         super()._apply(fn, recurse)
-        half = self.config.half and self.config.tuning != "full" and self.queries.device.type == "cuda"
-        wanted = torch.bfloat16 if half else torch.float32
-        for name, parameter in self.model.named_parameters():  # buffers stay: rotary frequencies need all digits
-            if MARK not in name and self.config.tuning != "full":
+        wanted = torch.bfloat16 if self.config.half and self.queries.device.type == "cuda" else torch.float32
+        for name, parameter in self.named_parameters():  # buffers stay: rotary frequencies need all digits
+            if name in self._given:
                 parameter.data = parameter.data.to(wanted)
         return self
 
@@ -168,12 +165,25 @@ class VLM(Backbone):
     def _dtype(self) -> torch.dtype:
         return self.model.get_input_embeddings().weight.dtype
 
+    def _mixed(self) -> AbstractContextManager[Any]:
+        """Frozen weights of bfloat16 go together with learned ones of float32."""
+        mixed = self._dtype == torch.bfloat16 and self.config.also_learns
+        return torch.autocast(self.queries.device.type, torch.bfloat16) if mixed else nullcontext()
+
     def _tune(self) -> None:
         """Let learn of the checkpoint's network what ``tuning`` says."""
         if self.config.tuning == "lora":
             add_lora(self.model, self.config)
         else:
             self.model.requires_grad_(self.config.tuning == "full")
+        if chosen := self.config.also_learns:
+            names = {name: p for name, p in self.model.named_parameters() if re.fullmatch(chosen, name)}
+            if not names:
+                raise ValueError(f"also_learns {chosen!r} matches no weights of a {self._parts.family.name}")
+            for parameter in names.values():
+                parameter.requires_grad_(True)
+        learning = {name for name, p in self.named_parameters() if p.requires_grad}
+        self._given = frozenset(self.state_dict()) - learning if self.config.tuning != "full" else frozenset()
         if self.config.gradient_checkpointing:
             self.model.gradient_checkpointing_enable({"use_reentrant": False})
 
@@ -216,9 +226,13 @@ class VLM(Backbone):
                 f"queries are {longest} tokens, the model takes {most}"
             )
 
-    def _sequence(self, observation: Observation) -> TokenSequence:
-        """Everything before the decoder but what comes last."""
-        seen = self.see(observation)
+    def _sequence(
+        self, observation: Observation, about: Int[Tensor, " n"] | None = None, seen: Seen | None = None
+    ) -> TokenSequence:
+        """Everything before the decoder but what comes last; ``about`` and ``seen`` are as in :meth:`tell`."""
+        seen = self.see(observation) if seen is None else seen
+        if about is not None:
+            observation, seen = about_rows(observation, about), seen.at(about, self.views)
         b, view = len(observation.state), self.frame_view
         embed = self.model.get_input_embeddings()
         frame = embed(self.frame_ids).expand(b, -1, -1)
@@ -251,6 +265,18 @@ class VLM(Backbone):
         layout = TokenLayout(role=role, view=self.frame_view, cell=self.frame_cell)
         return longer(longer(layout, TokenRole.TEXT, text_tokens), TokenRole.STATE, 1)
 
+    def _encode(self, sequence: TokenSequence, state: Float[Tensor, "b s"]) -> Prefix:
+        hidden, cache = self._decode(
+            sequence.embedded,
+            self._allowed(sequence),
+            sequence.mask,
+            sequence.places,
+            sequence,
+            cache=cache_of(None),
+        )
+        features = Features(hidden=hidden, mask=sequence.mask, layout=sequence.layout, state=state)
+        return Prefix(features=features, cache=memory_of(cache, sequence.mask, sequence.following))
+
     def _allowed(self, sequence: TokenSequence) -> Bool[Tensor, "b n n"]:
         return prefix_pattern(self._parts.family.pattern, sequence.layout.view, sequence.mask, last=1)
 
@@ -262,17 +288,19 @@ class VLM(Backbone):
         self,
         embedded: Float[Tensor, "b m d"],
         allowed: Bool[Tensor, "b m k"],
+        mask: Bool[Tensor, "b k"],
         places: Int[Tensor, "*r b m"],
         sequence: TokenSequence | None,
         cache: Any = None,
     ) -> tuple[Float[Tensor, "l b m d"], Any]:
         """Hidden states of every layer, the last one normalised; ``sequence`` is the prefix that ``embedded`` begins
-        with, if it does.
+        with, if it does, and ``mask`` that of all tokens that there are.
         """
         decoder, given = self.model.get_decoder(), embedded.to(self._dtype)
         bias: Any = bias_of(allowed, given.dtype)
         if self._windows is not None:
-            near = bias_of(within(self._windows, allowed), given.dtype)
+            whole = 0 if sequence is None or self._parts.family.pattern != "prefix" else sequence.mask.shape[1] - 1
+            near = bias_of(within(self._windows, allowed, mask, whole), given.dtype)
             bias = {"full_attention": bias, "sliding_attention": near}
         deep = {}
         if sequence is not None and sequence.deep:
@@ -281,15 +309,16 @@ class VLM(Backbone):
         if self.config.gradient_checkpointing:
             for layer in decoder.layers:  # frozen ones too, through which the gradient goes
                 layer.training = self.training and cache is None
-        found = decoder(
-            inputs_embeds=given,
-            attention_mask=bias,
-            position_ids=places,
-            past_key_values=cache,
-            use_cache=cache is not None,
-            output_hidden_states=True,
-            **deep,
-        )
+        with self._mixed():
+            found = decoder(
+                inputs_embeds=given,
+                attention_mask=bias,
+                position_ids=places,
+                past_key_values=cache,
+                use_cache=cache is not None,
+                output_hidden_states=True,
+                **deep,
+            )
         return torch.stack(found.hidden_states[1:]).float(), cache
 
     def _check(self, observation: Observation) -> None:

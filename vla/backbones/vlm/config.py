@@ -29,7 +29,8 @@ class VLMConfig:
     ``checkpoint`` is a folder or an id on the hub. What learns beside the head, the ``n_queries`` query tokens (arXiv
     2509.09372) and what reads the robot's state is, by ``tuning``, nothing (``frozen``); low-rank updates (``lora``,
     arXiv 2106.09685, extra ``peft``) of ``lora_rank``, scaled by ``lora_alpha`` / rank, of the linear layers whose full
-    name ``lora_targets`` matches, by default those of the language model; or the whole model (``full``).
+    name ``lora_targets`` matches, by default those of the language model; or the whole model (``full``). Weights whose
+    full name ``also_learns`` matches learn in any case: ``multi_modal_projector.*`` are those of LLaVA's connector.
 
     ``side_px`` is the side of the square that each view is resized to, by default the size that the vision encoder
     learned with. ``max_text_tokens`` is the longest prompt that it takes in: where it is None, training asks
@@ -47,6 +48,7 @@ class VLMConfig:
     lora_alpha: int = 128
     lora_dropout: float = 0.0
     lora_targets: str = LANGUAGE_LAYERS
+    also_learns: str = ""
     side_px: int | None = None
     max_text_tokens: int | None = None
     prompt: str = PROMPT
@@ -64,10 +66,12 @@ class VLMConfig:
                 raise ValueError(f"{name} must be at least 1, got {value}")
         if not 0 <= self.lora_dropout < 1:
             raise ValueError(f"lora_dropout must lie in [0, 1), got {self.lora_dropout}")
-        try:
-            re.compile(self.lora_targets)
-        except re.error as error:
-            raise ValueError(f"lora_targets must be a regular expression, got {self.lora_targets!r}: {error}") from None
+        for name in ("lora_targets", "also_learns"):
+            try:
+                re.compile(getattr(self, name))
+            except re.error as error:
+                given = getattr(self, name)
+                raise ValueError(f"{name} must be a regular expression, got {given!r}: {error}") from None
         split_prompt(self.prompt)
 
     weights = "checkpoint"
@@ -111,11 +115,13 @@ class VLMConfig:
     ) -> "VLM":
         """The network for these inputs; ``image_size_px`` is the (height, width) that images come with.
 
-        ``saved`` is the folder of a policy, whose network has
-        the architecture and the tokenizer that were saved there; of the checkpoint only frozen weights are read then.
-        ``CheckpointError`` where the checkpoint is not there, damaged, or another one; ``ValueError`` for a family that
-        is not supported and sizes that it refuses.
+        ``saved`` is the folder of a policy, whose network has the architecture and the tokenizer that were saved there;
+        of the checkpoint only frozen weights are read then. ``CheckpointError`` where the checkpoint is not there,
+        damaged, or another one; ``ValueError`` for a family that is not supported, for sizes that it refuses, and for a
+        waypoint, which it does not predict.
         """
+        if waypoint_dim:
+            raise ValueError(f"a pretrained model predicts no waypoint, got waypoint_dim {waypoint_dim}")
         from vla.backbones.vlm.backbone import VLM
         from vla.backbones.vlm.pretrained import open_checkpoint, open_saved
 

@@ -28,6 +28,11 @@ class Seen:
     tokens: Float[Tensor, "m k d"]
     deep: tuple[Float[Tensor, "m k d"], ...] = ()
 
+    def at(self, rows: Int[Tensor, " n"], views: int) -> "Seen":
+        """The images of each row of samples with so many views."""
+        tokens, *deep = (x.unflatten(0, (-1, views))[rows].flatten(0, 1) for x in (self.tokens, *self.deep))
+        return Seen(tokens=tokens, deep=tuple(deep))
+
 
 class Family:
     """A family whose encoder takes square images of the size that it learned with; subclasses say what else is so.
@@ -92,7 +97,8 @@ class Interpolating(Family):
             )
 
     def see(self, model: Any, images: Float[Tensor, "m 3 h w"]) -> Seen:
-        stretched = {"interpolate_pos_encoding": True} if images.shape[-1] != self.learned_px else {}
+        asks = images.shape[-1] != self.learned_px and not self.vision.model_type.startswith("dinov2")
+        stretched = {"interpolate_pos_encoding": True} if asks else {}
         return Seen(tokens=_stacked(model.get_image_features(images, **stretched), len(images)))
 
 
@@ -105,15 +111,15 @@ class PaliGemma(Interpolating):
 
 
 class Llava(Interpolating):
-    """LLaVA (arXiv 2304.08485): any CLIP or SigLIP encoder before any decoder."""
+    """LLaVA (arXiv 2304.08485): a SigLIP, CLIP or DINOv2 encoder before any decoder."""
 
     around = ("", "\n")
 
     def __init__(self, config: Any) -> None:
         super().__init__(config)
-        kept = config.vision_feature_select_strategy == "full" and "clip" in self.vision.model_type
-        if kept and "siglip" not in self.vision.model_type:
-            raise ValueError("llava with a CLIP encoder is supported without its class token only, got strategy 'full'")
+        kind, strategy = self.vision.model_type, config.vision_feature_select_strategy
+        if kind.startswith(("clip", "dinov2")) and strategy == "full":
+            raise ValueError(f"llava is supported without the class token of its {kind} alone, got strategy 'full'")
 
 
 class InternVL(Family):

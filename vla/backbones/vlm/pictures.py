@@ -58,11 +58,11 @@ def pillow_resize(
 ) -> Float[Tensor, "*b c y x"]:
     """Pictures of levels 0…255 resized as Pillow resizes bytes; what has the size already is rounded alone."""
     height, width = levels.shape[-2:]
-    levels = levels.round().clamp(0, LEVELS)
+    levels = _levels(levels)
     if width != size_px[1]:
-        levels = (levels @ _matrix(width, size_px[1], resample).to(levels).T).round().clamp(0, LEVELS)
+        levels = _levels(levels @ _matrix(width, size_px[1], resample).to(levels).T)
     if height != size_px[0]:
-        levels = (_matrix(height, size_px[0], resample).to(levels) @ levels).round().clamp(0, LEVELS)
+        levels = _levels(_matrix(height, size_px[0], resample).to(levels) @ levels)
     return levels
 
 
@@ -75,6 +75,11 @@ def patchify(images: Float[Tensor, "m 3 h w"], patch_px: int, merge: int, frames
     cut = images.reshape(m, c, rows // merge, merge, patch_px, columns // merge, merge, patch_px)
     cut = cut.permute(0, 2, 5, 3, 6, 1, 4, 7).unsqueeze(6)
     return cut.expand(*(-1,) * 6, frames, -1, -1).reshape(m * rows * columns, c * frames * patch_px**2)
+
+
+def _levels(x: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
+    """Rounded as Pillow rounds: halves go up."""
+    return (x + 0.5).floor().clamp(0, LEVELS)
 
 
 def _sinc(x: float) -> float:

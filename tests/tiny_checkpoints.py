@@ -93,8 +93,24 @@ CONFIGS = {
 }  # fmt: skip
 MODEL_TYPES = {"paligemma2": "paligemma", "llava-clip": "llava"}
 PROCESSORS = {
-    "smolvlm": ("SmolVLMImageProcessor", {"resample": 1, "size": {"longest_edge": 64}, "do_image_splitting": False}),
-    "idefics3": ("Idefics3ImageProcessor", {"resample": 1, "size": {"longest_edge": 64}, "do_image_splitting": False}),
+    "smolvlm": (
+        "SmolVLMImageProcessor",
+        {
+            "resample": 1,
+            "size": {"longest_edge": 64},
+            "do_image_splitting": False,
+            "max_image_size": {"longest_edge": 64},
+        },
+    ),
+    "idefics3": (
+        "Idefics3ImageProcessor",
+        {
+            "resample": 1,
+            "size": {"longest_edge": 64},
+            "do_image_splitting": False,
+            "max_image_size": {"longest_edge": 64},
+        },
+    ),
     "qwen2_vl": ("Qwen2VLImageProcessor", {"resample": 3, "patch_size": 14, "merge_size": 2}),
     "qwen2_5_vl": ("Qwen2VLImageProcessor", {"resample": 3, "patch_size": 14, "merge_size": 2}),
     "qwen3_vl": ("Qwen2VLImageProcessor", {"resample": 3, "patch_size": 14, "merge_size": 2}),
