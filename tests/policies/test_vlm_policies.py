@@ -22,7 +22,9 @@ from vla.config import VLAConfig
 from vla.heads.bridge import BridgeConfig
 from vla.heads.mlp import MLPConfig
 
-LORA = pytest.param("lora", marks=pytest.mark.skipif(find_spec("peft") is None, reason="needs the extra peft"))
+needs_peft = pytest.mark.skipif(find_spec("peft") is None, reason="needs the extra peft")
+LORA = pytest.param("lora", marks=needs_peft)
+CASES = [("smolvlm", "frozen"), pytest.param("qwen2_5_vl", "lora", marks=needs_peft), ("llava", "full")]
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +65,7 @@ def run(run_dir, store, vla_config, resume=False, **fields):
 
 
 @pytest.mark.parametrize("head", [BridgeConfig(heads=2), MLPConfig(width=32)], ids=["bridge", "mlp"])
-@pytest.mark.parametrize(("family", "tuning"), [("smolvlm", "frozen"), ("qwen2_5_vl", LORA), ("llava", "full")])
+@pytest.mark.parametrize(("family", "tuning"), CASES)
 def test_a_policy_learns_and_acts(tmp_path, store, checkpoint, family, tuning, head):
     vla_config = network(checkpoint(family), tuning, head)
     summary = run(tmp_path, store, vla_config, steps=12)
