@@ -6,17 +6,20 @@ run, checkpoint or policy of ours.
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from vla.backbones.vlm.config import Tuning
-from vla.config import HeadConfig
+from vla.backbones.vlm.config import Tuning, VLMConfig
 from vla.heads.bridge import BridgeConfig
+from vla.heads.mlp import MLPConfig
 from vla.strict_json import strict_json
 
-_STATE, _ACTION = 8, 7
-"""Numbers of a usual arm's state and action, where no policy says them."""
+if TYPE_CHECKING:
+    from vla.backbones.vlm.size import ModelSize
+
+_USUAL = {"state_dim": 8, "horizon": 8, "action_dim": 7}
+"""Numbers of a usual arm's state, actions of a chunk and numbers of an action, where no policy says them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,8 +38,8 @@ class Config:
     """Samples that a training step computes at once (train.batch_size / train.accumulate)."""
     gradient_checkpointing: bool = False
     """Whether layers are computed again in the backward pass."""
-    head: HeadConfig = field(default_factory=lambda: BridgeConfig(heads=1))
-    """The head that acts on it."""
+    head: BridgeConfig | MLPConfig = field(default_factory=lambda: BridgeConfig(heads=1))
+    """The head that is to act on a pretrained model."""
     json: bool = False
     """Print the numbers for programs."""
 
@@ -60,7 +63,14 @@ def about_model(config: Config) -> dict[str, Any]:
     """``facts``, parameters by ``parts``, and ``memory_bytes`` by use; JSON-ready."""
     if (directory := _policy_of(config.model)) is not None:
         return _about_policy(config, directory)
-    from vla.backbones.vlm.config import VLMConfig
+    return _about_checkpoint(config)
+
+
+def _about_checkpoint(config: Config) -> dict[str, Any]:
+    """A pretrained model as the backbone of a usual arm's policy."""
+    import torch
+
+    from vla.backbones.vlm.size import model_size
 
     backbone = VLMConfig(
         checkpoint=config.model,
@@ -68,7 +78,13 @@ def about_model(config: Config) -> dict[str, Any]:
         side_px=config.side_px,
         gradient_checkpointing=config.gradient_checkpointing,
     )
-    return _about_pretrained(config, backbone, config.head, _STATE, 8, _ACTION, config.views)
+    size = model_size(backbone)
+    with torch.device("meta"):
+        ours: Any = size  # a head asks a backbone for its width and depth alone
+        head = config.head.build(backbone=ours, **_USUAL)
+    of_head = sum(parameter.numel() for parameter in head.parameters())
+    extra = of_head + (backbone.n_queries + _USUAL["state_dim"] + size.width + 2) * size.width
+    return _about_pretrained(config, backbone, size, extra, config.views)
 
 
 def _policy_of(model: str) -> Path | None:
@@ -82,7 +98,6 @@ def _policy_of(model: str) -> Path | None:
 
 
 def _about_policy(config: Config, directory: Path) -> dict[str, Any]:
-    from vla.backbones.vlm.config import VLMConfig
     from vla.checkpoint import weight_sizes
     from vla.saving import CONFIG_FILE, WEIGHTS_FILE, read_config
 
@@ -99,8 +114,11 @@ def _about_policy(config: Config, directory: Path) -> dict[str, Any]:
         "state": f"{network.state_dim} numbers",
     }
     if isinstance(network.backbone, VLMConfig):
-        sizes = (network.state_dim, network.horizon, network.action_dim, len(network.cameras))
-        about = _about_pretrained(config, network.backbone, network.head, *sizes)
+        from vla.backbones.vlm.size import model_size
+
+        extra = sum(numbers for part, numbers in kept.items() if part != "backbone.model")
+        size = model_size(network.backbone)
+        about = _about_pretrained(config, network.backbone, size, extra, len(network.cameras))
         return {**about, "facts": facts | about["facts"], "kept": kept}
     total = sum(kept.values())
     return {
@@ -110,26 +128,8 @@ def _about_policy(config: Config, directory: Path) -> dict[str, Any]:
     }
 
 
-def _about_pretrained(
-    config: Config,
-    backbone: Any,
-    head: HeadConfig,
-    state_dim: int,
-    horizon: int,
-    action_dim: int,
-    views: int,
-) -> dict[str, Any]:
-    import torch
-
-    from vla.backbones.vlm.size import model_size
-
-    size = model_size(backbone)
-    with torch.device("meta"):
-        sizes = {"state_dim": state_dim, "horizon": horizon, "action_dim": action_dim}
-        ours: Any = size  # a head asks a backbone for its width and depth alone
-        built = head.build(backbone=ours, **sizes)
-    of_head = sum(parameter.numel() for parameter in built.parameters())
-    extra = of_head + backbone.n_queries * size.width + (state_dim + size.width + 2) * size.width
+def _about_pretrained(config: Config, backbone: VLMConfig, size: "ModelSize", extra: int, views: int) -> dict[str, Any]:
+    """``extra`` are the parameters of head, queries and what reads the state."""
     facts = {
         "model": backbone.checkpoint,
         "family": size.family,
