@@ -32,7 +32,8 @@ class VLA(nn.Module):
             waypoint_dim=len(config.waypoint_dims),
             saved=saved,
         )
-        self.config = replace(config, backbone=self.backbone.config)
+        known = self.backbone.config  # equal unless something had to be read from elsewhere
+        self.config = config if known == config.backbone else replace(config, backbone=known)
         self.head = config.head.build(
             backbone=self.backbone, state_dim=config.state_dim, horizon=config.horizon, action_dim=config.action_dim
         )

@@ -13,6 +13,7 @@ from vla.checkpoint import CheckpointError
 from vla.config import VLAConfig
 from vla.heads.bridge import BridgeConfig
 from vla.heads.mlp import MLPConfig
+from vla.model import VLA
 from vla.saving import CONFIG_FILE, WEIGHTS_FILE, load_vla, save_vla
 
 
@@ -44,6 +45,10 @@ def test_config_survives_json():
     config = tiny_config(MLPConfig(width=7, layers=1), use_depth=True, frames=2)
     assert VLAConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
     assert config.to_dict()["head"] == {"type": "mlp", "width": 7, "layers": 1}
+
+
+def test_a_network_keeps_what_its_config_says_to_start_from():
+    assert VLA(tiny_config(weights="shipped")).config.backbone.weights == "shipped"
 
 
 def test_act_needs_no_gradient_and_matches_the_head():
