@@ -27,6 +27,7 @@ VERBS = {
     "eval": "evaluate a checkpoint, a server or the expert on unseen episodes",
     "serve": "answer observations with actions over a WebSocket",
     "rollout": "drive a simulated robot through a policy server, in real time",
+    "info": "say what a model is made of, and about how much memory it needs",
     "dataset": "look into a dataset, remove episodes from it, or split it",
     "bench": "run a benchmark of the checkout",
     "doctor": "say what works on this machine and how to mend the rest",

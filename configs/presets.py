@@ -6,6 +6,7 @@ from configs.training import Config
 from policies.imitation.config import TrainConfig
 from policies.imitation.stages import Stage
 from vla.backbones.nano import NanoConfig
+from vla.backbones.vlm.config import VLMConfig
 from vla.heads.bridge import BridgeConfig
 from vla.heads.flow import FlowConfig
 from vla.heads.gaussian import GaussianConfig
@@ -87,6 +88,33 @@ def debug() -> Config:
     )
 
 
+SMOLVLM = "HuggingFaceTB/SmolVLM2-256M-Video-Instruct"
+"""A small pretrained vision-language model; --backbone.checkpoint names any other, by its id or its folder."""
+
+FINE_TUNING = TrainConfig(
+    steps=20_000, stages=(Stage(warmup_steps=500),), batch_size=16, lr=1e-4, weight_decay=0.01, save_every=1000
+)
+"""Rates for pretrained weights: those of VLA-Adapter (arXiv 2509.09372), on fewer steps."""
+
+
+def vlm_bridge() -> Config:
+    """A pretrained vision-language model with low-rank updates and the bridge head: VLA-Adapter's recipe."""
+    backbone = VLMConfig(checkpoint=SMOLVLM, tuning="lora")
+    return Config(name="vlm-bridge", backbone=backbone, head=BridgeConfig(heads=8), train=FINE_TUNING)
+
+
+def vlm_frozen() -> Config:
+    """The same with the model as it is: queries, what reads the state and the bridge head learn alone."""
+    backbone = VLMConfig(checkpoint=SMOLVLM, tuning="frozen")
+    return Config(name="vlm-frozen", backbone=backbone, head=BridgeConfig(heads=8), train=FINE_TUNING)
+
+
+def vlm_mlp() -> Config:
+    """A pretrained vision-language model with low-rank updates and a plain MLP on its last layer."""
+    backbone = VLMConfig(checkpoint=SMOLVLM, tuning="lora")
+    return Config(name="vlm-mlp", backbone=backbone, head=MLPConfig(width=1024), train=FINE_TUNING)
+
+
 PRESETS = {
     "nano-bridge": nano_bridge,
     "nano-bridge-fresh": nano_bridge_fresh,
@@ -95,5 +123,8 @@ PRESETS = {
     "nano-tokens": nano_tokens,
     "nano-fast": nano_fast,
     "nano-flow": nano_flow,
+    "vlm-bridge": vlm_bridge,
+    "vlm-frozen": vlm_frozen,
+    "vlm-mlp": vlm_mlp,
     "debug": debug,
 }

@@ -15,7 +15,6 @@ from policies.pretraining.config import PretrainConfig
 from policies.pretraining.keeping import KeptSource
 from policies.pretraining.scenes import SourceFactory, Split
 from vla.backbones.nano import NanoConfig
-from vla.config import BackboneConfig
 from vla.strict_json import strict_json
 
 
@@ -49,7 +48,7 @@ class Config:
     name: str = "nano"
     """Goes into the run directory's name."""
     scenes: SceneConfig = field(default_factory=SceneConfig)
-    backbone: BackboneConfig = field(default_factory=NanoConfig)
+    backbone: NanoConfig = field(default_factory=NanoConfig)
     """Its sizes; it starts from fresh weights, whatever backbone.weights says."""
     train: PretrainConfig = field(default_factory=PretrainConfig)
     teacher: Path | None = None
@@ -62,8 +61,8 @@ class Config:
     def __post_init__(self) -> None:
         if self.preview < 0:
             raise ValueError(f"preview must be 0 or more sentences, got {self.preview}")
-        if self.backbone.use_depth or self.backbone.frames != 1:
-            raise ValueError("pre-training feeds colour images of the present only: use_depth must be off and frames 1")
+        if needs := self.backbone.needs:
+            raise ValueError(f"pre-training feeds colour images of the present only: {needs}")
         weights = self.train.weights
         if self.teacher is not None and not weights.teacher:
             raise ValueError(f"a teacher needs a weight above 0, got {self.teacher} and train.weights.teacher 0")

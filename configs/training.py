@@ -56,8 +56,9 @@ class Config:
     horizon: int = 8
     """Actions per chunk."""
     backbone: BackboneConfig = field(default_factory=NanoConfig)
-    """Its sizes, and the weights that it starts from (backbone.weights) unless init_from or init_backbone names others:
-    shipped are the package's own, which have learned to look, fresh are none."""
+    """What sees and reads: nano, or a pretrained vision-language model (the presets vlm-*). Of nano its sizes, and the
+    weights that it starts from (backbone.weights) unless init_from or init_backbone names others: shipped are the
+    package's own, which have learned to look, fresh are none."""
     head: HeadConfig = field(default_factory=BridgeConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from jaxtyping import Bool, Float, Int
@@ -28,6 +29,16 @@ class Backbone(nn.Module, ABC):
     text_window: int
     vocabulary: str
     waypoint_dim: int = 0
+    config: Any
+    """The config that it was built from, with what had to be read from elsewhere."""
+
+    @property
+    def given(self) -> frozenset[str]:
+        """Names of its weights that come from elsewhere and stay as they are; a checkpoint holds the others."""
+        return frozenset()
+
+    def save(self, directory: Path) -> None:
+        """Write what rebuilding it needs beside config and weights into a policy's folder; nothing by default."""
 
     @abstractmethod
     def tokenize(self, texts: Sequence[str], ended: bool = False) -> tuple[Int[Tensor, "b n"], Bool[Tensor, "b n"]]:

@@ -1,5 +1,6 @@
 """Weights on disk: safetensors, written atomically, read with every tensor checked."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -37,6 +38,15 @@ def read_weights(path: Path, expected: Mapping[str, Tensor]) -> dict[str, Tensor
         if _form(weights[name]) != _form(tensor):
             raise CheckpointError(f"{path}: expected {name} as {_form(tensor)}, got {_form(weights[name])}")
     return weights
+
+
+def weight_sizes(path: Path) -> dict[str, int]:
+    """How many numbers each tensor at ``path`` has; ``CheckpointError`` where it is no safetensors file."""
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            return {name: math.prod(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"expected a safetensors file at {path}: {error}") from error
 
 
 def _form(tensor: Tensor) -> tuple[torch.dtype, tuple[int, ...]]:

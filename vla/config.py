@@ -7,6 +7,7 @@ from dataclasses import MISSING, Field, asdict, dataclass, field, fields, replac
 from typing import TYPE_CHECKING, Any
 
 from vla.backbones.nano import NanoConfig
+from vla.backbones.vlm.config import VLMConfig
 from vla.heads.bridge import BridgeConfig
 from vla.heads.flow import FlowConfig
 from vla.heads.gaussian import GaussianConfig
@@ -16,10 +17,10 @@ from vla.heads.tokens import TokensConfig
 if TYPE_CHECKING:
     from vla.model import VLA
 
-BackboneConfig = NanoConfig
+BackboneConfig = NanoConfig | VLMConfig
 HeadConfig = BridgeConfig | MLPConfig | GaussianConfig | TokensConfig | FlowConfig
 
-BACKBONES: dict[str, type[BackboneConfig]] = {"nano": NanoConfig}
+BACKBONES: dict[str, type[BackboneConfig]] = {"nano": NanoConfig, "vlm": VLMConfig}
 HEADS: dict[str, type[HeadConfig]] = {
     "bridge": BridgeConfig,
     "mlp": MLPConfig,

@@ -1,5 +1,7 @@
 """A VLA: backbone and head joined into one network."""
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,18 +21,22 @@ ALL_LOSSES = LossWeights()
 class VLA(nn.Module):
     """Backbone and head, with fresh weights from torch's random state; normalised actions out.
 
-    Processing of raw observations is the caller's. :meth:`VLAConfig.build` makes one that has learned to look.
+    Processing of raw observations is the caller's. :meth:`VLAConfig.build` makes one that has learned to look. A
+    pretrained backbone has its checkpoint's weights in either case. ``saved`` is the folder that it is loaded from, if
+    from any. ``config`` says what the network is made of, with what the backbone had to read from elsewhere.
     """
 
-    def __init__(self, config: VLAConfig) -> None:
+    def __init__(self, config: VLAConfig, saved: Path | None = None) -> None:
         super().__init__()
-        self.config = config
         self.backbone = config.backbone.fresh.build(
             state_dim=config.state_dim,
             views=len(config.cameras),
             image_size_px=config.image_size_px,
             waypoint_dim=len(config.waypoint_dims),
+            saved=saved,
         )
+        known = self.backbone.config  # equal unless something had to be read from elsewhere
+        self.config = config if known == config.backbone else replace(config, backbone=known)
         self.head: Head[Any] = config.head.build(
             backbone=self.backbone, state_dim=config.state_dim, horizon=config.horizon, action_dim=config.action_dim
         )
@@ -49,6 +55,11 @@ class VLA(nn.Module):
             return loss, numbers
         waypoint_loss, waypoint_numbers = waypoint_l1(seen.waypoint, target)
         return loss + weights.waypoint * waypoint_loss, numbers | waypoint_numbers
+
+    def kept(self) -> dict[str, Tensor]:
+        """The weights that a checkpoint holds: all but those that the backbone was given from elsewhere."""
+        given = {f"backbone.{name}" for name in self.backbone.given}
+        return {name: weight for name, weight in self.state_dict().items() if name not in given}
 
     def loss(
         self, observation: Observation, target: ActionChunk, weights: LossWeights = ALL_LOSSES

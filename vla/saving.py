@@ -1,4 +1,7 @@
-"""A network as a directory: ``config.json`` and ``model.safetensors``."""
+"""A network as a directory: ``config.json``, ``model.safetensors``, and what its backbone keeps beside them.
+
+Frozen weights of a pretrained model are not among the weights: the config names the checkpoint and their hash.
+"""
 
 import json
 from pathlib import Path
@@ -14,21 +17,24 @@ CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
 
 
 def save_vla(model: VLA, directory: Path | str) -> None:
-    """Write config and weights, each atomically; weights first. :func:`load_vla` is the inverse."""
+    """Write config and weights, each atomically; the config last. :func:`load_vla` is the inverse."""
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
-    write_weights(directory / WEIGHTS_FILE, model.state_dict())
+    model.backbone.save(directory)
+    write_weights(directory / WEIGHTS_FILE, model.kept())
     write_atomically(directory / CONFIG_FILE, strict_json(model.config.to_dict(), indent=2).encode())
 
 
 def load_vla(directory: Path | str, device: torch.device | str = "cpu") -> VLA:
     """The network saved in ``directory``, in evaluation mode.
 
-    Raises ``CheckpointError`` when a file is missing, damaged, or does not match the config.
+    Raises ``CheckpointError`` when a file is missing, damaged, or does not match the config, and where the pretrained
+    model that it learned on is not there or another one.
     """
     directory = Path(directory)
-    model = VLA(read_config(directory / CONFIG_FILE))
-    model.load_state_dict(read_weights(directory / WEIGHTS_FILE, model.state_dict()))
+    model = VLA(read_config(directory / CONFIG_FILE), saved=directory)
+    kept = model.kept()
+    model.load_state_dict(model.state_dict() | read_weights(directory / WEIGHTS_FILE, kept))
     return model.to(device).eval()
 
 

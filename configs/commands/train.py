@@ -103,7 +103,8 @@ def start_of(config: Config) -> "Start":
 def network_for(
     config: Config, embodiment: "EmbodimentSpec", *, tasks: Sequence[str], instructions: Sequence[str]
 ) -> VLAConfig:
-    """The network for a robot; it is built once, so that settings which do not fit are refused before any work.
+    """The network for a robot; it is built once, so that settings which do not fit are refused before any work, and
+    what its backbone reads from elsewhere is known.
 
     Its text window, unless the config says which, is that of the policy to start from; without one it holds the
     ``instructions`` of the data and whatever else the ``tasks`` may say in an evaluation. ``ValueError`` for one that
@@ -112,8 +113,8 @@ def network_for(
     from vla.model import VLA
 
     resolve_device(config.train.device)
-    if config.backbone.use_depth or config.backbone.frames != 1:
-        raise ValueError("imitation feeds colour images of the present only: use_depth must be off and frames 1")
+    if needs := config.backbone.needs:
+        raise ValueError(f"imitation feeds colour images of the present only: {needs}")
     cameras = config.cameras or embodiment.camera_names
     recorded = {(embodiment.camera(name).height_px, embodiment.camera(name).width_px) for name in cameras}
     if config.image_size_px is None and len(recorded) != 1:
@@ -127,7 +128,7 @@ def network_for(
         state_dim=embodiment.state_dim,
         action_dim=embodiment.action_dim,
         horizon=config.horizon,
-        waypoint_dims=waypoint_dims(embodiment),
+        waypoint_dims=waypoint_dims(embodiment) if config.backbone.locates else (),
     )
     built = VLA(network)
     check_parts(built, stages_for(config.train.stages, locates=bool(network.waypoint_dims)))
@@ -137,7 +138,7 @@ def network_for(
         if (giver := _window_giver(config)) is None:
             raise
         raise ValueError(f"training cannot start from {giver}, whose text window is too short: {error}") from error
-    return network
+    return built.config
 
 
 def _backbone(config: Config, tasks: Sequence[str], instructions: Sequence[str]) -> BackboneConfig:

@@ -159,7 +159,8 @@ class ImitationLearner(Learner[TrainConfig]):
     def drawn_and_frozen(self) -> set[str]:
         """Parts that never learn and have learned nothing before: their first weights are drawn, and stay."""
         learned = () if self.adoption is None else self.adoption.taken
-        names = [name for name, _ in self.vla.named_parameters()]
+        given = {f"backbone.{name}" for name in self.vla.backbone.given}
+        names = [name for name, _ in self.vla.named_parameters() if name not in given]
         learning = {_part(name) for name in names if any(self._rates_of(name))}
         return {_part(name) for name in names} - learning - set(learned)
 

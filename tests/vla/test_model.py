@@ -16,6 +16,7 @@ from vla.heads.flow import FlowConfig
 from vla.heads.gaussian import GaussianConfig
 from vla.heads.mlp import MLPConfig
 from vla.heads.tokens import TokensConfig
+from vla.model import VLA
 from vla.saving import CONFIG_FILE, WEIGHTS_FILE, load_vla, save_vla
 
 
@@ -62,6 +63,10 @@ def test_config_survives_json():
     config = tiny_config(MLPConfig(width=7, layers=1), use_depth=True, frames=2)
     assert VLAConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
     assert config.to_dict()["head"] == {"type": "mlp", "width": 7, "layers": 1}
+
+
+def test_a_network_keeps_what_its_config_says_to_start_from():
+    assert VLA(tiny_config(weights="shipped")).config.backbone.weights == "shipped"
 
 
 def test_act_needs_no_gradient_and_matches_the_head():
@@ -146,7 +151,7 @@ def test_weights_of_another_network_are_refused(saved, change, message):
             lambda c: c["head"].update(type="diffusion"),
             r"expected a head type out of \['bridge', 'flow', 'gaussian', 'mlp', 'tokens'\], got 'diffusion'",
         ),
-        (lambda c: c.update(backbone="nano"), r"expected a backbone type out of \['nano'\], got 'nano'"),
+        (lambda c: c.update(backbone="nano"), r"expected a backbone type out of \['nano', 'vlm'\], got 'nano'"),
         (lambda c: c["backbone"].update(colour=1), r"backbone 'nano' has no field \['colour'\]"),
         (lambda c: c.pop("horizon"), r"a VLA config lacks the fields \['horizon'\]"),
         (lambda c: c.update(waypoint_weight=0.5), r"a VLA config has no field \['waypoint_weight'\]"),

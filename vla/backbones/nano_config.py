@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from vla.backbones.tokenizer import NanoTokenizer
@@ -68,8 +69,27 @@ class NanoConfig:
         wanted = TEXT_HEADROOM * NanoTokenizer().longest(sentences)
         return replace(self, max_text_tokens=_TEXT_STEP * math.ceil(wanted / _TEXT_STEP))
 
-    def build(self, *, state_dim: int, views: int, image_size_px: tuple[int, int], waypoint_dim: int = 0) -> "Nano":
-        """The network for these inputs; ``image_size_px`` is (height, width).
+    @property
+    def locates(self) -> bool:
+        """It can predict a waypoint."""
+        return True
+
+    @property
+    def needs(self) -> str:
+        """What it must be fed beside colour images of the present, in the words of its fields; empty where nothing."""
+        return "" if not self.use_depth and self.frames == 1 else "use_depth must be off and frames 1"
+
+    def build(
+        self,
+        *,
+        state_dim: int,
+        views: int,
+        image_size_px: tuple[int, int],
+        waypoint_dim: int = 0,
+        saved: Path | None = None,
+    ) -> "Nano":
+        """The network for these inputs; ``image_size_px`` is (height, width). What it needs of a ``saved`` policy's
+        folder is in its config and weights.
 
         Of the shipped weights it takes what does not depend on cameras and robot: words, pictures and heatmaps.
         ``ValueError`` where they are of other sizes, ``CheckpointError`` where the package lacks them.

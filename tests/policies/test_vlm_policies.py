@@ -1,0 +1,141 @@
+"""Policies on pretrained models: trained, stopped and gone on with, saved, loaded, and acting."""
+
+from dataclasses import replace
+from importlib.util import find_spec
+
+import pytest
+import torch
+from demonstrations import record, tiny_training
+from point_mass import PointMassEnv
+from policy_contract import PolicyContract
+from safetensors.torch import load_file
+from tiny_checkpoints import tiny_checkpoint
+
+from envs.specs import TASK_KEY
+from policies.evaluation import evaluate
+from policies.imitation.learner import ImitationLearner
+from policies.imitation.trainer import train
+from policies.vla_policy import VLAPolicy
+from vla.backbones.vlm.config import VLMConfig
+from vla.checkpoint import CheckpointError
+from vla.config import VLAConfig
+from vla.heads.bridge import BridgeConfig
+from vla.heads.mlp import MLPConfig
+
+needs_peft = pytest.mark.skipif(find_spec("peft") is None, reason="needs the extra peft")
+LORA = pytest.param("lora", marks=needs_peft)
+CASES = [("smolvlm", "frozen"), pytest.param("qwen2_5_vl", "lora", marks=needs_peft), ("llava", "full")]
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    return record(tmp_path_factory.mktemp("data") / "store")
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    made = {}
+
+    def of(family):
+        if family not in made:
+            made[family] = tiny_checkpoint(tmp_path_factory.mktemp(family), family)
+        return made[family]
+
+    return of
+
+
+def network(folder, tuning="frozen", head=None):
+    backbone = VLMConfig(
+        checkpoint=str(folder), tuning=tuning, n_queries=4, lora_rank=4, max_text_tokens=64, prompt="{instruction}"
+    )
+    return VLAConfig(
+        backbone=backbone,
+        head=head or BridgeConfig(heads=2),
+        cameras=("front",),
+        image_size_px=(16, 16),
+        state_dim=2,
+        action_dim=2,
+        horizon=4,
+    )
+
+
+def run(run_dir, store, vla_config, resume=False, **fields):
+    settings = tiny_training(**{"steps": 6, "save_every": 3, "lr": 3e-3, **fields})
+    return train(run_dir, settings, vla_config, [store], resume=resume, show_progress=False)
+
+
+@pytest.mark.parametrize("head", [BridgeConfig(heads=2), MLPConfig(width=32)], ids=["bridge", "mlp"])
+@pytest.mark.parametrize(("family", "tuning"), CASES)
+def test_a_policy_learns_and_acts(tmp_path, store, checkpoint, family, tuning, head):
+    vla_config = network(checkpoint(family), tuning, head)
+    summary = run(tmp_path, store, vla_config, steps=12)
+    policy = VLAPolicy.load(summary.checkpoint)
+    learned = load_file(summary.checkpoint / "policy" / "model.safetensors")
+    assert learned["backbone.queries"].abs().max() > 0
+    result = evaluate(PointMassEnv(2), policy, seeds=[1, 2])
+    assert len(result.episodes) == 2
+
+
+@pytest.mark.parametrize("tuning", ["frozen", LORA])
+def test_a_run_goes_on_to_the_same_numbers(tmp_path, store, checkpoint, tuning, monkeypatch):
+    vla_config = network(checkpoint("smolvlm"), tuning)
+    whole = run(tmp_path / "whole", store, vla_config).checkpoint
+    original = ImitationLearner.step
+
+    def stopping(self, at):
+        if at == 4:
+            raise KeyboardInterrupt
+        return original(self, at)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ImitationLearner, "step", stopping)
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path / "stopped", store, vla_config)
+    gone_on = run(tmp_path / "stopped", store, vla_config, resume=True).checkpoint
+    for name in ("policy/model.safetensors", "training_state/tensors.safetensors"):
+        assert (whole / name).read_bytes() == (gone_on / name).read_bytes()
+
+
+def test_a_run_does_not_go_on_with_another_model(tmp_path, store, checkpoint):
+    first = checkpoint("smolvlm")
+    folder = tmp_path / "base"
+    tiny_checkpoint(folder, "smolvlm", seed=3)
+    run(tmp_path / "run", store, network(first))
+    with pytest.raises(CheckpointError, match="the run cannot go on with other settings"):
+        run(tmp_path / "run", store, network(folder), resume=True, steps=9)
+
+
+def test_nothing_of_the_model_is_called_drawn_at_random(store, checkpoint):
+    learner = ImitationLearner(tiny_training(), network(checkpoint("smolvlm")), [store])
+    assert learner.drawn_and_frozen() == set()
+
+
+class TestVLMPolicy(PolicyContract):
+    @pytest.fixture
+    def make_policy(self, checkpoint, store):
+        learner = ImitationLearner(tiny_training(), network(checkpoint("llava")), [store])
+        embodiment = learner.demonstrations.embodiment
+        return lambda env: VLAPolicy(learner.vla, learner.normalization, embodiment, 2)
+
+
+def test_the_instruction_counts(store, checkpoint):
+    """What a policy says depends on the words, through the language model alone."""
+    torch.manual_seed(0)
+    learner = ImitationLearner(tiny_training(), network(checkpoint("qwen2_5_vl"), head=MLPConfig(width=32)), [store])
+    with torch.no_grad():
+        learner.vla.backbone.queries.normal_(std=0.5)
+    policy = VLAPolicy(learner.vla, learner.normalization, learner.demonstrations.embodiment)
+    observation = PointMassEnv(1).reset([1])
+    told = [policy.predict_chunk({**observation, TASK_KEY: [text]}) for text in ("go left", "pick up the red cube")]
+    assert not told[0].equal(told[1])
+
+
+def test_a_longer_instruction_than_the_window_is_refused_in_training_and_remarked_when_acting(store, checkpoint):
+    vla_config = network(checkpoint("llava"))
+    short = replace(vla_config, backbone=replace(vla_config.backbone, max_text_tokens=1))
+    with pytest.raises(ValueError, match=r"at most 1 tokens \(the network's text window\), got"):
+        ImitationLearner(tiny_training(), short, [store])
+    learner = ImitationLearner(tiny_training(), vla_config, [store])
+    policy = VLAPolicy(learner.vla, learner.normalization, learner.demonstrations.embodiment)
+    (remark,) = policy.remarks(["put the red cube into the blue bin " * 20])
+    assert "is longer than the 64 tokens that the policy reads" in remark

@@ -1,0 +1,114 @@
+"""How large a pretrained model is, and about how much memory it needs, before any of its weights are read."""
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from vla.backbones.vlm.config import TEXT_TOKENS, VLMConfig
+from vla.backbones.vlm.families import family_of
+from vla.backbones.vlm.locate import locate
+from vla.backbones.vlm.pretrained import read_architecture
+
+FLOAT, HALF = 4, 2
+LEARNING = 5 * FLOAT
+"""Bytes of a parameter that learns: itself, its gradient, two moments and the average, all in float32."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSize:
+    """What a model is made of. ``parts`` are its parameters by part; ``layers`` the (inputs, outputs) of those of its
+    linear layers that low-rank updates are learned of; the image sizes are in px.
+    """
+
+    family: str
+    parts: dict[str, int]
+    layers: tuple[tuple[int, int], ...]
+    width: int
+    depth: int
+    heads: int
+    side_px: int
+    grid: tuple[int, int]
+
+    @property
+    def parameters(self) -> int:
+        """All of them."""
+        return sum(self.parts.values())
+
+    @property
+    def tokens_per_image(self) -> int:
+        """Tokens of one view."""
+        return self.grid[0] * self.grid[1]
+
+    def tokens(self, config: VLMConfig, views: int) -> int:
+        """About how long a sequence is: images, text window, state and queries."""
+        return views * self.tokens_per_image + (config.max_text_tokens or TEXT_TOKENS) + 1 + config.n_queries
+
+    def learned(self, config: VLMConfig) -> int:
+        """Parameters of the model itself that learn."""
+        updates = sum(config.lora_rank * (inputs + outputs) for inputs, outputs in self.layers)
+        return {"frozen": 0, "lora": updates, "full": self.parameters}[config.tuning]
+
+    def acting_bytes(self, config: VLMConfig, views: int, extra: int, *, cuda: bool) -> int:
+        """Memory for one robot: weights (``extra`` are those of the head and others of ours), and hidden states."""
+        hidden = self.tokens(config, views) * self.width * (self.depth + 12) * FLOAT
+        return self._weights(config, cuda=cuda) + FLOAT * (extra + self._updates(config)) + hidden
+
+    def training_bytes(self, config: VLMConfig, views: int, extra: int, batch: int, *, cuda: bool) -> int:
+        """Memory for steps of ``batch`` samples with AdamW, ``extra`` learned parameters of ours among them.
+
+        Activations are those of Korthikanti et al. 2022 (arXiv 2205.05198, eq. 2) in the decoder, twice as large in
+        float32; the vision encoder's are left out where it is frozen, and counted as if it were as wide where not.
+        """
+        learned = self.learned(config)
+        frozen = 0 if config.tuning == "full" else self._weights(config, cuda=cuda)
+        digits = 1 if cuda and config.half and config.tuning != "full" else 2
+        length, layers = self.tokens(config, views), self.depth * (2 if config.tuning == "full" else 1)
+        each = 34 * length * self.width + 5 * self.heads * length**2
+        if config.gradient_checkpointing:
+            layer, kept = each, 2 * length * self.width * layers
+            activations = batch * digits * (layer + kept)
+        else:
+            activations = batch * digits * layers * each
+        return frozen + LEARNING * (learned + extra) + activations
+
+    def _weights(self, config: VLMConfig, *, cuda: bool) -> int:
+        return self.parameters * (HALF if cuda and config.half and config.tuning != "full" else FLOAT)
+
+    def _updates(self, config: VLMConfig) -> int:
+        return self.learned(config) if config.tuning == "lora" else 0
+
+
+def model_size(config: VLMConfig) -> ModelSize:
+    """That of the checkpoint that ``config`` names, from its own config alone; errors as in building it."""
+    from transformers import AutoModel
+
+    architecture = read_architecture(locate(config.checkpoint))
+    family = family_of(architecture)
+    side_px = config.side_px or family.learned_px
+    family.check(side_px)
+    with torch.device("meta"):
+        model: Any = AutoModel.from_config(architecture)
+    linear = [(name, module) for name, module in model.named_modules() if isinstance(module, nn.Linear)]
+    tuned = [layer for name, layer in linear if re.fullmatch(config.lora_targets, name)]
+    text = architecture.get_text_config()
+    return ModelSize(
+        family=architecture.model_type,
+        parts=_parts(model),
+        layers=tuple((layer.in_features, layer.out_features) for layer in tuned),
+        width=text.hidden_size,
+        depth=text.num_hidden_layers,
+        heads=text.num_attention_heads,
+        side_px=side_px,
+        grid=family.grid(side_px),
+    )
+
+
+def _parts(model: Any) -> dict[str, int]:
+    """Parameters by the model's own parts, the embedding of words apart."""
+    words = model.get_input_embeddings().weight.numel()
+    parts = {name: sum(p.numel() for p in part.parameters()) for name, part in model.named_children()}
+    decoder = next(name for name, part in model.named_children() if part is model.get_decoder())
+    return {**parts, decoder: parts[decoder] - words, "embedding of words": words}
