@@ -27,12 +27,12 @@ def load_policy(
     threads: int = 0,
     replan_interval: int | None = None,
     client: ClientConfig | None = None,
-    alone: bool = False,
+    at_once: int | None = None,
 ) -> "Policy":
     """The policy of a run's folder, of one of its checkpoints, or behind a server's ``ws://`` address.
 
-    ``replan_interval`` replaces the policy's own; ``client`` says how to talk to a server. ``alone`` answers one
-    observation at a time as fast as it can, instead of many to the same last digit. ``CheckpointError`` (a
+    ``replan_interval`` replaces the policy's own; ``client`` says how to talk to a server. ``at_once``
+    answers up to so many observations as fast as it can, instead of each to the same last digit. ``CheckpointError`` (a
     ``ValueError``) says what is wrong with a folder, ``ServerUnavailableError`` that nobody answers.
     """
     if is_server(source):
@@ -42,12 +42,12 @@ def load_policy(
 
     import torch
 
-    from policies.blocks import BLOCK
+    from policies.blocks import BLOCK, growing_blocks
     from policies.vla_policy import VLAPolicy
 
     if threads:
         torch.set_num_threads(threads)
-    return VLAPolicy.load(source, device, replan_interval, block=1 if alone else BLOCK)
+    return VLAPolicy.load(source, device, replan_interval, blocks=growing_blocks(at_once) if at_once else (BLOCK,))
 
 
 class Actor:

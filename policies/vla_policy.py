@@ -42,13 +42,13 @@ class VLAPolicy(ChunkPolicy):
         normalization: Normalization,
         embodiment: EmbodimentSpec,
         replan_interval: int | None = None,
-        block: int = BLOCK,
+        blocks: Sequence[int] = (BLOCK,),
         base: str | None = None,
     ) -> None:
         """``base`` is the hash of the backbone that its training started from, if from any (:mod:`vla.base`).
-        ``replan_interval`` is by default half the horizon. ``block`` rows go through the network at once: 1 answers
-        a single robot soonest, the default answers each of many alike (:mod:`policies.blocks`). ``ValueError`` where
-        network and robot do not fit.
+        ``replan_interval`` is by default half the horizon. ``blocks`` are the numbers of rows that may go through
+        the network at once, ascending: 1 answers a single robot soonest, the default answers each of many alike
+        (:mod:`policies.blocks`). ``ValueError`` where network and robot do not fit.
         """
         horizon = vla.config.horizon
         super().__init__(embodiment, horizon, (horizon + 1) // 2 if replan_interval is None else replan_interval)
@@ -57,7 +57,8 @@ class VLAPolicy(ChunkPolicy):
         self.normalization = normalization
         self.device = next(vla.parameters()).device
         self.base = base
-        self._block = block
+        self.rows_at_once = max(blocks)
+        self._blocks = tuple(blocks)
         self._tokens = InstructionTokens(vla.backbone)
         self._low = torch.tensor(embodiment.action_low, device=self.device)
         self._high = torch.tensor(embodiment.action_high, device=self.device)
@@ -68,7 +69,7 @@ class VLAPolicy(ChunkPolicy):
         An instruction that is too long is cut, which :meth:`remarks` tells.
         """
         with torch.inference_mode():
-            actions = in_blocks(self.vla.act, self._network_observation(observation), self._block)
+            actions = in_blocks(self.vla.act, self._network_observation(observation), self._blocks)
             actions = self.normalization.action.unnormalize(actions.float())
             actions = torch.clamp(actions, self._low, self._high)
         return actions.clone()
@@ -103,12 +104,12 @@ class VLAPolicy(ChunkPolicy):
         directory: Path | str,
         device: torch.device | str = "cpu",
         replan_interval: int | None = None,
-        block: int = BLOCK,
+        blocks: Sequence[int] = (BLOCK,),
     ) -> "VLAPolicy":
         """The policy in ``directory``; a checkpoint or a run's directory stands for the policy inside.
 
-        ``replan_interval`` replaces the saved one; ``block`` is the constructor's. ``CheckpointError`` where files are
-        missing or damaged, ``ValueError`` for a device that torch cannot use here.
+        ``replan_interval`` replaces the saved one; ``blocks`` are the constructor's. ``CheckpointError`` where files
+        are missing or damaged, ``ValueError`` for a device that torch cannot use here.
         """
         resolve_device(str(device))
         directory = find_policy(Path(directory))
@@ -127,7 +128,7 @@ class VLAPolicy(ChunkPolicy):
         except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
             raise CheckpointError(f"{path} is damaged: {error!r}") from error
         interval = interval if replan_interval is None else replan_interval
-        return cls(load_vla(directory, device), normalization, embodiment, interval, block, base)
+        return cls(load_vla(directory, device), normalization, embodiment, interval, blocks, base)
 
     def _network_observation(self, observation: Mapping[str, Any]) -> Observation:
         state = self._state(observation)

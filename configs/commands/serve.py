@@ -41,7 +41,9 @@ def run(config: Config) -> int:
 
     config.server.check()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S")
-    policy = load_policy(config.checkpoint, device=config.device, threads=config.threads, alone=True)
+    policy = load_policy(
+        config.checkpoint, device=config.device, threads=config.threads, at_once=config.server.max_batch
+    )
     try:
         asyncio.run(PolicyServer(policy, config.server).serve_until_told())
     except KeyboardInterrupt:
