@@ -1,10 +1,14 @@
 """What the network costs between a robot and its policy: round trip minus inference, over loopback.
 
-    vla bench serve [--json PATH] [--requests 2000] [--blocking-s 60]
+    vla bench serve [--json PATH] [--requests 2000] [--blocking-s 60] [--load-requests 200] [--ahead-steps 400]
 
 The server runs in a process of its own and answers two 224 x 224 images and an 8-D state with a chunk of 10 x 7
 actions, from a policy that costs next to nothing. Beside our server, the unmodified openpi-client talks to a plain
 server of the same protocol that runs inference on its event loop. Then one inference blocks for a minute, on both.
+
+With the small network in the place of that policy: 1, 4 and 16 connections that ask without a pause, answered together
+or each alone; and the processor time of one inference in float32 and with 8-bit integers. With a policy that takes
+120 ms: a control loop of 20 Hz that asks in turn, or ahead.
 """
 
 import argparse
@@ -24,6 +28,15 @@ import torch
 from openpi_client import msgpack_numpy
 from openpi_client.websocket_client_policy import WebsocketClientPolicy
 from report import home_path, print_table, write_json
+from serve_load import (
+    CONNECTIONS,
+    LARGEST_BATCH,
+    SlowPolicy,
+    ahead_row,
+    int8_rows,
+    load_row,
+    network_policy,
+)
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
@@ -58,7 +71,9 @@ def main() -> None:
     parser.add_argument(
         "--blocking-s", type=float, default=60.0, help="how long the blocking inference takes; 0 skips it"
     )
-    parser.add_argument("--role", choices=("ours", "plain"), help=argparse.SUPPRESS)
+    parser.add_argument("--load-requests", type=int, default=200, help="requests per connection; 0 skips the load")
+    parser.add_argument("--ahead-steps", type=int, default=400, help="control steps per row; 0 skips asking ahead")
+    parser.add_argument("--role", choices=tuple(SERVERS), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.role:
         asyncio.run(SERVERS[arguments.role]())
@@ -80,6 +95,10 @@ def main() -> None:
                 ports = {"our server": ours, "plain server": plain}
                 figures["blocking"] = list(pool.map(partial(blocking, arguments.blocking_s), ports, ports.values()))
             print_table(figures["blocking"])
+    if arguments.load_requests > 0:
+        figures["load"], figures["int8"] = load(arguments.load_requests)
+    if arguments.ahead_steps > 0:
+        figures["ahead"] = asking_ahead(arguments.ahead_steps)
     if arguments.json:
         write_json(arguments.json, "serve", figures, seeds=[SEED])
 
@@ -115,6 +134,27 @@ def blocking(block_s: float, server: str, port: int) -> dict[str, Any]:
         blocked_s = time.perf_counter() - begun_s
         outcome = f"connection lost: {closed}"
     return {"server": server, "inference_s": block_s, "waited_s": blocked_s, "outcome": outcome}
+
+
+def load(requests: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Rows of many connections, with and without batches, and of the network with 8-bit integers."""
+    observation = make_observation()
+    with server_process("together") as together, server_process("alone") as alone:
+        ports = {"together": together, "each alone": alone}
+        rows = [load_row(ports[way], way, n, requests, observation) for n in CONNECTIONS for way in ports]
+    print_table(rows)
+    torch.set_num_threads(1)
+    integers = int8_rows(EMBODIMENT, requests)
+    print_table(integers)
+    return rows, integers
+
+
+def asking_ahead(steps: int) -> list[dict[str, Any]]:
+    """Rows of a control loop that asks in turn and one that asks ahead."""
+    with server_process("slow") as port:
+        rows = [ahead_row(port, ahead, steps, make_observation()) for ahead in (False, True)]
+    print_table(rows)
+    return rows
 
 
 def our_client(port: int) -> Infer:
@@ -165,9 +205,13 @@ def server_process(role: str) -> Iterator[int]:
         process.wait()
 
 
-async def serve_ours() -> None:
+async def serve_ours(
+    make_policy: Callable[[], ChunkPolicy] = CheapPolicy, max_batch: int = ServeConfig.max_batch
+) -> None:
     torch.set_num_threads(1)
-    server = PolicyServer(CheapPolicy(), ServeConfig(port=0, inference_timeout_s=3600.0))
+    server = PolicyServer(
+        make_policy(), ServeConfig(port=0, inference_timeout_s=3600.0, max_connections=32, max_batch=max_batch)
+    )
     started = asyncio.Event()
     serving = asyncio.create_task(server.serve_forever(started))
     await started.wait()
@@ -207,7 +251,13 @@ def answer(policy: CheapPolicy, frame: str | bytes) -> bytes:
     return encode({"actions": actions, **timing, "policy_timing": {"infer_ms": 1e3 * (done_s - begun_s)}})
 
 
-SERVERS = {"ours": serve_ours, "plain": serve_plain}
+SERVERS = {
+    "ours": serve_ours,
+    "plain": serve_plain,
+    "together": partial(serve_ours, partial(network_policy, EMBODIMENT, LARGEST_BATCH), LARGEST_BATCH),
+    "alone": partial(serve_ours, partial(network_policy, EMBODIMENT, 1), 1),
+    "slow": partial(serve_ours, partial(SlowPolicy, EMBODIMENT)),
+}
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from configs.environments import EnvConfig, Split, make_env, seen_as
+from configs.machine import check_int8
 from policies.serving.client import ClientConfig, PolicyClient
 
 if TYPE_CHECKING:
@@ -25,14 +26,16 @@ def load_policy(
     *,
     device: str = "cpu",
     threads: int = 0,
+    int8: bool = False,
     replan_interval: int | None = None,
     client: ClientConfig | None = None,
-    alone: bool = False,
+    at_once: int | None = None,
 ) -> "Policy":
     """The policy of a run's folder, of one of its checkpoints, or behind a server's ``ws://`` address.
 
-    ``replan_interval`` replaces the policy's own; ``client`` says how to talk to a server. ``alone`` answers one
-    observation at a time as fast as it can, instead of many to the same last digit. ``CheckpointError`` (a
+    ``replan_interval`` replaces the policy's own; ``client`` says how to talk to a server. ``at_once``
+    answers up to so many observations as fast as it can, instead of each to the same last digit. ``int8`` computes with
+    8-bit integers, and each observation alone (:mod:`policies.quantization`). ``CheckpointError`` (a
     ``ValueError``) says what is wrong with a folder, ``ServerUnavailableError`` that nobody answers.
     """
     if is_server(source):
@@ -42,12 +45,19 @@ def load_policy(
 
     import torch
 
-    from policies.blocks import BLOCK
+    from policies.blocks import BLOCK, growing_blocks
     from policies.vla_policy import VLAPolicy
 
     if threads:
         torch.set_num_threads(threads)
-    return VLAPolicy.load(source, device, replan_interval, block=1 if alone else BLOCK)
+    check_int8(int8, device)
+    blocks = (1,) if int8 else growing_blocks(at_once) if at_once else (BLOCK,)
+    policy = VLAPolicy.load(source, device, replan_interval, blocks=blocks)
+    if int8:
+        from policies.quantization import quantize_linears
+
+        quantize_linears(policy.vla)
+    return policy
 
 
 class Actor:
@@ -64,6 +74,7 @@ class Actor:
         *,
         device: str = "cpu",
         threads: int = 0,
+        int8: bool = False,
         replan_interval: int | None = None,
         client: ClientConfig | None = None,
     ) -> None:
@@ -72,7 +83,7 @@ class Actor:
         self._env = env
         if not self.is_expert:
             self._policy = load_policy(
-                source, device=device, threads=threads, replan_interval=replan_interval, client=client
+                source, device=device, threads=threads, int8=int8, replan_interval=replan_interval, client=client
             )
             self._env = seen_as(self._policy.embodiment, env)
 

@@ -84,6 +84,12 @@ def check_threads(threads: int, device: str) -> None:
         raise ValueError(f"threads are for the network on the CPU, got {threads} with device {device!r}")
 
 
+def check_int8(int8: bool, device: str) -> None:
+    """``ValueError`` for integers where the network does not run on the CPU."""
+    if int8 and device != "cpu":
+        raise ValueError(f"int8 is for the network on the CPU, got device {device!r}")
+
+
 def check_output_file(path: Path) -> None:
     """``OSError`` unless a file can be written at ``path``; folders above it that are missing will be made."""
     if path.is_dir():

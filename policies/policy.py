@@ -24,6 +24,18 @@ class Plan(NamedTuple):
     length: Int[Tensor, " n"]
 
 
+class Underway(NamedTuple):
+    """What n worlds go on doing while their next plans are made, counted from the moment of the observation.
+
+    The first ``length`` of ``actions``, in the embodiment's units, are still planned. ``delay`` of them (1 … length,
+    estimated) will have been carried out when the new plan comes, the first ``delay`` actions of which are past then.
+    """
+
+    actions: Float[Tensor, "n k a"]
+    length: Int[Tensor, " n"]
+    delay: Int[Tensor, " n"]
+
+
 class Policy(ABC, Generic[State]):
     """Maps batched observations (keys of ``envs.specs``) to plans in the embodiment's units.
 
@@ -34,6 +46,10 @@ class Policy(ABC, Generic[State]):
 
     remembers: bool = True
     """Whether a plan depends on more than the observation, so that worlds must not share a memory."""
+    continues: bool = False
+    """Whether :meth:`plan_on` heeds what is under way, so that it is worth telling."""
+    rows_at_once: int | None = None
+    """How many worlds are worth asking about together, where a server has the choice; None: any number."""
 
     def __init__(self, embodiment: EmbodimentSpec, horizon: int, replan_interval: int) -> None:
         if not 1 <= replan_interval <= horizon:
@@ -53,6 +69,16 @@ class Policy(ABC, Generic[State]):
         The others are neither looked at nor do they remember anything of it.
         """
 
+    def plan_on(
+        self, state: State, observation: Mapping[str, Any], mask: Bool[Tensor, " n"], underway: Underway
+    ) -> tuple[State, Plan]:
+        """:meth:`plan` for worlds that act on while it is made, all of ``underway`` counting from ``observation``.
+
+        A policy that ``continues`` lets the new plan begin like what is under way (real-time chunking, arXiv
+        2506.07339); by default it is not heeded. Rows of worlds outside ``mask`` mean nothing.
+        """
+        return self.plan(state, observation, mask)
+
     def remarks(self, instructions: Sequence[str]) -> list[str]:
         """What somebody who gives these instructions should know of how they are read; nothing by default."""
         return []
@@ -71,9 +97,12 @@ class ChunkPolicy(Policy[None]):
         return None
 
     def plan(self, state: None, observation: Mapping[str, Any], mask: Bool[Tensor, " n"]) -> tuple[None, Plan]:
-        chunk = self.predict_chunk(seen_by(observation, mask))
+        return None, self.plan_of(self.predict_chunk(seen_by(observation, mask)), mask)
+
+    def plan_of(self, chunk: Float[Tensor, "k h a"], mask: Bool[Tensor, " n"]) -> Plan:
+        """That of the worlds in ``mask``, each of which has a chunk."""
         length = torch.full((len(chunk),), self.replan_interval, device=chunk.device)
-        return None, Plan(spread(chunk, mask), spread(length, mask))
+        return Plan(spread(chunk, mask), spread(length, mask))
 
 
 def seen_by(observation: Mapping[str, Any], mask: Bool[Tensor, " n"]) -> dict[str, Any]:

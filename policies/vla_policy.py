@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 from envs.specs import STATE_KEY, TASK_KEY, EmbodimentSpec, image_key
@@ -14,7 +14,7 @@ from policies.blocks import BLOCK, in_blocks
 from policies.described import described
 from policies.device import resolve_device
 from policies.network_input import InstructionTokens, network_images
-from policies.policy import ChunkPolicy, blank_remarks
+from policies.policy import ChunkPolicy, Plan, Underway, blank_remarks, seen_by
 from policies.processors import Normalization
 from policies.training.checkpoint import POLICY, find_product
 from vla.checkpoint import CheckpointError
@@ -42,13 +42,13 @@ class VLAPolicy(ChunkPolicy):
         normalization: Normalization,
         embodiment: EmbodimentSpec,
         replan_interval: int | None = None,
-        block: int = BLOCK,
+        blocks: Sequence[int] = (BLOCK,),
         base: str | None = None,
     ) -> None:
         """``base`` is the hash of the backbone that its training started from, if from any (:mod:`vla.base`).
-        ``replan_interval`` is by default half the horizon. ``block`` rows go through the network at once: 1 answers
-        a single robot soonest, the default answers each of many alike (:mod:`policies.blocks`). ``ValueError`` where
-        network and robot do not fit.
+        ``replan_interval`` is by default half the horizon. ``blocks`` are the numbers of rows that may go through
+        the network at once, ascending: 1 answers a single robot soonest, the default answers each of many alike
+        (:mod:`policies.blocks`). ``ValueError`` where network and robot do not fit.
         """
         horizon = vla.config.horizon
         super().__init__(embodiment, horizon, (horizon + 1) // 2 if replan_interval is None else replan_interval)
@@ -57,7 +57,9 @@ class VLAPolicy(ChunkPolicy):
         self.normalization = normalization
         self.device = next(vla.parameters()).device
         self.base = base
-        self._block = block
+        self.continues = self.vla.head.goes_on
+        self.rows_at_once = max(blocks)
+        self._blocks = tuple(blocks)
         self._tokens = InstructionTokens(vla.backbone)
         self._low = torch.tensor(embodiment.action_low, device=self.device)
         self._high = torch.tensor(embodiment.action_high, device=self.device)
@@ -68,30 +70,30 @@ class VLAPolicy(ChunkPolicy):
         An instruction that is too long is cut, which :meth:`remarks` tells.
         """
         with torch.inference_mode():
-            actions = in_blocks(self.vla.act, self._network_observation(observation), self._block)
+            actions = in_blocks(self.vla.act, self._network_observation(observation), self._blocks)
         return self._executable(actions)
 
-    def go_on(
-        self,
-        observation: Mapping[str, Any],
-        actions: Float[Tensor, "n h a"],
-        *,
-        fixed: Int[Tensor, " n"],
-        known: Int[Tensor, " n"],
-    ) -> Float[Tensor, "n h a"]:
-        """As :meth:`predict_chunk`, after ``actions`` in the robot's units that are being executed.
-
-        They count from now; the first ``fixed`` will be the first of the answer, which does not stray far from the rest
-        up to ``known`` (:class:`vla.observation.Begun`). ``TypeError`` for a network that cannot.
+    def plan_on(
+        self, state: None, observation: Mapping[str, Any], mask: Bool[Tensor, " n"], underway: Underway
+    ) -> tuple[None, Plan]:
+        """Real-time chunking (:mod:`vla.heads.real_time`) where the head can go on: the first ``delay`` actions are
+        those under way, and the rest does not stray far from what was still planned.
         """
+        if not self.continues:
+            return self.plan(state, observation, mask)
+        actions, length, delay = (each[mask.to(each.device)].to(self.device) for each in underway)
+        known = torch.zeros(len(actions), self.horizon, self.embodiment.action_dim, device=self.device)
+        kept = min(self.horizon, actions.shape[1])
+        known[:, :kept] = actions[:, :kept]
+        length = length.clamp(max=self.horizon)
+        begun = Begun(
+            actions=self.normalization.action.normalize(known), fixed=torch.minimum(delay, length), known=length
+        )
         with torch.inference_mode():
-            begun = Begun(
-                actions=self.normalization.action.normalize(actions.to(self.device)),
-                fixed=fixed.to(self.device),
-                known=known.to(self.device),
+            chunk = in_blocks(
+                self.vla.go_on, self._network_observation(seen_by(observation, mask)), self._blocks, begun
             )
-            actions = in_blocks(self.vla.go_on, self._network_observation(observation), self._block, begun)
-        return self._executable(actions)
+        return None, self.plan_of(self._executable(chunk), mask)
 
     def remarks(self, instructions: Sequence[str]) -> list[str]:
         """Which instructions are empty or longer than the network's text window, and what is cut off them."""
@@ -123,12 +125,12 @@ class VLAPolicy(ChunkPolicy):
         directory: Path | str,
         device: torch.device | str = "cpu",
         replan_interval: int | None = None,
-        block: int = BLOCK,
+        blocks: Sequence[int] = (BLOCK,),
     ) -> "VLAPolicy":
         """The policy in ``directory``; a checkpoint or a run's directory stands for the policy inside.
 
-        ``replan_interval`` replaces the saved one; ``block`` is the constructor's. ``CheckpointError`` where files are
-        missing or damaged, ``ValueError`` for a device that torch cannot use here.
+        ``replan_interval`` replaces the saved one; ``blocks`` are the constructor's. ``CheckpointError`` where files
+        are missing or damaged, ``ValueError`` for a device that torch cannot use here.
         """
         resolve_device(str(device))
         directory = find_policy(Path(directory))
@@ -147,7 +149,7 @@ class VLAPolicy(ChunkPolicy):
         except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
             raise CheckpointError(f"{path} is damaged: {error!r}") from error
         interval = interval if replan_interval is None else replan_interval
-        return cls(load_vla(directory, device), normalization, embodiment, interval, block, base)
+        return cls(load_vla(directory, device), normalization, embodiment, interval, blocks, base)
 
     def _executable(self, actions: Float[Tensor, "n h a"]) -> Float[Tensor, "n h a"]:
         """In the robot's units and within its bounds."""

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import ClassVar, Generic, TypeVar
 
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
@@ -24,6 +24,8 @@ class Head(nn.Module, ABC, Generic[Seen]):
 
     horizon: int
     action_dim: int
+    goes_on: ClassVar[bool] = False
+    """Whether it has :meth:`go_on`."""
 
     @abstractmethod
     def perceive(self, backbone: Backbone, observation: Observation) -> Seen:

@@ -9,7 +9,7 @@ import tyro
 
 from configs.acting import EXPERT, Actor, is_server
 from configs.environments import EnvConfig, Split, acts_in, axis_names, episode_seeds, expand_tasks
-from configs.machine import check_threads
+from configs.machine import check_int8, check_threads
 from configs.run_directory import OUTPUTS, create_run_directory, write_json
 from configs.serialization import at_home
 from policies.intervals import Interval, paired_difference, wilson
@@ -57,6 +57,9 @@ class Config:
     """Where the network runs, such as cpu or cuda."""
     threads: int = 0
     """Threads for the network on the CPU; 0 leaves torch's choice."""
+    int8: bool = False
+    """Let the network's linear layers compute with 8-bit integers, on the CPU alone: a little off, and one world after
+    the other, which pays for large networks."""
     replan_interval: int | None = None
     """Actions to execute before the policy looks again; its own choice by default."""
     env: EnvConfig = field(default_factory=EnvConfig)
@@ -68,6 +71,7 @@ class Config:
 
     def __post_init__(self) -> None:
         check_threads(self.threads, self.device)
+        check_int8(self.int8, self.device)
 
 
 def run(config: Config) -> int:
@@ -89,6 +93,7 @@ def run(config: Config) -> int:
         config.env,
         device=config.device,
         threads=config.threads,
+        int8=config.int8,
         replan_interval=config.replan_interval,
         client=config.client,
     )
@@ -135,6 +140,7 @@ def check(config: Config) -> None:
         "replan_interval": config.replan_interval is not None and config.policy == EXPERT,
         "device": config.device != "cpu" and (server or config.policy == EXPERT),
         "threads": config.threads != 0 and (server or config.policy == EXPERT),
+        "int8": config.int8 and (server or config.policy == EXPERT),
         "client": replace(asked, url=ClientConfig().url) != ClientConfig() and not server,
     }
     for name in (name for name, given in void.items() if given):

@@ -34,6 +34,9 @@ class Config:
     """Phrasings of the instructions: those of the demonstrations or held-out ones."""
     realtime: bool = True
     """Keep the control rate and hold still when the server is late; otherwise wait for it, at most watchdog-s."""
+    ahead: bool = False
+    """Ask for the next actions while the present ones are carried out, so early that they are there in time: the robot
+    does not wait for its policy. It acts on what it saw a moment ago."""
     replan_interval: int | None = None
     """Actions to execute before asking again; the server's own choice by default."""
     watchdog_s: float = 0.5
@@ -48,6 +51,8 @@ class Config:
     def __post_init__(self) -> None:
         if self.replan_interval is not None and self.replan_interval < 1:
             raise ValueError(f"replan_interval must be at least 1, got {self.replan_interval}")
+        if self.ahead and not self.realtime:
+            raise ValueError("ahead needs realtime: a simulation that waits for the server has no time to overlap")
         if not self.watchdog_s > 0:
             raise ValueError(f"watchdog_s must be positive, got {self.watchdog_s}")
 
@@ -69,7 +74,9 @@ def run(config: Config) -> int:
         try:
             for seed in seeds:
                 reports.append(
-                    run_episode(env, client, seed, config.replan_interval, config.realtime, config.watchdog_s)
+                    run_episode(
+                        env, client, seed, config.replan_interval, config.realtime, config.watchdog_s, config.ahead
+                    )
                 )
                 print(_line(reports[-1]))
                 if reports[-1].stopped:

@@ -20,6 +20,7 @@ from policies.described import described
 from policies.serving.codec import CodecError, decode, encode
 from policies.serving.connection import ClientConfig, SendWatch, ServerUnavailableError, open_connection
 from policies.serving.keys import ACTIONS, LAST_ACTION, RESET, WARNINGS, ObservationAdapter
+from policies.serving.underway import RunningChunk
 
 log = logging.getLogger(__name__)
 
@@ -72,6 +73,8 @@ class PolicyClient:
             raise
         self._watch = SendWatch(self._socket)
         self._open.callback(self._watch.close)
+        self.continues = bool(self.metadata.get("continues", False))
+        """Whether the policy heeds what the robot goes on doing while it waits."""
         self._adapter = ObservationAdapter(self.embodiment)
         self._unanswered = False
         self.warnings: list[str] = []
@@ -83,6 +86,7 @@ class PolicyClient:
         reset: bool = False,
         timeout_s: float | None = None,
         last_action: np.ndarray | None = None,
+        underway: RunningChunk | None = None,
     ) -> dict[str, Any]:
         """The server's reply to one unbatched observation (our keys or the wire's), within ``timeout_s`` in all.
 
@@ -93,7 +97,7 @@ class PolicyClient:
         """
         timeout_s = self.config.call_timeout_s if timeout_s is None else timeout_s
         deadline_s = time.monotonic() + timeout_s
-        self.send(observation, reset, timeout_s, last_action)
+        self.send(observation, reset, timeout_s, last_action, underway)
         return self.receive(deadline_s - time.monotonic())
 
     def send(
@@ -102,11 +106,13 @@ class PolicyClient:
         reset: bool = False,
         timeout_s: float | None = None,
         last_action: np.ndarray | None = None,
+        underway: RunningChunk | None = None,
     ) -> None:
         """Ask for actions; :meth:`receive` gets them.
 
         ``reset`` begins an episode. ``last_action`` float32 ``(a,)`` is what the robot carried out last, for the server
-        to hold if it must. ``ObservationError`` when the observation does not fit the embodiment.
+        to hold if it must. ``underway`` is what it goes on doing, for a server that ``continues`` (others refuse it or
+        pay no heed). ``ObservationError`` when the observation does not fit the embodiment.
 
         One request at a time: a late reply to the previous one is awaited and thrown away first. That and the sending
         take ``timeout_s`` at most (by default the config's ``call_timeout_s``): :class:`ServerTimeoutError` while the
@@ -120,6 +126,8 @@ class PolicyClient:
             message[RESET] = True
         if last_action is not None:
             message[LAST_ACTION] = np.asarray(last_action, np.float32)
+        if underway is not None:
+            message |= underway.to_wire()
         frame = encode(message)
         if self._unanswered:
             self._receive_frame(deadline_s - time.monotonic())

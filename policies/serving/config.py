@@ -11,12 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from policies.serving.actions import OnViolation
+from policies.serving.worker import Gathering
 
 TOKEN_VARIABLE = "VLA_SERVE_TOKEN"
 _MIN_TOKEN_LENGTH = 16
 _POSITIVE = (
     "max_message_bytes",
     "max_connections",
+    "max_batch",
     "handshake_timeout_s",
     "idle_timeout_s",
     "inference_timeout_s",
@@ -55,6 +57,12 @@ class ServeConfig:
     """The longest message to accept from a client."""
     max_connections: int = 16
     """How many clients at once."""
+    max_batch: int = 16
+    """How many requests, of as many clients, to answer in one pass through the policy. 1 answers each alone, to the
+    last bit as if nobody else asked; others differ in their last digits with the number that came together."""
+    batch_wait_ms: float = 0.0
+    """How long a request may wait for those of other clients; 0 takes what has come while the policy was busy. Nobody
+    waits when all connected clients have asked, least of all a single one."""
     handshake_timeout_s: float = 10.0
     """For a newcomer's handshake (TLS, then WebSocket), and for a leaving client's goodbye."""
     idle_timeout_s: float = 1800.0
@@ -69,12 +77,23 @@ class ServeConfig:
     log_interval_s: float = 60.0
     """How often to log the latencies."""
 
+    @property
+    def gathering(self) -> Gathering:
+        """How requests of several clients are gathered."""
+        return Gathering(largest=self.max_batch, wait_s=self.batch_wait_ms / 1e3)
+
     def check(self) -> None:
         """:class:`ServeError` naming the first setting that cannot work, a missing token or a taken port among them."""
         for name in _POSITIVE:
             value = getattr(self, name)
             if not 0 < value < math.inf:
                 raise ServeError(f"{name} must be positive and finite, got {value}")
+        if not 0 <= self.batch_wait_ms < 1e3 * self.inference_timeout_s:
+            raise ServeError(
+                f"batch_wait_ms must be at least 0 and less than inference_timeout_s, got {self.batch_wait_ms}"
+            )
+        if self.batch_wait_ms and self.max_batch == 1:
+            raise ServeError(f"max_batch 1 answers each request alone: batch_wait_ms {self.batch_wait_ms} is void")
         if not 0 <= self.port <= 65535:
             raise ServeError(f"port must lie in 0 … 65535 (0: any free port), got {self.port}")
         if (self.tls_cert is None) != (self.tls_key is None):

@@ -1,21 +1,25 @@
-"""A policy in its own thread, so that the network side never waits for it."""
+"""A policy in its own thread, so that the network side never waits for it, and connections are answered together."""
 
 import asyncio
+import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 
 from envs.specs import TASK_KEY
-from policies.policy import Policy
-from policies.serving.batching import batch_of_one
+from policies.policy import Plan, Policy
+from policies.serving.batching import batch_of, underway_of
 from policies.serving.keys import ObservationError, observation_fields
-from policies.serving.worker import Worker
+from policies.serving.underway import RunningChunk
+from policies.serving.worker import BatchWorker, Gathering
+
+log = logging.getLogger(__name__)
 
 
 class InferenceStoppedError(RuntimeError):
@@ -26,10 +30,15 @@ class InferenceTimeoutError(RuntimeError):
     """No actions in time. No ``TimeoutError``: a policy that waits for something itself may raise one."""
 
 
+class ClientGoneError(ConnectionError):
+    """The client has left, so that nobody waits for the answer."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Inference:
     """One chunk ``(h, a)``, what the policy remembers after it, its remarks on the instruction where they were asked
-    for, and where the milliseconds went: waiting, in all work, in the policy alone.
+    for, and where the milliseconds went: waiting, in all work, in the policy alone. ``batch`` requests were answered
+    together, all in that time.
     """
 
     actions: np.ndarray
@@ -38,18 +47,37 @@ class Inference:
     infer_ms: float
     policy_ms: float
     remarks: list[str]
+    batch: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """One unbatched observation, in our keys, and what belongs to it: what the policy remembers of the episode (None at
+    its beginning), what the robot goes on doing, and whether the policy is asked for remarks on the instruction.
+    """
+
+    observation: Mapping[str, Any]
+    memory: Any = None
+    underway: RunningChunk | None = None
+    remark: bool = False
 
 
 class InferenceThread:
-    """Runs ``policy.plan`` for one observation at a time, first come, first served.
+    """Asks ``policy`` for one batch of observations after the other, first come, first served.
 
-    What the policy remembers is the caller's to keep, so that connections cannot disturb each other.
+    Batches are as large as ``gathering`` and the policy's ``rows_at_once`` allow. A policy that remembers is asked by
+    each connection alone: only it knows what its memories are. What it remembers is the caller's to keep, so that
+    connections cannot disturb each other. Where a batch fails, each of its requests is repeated alone, so that an error
+    is nobody's but its own.
     """
 
-    def __init__(self, policy: Policy) -> None:
+    def __init__(self, policy: Policy, gathering: Gathering | None = None) -> None:
         self._policy = policy
         self._optional = {field.key for field in observation_fields(policy.embodiment) if not field.required}
-        self._worker: Worker[Inference] = Worker("policy")
+        gathering = gathering or Gathering()
+        largest = 1 if policy.remembers else min(gathering.largest, policy.rows_at_once or gathering.largest)
+        gathering = Gathering(largest=largest, wait_s=gathering.wait_s if largest > 1 else 0.0)
+        self._worker: BatchWorker[tuple[Question, float], Inference] = BatchWorker("policy", self._answer, gathering)
         self._closed = False
         self._abandoned: Future[Inference] | None = None
         self._awaited: set[asyncio.Future[Inference]] = set()
@@ -59,26 +87,38 @@ class InferenceThread:
         """Whether an inference that nobody waits for any more still occupies the thread."""
         return self._abandoned is not None and not self._abandoned.done()
 
-    async def run(
-        self, observation: Mapping[str, Any], timeout_s: float, memory: Any = None, *, remark: bool = False
-    ) -> Inference:
-        """Infer in the thread, with the policy's remarks on the instruction where ``remark`` asks for them.
+    @property
+    def waiting(self) -> int:
+        """How many requests wait for the policy."""
+        return self._worker.waiting
 
-        ``memory`` is that of the episode's last inference, None at its beginning.
+    @contextmanager
+    def client(self) -> Iterator[None]:
+        """While somebody is connected who may ask one thing at a time, for whom a batch is worth waiting a little."""
+        self._worker.expect(1)
+        try:
+            yield
+        finally:
+            self._worker.expect(-1)
+
+    async def run(self, question: Question, timeout_s: float, gone: "asyncio.Future[Any] | None" = None) -> Inference:
+        """Infer in the thread; ``gone`` is done when the client has left.
 
         :class:`InferenceTimeoutError` after ``timeout_s`` of waiting and work together; a policy that has begun cannot
         be interrupted, and still occupies the thread. :class:`InferenceStoppedError` once the thread is closed, also
-        for those who wait already. What the policy raises is raised as it is.
+        for those who wait already. :class:`ClientGoneError` when nobody wants the answer any more; what has not begun
+        by then never does. What the policy raises is raised as it is.
         """
         if self._closed:
             raise InferenceStoppedError("the server is closing")
-        work = self._worker.submit(partial(self._infer, observation, memory, remark, time.perf_counter()))
+        work = self._worker.submit((question, time.perf_counter()), _kind(question))
         answer = asyncio.wrap_future(work)
         self._awaited.add(answer)
         limit = asyncio.timeout(timeout_s)
         try:
-            async with limit:
-                return await answer
+            with _cancelled_by(gone, answer):
+                async with limit:
+                    return await answer
         except TimeoutError as error:
             if not limit.expired():
                 raise
@@ -86,6 +126,8 @@ class InferenceThread:
         except asyncio.CancelledError:
             if self._closed and answer.cancelled():
                 raise InferenceStoppedError("the server is closing") from None
+            if gone is not None and gone.done() and answer.cancelled():
+                raise ClientGoneError("the client has left before its answer") from None
             raise
         finally:
             self._awaited.discard(answer)
@@ -99,28 +141,80 @@ class InferenceThread:
         for answer in tuple(self._awaited):
             answer.cancel()
 
-    def _infer(self, observation: Mapping[str, Any], memory: Any, remark: bool, asked_s: float) -> Inference:
-        begun_s = time.perf_counter()
-        batch = batch_of_one(observation)
-        model_s = time.perf_counter()
+    def _answer(self, asked: list[tuple[Question, float]]) -> list[Inference | Exception]:
+        if len(asked) > 1:
+            try:
+                return [*self._infer(asked)]
+            except Exception as error:
+                log.info("%d requests that failed together are repeated one by one: %r", len(asked), error)
+        return [self._alone(one) for one in asked]
+
+    def _alone(self, one: tuple[Question, float]) -> Inference | Exception:
         try:
-            with torch.inference_mode():
-                state = self._policy.start(1) if memory is None else memory
-                memory, (chunk, _) = self._policy.plan(state, batch, torch.ones(1, dtype=torch.bool))
+            return self._infer([one])[0]
         except KeyError as error:
             key = error.args[0] if error.args else None
-            if key in self._optional and key not in observation:
-                raise ObservationError(f"this policy needs {key} as well") from error
-            raise
+            if key in self._optional and key not in one[0].observation:
+                return ObservationError(f"this policy needs {key} as well")
+            return error
+        except Exception as error:
+            return error
+
+    def _infer(self, asked: Sequence[tuple[Question, float]]) -> list[Inference]:
+        begun_s = time.perf_counter()
+        questions = [question for question, _ in asked]
+        batch = batch_of([question.observation for question in questions])
+        model_s = time.perf_counter()
+        with torch.inference_mode():
+            memory, plan = self._plan(questions, batch)
         done_s = time.perf_counter()
-        actions = chunk[0].float().cpu().numpy().copy()  # a policy may reuse its chunk's memory for the next connection
-        remarks = self._policy.remarks(batch[TASK_KEY]) if remark else []
+        # a policy may reuse its chunk's memory for the next batch
+        actions = plan.actions.float().cpu().numpy().copy()
+        remarks = [self._policy.remarks([q.observation[TASK_KEY]]) if q.remark else [] for q in questions]
         end_s = time.perf_counter()
-        return Inference(
-            actions=actions,
-            memory=memory,
-            queue_ms=1e3 * (begun_s - asked_s),
-            infer_ms=1e3 * (end_s - begun_s),
-            policy_ms=1e3 * (done_s - model_s),
-            remarks=remarks,
-        )
+        return [
+            Inference(
+                actions=chunk,
+                memory=memory,
+                queue_ms=1e3 * (begun_s - asked_s),
+                infer_ms=1e3 * (end_s - begun_s),
+                policy_ms=1e3 * (done_s - model_s),
+                remarks=said,
+                batch=len(asked),
+            )
+            for chunk, said, (_, asked_s) in zip(actions, remarks, asked, strict=True)
+        ]
+
+    def _plan(self, questions: Sequence[Question], batch: Mapping[str, Any]) -> tuple[Any, Plan]:
+        """The plans, and what to remember, which is nothing where connections are answered together."""
+        count, memory = len(questions), questions[0].memory if len(questions) == 1 else None
+        state = self._policy.start(count) if memory is None else memory
+        everyone = torch.ones(count, dtype=torch.bool)
+        chunks = [question.underway for question in questions if question.underway is not None]
+        if chunks:
+            memory, plan = self._policy.plan_on(state, batch, everyone, underway_of(chunks))
+        else:
+            memory, plan = self._policy.plan(state, batch, everyone)
+        return memory if count == 1 else None, plan
+
+
+def _kind(question: Question) -> tuple[frozenset[str], bool]:
+    """Questions of one kind can be stacked: they have the same keys, whose shapes the robot fixes."""
+    return frozenset(question.observation), question.underway is not None
+
+
+@contextmanager
+def _cancelled_by(gone: "asyncio.Future[Any] | None", answer: "asyncio.Future[Any]") -> Iterator[None]:
+    """Cancel ``answer`` when ``gone`` is done, if it is within the block."""
+    if gone is None:
+        yield
+        return
+
+    def leave(_: object) -> None:
+        answer.cancel()
+
+    gone.add_done_callback(leave)
+    try:
+        yield
+    finally:
+        gone.remove_done_callback(leave)

@@ -13,10 +13,13 @@ wire key                            our key (``envs.specs``)               value
 ``observation/cameras/<cam>/…``     ``observation.cameras.<cam>.…``        float ``(3, 3)``, ``(4, 4)``
 ``reset``                           (none)                                 bool, starts an episode
 ``last_action``                     (none)                                 float ``(a,)``
+``underway``, ``delay_steps``       (none)                                 float ``(k, a)``, int 1 … k
 ==================================  =====================================  =========================
 
 ``last_action``, which may be left out, is the action that the robot carried out last, so that the server holds exactly
-that if it must. A server that is not told takes it for row ``replan_interval - 1`` of its last answer.
+that if it must. A server that is not told takes it for row ``replan_interval - 1`` of its last answer. ``underway`` is
+what the robot goes on doing from this observation on, ``delay_steps`` how much of it will be done when the answer comes
+(:mod:`policies.serving.underway`): for servers whose hello says ``continues``.
 """
 
 from collections.abc import Iterable, Mapping
@@ -41,8 +44,11 @@ from policies.described import described
 PROMPT = "prompt"
 RESET = "reset"
 LAST_ACTION = "last_action"
+UNDERWAY = "underway"
+DELAY_STEPS = "delay_steps"
 ACTIONS = "actions"
 WARNINGS = "warnings"
+_BESIDE_OBSERVATION = (RESET, LAST_ACTION, UNDERWAY, DELAY_STEPS)
 _SHOWN_KEYS = 40
 _SHOWN_WIDTH = 60
 
@@ -107,8 +113,8 @@ class ObservationAdapter:
         return renamed
 
     def from_wire(self, message: Any) -> dict[str, Any]:
-        """Our keys with arrays as uint8 or float32, from a decoded message; ``reset`` and ``last_action`` are
-        checked and left out."""
+        """Our keys with arrays as uint8 or float32, from a decoded message, without what it says beside
+        the observation; ``reset`` and ``last_action`` are checked."""
         if not isinstance(message, dict):
             raise ObservationError(f"expected an observation map, got {type(message).__name__}")
         checked = self._check(message)
@@ -134,7 +140,7 @@ class ObservationAdapter:
         return values
 
     def _check(self, message: Mapping[str, Any]) -> dict[str, Any]:
-        given = [key for key in message if key not in (RESET, LAST_ACTION)]
+        given = [key for key in message if key not in _BESIDE_OBSERVATION]
         unknown = [key for key in given if key not in self._by_wire]
         missing = [field.wire for field in self.fields if field.required and field.wire not in message]
         if unknown or missing:

@@ -1,6 +1,6 @@
-"""Latency of a server's stages, as percentiles over the latest requests."""
+"""Latency of a server's stages and sizes of its batches, over the latest requests."""
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Mapping
 
 import numpy as np
@@ -26,16 +26,24 @@ class LatencyMetrics:
         self.refused = 0
         self.violations = 0
         self._stages = {stage: deque[float](maxlen=window) for stage in STAGES}
+        self._batches = deque[int](maxlen=window)
 
-    def add(self, stages_ms: Mapping[str, float]) -> None:
-        """Record one answered request; ``stages_ms`` has an entry per stage."""
+    def add(self, stages_ms: Mapping[str, float], batch: int = 1) -> None:
+        """Record one request, answered together with others, ``batch`` in all; ``stages_ms`` has an entry per stage."""
         self.requests += 1
+        self._batches.append(batch)
         for stage, values in self._stages.items():
             values.append(stages_ms[stage])
 
     def summary(self) -> dict[str, float | dict[str, float | None]]:
-        """Counts, and p50/p95/p99 per stage once there are any (JSON-ready)."""
+        """Counts, and once there are any requests p50/p95/p99 per stage and how many were answered in batches of which
+        size (JSON-ready). ``queue`` includes waiting for others to come along.
+        """
         counts = {"requests": self.requests, "refused": self.refused, "action_violations": self.violations}
         if not self.requests:
             return {**counts}
-        return {**counts, **{f"{stage}_ms": percentiles(values) for stage, values in self._stages.items()}}
+        stages = {f"{stage}_ms": percentiles(values) for stage, values in self._stages.items()}
+        sizes: dict[str, float | None] = {
+            str(size): float(count) for size, count in sorted(Counter(self._batches).items())
+        }
+        return {**counts, **stages, "batch": sizes}

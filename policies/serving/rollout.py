@@ -46,17 +46,20 @@ def run_episode(
     replan_interval: int | None = None,
     realtime: bool = True,
     watchdog_s: float = 0.5,
+    ahead: bool = False,
 ) -> EpisodeReport:
     """One episode of ``env`` (a single world) with actions from ``client``'s server.
 
-    In real time, every step takes at least one control period, and an answer that is later than
-    its period makes the robot hold. Otherwise the simulation waits for the server (at most
-    ``watchdog_s``). A silent, lost or refusing server ends the episode with ``stopped`` set.
+    In real time, every step takes at least one control period, and an answer that is later than its period makes the
+    robot hold; ``ahead`` asks while the present actions are carried out. Otherwise the simulation waits for the server
+    (at most ``watchdog_s``). A silent, lost or refusing server ends the episode with ``stopped`` set.
     """
     if env.num_envs != 1:
         raise ValueError(f"run_episode drives a single world, got an environment of {env.num_envs}")
+    if ahead and not realtime:
+        raise ValueError("asking ahead needs real time: a simulation that waits has no time to overlap")
     check_embodiment(env.embodiment, client.embodiment)
-    stream = ActionStream(client, replan_interval, watchdog_s)
+    stream = ActionStream(client, replan_interval, watchdog_s, ahead)
     pace = _Pace(1.0 / env.embodiment.control_rate_hz, realtime)
     observation = env.reset([seed])
     reward, success = torch.zeros(1, device=env.device), torch.zeros(1, dtype=torch.bool)

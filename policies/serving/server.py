@@ -4,8 +4,10 @@ Connect → the server sends its metadata (binary msgpack). Then, in lock step, 
 observation map (keys of ``policies.serving.keys``) and receives ``actions`` float32 ``(h, a)`` with
 timing maps, or a text frame with an error. A new connection is a new episode, and so is an
 observation with ``reset`` true. What is remembered between requests belongs to one connection, and a
-request that is refused changes none of it. ``GET /healthz`` says that the server is up, ``/readyz`` that it
-takes requests, ``/metrics`` (with the token, if there is one) gives latency percentiles as JSON.
+request that is refused changes none of it. Requests of several connections are answered in one pass through the
+policy where they come together (:mod:`policies.serving.worker`). ``GET /healthz`` says that the server is up,
+``/readyz`` that it takes requests, ``/metrics`` (with the token, if there is one) gives latency percentiles, sizes of
+batches and how many requests wait, as JSON.
 """
 
 import asyncio
@@ -36,7 +38,7 @@ from policies.serving.config import (
     read_token,
     tls_context,
 )
-from policies.serving.inference import InferenceThread, InferenceTimeoutError
+from policies.serving.inference import InferenceThread, InferenceTimeoutError, Question
 from policies.serving.keys import ObservationAdapter
 from policies.serving.metrics import LatencyMetrics
 from policies.serving.session import Session
@@ -67,7 +69,7 @@ class PolicyServer:
         self._tls = tls_context(self.config)
         self._socket: socket.socket = bind(self.config, self._token)
         self.port: int = self._socket.getsockname()[1]
-        self._thread = InferenceThread(policy)
+        self._thread = InferenceThread(policy, self.config.gathering)
         self._hello = encode(self.metadata())
         self._connections = 0
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -84,6 +86,7 @@ class PolicyServer:
             "control_rate_hz": embodiment.control_rate_hz,
             "horizon": self.policy.horizon,
             "replan_interval": self.policy.replan_interval,
+            "continues": self.policy.continues,
             "remembers": self.policy.remembers or self.config.on_violation == "hold",
             "observation": self.adapter.describe(),
             "conventions": {
@@ -135,7 +138,7 @@ class PolicyServer:
         """One inference on a blank observation, so that compilation does not meet the first client."""
         policy, limit_s = self.policy, self.config.inference_timeout_s
         try:
-            result = await self._thread.run(self.adapter.example(), limit_s)
+            result = await self._thread.run(Question(observation=self.adapter.example()), limit_s)
         except InferenceTimeoutError as error:
             raise ServeError(
                 f"the policy's first inference took longer than inference_timeout_s, {limit_s:g}"
@@ -193,7 +196,8 @@ class PolicyServer:
         if not self._authorised(request.headers):
             return _respond(HTTPStatus.UNAUTHORIZED, "a valid 'Authorization: Api-Key <token>' header is required\n")
         if path == "/metrics":
-            return _respond(HTTPStatus.OK, strict_json(self.metrics.summary()) + "\n", "application/json")
+            now = {**self.metrics.summary(), "waiting": self._thread.waiting}
+            return _respond(HTTPStatus.OK, strict_json(now) + "\n", "application/json")
         if path != "/":
             return _respond(HTTPStatus.NOT_FOUND, "the policy answers at /\n")
         if self._connections >= self.config.max_connections:
@@ -217,8 +221,9 @@ class PolicyServer:
         try:
             policy, on_violation = self.policy, self.config.on_violation
             guard = ActionGuard(policy.embodiment, policy.horizon, policy.replan_interval, on_violation)
-            session = Session(connection, self._thread, self.adapter, guard, self.metrics, self.config)
-            await session.run(self._hello)
+            session = Session(connection, self._thread, policy.horizon, self.adapter, guard, self.metrics, self.config)
+            with self._thread.client():
+                await session.run(self._hello)
         finally:
             self._connections -= 1
 

@@ -15,9 +15,17 @@ from envs.specs import TASK_KEY
 from policies.serving.actions import ActionError, ActionGuard
 from policies.serving.codec import CodecError, Limits, decode, encode
 from policies.serving.config import ServeConfig
-from policies.serving.inference import Inference, InferenceStoppedError, InferenceThread, InferenceTimeoutError
+from policies.serving.inference import (
+    ClientGoneError,
+    Inference,
+    InferenceStoppedError,
+    InferenceThread,
+    InferenceTimeoutError,
+    Question,
+)
 from policies.serving.keys import ACTIONS, LAST_ACTION, RESET, WARNINGS, ObservationAdapter, ObservationError
 from policies.serving.metrics import LatencyMetrics
+from policies.serving.underway import RunningChunk, running_chunk
 
 log = logging.getLogger(__name__)
 
@@ -33,11 +41,12 @@ class ClientStalledError(ConnectionError):
 
 @dataclass(frozen=True, kw_only=True)
 class _Request:
-    """One request, checked: what the policy sees, whether an episode begins, and what the robot did last."""
+    """One request, checked: what the policy sees, whether an episode begins, what the robot did last and still does."""
 
     observation: dict[str, Any]
     reset: bool
     last_action: np.ndarray | None
+    underway: RunningChunk | None
 
 
 class Session:
@@ -56,6 +65,7 @@ class Session:
         self,
         connection: ServerConnection,
         thread: InferenceThread,
+        horizon: int,
         adapter: ObservationAdapter,
         guard: ActionGuard,
         metrics: LatencyMetrics,
@@ -63,6 +73,7 @@ class Session:
     ) -> None:
         self._connection = connection
         self._thread = thread
+        self._horizon = horizon
         self._adapter = adapter
         self._guard = guard
         self._metrics = metrics
@@ -75,6 +86,8 @@ class Session:
         """Remarks (hashes again) that the log has of this connection: its episodes may ask for the same ones anew."""
         self._memory: Any = None
         """What the policy remembers of this connection's episode; None at its beginning."""
+        self._gone: asyncio.Future[None] = asyncio.ensure_future(connection.wait_closed())
+        """Done when the client has left, which also ends a request that waits for its turn."""
 
     async def run(self, hello: bytes) -> None:
         """Talk until the connection ends; never raises for anything that the client did."""
@@ -84,12 +97,14 @@ class Session:
                 if not await self._answer(frame):
                     await self._connection.close(_INTERNAL_ERROR, "internal error")
                     return
-        except ConnectionClosed as closed:
+        except (ConnectionClosed, ClientGoneError) as closed:
             log.info("connection %s ended: %s", self._connection.id, closed)
         except ClientStalledError as stalled:
             log.warning("connection %s was cut: %s", self._connection.id, stalled)
         except InferenceStoppedError as stopped:
             await self._connection.close(_GOING_AWAY, str(stopped))
+        finally:
+            self._gone.cancel()
 
     async def _next_frame(self) -> str | bytes | None:
         """The next message, or None (and a closed connection) after the idle timeout."""
@@ -110,11 +125,17 @@ class Session:
             memory = None if request.reset else self._memory
             instruction = hash(request.observation[TASK_KEY])
             limit_s = self._config.inference_timeout_s
-            inference = await self._thread.run(request.observation, limit_s, memory, remark=instruction not in known)
+            question = Question(
+                observation=request.observation,
+                memory=memory,
+                underway=request.underway,
+                remark=instruction not in known,
+            )
+            inference = await self._thread.run(question, limit_s, self._gone)
             self._log(inference.remarks)
             await self._reply(request, inference, decode_ms, received_s)
             self._remarked = _with(known, instruction)
-        except (ConnectionClosed, ClientStalledError, InferenceStoppedError):
+        except (ConnectionClosed, ClientStalledError, ClientGoneError, InferenceStoppedError):
             raise
         except (CodecError, ObservationError, ActionError) as error:
             self._metrics.refused += 1
@@ -135,7 +156,8 @@ class Session:
         message = decode(frame, self._limits)
         observation = self._adapter.from_wire(message)
         reset, last_action = bool(message.get(RESET, False)), message.get(LAST_ACTION)
-        return _Request(observation=observation, reset=reset, last_action=last_action)
+        underway = running_chunk(message, self._horizon, self._adapter.embodiment.action_dim)
+        return _Request(observation=observation, reset=reset, last_action=last_action, underway=underway)
 
     async def _reply(self, request: _Request, inference: Inference, decode_ms: float, received_s: float) -> None:
         seen = self._guard.violations
@@ -161,7 +183,8 @@ class Session:
         total_ms = 1e3 * (time.perf_counter() - received_s)
         self._previous = {"prev_total_ms": total_ms, "prev_encode_ms": encode_ms}
         self._metrics.add(
-            {"decode": decode_ms, "queue": inference.queue_ms, "infer": inference.infer_ms, "encode": encode_ms}
+            {"decode": decode_ms, "queue": inference.queue_ms, "infer": inference.infer_ms, "encode": encode_ms},
+            inference.batch,
         )
 
     def _log(self, remarks: list[str]) -> None:

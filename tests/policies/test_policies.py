@@ -12,11 +12,12 @@ from point_mass import PointMassEnv, point_mass_embodiment
 from policy_contract import PolicyContract
 
 from envs.specs import STATE_KEY, TASK_KEY, image_key
+from policies.blocks import growing_blocks
 from policies.ensemble import TemporalEnsemble
 from policies.execution import Execution
 from policies.expert import ExpertPolicy
 from policies.network_input import InstructionTokens, network_images
-from policies.policy import ChunkPolicy, Plan, Policy
+from policies.policy import ChunkPolicy, Plan, Policy, seen_by
 from policies.remote import RemotePolicy
 from policies.serving.client import ClientConfig, PolicyClient
 from policies.serving.config import ServeConfig
@@ -262,11 +263,32 @@ def test_a_servers_remarks_come_back_through_the_client(caplog):
 
 def test_a_server_runs_the_network_on_no_more_than_it_was_asked(tmp_path):
     tiny_policy().save(tmp_path)
-    for block, expected in ((1, [1, 1]), (16, [16])):
-        policy, rows = VLAPolicy.load(tmp_path, block=block), []
+    for blocks, expected in (((1,), [1, 1]), ((16,), [16]), ((1, 2, 4), [2])):
+        policy, rows = VLAPolicy.load(tmp_path, blocks=blocks), []
         policy.vla.backbone.register_forward_pre_hook(lambda _, args, rows=rows: rows.append(len(args[0].state)))
         policy.predict_chunk(PointMassEnv(2).reset([1, 2]))
         assert rows == expected
+
+
+def test_blocks_that_grow_hold_what_there_is_and_let_nobody_see_what_the_others_ask(tmp_path):
+    assert [growing_blocks(largest) for largest in (1, 2, 3, 8, 12)] == [
+        (1,),
+        (1, 2),
+        (1, 2, 3),
+        (1, 2, 4, 8),
+        (1, 2, 4, 8, 12),
+    ]
+    tiny_policy().save(tmp_path)
+    policy, rows = VLAPolicy.load(tmp_path, blocks=growing_blocks(4)), []
+    policy.vla.backbone.register_forward_pre_hook(lambda _, args: rows.append(len(args[0].state)))
+    seven, others = PointMassEnv(7).reset(range(7)), PointMassEnv(7).reset([*range(4), 21, 22, 6])
+    together = policy.predict_chunk(seven)
+    assert rows == [4, 4] and policy.rows_at_once == 4
+    assert torch.equal(policy.predict_chunk(others)[[0, 1, 2, 3, 6]], together[[0, 1, 2, 3, 6]])
+    for world in range(7):
+        alone = policy.predict_chunk(seen_by(seven, torch.arange(7) == world))
+        torch.testing.assert_close(alone[0], together[world], rtol=1e-4, atol=1e-5)
+    assert set(rows[4:]) == {1}
 
 
 def test_a_state_far_from_all_data_reaches_the_network_bounded(tmp_path):

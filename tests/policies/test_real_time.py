@@ -6,9 +6,9 @@ import pytest
 import torch
 from demonstrations import TINY_HEADS, tiny_policy
 from point_mass import PointMassEnv
-from policy_contract import EVERY_WORLD, PolicyContract
+from policy_contract import EVERY_WORLD
 
-from policies.real_time import RealTimeChunking
+from policies.policy import Underway
 from vla.heads.flow_field import flow
 from vla.heads.real_time import flow_on, soft_mask
 from vla.observation import Begun
@@ -16,12 +16,6 @@ from vla.observation import Begun
 
 def flow_policy():
     return tiny_policy(head=TINY_HEADS["flow"])
-
-
-class TestRealTimeChunking(PolicyContract):
-    @pytest.fixture
-    def make_policy(self):
-        return lambda env: RealTimeChunking(flow_policy(), delay=1)
 
 
 def smooth_field(x, time):
@@ -73,18 +67,29 @@ def test_impossible_wishes_are_refused():
     for fixed, known in ((3, 2), (-1, 2), (1, 9)):
         with pytest.raises(ValueError, match=rf"0 ≤ fixed ≤ known ≤ 8 .* got fixed \[{fixed}\] and known \[{known}\]"):
             flow_on(smooth_field, noise, 2, begun([fixed], [known]))
-    with pytest.raises(ValueError, match=r"a delay of 0…2 steps for plans of 4 actions every 2 steps, got 3"):
-        RealTimeChunking(flow_policy(), delay=3)
+    policy = tiny_policy()
     with pytest.raises(TypeError, match="MLPHead cannot go on from a chunk that is being executed: take a flow head"):
-        policy = RealTimeChunking(tiny_policy(), delay=1)
-        policy.plan(policy.start(1), PointMassEnv(1).reset([1]), torch.ones(1, dtype=torch.bool))
+        policy.vla.head.go_on(None, begun([1], [2]))
 
 
-def test_a_plan_begins_with_what_the_one_before_has_left():
-    env = PointMassEnv(3)
-    policy, observation = RealTimeChunking(flow_policy(), delay=1), env.reset([1, 2, 3])
-    state, first = policy.plan(policy.start(3), observation, EVERY_WORLD)
-    plain = policy.policy.predict_chunk(observation)
-    torch.testing.assert_close(first.actions, plain)
-    _, second = policy.plan(state, env.step(torch.zeros(3, 2)).observation, EVERY_WORLD)
-    torch.testing.assert_close(second.actions[:, 0], first.actions[:, 2], atol=1e-5, rtol=0)
+def test_a_plan_begins_with_what_is_under_way():
+    """In the robot's units; that of a world outside of the mask means nothing, and of nothing under way it is free."""
+    env, policy = PointMassEnv(3), flow_policy()
+    observation = env.reset([1, 2, 3])
+    _, first = policy.plan(None, observation, EVERY_WORLD)
+    left = first.actions[:, 2:]
+    asked = torch.tensor([True, False, True])
+    underway = Underway(actions=left, length=torch.tensor([2, 1, 0]), delay=torch.tensor([1, 1, 1]))
+    _, plan = policy.plan_on(None, observation, asked, underway)
+    torch.testing.assert_close(plan.actions[0, 0], left[0, 0], atol=1e-5, rtol=0)
+    assert not torch.allclose(plan.actions[0], first.actions[0], atol=1e-3)
+    torch.testing.assert_close(plan.actions[2], first.actions[2], atol=1e-4, rtol=0)
+    assert plan.length.tolist() == [policy.replan_interval, 0, policy.replan_interval]
+    assert policy.continues and not tiny_policy().continues
+
+
+def test_a_policy_that_cannot_go_on_plans_anew():
+    policy, observation = tiny_policy(), PointMassEnv(3).reset([1, 2, 3])
+    underway = Underway(actions=torch.ones(3, 2, 2), length=torch.full((3,), 2), delay=torch.ones(3, dtype=torch.long))
+    _, plan = policy.plan_on(None, observation, EVERY_WORLD, underway)
+    torch.testing.assert_close(plan.actions, policy.plan(None, observation, EVERY_WORLD)[1].actions)

@@ -33,7 +33,7 @@ from policies.serving.actions import ActionError
 from policies.serving.client import ClientConfig, PolicyClient, ServerRefusalError, ServerUnavailableError
 from policies.serving.codec import decode, encode
 from policies.serving.config import ServeConfig, ServeError
-from policies.serving.inference import InferenceThread
+from policies.serving.inference import InferenceThread, Question
 from policies.serving.server import PolicyServer, running
 
 TOKEN = "a-token-of-sufficient-length"
@@ -433,9 +433,9 @@ class OneChunkPolicy(LinearPolicy):
 def test_a_chunk_does_not_change_while_the_next_connection_is_answered(rng):
     async def two() -> tuple[np.ndarray, np.ndarray]:
         thread = InferenceThread(OneChunkPolicy())
-        first = await thread.run(observation(rng), 30.0)
+        first = await thread.run(Question(observation=observation(rng)), 30.0)
         then = first.actions.copy()
-        await thread.run(observation(rng), 30.0)
+        await thread.run(Question(observation=observation(rng)), 30.0)
         thread.close()
         return then, first.actions
 

@@ -1,6 +1,7 @@
 """The flow-matching head of π0 (Black et al. 2024, arXiv 2410.24164) and SmolVLA (arXiv 2506.01844)."""
 
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -56,6 +57,7 @@ class FlowHead(FeaturesHead):
     """
 
     start: Tensor
+    goes_on: ClassVar[bool] = True
 
     def __init__(
         self, config: FlowConfig, *, backbone: Backbone, state_dim: int, horizon: int, action_dim: int
