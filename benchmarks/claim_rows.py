@@ -97,10 +97,10 @@ _ROWS = (
         "worlds and 150 under `randomised:all`, whose ranges stand below beside those of the conditions. In the usual "
         "worlds of either the arm starts up to 0.3 rad from home.",
         reading="In the usual worlds it is nearly always right, whatever the training seed. Beyond them it depends on "
-        "how much changes at once: `vla eval RUN --perturb colosseum-14` shows that of the fourteen changes, one by "
-        "one, only that of the camera costs much, and all at once cost more than half of the episodes. No single one is "
-        "to blame there: without the camera's, the table's colour or the cubes' looks the policy does somewhat better, "
-        "without any other one as badly.",
+        "how much changes at once: `vla eval RUN --perturb colosseum-14` shows that of the fourteen changes, "
+        "one by one, only that of the camera costs much, and all at once cost more than half of the episodes. "
+        "No single one is to blame there: without the camera's, the table's colour or the cubes' looks the "
+        "policy does somewhat better, without any other one as badly.",
     ),
     Row(
         name="pretraining",
