@@ -96,9 +96,10 @@ def ahead_row(port: int, ahead: bool, steps: int, observation: Mapping[str, Any]
         for _ in range(steps):
             left_s = max(due_s - time.monotonic(), 0.0)
             held += stream.step(observation if stream.needs_observation else None, left_s).held
-            late += time.monotonic() > due_s + 0.1 * period_s
-            time.sleep(max(due_s - time.monotonic(), 0.0))
-            due_s = max(due_s, time.monotonic()) + period_s
+            now_s = time.monotonic()
+            late += now_s > due_s + 0.1 * period_s
+            time.sleep(max(due_s - now_s, 0.0))
+            due_s = max(due_s, now_s) + period_s
     acted = 1.0 - held / steps
     return {"asking": "ahead" if ahead else "in turn", "steps": steps, "held": held, "late": late, "acted": acted}
 

@@ -57,6 +57,7 @@ def load_policy(
         from policies.quantization import quantize_linears
 
         quantize_linears(policy.vla)
+        policy.continues = False  # going on from what is under way needs gradients, which integers have not
     return policy
 
 

@@ -111,7 +111,7 @@ PROCESSORS = {
             "max_image_size": {"longest_edge": 64},
         },
     ),
-    "qwen2_vl": ("Qwen2VLImageProcessor", {"resample": 3, "patch_size": 14, "merge_size": 2}),
+    "qwen2_vl": ("Qwen2VLImageProcessor", {"patch_size": 14, "merge_size": 2}),  # as published: no filter
     "qwen2_5_vl": ("Qwen2VLImageProcessor", {"resample": 3, "patch_size": 14, "merge_size": 2}),
     "qwen3_vl": ("Qwen2VLImageProcessor", {"resample": 3, "patch_size": 14, "merge_size": 2}),
     "paligemma": ("SiglipImageProcessor", {"resample": 3, "size": SIZE}),
@@ -159,3 +159,15 @@ def tiny_checkpoint(folder, family, *, begin=True, seed=0):
     content = {"image_processor_type": kind, "image_mean": MEAN, "image_std": STD, "rescale_factor": 1 / 255, **numbers}
     (folder / "preprocessor_config.json").write_text(json.dumps(content))
     return folder
+
+
+def checkpoints(tmp_path_factory):
+    """Makes each family's checkpoint once."""
+    made = {}
+
+    def of(family):
+        if family not in made:
+            made[family] = tiny_checkpoint(tmp_path_factory.mktemp(family), family)
+        return made[family]
+
+    return of

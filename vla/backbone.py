@@ -31,6 +31,8 @@ class Backbone(nn.Module, ABC):
     waypoint_dim: int = 0
     config: Any
     """The config that it was built from, with what had to be read from elsewhere."""
+    pretrained: frozenset[str] = frozenset()
+    """Parts whose first weights are those of a checkpoint."""
 
     @property
     def given(self) -> frozenset[str]:

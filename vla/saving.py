@@ -33,8 +33,8 @@ def load_vla(directory: Path | str, device: torch.device | str = "cpu") -> VLA:
     """
     directory = Path(directory)
     model = VLA(read_config(directory / CONFIG_FILE), saved=directory)
-    kept = model.kept()
-    model.load_state_dict(model.state_dict() | read_weights(directory / WEIGHTS_FILE, kept))
+    weights = read_weights(directory / WEIGHTS_FILE, model.kept())  # all that it keeps, and nothing else
+    model.load_state_dict(weights, strict=False)
     return model.to(device).eval()
 
 

@@ -114,10 +114,11 @@ def _about_policy(config: Config, directory: Path) -> dict[str, Any]:
         "state": f"{network.state_dim} numbers",
     }
     if isinstance(network.backbone, VLMConfig):
+        from vla.backbones.vlm.pretrained import FOLDER
         from vla.backbones.vlm.size import model_size
 
         extra = sum(numbers for part, numbers in kept.items() if part != "backbone.model")
-        size = model_size(network.backbone)
+        size = model_size(network.backbone, directory / FOLDER)
         about = _about_pretrained(config, network.backbone, size, extra, len(network.cameras))
         return {**about, "facts": facts | about["facts"], "kept": kept}
     total = sum(kept.values())

@@ -36,6 +36,8 @@ class Config:
     def __post_init__(self) -> None:
         check_threads(self.threads, self.device)
         check_int8(self.int8, self.device)
+        if self.int8 and self.server.batch_wait_ms:
+            raise ValueError("int8 answers each request alone: batch_wait_ms is void")
 
 
 def run(config: Config) -> int:

@@ -159,10 +159,9 @@ class ImitationLearner(Learner[TrainConfig]):
     def drawn_and_frozen(self) -> set[str]:
         """Parts that never learn and have learned nothing before: their first weights are drawn, and stay."""
         learned = () if self.adoption is None else self.adoption.taken
-        given = {f"backbone.{name}" for name in self.vla.backbone.given}
-        names = [name for name, _ in self.vla.named_parameters() if name not in given]
+        names = [name for name, _ in self.vla.named_parameters()]
         learning = {_part(name) for name in names if any(self._rates_of(name))}
-        return {_part(name) for name in names} - learning - set(learned)
+        return {_part(name) for name in names} - learning - set(learned) - self.vla.backbone.pretrained
 
     def _is_due(self, every: int, done: int) -> bool:
         return done % every == 0 or done == self.legs[-1]

@@ -79,13 +79,17 @@ class InferenceThread:
         gathering = Gathering(largest=largest, wait_s=gathering.wait_s if largest > 1 else 0.0)
         self._worker: BatchWorker[tuple[Question, float], Inference] = BatchWorker("policy", self._answer, gathering)
         self._closed = False
-        self._abandoned: Future[Inference] | None = None
+        self._abandoned: tuple[Future[Inference], float] | None = None
+        """What was running when somebody ceased to wait for it, and when it had to be done."""
         self._awaited: set[asyncio.Future[Inference]] = set()
 
     @property
     def stuck(self) -> bool:
-        """Whether an inference that nobody waits for any more still occupies the thread."""
-        return self._abandoned is not None and not self._abandoned.done()
+        """Whether an inference that somebody gave up still occupies the thread after its time."""
+        if self._abandoned is None:
+            return False
+        work, due_s = self._abandoned
+        return not work.done() and time.perf_counter() >= due_s
 
     @property
     def waiting(self) -> int:
@@ -111,7 +115,8 @@ class InferenceThread:
         """
         if self._closed:
             raise InferenceStoppedError("the server is closing")
-        work = self._worker.submit((question, time.perf_counter()), _kind(question))
+        asked_s = time.perf_counter()
+        work = self._worker.submit((question, asked_s), _kind(question))
         answer = asyncio.wrap_future(work)
         self._awaited.add(answer)
         limit = asyncio.timeout(timeout_s)
@@ -132,7 +137,7 @@ class InferenceThread:
         finally:
             self._awaited.discard(answer)
             if work.running():
-                self._abandoned = work
+                self._abandoned = work, asked_s + timeout_s
 
     def close(self) -> None:
         """Drop waiting work and let the thread end after what it is doing."""

@@ -43,7 +43,5 @@ class LatencyMetrics:
         if not self.requests:
             return {**counts}
         stages = {f"{stage}_ms": percentiles(values) for stage, values in self._stages.items()}
-        sizes: dict[str, float | None] = {
-            str(size): float(count) for size, count in sorted(Counter(self._batches).items())
-        }
+        sizes: dict[str, float | None] = {str(size): count for size, count in sorted(Counter(self._batches).items())}
         return {**counts, **stages, "batch": sizes}

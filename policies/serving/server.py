@@ -42,6 +42,7 @@ from policies.serving.inference import InferenceThread, InferenceTimeoutError, Q
 from policies.serving.keys import ObservationAdapter
 from policies.serving.metrics import LatencyMetrics
 from policies.serving.session import Session
+from policies.serving.underway import RunningChunk
 from vla.strict_json import strict_json
 
 log = logging.getLogger(__name__)
@@ -135,10 +136,15 @@ class PolicyServer:
             self._loop.call_soon_threadsafe(self._stopping.set)
 
     async def _warm_up(self) -> None:
-        """One inference on a blank observation, so that compilation does not meet the first client."""
+        """An inference on a blank observation, and one that goes on from it where the policy can, so that compilation
+        does not meet the first client.
+        """
         policy, limit_s = self.policy, self.config.inference_timeout_s
         try:
             result = await self._thread.run(Question(observation=self.adapter.example()), limit_s)
+            if policy.continues:
+                begun = RunningChunk(actions=result.actions, delay_steps=1)
+                await self._thread.run(Question(observation=self.adapter.example(), underway=begun), limit_s)
         except InferenceTimeoutError as error:
             raise ServeError(
                 f"the policy's first inference took longer than inference_timeout_s, {limit_s:g}"

@@ -37,8 +37,10 @@ def running_chunk(message: Mapping[str, Any], horizon: int, action_dim: int) -> 
         raise ObservationError(f"{UNDERWAY} must be float of shape {shape}, got {described(actions)}")
     if not 1 <= len(actions) <= horizon or actions.shape[1] != action_dim:
         raise ObservationError(f"{UNDERWAY} must be float of shape {shape}, got {described(actions)}")
+    with np.errstate(over="ignore"):
+        actions = actions.astype(np.float32)
     if not np.isfinite(actions).all():
         raise ObservationError(f"{UNDERWAY} must be finite")
     if not isinstance(delay, int) or isinstance(delay, bool) or not 1 <= delay <= len(actions):
         raise ObservationError(f"{DELAY_STEPS} must be a whole number of 1 … {len(actions)} steps, got {delay!r}")
-    return RunningChunk(actions=actions.astype(np.float32), delay_steps=delay)
+    return RunningChunk(actions=actions, delay_steps=delay)

@@ -67,6 +67,8 @@ class BatchWorker(Generic[Q, R]):
         """Queue a request; its answer or error comes in the future, which can be cancelled until the work begins."""
         future: Future[R] = Future()
         with self._changed:
+            # those who left are dropped here too: while the work is stuck, nobody takes from the queue
+            self._waiting = [request for request in self._waiting if not request.future.cancelled()]
             self._waiting.append(_Request(content=content, kind=kind, asked_s=time.monotonic(), future=future))
             self._changed.notify()
         return future

@@ -8,6 +8,7 @@ import pytest
 import torch
 from demonstrations import record, tiny_network, tiny_training
 from point_mass import PointMassEnv
+from stopping import stopped_before
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from policies.evaluation import evaluate
@@ -142,18 +143,10 @@ def test_a_run_without_evaluation_has_no_best(store, tmp_path):
     assert not (tmp_path / "run/checkpoints/best").is_symlink()
 
 
-def test_a_stopped_run_knows_its_best_and_ends_as_an_undisturbed_one(store, tmp_path, monkeypatch):
+def test_a_stopped_run_knows_its_best_and_ends_as_an_undisturbed_one(store, tmp_path):
     wins = [1, 5, 3, 3, 2, 4, 1, 0, 2, 1]
     run(tmp_path / "whole", store, Scripted(list(wins)))
-    original = ImitationLearner.step
-
-    def stopping(self, step):
-        if step == 13:
-            raise KeyboardInterrupt
-        return original(self, step)
-
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(ImitationLearner, "step", stopping)
+    with stopped_before(13, ImitationLearner):
         run(tmp_path / "run", store, Scripted(list(wins)))
     assert names(tmp_path / "run") == ["000004", "000005", "000010"]
     summary = run(tmp_path / "run", store, Scripted(wins[5:]), resume=True)

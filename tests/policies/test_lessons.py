@@ -7,6 +7,7 @@ import pytest
 import torch
 from discs import ASKING, PHRASES, DiscScenes, result, run, tiny_backbone, tiny_pretraining
 from sentence_encoders import make_encoder
+from stopping import stopped_before
 
 from policies.pretraining.lessons import said_of, take_lessons
 from policies.pretraining.trainer import Teaching, prepare
@@ -72,7 +73,7 @@ def test_damaged_lessons_are_taken_again(folder, tmp_path, suffix):
     torch.testing.assert_close(again.embedding, taught.embedding)
 
 
-def test_a_run_with_a_teacher_goes_on_as_if_it_never_stopped(folder, tmp_path, monkeypatch):
+def test_a_run_with_a_teacher_goes_on_as_if_it_never_stopped(folder, tmp_path):
     from policies.pretraining.learner import PretrainLearner
 
     teaching = Teaching(teacher=folder, sentences=("a red disc",))
@@ -80,15 +81,7 @@ def test_a_run_with_a_teacher_goes_on_as_if_it_never_stopped(folder, tmp_path, m
     summary = run(whole, teaching=teaching, lessons=4)
     assert -1 <= summary.held_out["teacher_cosine"] <= 1
     assert read_metrics(whole)[0]["teacher"] > 0
-    original = PretrainLearner.step
-
-    def stopping(self, at):
-        if at == 7:
-            raise KeyboardInterrupt
-        return original(self, at)
-
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(PretrainLearner, "step", stopping)
+    with stopped_before(7, PretrainLearner):
         run(stopped, teaching=teaching, lessons=4)
     run(stopped, teaching=teaching, lessons=4, resume=True)
     assert result(stopped) == result(whole)

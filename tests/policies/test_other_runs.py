@@ -10,6 +10,7 @@ import torch
 from demonstrations import look_then_move, record, tiny_network, tiny_training
 from killing import kill_until_done
 from safetensors.torch import load_file
+from stopping import stopped_before
 
 from configs.cli import main
 from configs.run_directory import load_config, save_config
@@ -136,17 +137,9 @@ def test_a_run_starts_from_a_policys_weights_and_normalisation(whole, other_stor
     assert VLAPolicy.load(tmp_path / "fresh").normalization != start.normalization
 
 
-def test_a_started_run_resumes_without_the_policy_it_started_from(finished, other_store, tmp_path, monkeypatch):
+def test_a_started_run_resumes_without_the_policy_it_started_from(finished, other_store, tmp_path):
     run(tmp_path / "undisturbed", other_store, init_from=finished)
-    original = ImitationLearner.step
-
-    def stopping(self, step):
-        if step == 12:
-            raise KeyboardInterrupt
-        return original(self, step)
-
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(ImitationLearner, "step", stopping)
+    with stopped_before(12, ImitationLearner):
         run(tmp_path / "stopped", other_store, init_from=finished)
     normalization = VLAPolicy.load(finished).normalization
     shutil.rmtree(finished)

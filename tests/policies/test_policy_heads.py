@@ -4,6 +4,7 @@ import pytest
 import torch
 from demonstrations import FAST, TINY_HEADS, record, tiny_network, tiny_policy, tiny_training
 from point_mass import PointMassEnv
+from stopping import stopped_before
 
 from policies.imitation.learner import ImitationLearner
 from policies.imitation.stages import Stage
@@ -47,19 +48,10 @@ def result(run_dir):
 
 
 @pytest.mark.parametrize("head", ["fast", "flow"])
-def test_a_run_that_is_interrupted_ends_as_one_that_was_not(tmp_path, store, head, monkeypatch):
+def test_a_run_that_is_interrupted_ends_as_one_that_was_not(tmp_path, store, head):
     learn(tmp_path / "whole", store, head)
-    original = ImitationLearner.step
-
-    def stopping(self, step):
-        if step == 3:
-            raise KeyboardInterrupt
-        return original(self, step)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(ImitationLearner, "step", stopping)
-        with pytest.raises(KeyboardInterrupt):
-            learn(tmp_path / "stopped", store, head)
+    with stopped_before(3, ImitationLearner):
+        learn(tmp_path / "stopped", store, head)
     assert learn(tmp_path / "stopped", store, head, resume=True).resumed_from == 2
     assert result(tmp_path / "stopped") == result(tmp_path / "whole")
     policy = VLAPolicy.load(tmp_path / "stopped")

@@ -14,6 +14,7 @@ import pytest
 import torch
 from discs import DiscScenes, DiscSource, looking_embodiment, result, run, tiny_backbone, tiny_pretraining
 from safetensors.torch import load_file
+from stopping import stopped_before
 
 from envs.specs import Dimension
 from policies.pretraining.config import HELD_OUT_SEEDS, PretrainConfig
@@ -38,16 +39,8 @@ def whole(tmp_path_factory):
 
 
 @pytest.mark.parametrize("step", [2, 7, 10])
-def test_an_interrupted_run_ends_as_an_undisturbed_one(tmp_path, whole, monkeypatch, step):
-    original = PretrainLearner.step
-
-    def stopping(self, at):
-        if at == step:
-            raise KeyboardInterrupt
-        return original(self, at)
-
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(PretrainLearner, "step", stopping)
+def test_an_interrupted_run_ends_as_an_undisturbed_one(tmp_path, whole, step):
+    with stopped_before(step, PretrainLearner):
         run(tmp_path)
     torch.manual_seed(99)
     summary = run(tmp_path, resume=True)

@@ -8,6 +8,7 @@ import pytest
 import torch
 from demonstrations import record, tiny_network, tiny_training
 from discs import DiscScenes, tiny_backbone, tiny_pretraining
+from stopping import stopped_before
 
 from configs.cli import main
 from policies.imitation.learner import ImitationLearner
@@ -90,18 +91,10 @@ def test_the_hash_of_the_backbone_stays_with_every_policy_that_came_of_it(store,
     assert VLAPolicy.load(tmp_path / "tuned").base == backbone.sha256 and base_of(tmp_path / "fresh") is None
 
 
-def test_a_started_run_goes_on_without_the_backbone(store, looked, tmp_path, monkeypatch):
+def test_a_started_run_goes_on_without_the_backbone(store, looked, tmp_path):
     gone = shutil.copytree(looked, tmp_path / "looked", symlinks=True)
     run(tmp_path / "undisturbed", store, backbone=gone)
-    original = ImitationLearner.step
-
-    def stopping(self, step):
-        if step == 12:
-            raise KeyboardInterrupt
-        return original(self, step)
-
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(ImitationLearner, "step", stopping)
+    with stopped_before(12, ImitationLearner):
         run(tmp_path / "stopped", store, backbone=gone)
     shutil.rmtree(gone)
     assert run(tmp_path / "stopped", store, backbone=gone, resume=True).resumed_from == 10

@@ -12,6 +12,7 @@ from demonstrations import record, tiny_network, tiny_training
 from killing import kill_until_done, train_some
 from point_mass import PointMassEnv
 from safetensors.torch import load_file
+from stopping import stopped_before
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from policies.data.layout import DatasetError
@@ -56,18 +57,6 @@ def result(run_dir):
     return [path.read_bytes() for path in files]
 
 
-def stop_after(monkeypatch, step):
-    """Make the run end with an exception before it takes 0-based step ``step``."""
-    original = ImitationLearner.step
-
-    def stopping(self, at):
-        if at == step:
-            raise KeyboardInterrupt
-        return original(self, at)
-
-    monkeypatch.setattr(ImitationLearner, "step", stopping)
-
-
 def test_20_losses_are_the_golden_ones(store):
     learner = ImitationLearner(tiny_training(), tiny_network(), [store])
     losses = [learner.step(step)["loss"] for step in range(20)]
@@ -82,11 +71,9 @@ def test_two_runs_agree_bit_by_bit(tmp_path, store, whole):
 
 
 @pytest.mark.parametrize("step", [2, 13])
-def test_an_interrupted_run_ends_as_an_undisturbed_one(tmp_path, store, whole, monkeypatch, step):
-    with monkeypatch.context() as patch:
-        stop_after(patch, step)
-        with pytest.raises(KeyboardInterrupt):
-            run(tmp_path, store)
+def test_an_interrupted_run_ends_as_an_undisturbed_one(tmp_path, store, whole, step):
+    with stopped_before(step, ImitationLearner):
+        run(tmp_path, store)
     summary = run(tmp_path, store, resume=True)
     assert summary.resumed_from == step // 5 * 5
     assert result(tmp_path) == result(whole)

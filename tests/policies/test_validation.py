@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from demonstrations import record, tiny_network, tiny_training
+from stopping import stopped_before
 
 from policies.data.dataset import DemonstrationDataset
 from policies.data.layout import EpisodeRecord
@@ -125,7 +126,7 @@ def test_windows_are_fixed_and_spread_over_the_episodes(store):
     assert learner.examine(4) == {} != learner.examine(20), "when due, and at the end"
 
 
-def test_a_run_that_validates_learns_the_same_and_resumes_to_the_same_numbers(store, tmp_path, monkeypatch):
+def test_a_run_that_validates_learns_the_same_and_resumes_to_the_same_numbers(store, tmp_path):
     run(tmp_path / "often", store, validate_every=2)
     run(tmp_path / "seldom", store, validate_every=20)
     often, seldom = (read_metrics(tmp_path / name) for name in ("often", "seldom"))
@@ -133,15 +134,7 @@ def test_a_run_that_validates_learns_the_same_and_resumes_to_the_same_numbers(st
     assert [line for line in often if "loss" in line] == [line for line in seldom if "loss" in line]
     assert often[-2]["validation_loss"] == seldom[-2]["validation_loss"] != often[0]["validation_loss"]
 
-    original = ImitationLearner.step
-
-    def stopping(self, step):
-        if step == 13:
-            raise KeyboardInterrupt
-        return original(self, step)
-
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(ImitationLearner, "step", stopping)
+    with stopped_before(13, ImitationLearner):
         run(tmp_path / "stopped", store, validate_every=2)
     summary = run(tmp_path / "stopped", store, validate_every=2, resume=True)
     assert summary.resumed_from == 10 and summary.episodes + summary.held_out == 12 and 0 < summary.held_out < 12

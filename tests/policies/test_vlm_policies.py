@@ -9,7 +9,8 @@ from demonstrations import record, tiny_training
 from point_mass import PointMassEnv
 from policy_contract import PolicyContract
 from safetensors.torch import load_file
-from tiny_checkpoints import tiny_checkpoint
+from stopping import stopped_before
+from tiny_checkpoints import checkpoints, tiny_checkpoint
 
 from envs.specs import TASK_KEY
 from policies.evaluation import evaluate
@@ -34,14 +35,7 @@ def store(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
-    made = {}
-
-    def of(family):
-        if family not in made:
-            made[family] = tiny_checkpoint(tmp_path_factory.mktemp(family), family)
-        return made[family]
-
-    return of
+    return checkpoints(tmp_path_factory)
 
 
 def network(folder, tuning="frozen", head=None):
@@ -77,20 +71,11 @@ def test_a_policy_learns_and_acts(tmp_path, store, checkpoint, family, tuning, h
 
 
 @pytest.mark.parametrize("tuning", ["frozen", LORA])
-def test_a_run_goes_on_to_the_same_numbers(tmp_path, store, checkpoint, tuning, monkeypatch):
+def test_a_run_goes_on_to_the_same_numbers(tmp_path, store, checkpoint, tuning):
     vla_config = network(checkpoint("smolvlm"), tuning)
     whole = run(tmp_path / "whole", store, vla_config).checkpoint
-    original = ImitationLearner.step
-
-    def stopping(self, at):
-        if at == 4:
-            raise KeyboardInterrupt
-        return original(self, at)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(ImitationLearner, "step", stopping)
-        with pytest.raises(KeyboardInterrupt):
-            run(tmp_path / "stopped", store, vla_config)
+    with stopped_before(4, ImitationLearner):
+        run(tmp_path / "stopped", store, vla_config)
     gone_on = run(tmp_path / "stopped", store, vla_config, resume=True).checkpoint
     for name in ("policy/model.safetensors", "training_state/tensors.safetensors"):
         assert (whole / name).read_bytes() == (gone_on / name).read_bytes()

@@ -136,7 +136,6 @@ def test_what_comes_while_the_policy_is_busy_is_answered_in_one_pass_and_each_ge
     while (metrics := here.metrics())["requests"] < 4 and time.monotonic() < deadline:
         time.sleep(0.005)
     assert metrics["batch"] == {"1": 1.0, "3": 3.0}
-    assert metrics["queue_ms"]["p99"] > 0
 
 
 def test_the_largest_batch_bounds_each_pass_and_the_oldest_go_first(crowd):
@@ -237,12 +236,39 @@ def test_a_request_waits_for_those_who_are_there_and_for_nobody_who_has_left():
     worker.expect(-1)
     assert lone.result(LIMIT_S) == "C"
     worker.expect(1)
-    dropped, kept = worker.submit("d"), None
+    dropped = worker.submit("d")
     assert dropped.cancel()
     kept = worker.submit("e")
     worker.close()
     assert kept.result(LIMIT_S) == "E"
     assert batches == [["a", "b"], ["c"], ["e"]]
+
+
+def test_a_client_that_leaves_during_its_inference_does_not_make_the_server_look_stuck(crowd):
+    here = crowd(GatedPolicy(), 1)
+    here.ask(seen(0, "a"))
+    here.clients[0].close()
+    deadline = time.monotonic() + LIMIT_S
+    while here.server._thread._abandoned is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    with urllib.request.urlopen(here.metrics_url.replace("metrics", "readyz"), timeout=LIMIT_S) as response:
+        assert response.status == 200
+    here.policy.open.set()
+    assert here.clients[1].receive(LIMIT_S)["actions"].shape[0] == HORIZON
+
+
+def test_what_those_who_left_asked_is_forgotten_while_the_work_is_stuck():
+    opened = threading.Event()
+    worker = BatchWorker("test", lambda batch: [opened.wait(LIMIT_S) for _ in batch], Gathering())
+    first = worker.submit("a")
+    for _ in range(5):
+        worker.submit("b").cancel()
+    last = worker.submit("c")
+    assert len(worker._waiting) <= 2  # the one that waits, and one that was begun or is about to be
+    opened.set()
+    assert first.result(LIMIT_S) and last.result(LIMIT_S)
+    worker.close()
 
 
 def test_an_error_of_the_work_is_every_requests_and_the_thread_goes_on():

@@ -6,9 +6,9 @@ from importlib.util import find_spec
 import pytest
 import torch
 from test_nano import BackboneContract
-from tiny_checkpoints import FAMILIES, tiny_checkpoint
+from tiny_checkpoints import FAMILIES, checkpoints, tiny_checkpoint
 from vla_inputs import random_observation, random_target
-from vlm_inputs import checkpoints, native, vlm, vlm_config, vlm_policy_config
+from vlm_inputs import native, vlm, vlm_config, vlm_policy_config
 
 from vla.features import TokenRole
 from vla.heads.bridge import BridgeConfig

@@ -1,7 +1,6 @@
 """Networks over tiny checkpoints, and the same sequences through transformers' own forward."""
 
 import torch
-from tiny_checkpoints import tiny_checkpoint
 from transformers import AutoModelForImageTextToText
 from vla_inputs import ACTION_DIM, HORIZON, STATE_DIM
 
@@ -33,18 +32,6 @@ def vlm_policy_config(folder, head=None, **fields):
         action_dim=ACTION_DIM,
         horizon=HORIZON,
     )
-
-
-def checkpoints(tmp_path_factory):
-    """Makes each family's checkpoint once."""
-    made = {}
-
-    def of(family):
-        if family not in made:
-            made[family] = tiny_checkpoint(tmp_path_factory.mktemp(family), family)
-        return made[family]
-
-    return of
 
 
 @torch.no_grad()

@@ -1,11 +1,11 @@
 """The settings of ``nano``: its sizes, its text window, and what a new network starts from."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from vla.backbones.text_window import window_for
 from vla.backbones.tokenizer import NanoTokenizer
 
 if TYPE_CHECKING:
@@ -13,9 +13,6 @@ if TYPE_CHECKING:
 
 TEXT_TOKENS = 256
 """Text window where nobody says which: enough for several sentences."""
-TEXT_HEADROOM = 1.25
-"""How much longer than the sentences it is made for a window is at least: people say more."""
-_TEXT_STEP = 16
 
 Weights = Literal["shipped", "fresh"]
 DEFAULT_WEIGHTS: Weights = "shipped"
@@ -66,8 +63,7 @@ class NanoConfig:
         """This config with a window for all of ``sentences`` and a quarter more, if it does not say what window."""
         if self.max_text_tokens is not None or not sentences:
             return self
-        wanted = TEXT_HEADROOM * NanoTokenizer().longest(sentences)
-        return replace(self, max_text_tokens=_TEXT_STEP * math.ceil(wanted / _TEXT_STEP))
+        return replace(self, max_text_tokens=window_for(NanoTokenizer().longest(sentences)))
 
     @property
     def locates(self) -> bool:

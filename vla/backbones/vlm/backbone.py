@@ -34,6 +34,7 @@ class VLM(Backbone):
     A missing view is black, and nothing attends to it. Raises ``ValueError`` for an observation that does not fit.
     """
 
+    pretrained = frozenset({"model"})
     frame_ids: Int[Tensor, " n"]
     frame_view: Int[Tensor, " n"]
     frame_cell: Int[Tensor, "n 2"]
@@ -153,13 +154,19 @@ class VLM(Backbone):
         return seen
 
     def _apply(self, fn: Any, recurse: bool = True) -> "VLM":
-        """Move the network; then weights have the digits that suit the device."""
+        """Move the network; weights have the digits that suit the device, before it holds them as well as after."""
+        there = fn(self.queries.detach().new_empty(0)).device
+        wanted = torch.bfloat16 if self.config.half and there.type == "cuda" else torch.float32
+        self._round_given(wanted)
         super()._apply(fn, recurse)
-        wanted = torch.bfloat16 if self.config.half and self.queries.device.type == "cuda" else torch.float32
-        for name, parameter in self.named_parameters():  # buffers stay: rotary frequencies need all digits
+        self._round_given(wanted)
+        return self
+
+    def _round_given(self, wanted: torch.dtype) -> None:
+        """Buffers stay: rotary frequencies need all digits."""
+        for name, parameter in self.named_parameters():
             if name in self._given:
                 parameter.data = parameter.data.to(wanted)
-        return self
 
     @property
     def _dtype(self) -> torch.dtype:

@@ -1,12 +1,12 @@
 """What fixes a backbone made of a pretrained vision-language model."""
 
-import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
+from vla.backbones.text_window import window_for
 from vla.backbones.vlm.words import split_prompt
 
 if TYPE_CHECKING:
@@ -18,8 +18,6 @@ LANGUAGE_LAYERS = r".*(text_model|language_model).*\.(q_proj|k_proj|v_proj|o_pro
 PROMPT = "In: What action should the robot take to {instruction}?\nOut:"
 TEXT_TOKENS = 128
 """Text window where nobody says which."""
-TEXT_HEADROOM = 1.25
-_TEXT_STEP = 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +34,8 @@ class VLMConfig:
     learned with. ``max_text_tokens`` is the longest prompt that it takes in: where it is None, training asks
     :meth:`reading`. ``prompt`` has ``{instruction}`` once, and ``{images}`` where they do not come first.
     With ``half`` frozen weights are bfloat16 on CUDA; on the CPU, which is slower with it, they are float32.
-    ``gradient_checkpointing`` computes layers again in the backward pass, for less memory.
+    ``gradient_checkpointing`` computes layers again in the backward pass, for less memory; not those of the decoder
+    for heads whose tokens go through it.
 
     ``sha256`` is that of the checkpoint's weights. It is filled in when they are read, and others are refused then.
     """
@@ -101,8 +100,7 @@ class VLMConfig:
             return self
         from vla.backbones.vlm.pretrained import tokenizer_of
 
-        wanted = TEXT_HEADROOM * tokenizer_of(self).longest(sentences)
-        return replace(self, max_text_tokens=_TEXT_STEP * math.ceil(wanted / _TEXT_STEP))
+        return replace(self, max_text_tokens=window_for(tokenizer_of(self).longest(sentences)))
 
     def build(
         self,

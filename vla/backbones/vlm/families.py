@@ -201,7 +201,7 @@ class QwenVL(Family):
         end = int((view >= 0).nonzero().max()) + 1
         patterns, which = mask[:, :end].unique(dim=0, return_inverse=True)
         is_image = (view[:end] >= 0).int()
-        shapes = self._shape(grid[0] * self._token_px).expand(len(view.unique()), 3)
+        shapes = self._shape(grid[0] * self._token_px).expand(int(view.max()) + 1, 3)
         places = torch.zeros(3, len(patterns), end, dtype=torch.long)
         for i, there in enumerate(patterns.cpu()):
             if there.any():

@@ -37,10 +37,10 @@ class PictureNumbers:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "PictureNumbers":
         """Those of an image processor's own JSON form; ``ValueError`` names what it lacks."""
-        if missing := sorted({"image_mean", "image_std", "resample"} - data.keys()):
-            raise ValueError(f"expected image_mean, image_std and resample of an image processor, it lacks {missing}")
+        if missing := sorted({"image_mean", "image_std"} - data.keys()):
+            raise ValueError(f"expected image_mean and image_std of an image processor, it lacks {missing}")
         mean, std = (tuple(float(x) for x in data[name]) for name in ("image_mean", "image_std"))
-        return cls(mean=mean, std=std, resample=int(data["resample"]))  # pyright: ignore[reportArgumentType]
+        return cls(mean=mean, std=std, resample=int(data.get("resample", BICUBIC)))  # pyright: ignore[reportArgumentType]
 
     def to_dict(self) -> dict[str, Any]:
         """Inverse of :meth:`from_dict`."""
@@ -48,7 +48,8 @@ class PictureNumbers:
 
     def prepare(self, images: Float[Tensor, "*b 3 h w"], size_px: tuple[int, int]) -> Float[Tensor, "*b 3 y x"]:
         """Images at ``size_px`` (height, width), normalised; squeezed where the shape of the picture is another."""
-        resized = pillow_resize(images * LEVELS, size_px, self.resample) / LEVELS
+        with torch.autocast(images.device.type, enabled=False):  # levels need all the digits of float32
+            resized = pillow_resize(images * LEVELS, size_px, self.resample) / LEVELS
         mean, std = (images.new_tensor(x)[:, None, None] for x in (self.mean, self.std))
         return (resized - mean) / std
 
@@ -102,6 +103,8 @@ def _bicubic(x: float) -> float:
     return ((-0.5 * x + 2.5) * x - 4) * x + 2 if x < 2 else 0.0
 
 
+BICUBIC = 3
+"""What the files of Qwen-VL leave to their processor's class."""
 FILTERS: dict[int, tuple[Callable[[float], float], float]] = {
     1: (_lanczos, 3.0),
     2: (_bilinear, 1.0),

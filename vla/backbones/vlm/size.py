@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,12 +21,14 @@ LEARNING = 5 * FLOAT
 @dataclass(frozen=True, kw_only=True)
 class ModelSize:
     """What a model is made of. ``parts`` are its parameters by part; ``layers`` the (inputs, outputs) of those of its
-    linear layers that low-rank updates are learned of; the image sizes are in px.
+    linear layers that low-rank updates are learned of; ``also`` counts the parameters that learn in any case; the image
+    sizes are in px.
     """
 
     family: str
     parts: dict[str, int]
     layers: tuple[tuple[int, int], ...]
+    also: int
     width: int
     depth: int
     heads: int
@@ -48,8 +51,7 @@ class ModelSize:
 
     def learned(self, config: VLMConfig) -> int:
         """Parameters of the model itself that learn."""
-        updates = sum(config.lora_rank * (inputs + outputs) for inputs, outputs in self.layers)
-        return {"frozen": 0, "lora": updates, "full": self.parameters}[config.tuning]
+        return self.parameters if config.tuning == "full" else self._updates(config) + self.also
 
     def acting_bytes(self, config: VLMConfig, views: int, extra: int, *, cuda: bool) -> int:
         """Memory for one robot: weights (``extra`` are those of the head and others of ours), and hidden states."""
@@ -78,14 +80,17 @@ class ModelSize:
         return self.parameters * (HALF if cuda and config.half and config.tuning != "full" else FLOAT)
 
     def _updates(self, config: VLMConfig) -> int:
-        return self.learned(config) if config.tuning == "lora" else 0
+        each = config.lora_rank if config.tuning == "lora" else 0
+        return sum(each * (inputs + outputs) for inputs, outputs in self.layers)
 
 
-def model_size(config: VLMConfig) -> ModelSize:
-    """That of the checkpoint that ``config`` names, from its own config alone; errors as in building it."""
+def model_size(config: VLMConfig, folder: Path | None = None) -> ModelSize:
+    """That of the checkpoint that ``config`` names, from its own config alone; errors as in building it. ``folder`` is
+    where its architecture lies, if elsewhere.
+    """
     from transformers import AutoModel
 
-    architecture = read_architecture(locate(config.checkpoint))
+    architecture = read_architecture(folder or locate(config.checkpoint, weights=False))
     family = family_of(architecture)
     side_px = config.side_px or family.learned_px
     family.check(side_px)
@@ -98,6 +103,7 @@ def model_size(config: VLMConfig) -> ModelSize:
         family=architecture.model_type,
         parts=_parts(model),
         layers=tuple((layer.in_features, layer.out_features) for layer in tuned),
+        also=sum(p.numel() for name, p in model.named_parameters() if re.fullmatch(config.also_learns, name)),
         width=text.hidden_size,
         depth=text.num_hidden_layers,
         heads=text.num_attention_heads,
