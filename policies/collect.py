@@ -162,13 +162,12 @@ def _film(steps: list[dict[str, Tensor]], key: str, world: int, length: int) -> 
 
 
 def _writer(env: VectorEnv, path: Path, seeds: Sequence[int], settings: dict[str, Any]) -> DemonstrationWriter:
-    """The store to add to, made where there is none; geometry is recorded where depth is, which needs it."""
+    """The store to add to, made where there is none."""
     if not len(seeds):
         raise ValueError("a recording needs at least one seed")
-    geometry = any(camera.depth for camera in env.embodiment.cameras)
     if not path.exists():
         with suppress(FileExistsError):  # made by another recorder just now: its lock decides
-            return DemonstrationWriter.create(path, env.embodiment, settings=settings, geometry=geometry)
+            return DemonstrationWriter.create(path, env.embodiment, settings=settings, geometry=True)
     writer = DemonstrationWriter.open(path)
     there = {"settings": dict(writer.header.settings), "embodiment": writer.header.embodiment.to_dict()}
     here = {"settings": settings, "embodiment": env.embodiment.to_dict()}

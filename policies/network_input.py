@@ -25,6 +25,15 @@ def network_images(
     return pixels.reshape(*batch, channels, *size_px)
 
 
+def network_intrinsics(
+    intrinsics: Float[Tensor, "*batch 3 3"], from_px: tuple[int, int], to_px: tuple[int, int]
+) -> Float[Tensor, "*batch 3 3"]:
+    """Pinhole matrices of pictures of ``from_px`` (height, width) after :func:`network_images` made them ``to_px``."""
+    (height, width), (new_height, new_width) = from_px, to_px
+    scale = intrinsics.new_tensor([new_width / width, new_height / height, 1.0])
+    return intrinsics * scale[:, None]
+
+
 def waypoint_dims(embodiment: EmbodimentSpec) -> tuple[int, ...]:
     """The numbers of the state that say where the tool is: metres in the world."""
     return tuple(i for i, dim in enumerate(embodiment.state) if (dim.unit, dim.frame) == ("m", "world"))

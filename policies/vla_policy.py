@@ -9,11 +9,11 @@ import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
-from envs.specs import STATE_KEY, TASK_KEY, EmbodimentSpec, image_key
+from envs.specs import STATE_KEY, TASK_KEY, EmbodimentSpec, extrinsics_key, image_key, intrinsics_key
 from policies.blocks import BLOCK, in_blocks
 from policies.described import described
 from policies.device import resolve_device
-from policies.network_input import InstructionTokens, network_images
+from policies.network_input import InstructionTokens, network_images, network_intrinsics
 from policies.policy import ChunkPolicy, Plan, Underway, blank_remarks, seen_by
 from policies.processors import Normalization
 from policies.training.checkpoint import POLICY, find_product
@@ -171,7 +171,33 @@ class VLAPolicy(ChunkPolicy):
             text=text,
             text_mask=text_mask,
             state=self.normalization.state.normalize(state),
+            **(self._calibration(observation, len(state)) if self.vla.config.backbone.needs_cameras else {}),
         )
+
+    def _calibration(self, observation: Mapping[str, Any], n: int) -> dict[str, Tensor]:
+        """Where its cameras stand and how they see, ``(n, 1, v, …)``."""
+        cameras, size_px = self.vla.config.cameras, self.vla.config.image_size_px
+        intrinsics = [
+            network_intrinsics(
+                self._matrix(observation, intrinsics_key(name), n, 3),
+                tuple(observation[image_key(name)].shape[1:3]),
+                size_px,
+            )
+            for name in cameras
+        ]
+        poses = [self._matrix(observation, extrinsics_key(name), n, 4) for name in cameras]
+        return {"intrinsics": torch.stack(intrinsics, 1)[:, None], "T_world_cam": torch.stack(poses, 1)[:, None]}
+
+    def _matrix(self, observation: Mapping[str, Any], key: str, n: int, side: int) -> Float[Tensor, "n s s"]:
+        matrix = observation.get(key)
+        if not isinstance(matrix, Tensor) or matrix.shape != (n, side, side):
+            raise ValueError(
+                f"this policy must know its cameras: expected {key!r} of shape {(n, side, side)}, "
+                f"got {described(matrix)}"
+            )
+        if not bool(matrix.isfinite().all()):
+            raise ValueError(f"{key} is not finite")
+        return matrix.to(self.device, torch.float32)
 
     def _state(self, observation: Mapping[str, Any]) -> Float[Tensor, "n d"]:
         state = observation.get(STATE_KEY)

@@ -16,8 +16,8 @@ from vla.scaling import StateScale
 _POSITIONS, _WAYPOINT, _STATE = "text_encoder.position", "waypoint", "state_encoder"
 _CAMERAS = ("camera_embedding", "look_embedding", "view_embedding")
 """What has a row for each camera."""
-_FREE = frozenset({"max_text_tokens"})
-"""What may differ in two backbones' configs: a longer or shorter text window."""
+_FREE = frozenset({"max_text_tokens", "use_cameras"})
+"""What may differ in two backbones' configs: a longer or shorter text window, and whether cameras are known."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -220,4 +220,7 @@ def _validate(dataset: DemonstrationDataset, config: WindowConfig, cameras: tupl
     if len(set(sizes.values())) != 1:
         raise ValueError(f"cameras sampled together must have one image size (height, width), got {sizes}")
     if config.geometry and not dataset.header.geometry:
-        raise ValueError(f"camera geometry was asked for, but {dataset.path} was recorded without it")
+        raise ValueError(
+            f"the network is to know its cameras (intrinsics and T_world_cam), but {dataset.path} was recorded without: "
+            "record anew"
+        )

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 
 from policies.data.windows import WindowBatch
-from policies.network_input import network_images
+from policies.network_input import network_images, network_intrinsics
 from policies.processors import Normalization
 from policies.training.augment import AugmentConfig, Disturbance
 from policies.training.group import Part
@@ -32,6 +32,12 @@ class TrainingInputs:
         drawn = (part or Part(0, len(images), len(images))).of_each(len(flat) // len(images))
         disturbance = Disturbance.draw(self._augment, drawn.whole, self._seed, step).of(drawn.rows)
         images = disturbance.apply(flat).reshape(images.shape)
+        intrinsics = T_world_cam = None
+        if batch.intrinsics is not None and batch.T_world_cam is not None:
+            size_px = self._config.image_size_px
+            intrinsics = network_intrinsics(batch.intrinsics.to(self.device), tuple(batch.images.shape[3:5]), size_px)
+            intrinsics = disturbance.of_cameras(intrinsics.flatten(0, 2), size_px).reshape(intrinsics.shape)
+            T_world_cam = batch.T_world_cam.to(self.device)
         state, actions = batch.state.to(self.device), batch.actions.to(self.device)
         text = batch.text.to(self.device)
         observation = Observation(
@@ -40,6 +46,8 @@ class TrainingInputs:
             text=self._text[text],
             text_mask=self._text_mask[text],
             state=normalization.state.normalize(state),
+            intrinsics=intrinsics,
+            T_world_cam=T_world_cam,
         )
         waypoint = None
         if self._config.waypoint_dims:

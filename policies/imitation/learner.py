@@ -64,7 +64,12 @@ class ImitationLearner(Learner[TrainConfig]):
         super().__init__(config, legs)
         self.part = self.group.part(config.batch_size)
         self.spans = lay_out(stages_for(config.stages, locates=bool(vla_config.waypoint_dims)), self.legs)
-        windows = WindowConfig(horizon=vla_config.horizon, cameras=vla_config.cameras, cache=config.pictures)
+        windows = WindowConfig(
+            horizon=vla_config.horizon,
+            cameras=vla_config.cameras,
+            geometry=vla_config.backbone.needs_cameras,
+            cache=config.pictures,
+        )
         windows = replace(windows, memory_budget_bytes=windows.memory_budget_bytes // self.group.local_size)
         with self.group.one_first() if config.pictures == "decoded" else nullcontext():
             self.demonstrations = learned_from(datasets, config, windows)
