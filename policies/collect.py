@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from envs.specs import ACTION_KEY, TASK_KEY, EmbodimentSpec, VectorEnv
+from envs.specs import ACTION_KEY, CALIBRATED, TASK_KEY, EmbodimentSpec, VectorEnv
 from policies.data.differences import differences
 from policies.data.episode import Episode
 from policies.data.layout import DatasetError
@@ -165,9 +165,10 @@ def _writer(env: VectorEnv, path: Path, seeds: Sequence[int], settings: dict[str
     """The store to add to, made where there is none."""
     if not len(seeds):
         raise ValueError("a recording needs at least one seed")
+    geometry = CALIBRATED in env.capabilities
     if not path.exists():
         with suppress(FileExistsError):  # made by another recorder just now: its lock decides
-            return DemonstrationWriter.create(path, env.embodiment, settings=settings, geometry=True)
+            return DemonstrationWriter.create(path, env.embodiment, settings=settings, geometry=geometry)
     writer = DemonstrationWriter.open(path)
     there = {"settings": dict(writer.header.settings), "embodiment": writer.header.embodiment.to_dict()}
     here = {"settings": settings, "embodiment": env.embodiment.to_dict()}

@@ -221,6 +221,5 @@ def _validate(dataset: DemonstrationDataset, config: WindowConfig, cameras: tupl
         raise ValueError(f"cameras sampled together must have one image size (height, width), got {sizes}")
     if config.geometry and not dataset.header.geometry:
         raise ValueError(
-            f"the network is to know its cameras (intrinsics and T_world_cam), but {dataset.path} was recorded without: "
-            "record anew"
+            f"the network is to know its cameras (intrinsics and T_world_cam), but {dataset.path} has none: record anew"
         )
