@@ -171,7 +171,7 @@ def test_an_environment_without_an_expert_is_refused():
     env = PointMassEnv(1)
     env.capabilities = env.capabilities - {EXPERT}
     with pytest.raises(
-        ValueError, match=r"point has no scripted expert; all it declares is \['deterministic', 'snapshots'\]"
+        ValueError, match=r"point has no scripted expert; all it declares is \['calibrated', 'deterministic', 'snapshots'\]"
     ):
         ExpertPolicy(env)
 
