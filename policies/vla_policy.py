@@ -176,15 +176,11 @@ class VLAPolicy(ChunkPolicy):
 
     def _calibration(self, observation: Mapping[str, Any], n: int) -> dict[str, Tensor]:
         """Where its cameras stand and how they see, ``(n, 1, v, …)``."""
-        cameras, size_px = self.vla.config.cameras, self.vla.config.image_size_px
-        intrinsics = [
-            network_intrinsics(
-                self._matrix(observation, intrinsics_key(name), n, 3),
-                tuple(observation[image_key(name)].shape[1:3]),
-                size_px,
-            )
-            for name in cameras
-        ]
+        cameras, intrinsics = self.vla.config.cameras, []
+        for name in cameras:
+            height, width = observation[image_key(name)].shape[1:3]
+            matrix = self._matrix(observation, intrinsics_key(name), n, 3)
+            intrinsics.append(network_intrinsics(matrix, (height, width), self.vla.config.image_size_px))
         poses = [self._matrix(observation, extrinsics_key(name), n, 4) for name in cameras]
         return {"intrinsics": torch.stack(intrinsics, 1)[:, None], "T_world_cam": torch.stack(poses, 1)[:, None]}
 

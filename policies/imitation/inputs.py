@@ -34,8 +34,8 @@ class TrainingInputs:
         images = disturbance.apply(flat).reshape(images.shape)
         intrinsics = T_world_cam = None
         if batch.intrinsics is not None and batch.T_world_cam is not None:
-            size_px = self._config.image_size_px
-            intrinsics = network_intrinsics(batch.intrinsics.to(self.device), tuple(batch.images.shape[3:5]), size_px)
+            size_px, (height, width) = self._config.image_size_px, batch.images.shape[3:5]
+            intrinsics = network_intrinsics(batch.intrinsics.to(self.device), (height, width), size_px)
             intrinsics = disturbance.of_cameras(intrinsics.flatten(0, 2), size_px).reshape(intrinsics.shape)
             T_world_cam = batch.T_world_cam.to(self.device)
         state, actions = batch.state.to(self.device), batch.actions.to(self.device)

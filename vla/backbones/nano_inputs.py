@@ -52,6 +52,5 @@ def views_of(observation: Observation, config: NanoConfig) -> Views | None:
         identity = torch.eye(4, device=observation.images.device)
         intrinsics = torch.where(present, observation.intrinsics.flatten(0, 2), identity[:3, :3])
         T_world_cam = torch.where(present, observation.T_world_cam.flatten(0, 2), identity)
-    return Views(
-        size_px=tuple(observation.images.shape[-2:]), depth_m=depth_m, intrinsics=intrinsics, T_world_cam=T_world_cam
-    )
+    height, width = observation.images.shape[-2:]
+    return Views(size_px=(height, width), depth_m=depth_m, intrinsics=intrinsics, T_world_cam=T_world_cam)
