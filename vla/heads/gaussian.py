@@ -108,6 +108,8 @@ class GaussianHead(FeaturesHead):
 class GaussianChunks(Distribution):
     """Latent (b, h, a): the actions before they are squashed, or else the actions. Parts (b, h, a): each number."""
 
+    action_axis = 1
+
     def __init__(self, mean: Float[Tensor, "b h a"], log_std: Float[Tensor, "*#b #h a"], *, squash: bool) -> None:
         self.mean, self.log_std, self.squash = mean, log_std.expand_as(mean), squash
 

@@ -27,6 +27,7 @@ class TokenChunks(Distribution):
     def __init__(self, head: "TokensHead", seen: Decoder) -> None:
         self.head, self.seen = head, seen
         self.shape = (head.horizon, head.action_dim) if head.code.end_id is None else None
+        self.action_axis = None if self.shape is None else 1
 
     @torch.no_grad()
     def sample(self, generator: torch.Generator | None = None) -> Sample:
