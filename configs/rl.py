@@ -1,0 +1,76 @@
+"""What a run of learning from reward is, and complete ones by name."""
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+from configs.environments import EnvConfig, Split
+from configs.run_directory import OUTPUTS
+from rl.config import CriticConfig, RLConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Which policy to improve, at which tasks, and how."""
+
+    name: str = "nano-ppo"
+    """Goes into the run directory's name."""
+    policy: Path | None = None
+    """The policy to start from: a run, a checkpoint or a policy's folder. One whose head knows a single chunk (bridge,
+    mlp) is given a Gaussian about it, of rl.std."""
+    tasks: tuple[str, ...] = ("reach", "pick", "place")
+    """Tasks or suites, all of them in every iteration."""
+    rl: RLConfig = field(default_factory=RLConfig)
+    reward: Literal["sparse", "dense"] = "sparse"
+    """1 on success, or that and the gain in the task's potential."""
+    split: Split = "train"
+    """Phrasings of the instructions."""
+    arm_start_rad: float = 0.0
+    """How far from home the arm starts at most, in joint space (0: at home)."""
+    env: EnvConfig = field(default_factory=EnvConfig)
+    """The simulated worlds; a policy decides itself what its cameras must look like."""
+    outputs: Path = OUTPUTS
+    """Folder that holds the runs."""
+
+    def __post_init__(self) -> None:
+        if not self.tasks:
+            raise ValueError("name at least one task or suite: --tasks reach pick place")
+        if self.rl.curriculum is not None and len(self.tasks) == 1 and "/" in self.tasks[0]:
+            raise ValueError("a curriculum needs several tasks to choose among")
+
+
+LAPTOP = RLConfig(threads=1)
+"""Learning that fits a laptop's CPU: the backbone stays as it is and sees once, head, spread and critic learn."""
+
+
+def nano_ppo() -> Config:
+    """PPO with a critic and advantages of each decision (GAE): the default."""
+    return Config(name="nano-ppo", rl=LAPTOP)
+
+
+def nano_grpo() -> Config:
+    """Whole episodes, eight from each start, compared with each other; no critic (GRPO)."""
+    rl = replace(LAPTOP, advantages="grpo", group_size=8, clip_high=0.28, level="action")
+    return Config(name="nano-grpo", rl=rl)
+
+
+def nano_vldac() -> Config:
+    """PPO on each number by itself, values of decisions, critic apart, pulled to the first policy (VL-DAC)."""
+    rl = replace(
+        LAPTOP, level="number", over="decisions", reference_kl=0.05, epochs=2, critic=CriticConfig(warmup=2, detach=True)
+    )
+    return Config(name="nano-vldac", rl=rl)
+
+
+def nano_filtered() -> Config:
+    """Imitates its own episodes that succeeded and nothing else: what every other method must beat."""
+    rl = replace(LAPTOP, advantages="none", imitate=1.0, epochs=2, target_kl=None)
+    return Config(name="nano-filtered", rl=rl)
+
+
+PRESETS = {
+    "nano-ppo": nano_ppo,
+    "nano-grpo": nano_grpo,
+    "nano-vldac": nano_vldac,
+    "nano-filtered": nano_filtered,
+}
