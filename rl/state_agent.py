@@ -62,8 +62,11 @@ class StateAgent(Agent[Tensor]):
         self.network.take_in(**sums)
 
 
-def fresh_policy(config: StateNetworkConfig, env: VectorEnv, keys: Sequence[str] = ()) -> StatePolicy:
-    """One that has learned nothing, for the robot of ``env``, which is started to see what it shows.
+def fresh_policy(
+    config: StateNetworkConfig, env: VectorEnv, keys: Sequence[str] = (), device: torch.device | None = None
+) -> StatePolicy:
+    """One that has learned nothing, for the robot of ``env``, which is started to see what it shows; on ``device``, by
+    default that of the worlds.
 
     ``keys`` are by default what the robot feels, and what the simulator knows where the environment shows it. Weights are
     drawn from torch's random state. It is for the robot with whatever cameras.
@@ -74,5 +77,5 @@ def fresh_policy(config: StateNetworkConfig, env: VectorEnv, keys: Sequence[str]
         raise ValueError(f"the environment shows no {', '.join(missing)}; it shows {sorted(observation)}")
     size = sum(observation[key].shape[1] for key in there)
     embodiment: EmbodimentSpec = replace(env.embodiment, cameras=())
-    network = StateNetwork(config, size, embodiment.action_dim).to(env.device)
+    network = StateNetwork(config, size, embodiment.action_dim).to(env.device if device is None else device)
     return StatePolicy(network, there, embodiment)

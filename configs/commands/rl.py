@@ -5,26 +5,23 @@ goes on with a run that was stopped; with --rl.iterations N, more than it has, i
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from configs.environments import expand_tasks, make_env, seen_as
 from configs.machine import describe_run
+from configs.reinforcing import check, learner_for, starting_policy, worlds_for
 from configs.rl import PRESETS, Config
 from configs.run_directory import CONFIG_FILE, create_run_directory, save_config
 from configs.serialization import to_json
 from configs.terminal import print_anything
-from policies.device import resolve_device
 from policies.training.group import Group
 from policies.training.processes import in_processes, started_by_torchrun
 
 if TYPE_CHECKING:
     from envs.vector import TaskEnv
     from policies.training.checkpoint import TrainingState
-    from policies.vla_policy import VLAPolicy
-    from rl.learner import RLLearner, Weigh
+    from rl.learner import RLLearner
     from rl.trainer import RLSummary
 
 REPORT_FILE = "report.html"
@@ -51,30 +48,6 @@ def resume(config: Config, run_dir: Path) -> int:
     return 0
 
 
-def check(config: Config) -> None:
-    """``ValueError`` or ``CheckpointError`` unless there is a policy that can learn from reward in such worlds."""
-    from rl.learner import worlds_of
-
-    resolve_device(config.rl.device)
-    expand_tasks(config.tasks)
-    processes = max(config.rl.processes, Group.here().size)
-    worlds_of(config.rl, Group(size=processes, local_size=processes))
-    policy = start_of(config, None)
-    seen_as(policy.embodiment, config.env)
-
-
-def start_of(config: Config, run_dir: Path | None) -> "VLAPolicy":
-    """The policy to start from, or that of ``run_dir`` to go on with; it has a distribution."""
-    from policies.vla_policy import VLAPolicy
-    from rl.vla_agent import with_distribution
-
-    source = run_dir or config.policy
-    if source is None:
-        raise ValueError("name the policy to start from: --policy RUN (vla train makes one)")
-    device = Group.here().device(config.rl.device)
-    return with_distribution(VLAPolicy.load(source, device), config.rl.std)
-
-
 def learn_in(config: Config, run_dir: Path, *, resume: bool) -> "RLSummary":
     """Learn in ``run_dir``, in as many processes as there are to be, write its report, and say what came of it."""
     summary = in_processes(config.rl.processes, config.rl.device, _take_part, config, run_dir, resume)
@@ -99,10 +72,10 @@ def _take_part(config: Config, run_dir: Path, resume: bool) -> "RLSummary":
     made: list[TaskEnv] = []
 
     def make(legs: Sequence[int], state: "TrainingState | None") -> "RLLearner":
-        policy = start_of(config, None if state is None else run_dir)
-        env, weigh = worlds_for(config, policy, len(worlds))
-        made.append(env)
-        return learner_for(config, policy, env, weigh, legs)
+        policy = starting_policy(config, None if state is None else run_dir)
+        here = worlds_for(config, policy, len(worlds))
+        made.append(here[0])
+        return learner_for(config, policy, here, legs)
 
     try:
         prepared = prepare(run_dir, config.rl, make, resume=resume)
@@ -114,55 +87,6 @@ def _take_part(config: Config, run_dir: Path, resume: bool) -> "RLSummary":
     finally:
         for env in made:
             env.close()
-
-
-def worlds_for(config: Config, policy: "VLAPolicy", num_envs: int) -> "tuple[TaskEnv, Weigh | None]":
-    """``num_envs`` worlds of all tasks together, before the policy's cameras; and what sets how often each is drawn."""
-    from envs.tasks.mixture import Mixture
-
-    env = make_env(
-        "+".join(expand_tasks(config.tasks)),
-        num_envs,
-        stream="learn",
-        split=config.split,
-        config=seen_as(policy.embodiment, config.env),
-        arm_start_rad=config.arm_start_rad,
-        reward=config.reward,
-        discount=config.rl.discount,
-    )
-    task = env.task
-    if not isinstance(task, Mixture):
-        return env, None
-
-    def weigh(weights: Sequence[float]) -> None:
-        task.weights = tuple(weights)
-
-    return env, weigh
-
-
-def learner_for(
-    config: Config, policy: "VLAPolicy", env: "TaskEnv", weigh: "Weigh | None", legs: Sequence[int]
-) -> "RLLearner":
-    """What improves ``policy`` in ``env``."""
-    from rl.learner import RLLearner
-    from rl.vla_agent import VLAAgent
-
-    agent = VLAAgent(policy, frozen=config.rl.frozen, execute=config.rl.execute)
-    return RLLearner(
-        config.rl,
-        agent,
-        env,
-        tasks=expand_tasks(config.tasks),
-        legs=legs,
-        weigh=weigh,
-        about={"env": _about_worlds(config)},
-    )
-
-
-def _about_worlds(config: Config) -> dict[str, Any]:
-    """What decides an episode of a seed, JSON-ready."""
-    env: dict[str, Any] = to_json(replace(config.env, threads=0, render_limit_s=type(config.env)().render_limit_s))
-    return {**env, "reward": config.reward, "split": config.split, "arm_start_rad": config.arm_start_rad}
 
 
 def write_rl_report(config: Config, summary: "RLSummary", run_dir: Path) -> None:
