@@ -17,11 +17,11 @@ class CurriculumConfig:
     """Of :class:`TaskCurriculum`.
 
     A task whose rate of success is s has a weight in proportion to exp(−|s − 0.5| / ``temperature``) under the ``rule``
-    "half", which prefers what succeeds every other time. That is what VLA-RL (Lu et al. 2025, arXiv 2505.18719, section
-    3.3) says it wants; its formula, exp((0.5 − s) / ``temperature``), is the rule "published", and prefers what never
-    succeeds.
+    "half", which prefers what succeeds every other time. That is what VLA-RL (Lu et al. 2025, arXiv 2505.18719) says it
+    wants; its formula, exp((0.5 − s) / ``temperature``), is the rule "published", and prefers what never succeeds.
 
-    s is a moving average over episodes, of which each counts ``rate``, and ``start`` before there is any.
+    s is the mean over episodes, with ``start`` as if it were one, and later a moving average in which a new one counts
+    at least ``rate``.
     """
 
     rule: Rule = "half"
@@ -79,7 +79,7 @@ class TaskCurriculum:
         success, episodes = list(self.success), list(self.episodes)
         for i, (new, succeeded) in enumerate(tally.tolist()):
             if new:
-                kept = (1 - self.config.rate) ** new
+                kept = min((1 - self.config.rate) ** new, (1 + episodes[i]) / (1 + episodes[i] + new))
                 success[i] = kept * success[i] + (1 - kept) * succeeded / new
                 episodes[i] += new
         return replace(self, success=tuple(success), episodes=tuple(episodes))

@@ -94,7 +94,7 @@ def ppo_policy_loss(
     ``dual_clip`` above 1. The logarithm of the ratio is cut off at ± ``log_ratio_limit``, with no gradient beyond.
     ``over`` and ``weights``: see :func:`mean_over`.
     """
-    _check_clip(clip_low, clip_high, dual_clip)
+    _check_limits(clip_low, clip_high, dual_clip, log_ratio_limit)
     log_ratio = _log_ratio(log_prob, old_log_prob, mask, log_ratio_limit)
     loss = _surrogate(log_ratio.exp(), advantages, clip_low, clip_high, dual_clip)
     found = mean_over(loss, mask, over=over, weights=weights)
@@ -116,13 +116,13 @@ def decoupled_policy_loss(
     over: Over = "parts",
     weights: Float[Tensor, " b"] | None = None,
 ) -> DecoupledLoss:
-    """PPO on what an older policy did (Hilton et al. 2022, arXiv 2110.00641, eq. 2; AReaL, arXiv 2505.24298, eq. 5).
+    """PPO on what an older policy did (Hilton et al. 2022, arXiv 2110.00641; AReaL, arXiv 2505.24298).
 
     The new policy is kept near the ``proximal`` one, a recent one, as :func:`ppo_policy_loss` has it, and each part
     counts by how much likelier it was under that than under the ``behaviour`` policy, which acted. Parts that count
     more than ``weight_limit`` are dropped, as if they had not been executed.
     """
-    _check_clip(clip_low, clip_high, dual_clip)
+    _check_limits(clip_low, clip_high, dual_clip, log_ratio_limit)
     weight = (proximal.detach().float() - behaviour.detach().float()).masked_fill(~mask, 0.0).exp()
     kept = mask if weight_limit is None else mask & (weight <= weight_limit)
     log_ratio = _log_ratio(log_prob, proximal, kept, log_ratio_limit)
@@ -172,9 +172,9 @@ def value_loss(
 ) -> ValueLoss:
     """Half the squared error of what the critic says of ``returns``; linear beyond ``huber``.
 
-    With ``clip``, the error is that of values moved by at most so much from the old ones (Schulman's implementation of
-    PPO: see Engstrom et al. 2020, arXiv 2005.12729, eq. 2), or, where that is larger and ``pessimistic``, the error
-    itself: so what has moved too far the wrong way comes back.
+    With ``clip``, the error is that of values moved by at most so much from the old ones, or, if ``pessimistic``, the
+    error itself where that is larger, so that what has moved too far the wrong way comes back (Schulman's
+    implementation of PPO: see Engstrom et al. 2020, arXiv 2005.12729). In stable-baselines3 it does not.
     """
     values, returns = values.float(), returns.float()
     error = _half_square(values - returns, huber)
@@ -226,9 +226,10 @@ def _moved(log_ratio: Float[Tensor, "b p"], mask: Bool[Tensor, "b p"], low: floa
     return {name: Term.over(values, mask) for name, values in found.items()}
 
 
-def _check_clip(low: float, high: float, dual: float | None) -> None:
-    if not (0 < low <= 1 and high > 0 and (dual is None or dual > 1)):
+def _check_limits(low: float, high: float, dual: float | None, log_ratio: float | None) -> None:
+    clip = 0 < low <= 1 and high > 0
+    if not (clip and (dual is None or dual > 1) and (log_ratio is None or log_ratio > 0)):
         raise ValueError(
-            "expected clip_low above 0 and at most 1, clip_high above 0 and dual_clip above 1 or none, "
-            f"got {low}, {high} and {dual}"
+            "expected clip_low above 0 and at most 1, clip_high above 0, dual_clip above 1 or none and log_ratio_limit "
+            f"above 0 or none, got {low}, {high}, {dual} and {log_ratio}"
         )
