@@ -119,8 +119,9 @@ def make_env(
 ) -> "TaskEnv":
     """``num_envs`` worlds of ``task``, whose episodes are those of ``stream``; ``split`` chooses the phrasings.
 
-    ``reward``, ``discount``, ``render`` and ``privileged`` are those of :class:`envs.vector.TaskEnv`. The arm starts up to ``arm_start_rad`` from home, see :func:`starting_anywhere`. ``ValueError`` names the tasks
-    there are, and says where a task cannot be had in the colours of the config.
+    The arm starts up to ``arm_start_rad`` from home, see :func:`starting_anywhere`. ``reward``, ``discount``,
+    ``render`` and ``privileged`` are those of :class:`envs.vector.TaskEnv`. ``ValueError`` names the tasks there are,
+    and says where a task cannot be had in the colours of the config.
     """
     from envs.robots import make_robot
     from envs.suites import find_task

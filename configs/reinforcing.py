@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 
 def starting_policy(config: Config, run_dir: Path | None = None) -> "VLAPolicy | StatePolicy | None":
-    """The policy to start from, or that of ``run_dir`` to go on with, and it has a distribution; None for a state policy
-    that has learned nothing, which needs a look at its worlds first.
+    """The policy to start from, or that of ``run_dir`` to go on with, with a distribution; None for a state policy that
+    has learned nothing, which needs a look at its worlds first.
 
     ``ValueError`` where there is nothing to start from, or no distribution to be had; ``CheckpointError`` where the
     policy is not whole.
@@ -41,7 +41,7 @@ def starting_policy(config: Config, run_dir: Path | None = None) -> "VLAPolicy |
 
 
 def check(config: Config) -> None:
-    """``ValueError`` or ``CheckpointError`` unless a policy can learn from reward with these settings in such worlds."""
+    """``ValueError`` or ``CheckpointError`` unless there is a policy that can learn with these settings."""
     from rl.learner import worlds_of
 
     processes = max(config.rl.processes, Group.here().size)
@@ -104,7 +104,10 @@ def agent_for(config: Config, policy: "VLAPolicy | StatePolicy | None", env: "Ta
 
 
 def learner_for(
-    config: Config, policy: "VLAPolicy | StatePolicy | None", worlds: "tuple[TaskEnv, Weigh | None]", legs: Sequence[int]
+    config: Config,
+    policy: "VLAPolicy | StatePolicy | None",
+    worlds: "tuple[TaskEnv, Weigh | None]",
+    legs: Sequence[int],
 ) -> "RLLearner":
     """What improves ``policy`` in ``worlds``."""
     from rl.learner import RLLearner

@@ -40,7 +40,7 @@ class Config:
             raise ValueError("name at least one task or suite: --tasks reach pick place")
 
 
-LAPTOP = RLConfig(threads=1)
+LAPTOP = RLConfig(lr=2e-5, threads=1)
 """Learning that fits a laptop's CPU: the backbone stays as it is and sees once, head, spread and critic learn."""
 
 
@@ -58,7 +58,12 @@ def nano_grpo() -> Config:
 def nano_vldac() -> Config:
     """PPO on each number by itself, values of decisions, critic apart, pulled to the first policy (VL-DAC)."""
     rl = replace(
-        LAPTOP, level="number", over="decisions", reference_kl=0.05, epochs=2, critic=CriticConfig(warmup=2, detach=True)
+        LAPTOP,
+        level="number",
+        over="decisions",
+        reference_kl=0.05,
+        epochs=2,
+        critic=CriticConfig(warmup=2, detach=True),
     )
     return Config(name="nano-vldac", rl=rl)
 
@@ -70,7 +75,7 @@ def nano_filtered() -> Config:
 
 
 def mlp_ppo() -> Config:
-    """PPO from nothing on what the simulator knows, with dense rewards and no pictures: fast, to try things out with."""
+    """PPO from nothing on what the simulator knows, with dense rewards and no pictures: fast, to try things out."""
     rl = replace(
         LAPTOP,
         iterations=100,

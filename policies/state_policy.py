@@ -1,4 +1,4 @@
-"""A small policy that sees no picture: numbers of the robot, or of the simulator, in, actions in the robot's units out."""
+"""A small policy without pictures: numbers of the robot, or of the simulator, in, actions in the robot's units out."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -81,7 +81,7 @@ class StateNetwork(nn.Module):
 
     @torch.no_grad()
     def take_in(self, count: Int[Tensor, ""], total: Float[Tensor, " s"], squares: Float[Tensor, " s"]) -> None:
-        """Update mean and deviation by the count, the sum and the sum of squares of further inputs (Chan et al. 1979)."""
+        """Update mean and deviation by count, sum and sum of squares of further inputs (Chan et al. 1979)."""
         if not bool(count > 0):
             return
         mean = total / count

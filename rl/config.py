@@ -18,9 +18,9 @@ Advantages = Literal["gae", "grpo", "rloo", "none"]
 class CriticConfig:
     """The critic, an MLP of ``layers`` hidden layers of ``width`` on what the policy sees.
 
-    It learns at a rate of its own, for ``warmup`` iterations alone: the policy then waits. With ``detach`` it does not
-    reshape what it looks at (VL-DAC, arXiv 2508.04280). ``clip`` bounds how far values move from the old ones in an
-    iteration, beyond ``huber`` errors count linearly; None for neither.
+    It learns at a rate of its own; for ``warmup`` iterations it learns alone, and the policy waits. With ``detach`` it
+    does not reshape what it looks at (VL-DAC, arXiv 2508.04280). ``clip`` bounds how far values move from the old ones
+    in an iteration, beyond ``huber`` errors count linearly; None for neither.
     """
 
     width: int = 256
@@ -45,15 +45,16 @@ class RLConfig:
     Under ``gae`` each of ``num_envs`` worlds makes ``decisions`` decisions per iteration, episode after episode.
     Otherwise each has one whole episode per iteration, and ``group_size`` neighbours share their start.
 
-    ``level``, ``over``, ``clip_low``, ``clip_high``, ``dual_clip`` and ``log_ratio_limit`` are those of the policy's loss
-    (:mod:`rl.losses`). An iteration learns from its decisions ``epochs`` times, in ``minibatches``, and stops when the
-    policy has moved by ``target_kl``. ``entropy`` and ``reference_kl`` are weights of a bonus for spread and of a pull
-    towards the policy that the run started from; ``imitate`` that of the head's own loss on what succeeded.
+    ``level``, ``over``, ``clip_low``, ``clip_high``, ``dual_clip`` and ``log_ratio_limit`` are those of the policy's
+    loss (:mod:`rl.losses`). An iteration learns from its decisions ``epochs`` times, in ``minibatches``, and stops when
+    the policy has moved by ``target_kl``; with ``adapt_lr``, the policy's rate then falls, and rises where it moves by
+    less than a quarter of that. ``entropy`` and ``reference_kl`` are weights of a bonus for spread and of a
+    pull towards the policy that the run started from; ``imitate`` that of the head's own loss on what succeeded.
 
     ``frozen`` names parts of the network that do not learn. Where the whole backbone is among them, what it sees is
     worked out once, as the policy acts. ``std`` is the first spread, in normalised actions, of a policy that comes
-    without a distribution. Worlds are dealt to ``shards`` with random numbers of their own (0: one for each process), so
-    that as many ``processes`` as divide it give the same run.
+    without a distribution. Worlds are dealt to ``shards`` with random numbers of their own (0: one for each process),
+    so that as many ``processes`` as divide it give the same run.
     """
 
     iterations: int = 50
@@ -73,6 +74,7 @@ class RLConfig:
     epochs: int = 4
     minibatches: int = 8
     target_kl: float | None = 0.03
+    adapt_lr: bool = True
     entropy: float = 0.0
     reference_kl: float = 0.0
     imitate: float = 0.0

@@ -28,8 +28,8 @@ class Episodes:
     """Steps ``env``, the worlds ``part`` of a run's.
 
     Episode k of world i, of w in all processes together, has the seed i // ``alike`` + k · w // ``alike``, counted from
-    the run's own first one: so ``alike`` neighbours always share their start, and it does not depend on the number of
-    processes. ``continuous`` worlds start their next episode by themselves; the others wait for :meth:`start`.
+    the run's own first one: so ``alike`` neighbours always share their start, whatever the number of processes.
+    ``continuous`` worlds start their next episode by themselves; the others wait for :meth:`start`.
     """
 
     def __init__(self, env: VectorEnv, part: Part, *, seed: int, alike: int = 1, continuous: bool = True) -> None:

@@ -100,15 +100,15 @@ class Learning:
         found: Evaluated = evaluate(distribution, batch.latent, self._about.config.level, steps)
         return found.log_prob
 
-    def _value(self, values: Float[Tensor, " k"], rows: Int[Tensor, " k"], counts: Bool[Tensor, " k"]) -> Mapping[str, Term]:
+    def _value(
+        self, values: Float[Tensor, " k"], rows: Int[Tensor, " k"], counts: Bool[Tensor, " k"]
+    ) -> Mapping[str, Term]:
         config = self._about.config.critic
         old = self._rollout.values.flatten()[rows]
         found = value_loss(values, old, self._targets.returns[rows], counts, clip=config.clip, huber=config.huber)
         return {"value_loss": found.loss, "value_clip_fraction": found.clip_fraction}
 
-    def _imitation(
-        self, seen: Any, batch: Decisions, rows: Int[Tensor, " k"], counts: Bool[Tensor, " k"]
-    ) -> Term:
+    def _imitation(self, seen: Any, batch: Decisions, rows: Int[Tensor, " k"], counts: Bool[Tensor, " k"]) -> Term:
         """The head's own loss on chunks that were executed on the way to success."""
         steps = batch.steps * (counts & self._targets.succeeded[rows])
         valid = torch.arange(batch.actions.shape[1], device=steps.device) < steps[:, None]

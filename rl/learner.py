@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import Int
 from torch import Tensor
 
 from envs.specs import VectorEnv
@@ -14,6 +15,7 @@ from policies.evaluation import check_robot
 from policies.training.checkpoint import POLICY
 from policies.training.group import Group, Part
 from policies.training.learner import Learner
+from policies.training.metrics import RunningMean
 from policies.training.schedule import Pace, lay_out, span_at
 from policies.training.seeding import Draw, derive_seed, seed_everything
 from rl.agent import Agent
@@ -21,14 +23,16 @@ from rl.config import FREE_TO_CHANGE, RLConfig
 from rl.critic import ActorCritic, Critic
 from rl.curriculum import TaskCurriculum
 from rl.episodes import Episodes, tally
-from rl.improvement import Improvement
+from rl.improvement import Improvement, Learning
 from rl.levels import check_level
 from rl.rollout import Collector, ObservedReward, Rollout, Stopwatch
 from rl.targets import Targets, targets_of
 from vla.strict_json import strict_json
 
-SAME = 1e-4
+SAME = 1e-5
 """By how much the mean ratio of probabilities may differ from 1 before anything was learned: rounding."""
+FASTER, MOST = 1.5, 100.0
+"""By what the policy's learning rate is adapted after an iteration, and how far from that of the settings at most."""
 Weigh = Callable[[Sequence[float]], None]
 """Sets how often each task is drawn."""
 
@@ -53,9 +57,9 @@ def shards_of(config: RLConfig, group: Group) -> int:
 class RLLearner(Learner[RLConfig]):
     """Improves ``agent`` in ``env``, this process's worlds of the stream ``learn`` (:func:`worlds_of`).
 
-    ``tasks`` are all that its worlds may be at; ``weigh`` sets how often each is drawn, for a curriculum. ``rewards`` are
-    paid beside the environment's own. ``about`` is what else decides the numbers of a run, JSON-ready. ``ValueError``
-    where agent, environment and settings do not fit together.
+    ``tasks`` are all that its worlds may be at; ``weigh`` sets how often each is drawn, for a curriculum. ``rewards``
+    are paid beside the environment's own. ``about`` is what else decides the numbers of a run, JSON-ready.
+    ``ValueError`` where agent, environment and settings do not fit together.
     """
 
     product = POLICY
@@ -89,9 +93,8 @@ class RLLearner(Learner[RLConfig]):
             self.curriculum = config.curriculum.build(self.tasks)
         self.critic = self._first_critic()
         self.take_up(ActorCritic(agent, self.critic), lambda name: name.startswith("critic."))
-        for group in self.optimizer.param_groups:
-            if group["name"].startswith("critic."):
-                group["rate"] = config.critic.lr / config.lr
+        self._pace = 1.0
+        self._set_rates()
         self.reference = agent.frozen_copy() if config.reference_kl else None
         self.collector = Collector(agent, self.critic, self.episodes, discount=config.discount, rewards=rewards)
         self._improvement = Improvement(config, agent, self.critic, self.reference)
@@ -107,6 +110,7 @@ class RLLearner(Learner[RLConfig]):
             numbers = self._improve(step, rollout, targets)
             sums = {name: self.group.total(value) for name, value in self.agent.absorb(rollout.looked).items()}
             self.agent.take_in(sums)
+            self._adapt(numbers)
         self._decided = int(self.group.total(rollout.valid.sum()))
         return {**numbers, **self._outcomes(), **targets.numbers, "decisions": float(self._decided)}
 
@@ -142,9 +146,11 @@ class RLLearner(Learner[RLConfig]):
         return json.loads(strict_json({"rl": rl, "agent": self.agent.settings(), "worlds": worlds, **self._about}))
 
     def memory(self) -> dict[str, Any]:
-        return {"curriculum": None if self.curriculum is None else self.curriculum.memory()}
+        return {"curriculum": None if self.curriculum is None else self.curriculum.memory(), "pace": self._pace}
 
     def recall(self, memory: Mapping[str, Any]) -> None:
+        self._pace = memory["pace"]
+        self._set_rates()
         if self.curriculum is not None:
             self.curriculum = self.curriculum.recall(memory["curriculum"])
 
@@ -192,33 +198,60 @@ class RLLearner(Learner[RLConfig]):
         return -(-self.episodes.env.max_episode_steps // self.agent.execute)
 
     def _improve(self, step: int, rollout: Rollout, targets: Targets) -> dict[str, float]:
-        """Go through the iteration's decisions, in minibatches, until the policy has moved far enough."""
-        config, span = self.config, span_at(self.spans, step)
+        """Go through the iteration's decisions, in minibatches, until the policy has moved far enough.
+
+        Returns the means over the last of the epochs. ``RuntimeError`` where the policy that learns is not the one that
+        acted.
+        """
+        config = self.config
         warming = self.critic is not None and step < config.critic.warmup
         learning = self._improvement.of(rollout, targets, warming)
-        numbers: dict[str, float] = {"loss": 0.0}
-        updates = 0
+        means, updates, first = RunningMean(), 0, 0.0
         if not bool(targets.everywhere.any()):
-            return {**numbers, "updates": 0.0}
+            return {"loss": 0.0, "updates": 0.0}
         for epoch in range(config.epochs):
-            for rows in targets.minibatches(config, self._decisions(), step, epoch):
-                self.optimizer.zero_grad(set_to_none=True)
-                terms, weights = learning.terms(rows)
-                terms = self.over_all(terms)
-                loss = sum((weights[name] * terms[name].mean for name in weights), start=torch.zeros((), device=self.device))
-                if loss.requires_grad:
-                    loss.backward()
-                found = {name: term.sum.detach() / term.count.clamp(min=1) for name, term in terms.items()}
-                numbers = self.descend(step, span, {"loss": loss.detach(), **found})
+            means.take()
+            for rows in targets.minibatches(config, step, epoch):
+                numbers = self._update(step, learning, rows)
+                means.add(numbers)
                 updates += 1
-                if updates == 1 and numbers.get("deviation", 0.0) > SAME:
+                if updates == 1 and (first := numbers.get("deviation", 0.0)) > SAME:
                     raise RuntimeError(
-                        "before anything was learned, the policy that learns gives other probabilities than the one that "
-                        f"acted: ratios differ from 1 by {numbers['deviation']:.2g} on average"
+                        "before anything was learned, the policy that learns gives other probabilities than the one "
+                        f"that acted: their ratios differ from 1 by {first:.2g} on average"
                     )
                 if config.target_kl is not None and numbers.get("approx_kl", 0.0) > config.target_kl:
-                    return {**numbers, "updates": float(updates), "stopped": 1.0}
-        return {**numbers, "updates": float(updates), "stopped": 0.0}
+                    return {**means.take(), "first_deviation": first, "updates": float(updates), "stopped": 1.0}
+        return {**means.take(), "first_deviation": first, "updates": float(updates), "stopped": 0.0}
+
+    def _adapt(self, numbers: dict[str, float]) -> None:
+        """Let the policy's rate follow how far it has moved, as Rudin et al. 2021 do (arXiv 2109.11978)."""
+        config = self.config
+        if not config.adapt_lr or config.target_kl is None or "approx_kl" not in numbers:
+            return
+        if numbers["stopped"]:
+            self._pace = max(self._pace / FASTER, 1 / MOST)
+        elif numbers["approx_kl"] < config.target_kl / 4:
+            self._pace = min(self._pace * FASTER, MOST)
+        numbers["pace"] = self._pace
+        self._set_rates()
+
+    def _set_rates(self) -> None:
+        for group in self.optimizer.param_groups:
+            critics = group["name"].startswith("critic.")
+            group["rate"] = self.config.critic.lr / self.config.lr if critics else self._pace
+
+    def _update(self, step: int, learning: Learning, rows: Int[Tensor, " k"]) -> dict[str, float]:
+        """One step along the gradient of a minibatch, of which this process has ``rows``."""
+        self.optimizer.zero_grad(set_to_none=True)
+        terms, weights = learning.terms(rows)
+        terms = self.over_all(terms)
+        nothing = torch.zeros((), device=self.device)
+        loss = sum((weight * terms[name].mean for name, weight in weights.items()), start=nothing)
+        if loss.requires_grad:
+            loss.backward()
+        found = {name: term.mean.detach() for name, term in terms.items()}
+        return self.descend(step, span_at(self.spans, step), {"loss": loss.detach(), **found})
 
     def _outcomes(self) -> dict[str, float]:
         """Of the episodes that ended in this iteration, in all processes; the curriculum is told."""
@@ -259,4 +292,3 @@ class RLLearner(Learner[RLConfig]):
             raise ValueError(f"expected {len(self.part)} worlds in this process, got {env.num_envs}")
         if not any(parameter.requires_grad for parameter in agent.parameters()):
             raise ValueError(f"everything of the policy is frozen, so nothing can learn: {list(self.config.frozen)}")
-

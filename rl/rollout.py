@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 from envs.specs import Transition
-from policies.policy import seen_by
+from policies.policy import seen_by, spread
 from rl.agent import Agent, Looked
 from rl.critic import Critic, no_value
 from rl.episodes import Episodes
@@ -23,7 +23,9 @@ class ObservedReward(Protocol):
 
     name: str
 
-    def start(self, observation: Mapping[str, Any], goals: Sequence[str], mask: Bool[Tensor, " n"] | None = None) -> None:
+    def start(
+        self, observation: Mapping[str, Any], goals: Sequence[str], mask: Bool[Tensor, " n"] | None = None
+    ) -> None:
         """Episodes begin in the worlds of ``mask`` (all when None)."""
         ...
 
@@ -60,8 +62,8 @@ class Decisions(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Rollout:
-    """Of n worlds t decisions each. ``actions`` are normalised chunks, ``steps`` how many of them were executed: 0 after
-    the end of an episode, in worlds that wait. ``rewards`` are those of a decision's steps, discounted within it.
+    """Of n worlds t decisions each. ``actions`` are normalised chunks, ``steps`` how many of them were executed: 0
+    after the end of an episode, in worlds that wait. ``rewards`` are those of a decision's steps, discounted within it.
     ``next_values`` are of what came after, where an episode ended of its last observation. ``version`` counts the
     iterations that the policy which acted had learned from.
     """
@@ -133,16 +135,14 @@ class Collector:
     ) -> None:
         self.agent, self.critic, self.episodes = agent, critic, episodes
         self._discount, self._rewards = discount, tuple(rewards)
-        self._ahead: tuple[Mapping[str, Any] | None, list[Looked]] = None, []
+        self._ahead: tuple[Mapping[str, Any] | None, list[Looked | None]] = None, []
 
     @property
     def rewards(self) -> tuple[ObservedReward, ...]:
         return self._rewards
 
     @torch.no_grad()
-    def collect(
-        self, decisions: int, generators: Sequence[torch.Generator], version: int, watch: Stopwatch
-    ) -> Rollout:
+    def collect(self, decisions: int, generators: Sequence[torch.Generator], version: int, watch: Stopwatch) -> Rollout:
         """So many decisions of each world, or fewer where all wait; worlds that do not go on by themselves start."""
         episodes, columns = self.episodes, Columns(decisions)
         if episodes.observation is None or not episodes.continuous:
@@ -153,7 +153,7 @@ class Collector:
         done = 0
         while done < decisions and bool(running.any()):
             with watch.timing("act"):
-                looked, decided = self._decide(episodes.observation, generators)
+                looked, decided = self._decide(episodes.observation, running, generators)
                 actions = self.agent.executable(decided.actions)[:, : self.agent.execute]
             before = episodes.observation
             with watch.timing("simulate"):
@@ -174,32 +174,39 @@ class Collector:
         return Rollout(looked=looked, next_values=next_values, version=version, **found)
 
     def _decide(
-        self, observation: Mapping[str, Any] | None, generators: Sequence[torch.Generator]
+        self,
+        observation: Mapping[str, Any] | None,
+        running: Bool[Tensor, " n"],
+        generators: Sequence[torch.Generator],
     ) -> tuple[Looked, Decided]:
-        """For all worlds, shard by shard."""
+        """For all worlds that are ``running``, shard by shard; rows of the others are 0."""
         parts = []
-        for looked, generator in zip(self._look(observation, len(generators)), generators, strict=True):
+        for looked, generator in zip(self._look(observation, running, len(generators)), generators, strict=True):
+            if looked is None:
+                continue
             seen = self.agent.see(looked)
             distribution = self.agent.distribution(seen)
             sample = distribution.sample(generator)
             log_prob, _ = distribution.evaluate(sample.latent)
             parts.append((looked, Decided(sample.latent, sample.actions, log_prob, self._value(seen, log_prob))))
-        if len(parts) == 1:
-            return parts[0]
         looked, decided = zip(*parts, strict=True)
         return (
-            {name: torch.cat([each[name] for each in looked]) for name in looked[0]},
-            Decided(*(torch.cat(column) for column in zip(*decided, strict=True))),
+            {name: spread(torch.cat([each[name] for each in looked]), running) for name in looked[0]},
+            Decided(*(spread(torch.cat(column), running) for column in zip(*decided, strict=True))),
         )
 
-    def _look(self, observation: Mapping[str, Any] | None, count: int) -> list[Looked]:
-        """At all worlds, shard by shard; once at what was looked at ahead."""
+    def _look(
+        self, observation: Mapping[str, Any] | None, running: Bool[Tensor, " n"], count: int
+    ) -> list[Looked | None]:
+        """At all worlds that are ``running``, shard by shard, None where none is; once at what was looked at ahead."""
         assert observation is not None
         if self._ahead[0] is not observation:
-            self._ahead = (
-                observation,
-                [self.agent.look(rows_of(observation, rows)) for rows in shards(self.episodes.env.num_envs, count)],
-            )
+            looked: list[Looked | None] = []
+            for rows in shards(len(running), count):
+                here = running[rows]
+                shown = rows_of(observation, rows)
+                looked.append(self.agent.look(seen_by(shown, here)) if bool(here.any()) else None)
+            self._ahead = observation, looked
         return self._ahead[1]
 
     def _value(self, seen: Any, like: Tensor) -> Float[Tensor, " b"]:
@@ -254,8 +261,9 @@ class Collector:
     ) -> Float[Tensor, "t n"]:
         if self.critic is None:
             return torch.zeros_like(values)
-        ahead = self._look(self.episodes.observation, len(generators))
-        last = [self._value(self.agent.see(looked), values) for looked in ahead]
+        everywhere = torch.ones(values.shape[1], dtype=torch.bool)
+        ahead = self._look(self.episodes.observation, everywhere, len(generators))
+        last = [self._value(self.agent.see(looked), values) for looked in ahead if looked is not None]
         following = torch.cat([values[1:], torch.cat(last)[None]])
         for at, worlds, looked in cut:
             following[at, worlds] = self._value(self.agent.see(looked), values)

@@ -19,7 +19,7 @@ NUMBERS = "numbers"
 
 
 class StateAgent(Agent[Tensor]):
-    """The network of ``policy``. Inputs are scaled by what it has seen so far, which changes between iterations alone."""
+    """The network of ``policy``. Inputs are scaled by what it has seen, which changes between iterations alone."""
 
     def __init__(self, policy: StatePolicy) -> None:
         super().__init__()
@@ -68,8 +68,8 @@ def fresh_policy(
     """One that has learned nothing, for the robot of ``env``, which is started to see what it shows; on ``device``, by
     default that of the worlds.
 
-    ``keys`` are by default what the robot feels, and what the simulator knows where the environment shows it. Weights are
-    drawn from torch's random state. It is for the robot with whatever cameras.
+    ``keys`` are by default what the robot feels, and what the simulator knows where the environment shows it. Weights
+    are drawn from torch's random state. It is for the robot with whatever cameras.
     """
     observation = env.reset(list(range(env.num_envs)))
     there = tuple(keys) or tuple(key for key in (STATE_KEY, ENVIRONMENT_STATE_KEY) if key in observation)

@@ -28,10 +28,11 @@ class Targets:
     part: Part
     numbers: dict[str, float]
 
-    def minibatches(self, config: RLConfig, most: int, step: int, epoch: int) -> Iterator[Int[Tensor, " k"]]:
+    def minibatches(self, config: RLConfig, step: int, epoch: int) -> Iterator[Int[Tensor, " k"]]:
         """This process's rows of each minibatch: what is chosen of all worlds, in an order drawn for the epoch."""
         indices = self.everywhere.flatten().nonzero()[:, 0]
-        drawn = torch.randperm(len(indices), generator=generator(config.seed, step * config.epochs + epoch, Draw.MINIBATCHES))
+        source = generator(config.seed, step * config.epochs + epoch, Draw.MINIBATCHES)
+        drawn = torch.randperm(len(indices), generator=source)
         n = len(self.part)
         for batch in indices[drawn.to(indices.device)].tensor_split(min(config.minibatches, max(1, len(indices)))):
             t, world = batch // self.part.whole, batch % self.part.whole - self.part.first

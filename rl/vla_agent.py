@@ -133,8 +133,8 @@ def _about(head: Any) -> GaussianConfig:
     if isinstance(head, BridgeConfig) and head == BridgeConfig(heads=head.heads):
         return GaussianConfig(mean="bridge", heads=head.heads)
     raise ValueError(
-        "learning from reward needs a distribution over chunks; a Gaussian can be put about the chunk of an mlp head or "
-        f"of a bridge head with its usual conditions, layers and attention, got {head}"
+        "learning from reward needs a distribution over chunks; a Gaussian can be put about the chunk of an mlp head, "
+        f"or of a bridge head with its usual conditions, layers and attention, got {head}"
     )
 
 

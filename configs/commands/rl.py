@@ -1,7 +1,7 @@
 """Improve a policy by reward; the preset comes first: vla rl nano-ppo --policy RUN --tasks reach pick place.
 
-What comes of it is a run directory whose last checkpoint acts as any other policy: vla eval RUN. vla rl --resume RUN_DIR
-goes on with a run that was stopped; with --rl.iterations N, more than it has, it lengthens a finished one.
+What comes of it is a run directory whose last checkpoint acts as any other policy: vla eval RUN_DIR. vla rl --resume
+RUN_DIR goes on with a run that was stopped; with --rl.iterations N, more than it has, it lengthens a finished one.
 """
 
 from collections.abc import Sequence
