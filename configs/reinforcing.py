@@ -47,8 +47,8 @@ def check(config: Config) -> None:
     processes = max(config.rl.processes, Group.here().size)
     worlds_of(config.rl, Group(size=processes, local_size=processes))
     tasks = expand_tasks(config.tasks)
-    if config.rl.curriculum is not None and len(tasks) < 2:
-        raise ValueError(f"a curriculum chooses among several tasks, got {tasks[0]} alone")
+    if config.rl.weigh_tasks and len(tasks) < 2:
+        raise ValueError(f"rl.weigh_tasks chooses among several tasks, got {', '.join(tasks)} alone")
     policy = starting_policy(config)
     if policy is not None and policy.embodiment.cameras:
         seen_as(policy.embodiment, config.env)

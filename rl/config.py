@@ -53,8 +53,9 @@ class RLConfig:
 
     ``frozen`` names parts of the network that do not learn. Where the whole backbone is among them, what it sees is
     worked out once, as the policy acts. ``std`` is the first spread, in normalised actions, of a policy that comes
-    without a distribution. Worlds are dealt to ``shards`` with random numbers of their own (0: one for each process),
-    so that as many ``processes`` as divide it give the same run.
+    without a distribution. With ``weigh_tasks``, tasks are drawn as the ``curriculum`` has it. Worlds are dealt to
+    ``shards`` with random numbers of their own (0: one for each process), so that as many ``processes`` as divide it
+    give the same run.
     """
 
     iterations: int = 50
@@ -80,7 +81,8 @@ class RLConfig:
     imitate: float = 0.0
     std: float = 0.1
     critic: CriticConfig = field(default_factory=CriticConfig)
-    curriculum: CurriculumConfig | None = None
+    weigh_tasks: bool = False
+    curriculum: CurriculumConfig = field(default_factory=CurriculumConfig)
     frozen: tuple[str, ...] = ("backbone",)
     lr: float = 1e-4
     min_lr_ratio: float = 1.0

@@ -1,7 +1,7 @@
 """Episode after episode in the worlds of one process, and what became of them."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 import torch
 from jaxtyping import Bool, Float, Int, UInt8
@@ -111,7 +111,7 @@ class Episodes:
         )
 
 
-def photographable(env: VectorEnv) -> bool:
+def photographable(env: VectorEnv) -> TypeGuard[SnapshotEnv]:
     """Whether its worlds can be put back exactly."""
     return SNAPSHOTS in env.capabilities and isinstance(env, SnapshotEnv)
 

@@ -87,9 +87,9 @@ class RLLearner(Learner[RLConfig]):
             env, self.part, seed=config.seed, alike=config.alike, continuous=not config.whole_episodes
         )
         self.curriculum: TaskCurriculum | None = None
-        if config.curriculum is not None:
+        if config.weigh_tasks:
             if weigh is None:
-                raise ValueError("a curriculum needs an environment of several tasks, which can be drawn more or less")
+                raise ValueError("to weigh tasks, there must be several, which can be drawn more or less often")
             self.curriculum = config.curriculum.build(self.tasks)
         self.critic = self._first_critic()
         self.take_up(ActorCritic(agent, self.critic), lambda name: name.startswith("critic."))

@@ -122,7 +122,10 @@ class Stopwatch:
 
 
 class Collector:
-    """Lets ``agent`` act in the worlds of ``episodes``, in equal shards with a generator each."""
+    """Lets ``agent`` act in the worlds of ``episodes``, in equal shards with a generator each.
+
+    What comes of it lies on the agent's device, wherever the worlds are.
+    """
 
     def __init__(
         self,
@@ -135,6 +138,7 @@ class Collector:
     ) -> None:
         self.agent, self.critic, self.episodes = agent, critic, episodes
         self._discount, self._rewards = discount, tuple(rewards)
+        self._device = next(agent.parameters()).device
         self._ahead: tuple[Mapping[str, Any] | None, list[Looked | None]] = None, []
 
     @property
@@ -224,13 +228,14 @@ class Collector:
         over = torch.zeros_like(moved.terminated)
         if moved.ended:
             over[moved.ended] = True
-        return {
+        came = {
             "rewards": discounted(rewards, moved.steps, self._discount),
             "steps": moved.steps,
             "terminated": moved.terminated & over,
             "ended": over,
             "success": moved.success & over,
         }
+        return {name: tensor.to(self._device, non_blocking=True) for name, tensor in came.items()}
 
     def _started(self, observation: Mapping[str, Any] | None, worlds: Sequence[int] | None = None) -> None:
         """Tell the rewards which worlds begin (all when None)."""
@@ -250,7 +255,7 @@ class Collector:
         mask &= moved.truncated.cpu()
         if not bool(mask.any()):
             return []
-        worlds = mask.nonzero()[:, 0].to(moved.steps.device)
+        worlds = mask.nonzero()[:, 0].to(self._device)
         return [(at, worlds, self.agent.look(seen_by(moved.observation, mask)))]
 
     def _next_values(

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -21,15 +21,22 @@ from vla.heads.gaussian import GaussianConfig
 from vla.heads.mlp import MLPConfig
 from vla.observation import ActionChunk
 
-HIDDEN, MASK, WAYPOINT = "hidden", "mask", "waypoint"
+HIDDEN, MASK, WAYPOINT, SUMMARY = "hidden", "mask", "waypoint", "summary"
 
 
-class VLAAgent(Agent[Features | Decoder]):
+class Sight(NamedTuple):
+    """What the head looks at, and the critic."""
+
+    by_the_head: Features | Decoder
+    summary: Float[Tensor, "b d"]
+
+
+class VLAAgent(Agent[Sight]):
     """The network of ``policy``; parts of it whose names begin as one of ``frozen`` do not learn.
 
-    Where the whole backbone is frozen, and the head looks at one pass through it, :meth:`look` keeps the features, so
-    that learning costs the head alone; else it keeps pictures and tokens. ``execute`` is by default the policy's replan
-    interval. ``TypeError`` for a head without a distribution: see :func:`with_distribution`.
+    Where the whole backbone is frozen, and the head looks at one pass through it, :meth:`look` keeps the features that
+    the head reads, so that learning costs the head alone; else it keeps pictures and tokens. ``execute`` is by default
+    the policy's replan interval. ``TypeError`` for a head without a distribution: see :func:`with_distribution`.
     """
 
     def __init__(self, policy: VLAPolicy, *, frozen: Sequence[str] = ("backbone",), execute: int | None = None) -> None:
@@ -51,39 +58,39 @@ class VLAAgent(Agent[Features | Decoder]):
     @torch.no_grad()
     def look(self, observation: Mapping[str, Any]) -> Looked:
         taken = self.inputs.take(observation)
-        if not self.keeps_features:
+        head = self.vla.head
+        if not self.keeps_features or not isinstance(head, FeaturesHead):
             return taken
-        features = self.vla.head.perceive(self.vla.backbone, self.inputs.observation(taken))
+        features = head.perceive(self.vla.backbone, self.inputs.observation(taken))
+        summary, features = self._summary(features), features.of_roles(*head.reads)
         self._layout = features.layout
         kept = {HIDDEN: features.hidden.transpose(0, 1), MASK: features.mask, STATE_KEY: features.state}
+        kept[SUMMARY] = summary
         return kept if features.waypoint is None else {**kept, WAYPOINT: features.waypoint}
 
-    def see(self, looked: Looked) -> Features | Decoder:
+    def see(self, looked: Looked) -> Sight:
         if not self.keeps_features:
-            return self.vla.head.perceive(self.vla.backbone, self.inputs.observation(looked))
+            seen = self.vla.head.perceive(self.vla.backbone, self.inputs.observation(looked))
+            return Sight(seen, self._summary(seen if isinstance(seen, Features) else seen.features))
         assert self._layout is not None, "look first"
-        return Features(
+        features = Features(
             hidden=looked[HIDDEN].transpose(0, 1),
             mask=looked[MASK],
             layout=self._layout,
             state=looked[STATE_KEY],
             waypoint=looked.get(WAYPOINT),
         )
+        return Sight(features, looked[SUMMARY])
 
-    def distribution(self, seen: Features | Decoder) -> Distribution:
-        return self.vla.head.distribution(seen)
+    def distribution(self, seen: Sight) -> Distribution:
+        return self.vla.head.distribution(seen.by_the_head)
 
-    def summary(self, seen: Features | Decoder) -> Float[Tensor, "b d"]:
+    def summary(self, seen: Sight) -> Float[Tensor, "b d"]:
         """Means of the last layer over the tokens of each role, the state and the waypoint."""
-        features = seen if isinstance(seen, Features) else seen.features
-        if self._roles is None:
-            self._roles = [role for role in TokenRole if bool((features.layout.role == role).any())]
-        means = role_means(features, self._roles)
-        known = [means, features.state] if features.waypoint is None else [means, features.state, features.waypoint]
-        return torch.cat([x.float() for x in known], dim=-1)
+        return seen.summary
 
-    def loss(self, seen: Features | Decoder, target: ActionChunk) -> Float[Tensor, ""]:
-        return self.vla.head.loss(seen, target)[0]
+    def loss(self, seen: Sight, target: ActionChunk) -> Float[Tensor, ""]:
+        return self.vla.head.loss(seen.by_the_head, target)[0]
 
     def executable(self, actions: Float[Tensor, "n h a"]) -> Float[Tensor, "n h a"]:
         return self.inputs.executable(actions)
@@ -93,6 +100,13 @@ class VLAAgent(Agent[Features | Decoder]):
 
     def settings(self) -> dict[str, Any]:
         return {"network": self.vla.config.to_dict(), "execute": self.execute}
+
+    def _summary(self, features: Features) -> Float[Tensor, "b d"]:
+        if self._roles is None:
+            self._roles = [role for role in TokenRole if bool((features.layout.role == role).any())]
+        known = [role_means(features, self._roles), features.state]
+        known += [] if features.waypoint is None else [features.waypoint]
+        return torch.cat([x.float() for x in known], dim=-1)
 
     def _policy(self) -> VLAPolicy:
         return VLAPolicy(self.vla, self._normalization, self.embodiment, self.execute, base=self._base)

@@ -128,7 +128,5 @@ def test_what_does_not_fit_is_refused():
         learner(env, advantages="none")
     with pytest.raises(ValueError, match="expected 8 worlds in this process, got 6"):
         learner(env, num_envs=8)
-    with pytest.raises(ValueError, match="curriculum needs"):
-        from rl.curriculum import CurriculumConfig
-
-        learner(env, curriculum=CurriculumConfig())
+    with pytest.raises(ValueError, match="to weigh tasks, there must be several"):
+        learner(env, weigh_tasks=True)

@@ -79,6 +79,7 @@ class GaussianHead(FeaturesHead):
         )
         numbers = action_dim if config.spread == "dimension" else 2 * action_dim
         self.mean = network.build(backbone=backbone, state_dim=state_dim, horizon=horizon, action_dim=numbers)
+        self.reads = self.mean.reads
         share = (math.log(config.std) - LOG_STD_MIN) / (LOG_STD_MAX - LOG_STD_MIN)
         self.spread = nn.Parameter(torch.full((action_dim,), math.log(share / (1 - share))))
 
