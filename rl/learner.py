@@ -31,6 +31,8 @@ from vla.strict_json import strict_json
 
 SAME = 1e-5
 """By how much the mean ratio of probabilities may differ from 1 before anything was learned: rounding."""
+REFERENCE, REWARDS = "reference/", "rewards/"
+"""What the names of carried tensors begin with."""
 FASTER, MOST = 1.5, 100.0
 """By what the policy's learning rate is adapted after an iteration, and how far from that of the settings at most."""
 Weigh = Callable[[Sequence[float]], None]
@@ -156,29 +158,22 @@ class RLLearner(Learner[RLConfig]):
 
     def carried(self) -> dict[str, Tensor]:
         """The worlds and their episodes, what rewards remember of them, and the policy that the run started from."""
-        rows = dict(self.episodes.tensors())
-        for reward in self.collector.rewards:
-            rows |= {f"reward_of/{reward.name}/{name}": value for name, value in reward.memory().items()}
-        carried = self.group.gathered(rows)
-        if self.reference is not None:
-            weights = dict(self.reference.named_parameters())
-            carried |= {f"reference/{name}": weights[name] for name in self._learned_by_the_agent()}
-        return carried
+        remembered = {f"{REWARDS}{name}": x for name, x in self.collector.memory().items()}
+        carried = self.group.gathered({**self.episodes.tensors(), **remembered})
+        if self.reference is None:
+            return carried
+        weights = dict(self.reference.named_parameters())
+        return carried | {f"{REFERENCE}{name}": weights[name] for name in self._learned_by_the_agent()}
 
     @torch.no_grad()
     def take_back(self, tensors: Mapping[str, Tensor]) -> None:
-        kept = {name.removeprefix("reference/"): x for name, x in tensors.items() if name.startswith("reference/")}
         if self.reference is not None:
             weights = dict(self.reference.named_parameters())
-            for name, value in kept.items():
-                weights[name].copy_(value)
-        rows = {name: x[self.part.rows] for name, x in tensors.items() if not name.startswith("reference/")}
+            for name in self._learned_by_the_agent():
+                weights[name].copy_(tensors[f"{REFERENCE}{name}"])
+        rows = {name: x[self.part.rows] for name, x in tensors.items() if not name.startswith(REFERENCE)}
         self.episodes.restore(rows)
-        for reward in self.collector.rewards:
-            prefix = f"reward_of/{reward.name}/"
-            own = {name.removeprefix(prefix): x for name, x in rows.items() if name.startswith(prefix)}
-            if self.episodes.observation is not None:
-                reward.remember(own, self.episodes.env.goals)
+        self.collector.remember({n.removeprefix(REWARDS): x for n, x in rows.items() if n.startswith(REWARDS)})
 
     def _collect(self, step: int) -> Rollout:
         if self.curriculum is not None and self._weigh is not None:

@@ -139,11 +139,20 @@ class Collector:
         self.agent, self.critic, self.episodes = agent, critic, episodes
         self._discount, self._rewards = discount, tuple(rewards)
         self._device = next(agent.parameters()).device
+        self._told = False
         self._ahead: tuple[Mapping[str, Any] | None, list[Looked | None]] = None, []
 
-    @property
-    def rewards(self) -> tuple[ObservedReward, ...]:
-        return self._rewards
+    def memory(self) -> dict[str, Tensor]:
+        """What rewards keep of the running episodes."""
+        return {f"{reward.name}/{name}": x for reward in self._rewards for name, x in reward.memory().items()}
+
+    def remember(self, memory: Mapping[str, Tensor]) -> None:
+        """Go on from a :meth:`memory`, with the episodes that were put back before."""
+        self._told = self.episodes.observation is not None
+        for reward in self._rewards if self._told else ():
+            prefix = f"{reward.name}/"
+            own = {name.removeprefix(prefix): x for name, x in memory.items() if name.startswith(prefix)}
+            reward.remember(own, self.episodes.env.goals)
 
     @torch.no_grad()
     def collect(self, decisions: int, generators: Sequence[torch.Generator], version: int, watch: Stopwatch) -> Rollout:
@@ -151,7 +160,12 @@ class Collector:
         episodes, columns = self.episodes, Columns(decisions)
         if episodes.observation is None or not episodes.continuous:
             with watch.timing("simulate"):
-                self._started(episodes.start())
+                episodes.start()
+            self._told = False
+        if not self._told:
+            with watch.timing("reward"):
+                self._started(episodes.observation)
+            self._told = True
         running = torch.ones(episodes.env.num_envs, dtype=torch.bool)
         cut: list[tuple[int, Int[Tensor, " k"], Looked]] = []
         done = 0
