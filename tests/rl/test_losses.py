@@ -77,7 +77,7 @@ def one(ratio, advantage, **limits):
         log_prob, torch.zeros(1, 1), torch.tensor([advantage]), torch.ones(1, 1, dtype=torch.bool), **limits
     )
     found.loss.mean.backward()
-    return float(found.loss.mean), float(log_prob.grad), float(found.clip_fraction.mean)
+    return float(found.loss.mean.detach()), float(log_prob.grad), float(found.clip_fraction.mean)
 
 
 def test_clipping_by_hand():
@@ -194,7 +194,7 @@ def test_weights_by_length_make_the_mean_one_over_episodes():
     weights = length_weights(lengths, float(lengths.float().mean())).repeat_interleave(lengths)
     found = mean_over(torch.cat(episodes)[:, None], torch.ones(10, 1, dtype=torch.bool), weights=weights)
     torch.testing.assert_close(found.mean, torch.stack([each.mean() for each in episodes]).mean())
-    assert length_weights(torch.tensor([0, 4]), 8).tolist() == [0.0, 2.0]
+    assert length_weights(torch.tensor([0, 4]), 8.0).tolist() == [0.0, 2.0]
 
 
 def test_k3_is_the_divergence_in_the_mean_and_never_negative():
