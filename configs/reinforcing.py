@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from configs.environments import expand_tasks, make_env, seen_as
 from configs.rl import Config
 from configs.serialization import to_json
+from envs.specs import EmbodimentSpec
 from policies.training.group import Group
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from policies.vla_policy import VLAPolicy
     from rl.agent import Agent
     from rl.learner import RLLearner, Weigh
+    from rl.rewards.reward import Reward
 
 
 def starting_policy(config: Config, run_dir: Path | None = None) -> "VLAPolicy | StatePolicy | None":
@@ -119,14 +121,36 @@ def learner_for(
         env,
         tasks=expand_tasks(config.tasks),
         legs=legs,
+        rewards=rewards_for(config, env.embodiment),
         weigh=weigh,
         about={"env": _about_worlds(config)},
     )
+
+
+def rewards_for(config: Config, robot: EmbodimentSpec) -> "list[Reward]":
+    """What is paid beside the environment's own reward, as potentials, so that lingering earns nothing."""
+    from configs.goals import goal_describer
+
+    if not config.learned_rewards:
+        return []
+    from rl.rewards.making import make_scorer
+    from rl.rewards.reward import Shaped, Weighed
+
+    camera = robot.cameras[0]
+    about: dict[str, Any] = {
+        "cameras": robot.camera_names,
+        "image_size_px": (camera.height_px, camera.width_px),
+        "describe": goal_describer(expand_tasks(config.tasks)),
+    }
+    scorers = [make_scorer(name, config.scorer, **about) for name in config.learned_rewards]
+    return [Weighed([(config.learned_weight, Shaped(scorer, config.rl.discount)) for scorer in scorers])]
 
 
 def _about_worlds(config: Config) -> dict[str, Any]:
     """What decides an episode of a seed, JSON-ready."""
     plain = type(config.env)()
     same = replace(config.env, threads=plain.threads, render_limit_s=plain.render_limit_s)
-    more = {"reward": config.reward, "split": config.split, "arm_start_rad": config.arm_start_rad}
+    more: dict[str, Any] = {"reward": config.reward, "split": config.split, "arm_start_rad": config.arm_start_rad}
+    if config.learned_rewards:
+        more |= {"learned": list(config.learned_rewards), "weight": config.learned_weight}
     return {**to_json(same), **more}

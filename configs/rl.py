@@ -8,6 +8,7 @@ from configs.environments import EnvConfig, Split
 from configs.run_directory import OUTPUTS
 from policies.state_policy import StateNetworkConfig
 from rl.config import CriticConfig, RLConfig
+from rl.rewards.config import ScorerConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +27,13 @@ class Config:
     rl: RLConfig = field(default_factory=RLConfig)
     reward: Literal["sparse", "dense"] = "sparse"
     """1 on success, or that and the gain in the task's potential."""
+    learned_rewards: tuple[str, ...] = ()
+    """Scores that are paid beside it, as potentials: towers, a folder of vla reward train, a checkpoint of CLIP or
+    SigLIP, or ask:CHECKPOINT; see vla reward."""
+    learned_weight: float = 1.0
+    """What multiplies each of them."""
+    scorer: ScorerConfig = field(default_factory=ScorerConfig)
+    """How scores are read off."""
     split: Split = "train"
     """Phrasings of the instructions."""
     arm_start_rad: float = 0.0
@@ -38,6 +46,10 @@ class Config:
     def __post_init__(self) -> None:
         if not self.tasks:
             raise ValueError("name at least one task or suite: --tasks reach pick place")
+        if self.state is not None and self.learned_rewards:
+            raise ValueError(
+                "learned rewards look at pictures, which a state policy's worlds do not draw: leave them out"
+            )
 
 
 LAPTOP = RLConfig(lr=2e-5, threads=1)

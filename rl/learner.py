@@ -25,7 +25,8 @@ from rl.curriculum import TaskCurriculum
 from rl.episodes import Episodes, tally
 from rl.improvement import Improvement, Learning
 from rl.levels import check_level
-from rl.rollout import Collector, ObservedReward, Rollout, Stopwatch
+from rl.rewards.reward import Reward
+from rl.rollout import Collector, Rollout, Stopwatch
 from rl.targets import Targets, targets_of
 from vla.strict_json import strict_json
 
@@ -74,7 +75,7 @@ class RLLearner(Learner[RLConfig]):
         *,
         tasks: Sequence[str] = (),
         legs: Sequence[int] = (),
-        rewards: Sequence[ObservedReward] = (),
+        rewards: Sequence[Reward] = (),
         weigh: Weigh | None = None,
         about: Mapping[str, Any] | None = None,
     ) -> None:

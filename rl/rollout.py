@@ -4,7 +4,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int, Shaped
@@ -16,30 +16,7 @@ from rl.agent import Agent, Looked
 from rl.critic import Critic, no_value
 from rl.episodes import Episodes
 from rl.returns import discounted
-
-
-class ObservedReward(Protocol):
-    """A reward of what is seen, beside the environment's own."""
-
-    name: str
-
-    def start(
-        self, observation: Mapping[str, Any], goals: Sequence[str], mask: Bool[Tensor, " n"] | None = None
-    ) -> None:
-        """Episodes begin in the worlds of ``mask`` (all when None)."""
-        ...
-
-    def __call__(self, before: Mapping[str, Any], transition: Transition) -> Float[Tensor, " n"]:
-        """What is paid at the last executed step of a decision."""
-        ...
-
-    def memory(self) -> dict[str, Tensor]:
-        """What is kept of the running episodes."""
-        ...
-
-    def remember(self, memory: Mapping[str, Tensor], goals: Sequence[str]) -> None:
-        """Go on from a :meth:`memory`, in worlds with these goals."""
-        ...
+from rl.rewards.reward import Reward
 
 
 class Decided(NamedTuple):
@@ -134,7 +111,7 @@ class Collector:
         episodes: Episodes,
         *,
         discount: float,
-        rewards: Sequence[ObservedReward] = (),
+        rewards: Sequence[Reward] = (),
     ) -> None:
         self.agent, self.critic, self.episodes = agent, critic, episodes
         self._discount, self._rewards = discount, tuple(rewards)
@@ -237,7 +214,7 @@ class Collector:
             assert before is not None
             last = (moved.steps - 1).clamp(min=0)[:, None]
             more = torch.stack([reward(before, moved) for reward in self._rewards]).sum(dim=0)
-            rewards = rewards.scatter_add(1, last, torch.where(moved.steps > 0, more, 0.0)[:, None])
+            rewards = rewards.scatter_add(1, last, torch.where(moved.steps > 0, more.float(), 0.0)[:, None])
             self._started(self.episodes.observation, moved.ended)
         over = torch.zeros_like(moved.terminated)
         if moved.ended:

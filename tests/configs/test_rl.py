@@ -53,8 +53,10 @@ def learn(policy, outputs, *more):
 
 
 def test_a_run_that_goes_on_in_simulated_worlds_ends_as_one_that_never_stopped(policy, tmp_path, capsys):
-    """Episodes of several tasks are under way when it stops. What comes of it is evaluated as any policy."""
-    reward = ["--reward", "dense", "--rl.critic.warmup", "1", "--rl.save-every", "1"]
+    """Episodes of several tasks are under way when it stops, and a learned reward remembers them. What comes of it is
+    evaluated as any policy.
+    """
+    reward = ["--reward", "dense", "--learned-rewards", "towers", "--rl.critic.warmup", "1", "--rl.save-every", "1"]
     whole = learn(policy, tmp_path / "whole", "--rl.iterations", "3", *reward)
     run_dir = learn(policy, tmp_path / "part", "--rl.iterations", "2", *reward)
     assert main(["rl", "--resume", str(run_dir), "--rl.iterations", "3"]) == 0
