@@ -48,6 +48,8 @@ class Policy(ABC, Generic[State]):
     """Whether a plan depends on more than the observation, so that worlds must not share a memory."""
     continues: bool = False
     """Whether :meth:`plan_on` heeds what is under way, so that it is worth telling."""
+    privileged: bool = False
+    """Whether it sees what the simulator knows and no robot does."""
     rows_at_once: int | None = None
     """How many worlds are worth asking about together, where a server has the choice; None: any number."""
 

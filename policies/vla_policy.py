@@ -6,14 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float
 from torch import Tensor
 
-from envs.specs import STATE_KEY, TASK_KEY, EmbodimentSpec, extrinsics_key, image_key, intrinsics_key
+from envs.specs import EmbodimentSpec
+from policies.acting_inputs import ActingInputs
 from policies.blocks import BLOCK, in_blocks
-from policies.described import described
 from policies.device import resolve_device
-from policies.network_input import InstructionTokens, network_images, network_intrinsics
 from policies.policy import ChunkPolicy, Plan, Underway, blank_remarks, seen_by
 from policies.processors import Normalization
 from policies.training.checkpoint import POLICY, find_product
@@ -60,9 +59,7 @@ class VLAPolicy(ChunkPolicy):
         self.continues = self.vla.head.goes_on
         self.rows_at_once = max(blocks)
         self._blocks = tuple(blocks)
-        self._tokens = InstructionTokens(vla.backbone)
-        self._low = torch.tensor(embodiment.action_low, device=self.device)
-        self._high = torch.tensor(embodiment.action_high, device=self.device)
+        self.inputs = ActingInputs(vla, normalization, embodiment)
 
     def predict_chunk(self, observation: Mapping[str, Any]) -> Float[Tensor, "n h a"]:
         """Actions within the embodiment's bounds; ``ValueError`` for an observation that does not fit.
@@ -154,66 +151,11 @@ class VLAPolicy(ChunkPolicy):
     def _executable(self, actions: Float[Tensor, "n h a"]) -> Float[Tensor, "n h a"]:
         """In the robot's units and within its bounds."""
         with torch.inference_mode():
-            actions = self.normalization.action.unnormalize(actions.float())
-            actions = torch.clamp(actions, self._low, self._high)
+            actions = self.inputs.executable(actions)
         return actions.clone()
 
     def _network_observation(self, observation: Mapping[str, Any]) -> Observation:
-        state = self._state(observation)
-        images = torch.stack([self._image(observation, camera, len(state)) for camera in self.vla.config.cameras], 1)
-        texts = observation.get(TASK_KEY)
-        if not isinstance(texts, list | tuple) or len(texts) != len(state):
-            raise ValueError(f"{TASK_KEY}: expected a list of {len(state)} instructions, got {texts!r}")
-        text, text_mask = self._tokens(texts, self.device)
-        return Observation(
-            images=images[:, None],
-            view_mask=torch.ones(len(state), 1, images.shape[1], dtype=torch.bool, device=self.device),
-            text=text,
-            text_mask=text_mask,
-            state=self.normalization.state.normalize(state),
-            **(self._calibration(observation, len(state)) if self.vla.config.backbone.needs_cameras else {}),
-        )
-
-    def _calibration(self, observation: Mapping[str, Any], n: int) -> dict[str, Tensor]:
-        """Where its cameras stand and how they see, ``(n, 1, v, …)``."""
-        cameras, intrinsics = self.vla.config.cameras, []
-        for name in cameras:
-            height, width = observation[image_key(name)].shape[1:3]
-            matrix = self._matrix(observation, intrinsics_key(name), n, 3)
-            intrinsics.append(network_intrinsics(matrix, (height, width), self.vla.config.image_size_px))
-        poses = [self._matrix(observation, extrinsics_key(name), n, 4) for name in cameras]
-        return {"intrinsics": torch.stack(intrinsics, 1)[:, None], "T_world_cam": torch.stack(poses, 1)[:, None]}
-
-    def _matrix(self, observation: Mapping[str, Any], key: str, n: int, side: int) -> Float[Tensor, "n s s"]:
-        matrix = observation.get(key)
-        if not isinstance(matrix, Tensor) or matrix.shape != (n, side, side):
-            raise ValueError(
-                f"this policy must know its cameras: expected {key!r} of shape {(n, side, side)}, "
-                f"got {described(matrix)}"
-            )
-        if not bool(matrix.isfinite().all()):
-            raise ValueError(f"{key} is not finite")
-        return matrix.to(self.device, torch.float32)
-
-    def _state(self, observation: Mapping[str, Any]) -> Float[Tensor, "n d"]:
-        state = observation.get(STATE_KEY)
-        expected = ("n", self.embodiment.state_dim)
-        if not isinstance(state, Tensor) or state.ndim != 2 or state.shape[1] != expected[1]:
-            raise ValueError(f"{STATE_KEY}: expected a tensor of shape {expected}, got {described(state)}")
-        broken = (~state.isfinite()).any(dim=0).nonzero()[:, 0].tolist()
-        if broken:
-            raise ValueError(f"{STATE_KEY} is not finite in {[self.embodiment.state[i].name for i in broken]}")
-        return state.to(self.device, torch.float32)
-
-    def _image(self, observation: Mapping[str, Any], camera: str, n: int) -> Float[Tensor, "n 3 h w"]:
-        key = image_key(camera)
-        image: UInt8[Tensor, "n h w 3"] | None = observation.get(key)
-        if image is None:
-            given = sorted(k for k in observation if k.startswith(image_key("")))
-            raise ValueError(f"this policy sees through camera {camera!r}: expected {key!r}, got the images {given}")
-        if image.dtype != torch.uint8 or image.ndim != 4 or image.shape[0] != n or image.shape[3] != 3:
-            raise ValueError(f"{key}: expected uint8 of shape ({n}, h, w, 3), got {described(image)}")
-        return network_images(image.to(self.device), self.vla.config.image_size_px)
+        return self.inputs.observation(self.inputs.take(observation))
 
 
 def check_fit(vla: VLA, embodiment: EmbodimentSpec) -> None:

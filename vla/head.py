@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from vla.backbone import Backbone
 from vla.distribution import Distribution
-from vla.features import Features, Prefix
+from vla.features import Features, Prefix, TokenRole
 from vla.observation import ActionChunk, Begun, Observation
 
 Seen = TypeVar("Seen")
@@ -58,7 +58,12 @@ class Head(nn.Module, ABC, Generic[Seen]):
 
 
 class FeaturesHead(Head[Features]):
-    """A head that looks at the features of one pass through the backbone, query tokens included."""
+    """A head that looks at the features of one pass through the backbone, query tokens included.
+
+    It ``reads`` the tokens of these roles; features without the others are the same to it.
+    """
+
+    reads: tuple[TokenRole, ...] = tuple(TokenRole)
 
     def perceive(self, backbone: Backbone, observation: Observation) -> Features:
         return backbone(observation)

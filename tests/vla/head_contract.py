@@ -139,6 +139,20 @@ class DistributionContract(HeadContract):
         seen = head.perceive(backbone, random_observation(backbone))
         torch.testing.assert_close(head.distribution(seen).mode().actions, head.act(seen))
 
+    def test_parts_belong_to_the_actions_along_their_axis(self):
+        """Another last number of the last action changes the probability of that action, and of none before it."""
+        distribution, head = self.given()
+        latent = distribution.sample(torch.Generator().manual_seed(0)).latent
+        axis, before = distribution.action_axis, distribution.log_prob(latent)
+        if axis is None:
+            assert head.code.end_id is not None
+            return
+        other = latent.clone()
+        other.view(len(other), -1)[:, -1] += 1 if latent.is_floating_point() else 1 - 2 * (other.flatten(1)[:, -1] > 0)
+        away = (distribution.log_prob(other) - before).abs().movedim(axis, 1).flatten(2).amax(dim=2)
+        assert away.shape == (2, HORIZON) and away[:, -1].min() > 1e-5
+        assert away[:, :-1].max() < 1e-5
+
     def test_probabilities_can_be_learned_from(self):
         """A step along the gradient of a sample's log-probability makes that sample likelier, and no other row's."""
         backbone, head = self.make()

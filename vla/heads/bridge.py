@@ -58,6 +58,8 @@ class BridgeHead(FeaturesHead):
     normalised (LayerNorm) at each layer, since hidden states of a pre-norm network are not.
     """
 
+    reads = (TokenRole.IMAGE, TokenRole.KEYPOINT, TokenRole.QUERY)
+
     def __init__(
         self, config: BridgeConfig, *, backbone: Backbone, state_dim: int, horizon: int, action_dim: int
     ) -> None:

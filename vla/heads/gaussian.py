@@ -79,6 +79,7 @@ class GaussianHead(FeaturesHead):
         )
         numbers = action_dim if config.spread == "dimension" else 2 * action_dim
         self.mean = network.build(backbone=backbone, state_dim=state_dim, horizon=horizon, action_dim=numbers)
+        self.reads = self.mean.reads
         share = (math.log(config.std) - LOG_STD_MIN) / (LOG_STD_MAX - LOG_STD_MIN)
         self.spread = nn.Parameter(torch.full((action_dim,), math.log(share / (1 - share))))
 
@@ -107,6 +108,8 @@ class GaussianHead(FeaturesHead):
 
 class GaussianChunks(Distribution):
     """Latent (b, h, a): the actions before they are squashed, or else the actions. Parts (b, h, a): each number."""
+
+    action_axis = 1
 
     def __init__(self, mean: Float[Tensor, "b h a"], log_std: Float[Tensor, "*#b #h a"], *, squash: bool) -> None:
         self.mean, self.log_std, self.squash = mean, log_std.expand_as(mean), squash

@@ -28,6 +28,8 @@ class MLPConfig:
 class MLPHead(FeaturesHead):
     """Mean of the last layer's query tokens ⊕ state → MLP → (h, a)."""
 
+    reads = (TokenRole.QUERY,)
+
     def __init__(self, config: MLPConfig, *, backbone: Backbone, state_dim: int, horizon: int, action_dim: int) -> None:
         super().__init__()
         self.horizon, self.action_dim = horizon, action_dim

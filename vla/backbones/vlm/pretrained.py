@@ -51,7 +51,7 @@ def open_checkpoint(config: VLMConfig) -> Parts:
     family = family_of(architecture)
     tokenizer = PromptTokenizer(folder, config.prompt, begins_text=family.begins_text)
     pictures = _read_pictures(folder)
-    model = _load_weights(folder, architecture)
+    model = load_weights(folder, architecture)
     sha256 = _checked_hash(model, config, folder)
     return Parts(model=model, family=family, tokenizer=tokenizer, pictures=pictures, sha256=sha256)
 
@@ -83,7 +83,7 @@ def open_saved(config: VLMConfig, directory: Path) -> Parts:
         base = locate(config.checkpoint)
         if (given := read_architecture(base).model_type) != architecture.model_type:
             raise CheckpointError(f"the policy learned on a {architecture.model_type}, {base} holds a {given}")
-        model = _load_weights(base, architecture)
+        model = load_weights(base, architecture)
         sha256 = _checked_hash(model, config, base)
     return Parts(model=model, family=family, tokenizer=tokenizer, pictures=pictures, sha256=sha256)
 
@@ -141,7 +141,7 @@ def _read_pictures(folder: Path) -> PictureNumbers:
         raise CheckpointError(f"expected the config of an image processor in {folder}: {error}") from error
 
 
-def _load_weights(folder: Path, architecture: Any) -> Any:
+def load_weights(folder: Path, architecture: Any) -> Any:
     """The network of ``architecture``, in float32, with what lies in ``folder``: all of it, and nothing missing."""
     from transformers import AutoModel
 
