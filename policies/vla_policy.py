@@ -164,7 +164,7 @@ class VLAPolicy(ChunkPolicy):
 
     def _decide(self, observation: Mapping[str, Any]) -> tuple[Float[Tensor, "n h a"], list[str]]:
         """The actions of every world in the observation, and what is said of them, if anything."""
-        seen, told = self._network_observation(observation), []
+        told: list[str] = []
 
         def speak(block: Observation) -> Float[Tensor, "b h a"]:
             chunk, ids = self.vla.speak(block)
@@ -172,8 +172,9 @@ class VLAPolicy(ChunkPolicy):
             return chunk
 
         with torch.inference_mode():
-            chunk = self._executable(in_blocks(speak if self.answers else self.vla.act, seen, self._blocks))
-        return chunk, told[: len(chunk)]
+            seen = self._network_observation(observation)
+            chunk = in_blocks(speak if self.answers else self.vla.act, seen, self._blocks)
+        return self._executable(chunk), told[: len(chunk)]
 
     def _executable(self, actions: Float[Tensor, "n h a"]) -> Float[Tensor, "n h a"]:
         """In the robot's units and within its bounds."""

@@ -270,7 +270,7 @@ def _rate_cells(rate: Interval, episodes: int) -> tuple[str, str, str]:
 def _report(config: Config, results: "Mapping[str, Sequence[EvaluationResult]]", run_dir: Path) -> None:
     from configs.machine import describe_run
     from configs.report.document import FactsSection, SettingsSection, SuccessSection, VideosSection, write_report
-    from configs.report.results import remarks_sections, shuffling_note, success_bar, videos_of
+    from configs.report.results import agreement_sections, remarks_sections, shuffling_note, success_bar, videos_of
     from configs.serialization import to_json
 
     last_seed = config.first_seed + config.episodes - 1
@@ -286,6 +286,7 @@ def _report(config: Config, results: "Mapping[str, Sequence[EvaluationResult]]",
         [
             SuccessSection(bars=tuple(bars), note=shuffling_note([r for found in results.values() for r in found])),
             *remarks_sections([r for found in results.values() for r in found]),
+            *agreement_sections([r for found in results.values() for r in found]),
             VideosSection(videos=tuple(video for found in results.values() for r in found for video in videos_of(r))),
             FactsSection(title="Machine and versions", facts=describe_run()),
             SettingsSection(config=to_json(config)),

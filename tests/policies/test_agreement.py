@@ -10,6 +10,7 @@ from point_mass import PointMassEnv
 from policy_contract import PolicyContract
 from talking import MetricPointMass, record_metric, talking_network
 
+from configs.report.results import agreement_sections
 from envs.specs import STATE_KEY, TASK_KEY
 from policies.agreement import Said, agreement
 from policies.evaluation import evaluate
@@ -100,6 +101,8 @@ def test_an_evaluation_tells_who_lies_and_who_is_not_obeyed(tmp_path):
     thwarted.save(tmp_path / "result.json")
     kept = json.loads((tmp_path / "result.json").read_text(encoding="utf-8"))["agreement"]
     assert kept["deed"]["value"] == 0 and kept["sentences"] == thwarted.agreement.sentences
+    (section,) = agreement_sections([thwarted])
+    assert section.facts == {"point, given instruction": str(thwarted.agreement)}
 
 
 def test_who_says_nothing_has_no_agreement_and_whom_nobody_understands_neither(caplog):
@@ -108,6 +111,7 @@ def test_who_says_nothing_has_no_agreement_and_whom_nobody_understands_neither(c
     quiet = Talker(env.embodiment)
     quiet.plan = mute.__get__(quiet)
     result = evaluate(env, quiet, range(2), show_progress=False)
+    assert agreement_sections([result]) == []
     assert result.agreement is None and result.to_dict()["agreement"] is None
     foreign = PointMassEnv(2, max_episode_steps=4)
     assert evaluate(foreign, Talker(foreign.embodiment), range(2), show_progress=False).agreement is None
