@@ -76,12 +76,12 @@ class VLAPolicy(ChunkPolicy):
 
     def plan(self, state: None, observation: Mapping[str, Any], mask: Bool[Tensor, " n"]) -> tuple[None, Plan]:
         """With what the policy says of it, where it ``answers``."""
-        chunk, answers = self._decide(seen_by(observation, mask))
-        plan = self.plan_of(chunk, mask)
         if not self.answers:
-            return None, plan
+            return super().plan(state, observation, mask)
+        chunk, answers = self._decide(seen_by(observation, mask))
         texts = iter(answers)
-        return None, plan._replace(answers=tuple(next(texts) if asked else "" for asked in mask.tolist()))
+        spread_texts = tuple(next(texts) if asked else "" for asked in mask.tolist())
+        return None, self.plan_of(chunk, mask)._replace(answers=spread_texts)
 
     def plan_on(
         self, state: None, observation: Mapping[str, Any], mask: Bool[Tensor, " n"], underway: Underway
