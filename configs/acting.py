@@ -27,6 +27,7 @@ def load_policy(
     device: str = "cpu",
     threads: int = 0,
     int8: bool = False,
+    answer: bool = True,
     replan_interval: int | None = None,
     client: ClientConfig | None = None,
     at_once: int | None = None,
@@ -35,8 +36,9 @@ def load_policy(
 
     ``replan_interval`` replaces the policy's own; ``client`` says how to talk to a server. ``at_once``
     answers up to so many observations as fast as it can, instead of each to the same last digit. ``int8`` computes with
-    8-bit integers, and each observation alone (:mod:`policies.quantization`). ``CheckpointError`` (a
-    ``ValueError``) says what is wrong with a folder, ``ServerUnavailableError`` that nobody answers.
+    8-bit integers, and each observation alone (:mod:`policies.quantization`). Without ``answer`` a chat head acts
+    without a word. ``CheckpointError`` (a ``ValueError``) says what is wrong with a folder, ``ServerUnavailableError``
+    that nobody answers.
     """
     if is_server(source):
         from policies.remote import RemotePolicy
@@ -58,7 +60,7 @@ def load_policy(
             raise ValueError(f"{source} is a small policy of numbers, which int8 does not speed up: leave it out")
         return StatePolicy.load(folder, device, replan_interval)
     blocks = (1,) if int8 else growing_blocks(at_once) if at_once else (BLOCK,)
-    policy = VLAPolicy.load(folder, device, replan_interval, blocks=blocks)
+    policy = VLAPolicy.load(folder, device, replan_interval, blocks=blocks, answer=answer)
     if int8:
         from policies.quantization import quantize_linears
 
@@ -82,6 +84,7 @@ class Actor:
         device: str = "cpu",
         threads: int = 0,
         int8: bool = False,
+        answer: bool = True,
         replan_interval: int | None = None,
         client: ClientConfig | None = None,
     ) -> None:
@@ -90,7 +93,13 @@ class Actor:
         self._env = env
         if not self.is_expert:
             self._policy = load_policy(
-                source, device=device, threads=threads, int8=int8, replan_interval=replan_interval, client=client
+                source,
+                device=device,
+                threads=threads,
+                int8=int8,
+                answer=answer,
+                replan_interval=replan_interval,
+                client=client,
             )
             self._env = seen_as(self._policy.embodiment, env) if self._policy.embodiment.cameras else env
 

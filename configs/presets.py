@@ -8,6 +8,7 @@ from policies.imitation.stages import Stage
 from vla.backbones.nano import NanoConfig
 from vla.backbones.vlm.config import VLMConfig
 from vla.heads.bridge import BridgeConfig
+from vla.heads.chat import ChatConfig
 from vla.heads.flow import FlowConfig
 from vla.heads.gaussian import GaussianConfig
 from vla.heads.mlp import MLPConfig
@@ -68,6 +69,11 @@ def nano_flow() -> Config:
     return Config(name="nano-flow", backbone=NanoConfig(), head=FlowConfig(), train=LAPTOP)
 
 
+def nano_chat() -> Config:
+    """Says what it does before it does it, as in VLA4CD; vla eval measures whether both agree."""
+    return Config(name="nano-chat", backbone=NanoConfig(), head=ChatConfig(), train=LAPTOP)
+
+
 def debug() -> Config:
     """A tiny network and a few steps: does everything hold together?"""
     return Config(
@@ -123,6 +129,7 @@ PRESETS = {
     "nano-tokens": nano_tokens,
     "nano-fast": nano_fast,
     "nano-flow": nano_flow,
+    "nano-chat": nano_chat,
     "vlm-bridge": vlm_bridge,
     "vlm-frozen": vlm_frozen,
     "vlm-mlp": vlm_mlp,

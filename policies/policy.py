@@ -18,10 +18,12 @@ class Plan(NamedTuple):
     """What n worlds are to do: ``actions`` float32 in the embodiment's units, the first ``length`` of which count.
 
     After so many steps (1 … h) a world's policy wants to look again. Rows of worlds that were not asked for are 0.
+    ``answers`` are what it says of its plan to each world, empty in others; there are none where it does not speak.
     """
 
     actions: Float[Tensor, "n h a"]
     length: Int[Tensor, " n"]
+    answers: tuple[str, ...] = ()
 
 
 class Underway(NamedTuple):

@@ -43,11 +43,13 @@ class VLAPolicy(ChunkPolicy):
         replan_interval: int | None = None,
         blocks: Sequence[int] = (BLOCK,),
         base: str | None = None,
+        answer: bool = True,
     ) -> None:
         """``base`` is the hash of the backbone that its training started from, if from any (:mod:`vla.base`).
         ``replan_interval`` is by default half the horizon. ``blocks`` are the numbers of rows that may go through
         the network at once, ascending: 1 answers a single robot soonest, the default answers each of many alike
-        (:mod:`policies.blocks`). ``ValueError`` where network and robot do not fit.
+        (:mod:`policies.blocks`). Without ``answer`` a head that tells what it does acts at once instead, which is
+        faster. ``ValueError`` where network and robot do not fit.
         """
         horizon = vla.config.horizon
         super().__init__(embodiment, horizon, (horizon + 1) // 2 if replan_interval is None else replan_interval)
@@ -57,6 +59,7 @@ class VLAPolicy(ChunkPolicy):
         self.device = next(vla.parameters()).device
         self.base = base
         self.continues = self.vla.head.goes_on
+        self.answers = answer and self.vla.head.tells
         self.rows_at_once = max(blocks)
         self._blocks = tuple(blocks)
         self.inputs = ActingInputs(vla, normalization, embodiment)
@@ -66,9 +69,16 @@ class VLAPolicy(ChunkPolicy):
 
         An instruction that is too long is cut, which :meth:`remarks` tells.
         """
-        with torch.inference_mode():
-            actions = in_blocks(self.vla.act, self._network_observation(observation), self._blocks)
-        return self._executable(actions)
+        return self._decide(observation)[0]
+
+    def plan(self, state: None, observation: Mapping[str, Any], mask: Bool[Tensor, " n"]) -> tuple[None, Plan]:
+        """With what the policy says of it, where it ``answers``."""
+        if not self.answers:
+            return super().plan(state, observation, mask)
+        chunk, answers = self._decide(seen_by(observation, mask))
+        texts = iter(answers)
+        spread_texts = tuple(next(texts) if asked else "" for asked in mask.tolist())
+        return None, self.plan_of(chunk, mask)._replace(answers=spread_texts)
 
     def plan_on(
         self, state: None, observation: Mapping[str, Any], mask: Bool[Tensor, " n"], underway: Underway
@@ -123,11 +133,12 @@ class VLAPolicy(ChunkPolicy):
         device: torch.device | str = "cpu",
         replan_interval: int | None = None,
         blocks: Sequence[int] = (BLOCK,),
+        answer: bool = True,
     ) -> "VLAPolicy":
         """The policy in ``directory``; a checkpoint or a run's directory stands for the policy inside.
 
-        ``replan_interval`` replaces the saved one; ``blocks`` are the constructor's. ``CheckpointError`` where files
-        are missing or damaged, ``ValueError`` for a device that torch cannot use here.
+        ``replan_interval`` replaces the saved one; ``blocks`` and ``answer`` are the constructor's. ``CheckpointError``
+        where files are missing or damaged, ``ValueError`` for a device that torch cannot use here.
         """
         resolve_device(str(device))
         directory = find_policy(Path(directory))
@@ -146,7 +157,21 @@ class VLAPolicy(ChunkPolicy):
         except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
             raise CheckpointError(f"{path} is damaged: {error!r}") from error
         interval = interval if replan_interval is None else replan_interval
-        return cls(load_vla(directory, device), normalization, embodiment, interval, blocks, base)
+        return cls(load_vla(directory, device), normalization, embodiment, interval, blocks, base, answer)
+
+    def _decide(self, observation: Mapping[str, Any]) -> tuple[Float[Tensor, "n h a"], list[str]]:
+        """The actions of every world in the observation, and what is said of them, if anything."""
+        told: list[str] = []
+
+        def speak(block: Observation) -> Float[Tensor, "b h a"]:
+            chunk, ids = self.vla.speak(block)
+            told.extend(self.vla.backbone.read(ids))
+            return chunk
+
+        with torch.inference_mode():
+            seen = self._network_observation(observation)
+            chunk = in_blocks(speak if self.answers else self.vla.act, seen, self._blocks)
+        return self._executable(chunk), told[: len(chunk)]
 
     def _executable(self, actions: Float[Tensor, "n h a"]) -> Float[Tensor, "n h a"]:
         """In the robot's units and within its bounds."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from vla.backbones.nano import NanoConfig
 from vla.backbones.vlm.config import VLMConfig
 from vla.heads.bridge import BridgeConfig
+from vla.heads.chat import ChatConfig
 from vla.heads.flow import FlowConfig
 from vla.heads.gaussian import GaussianConfig
 from vla.heads.mlp import MLPConfig
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from vla.model import VLA
 
 BackboneConfig = NanoConfig | VLMConfig
-HeadConfig = BridgeConfig | MLPConfig | GaussianConfig | TokensConfig | FlowConfig
+HeadConfig = BridgeConfig | MLPConfig | GaussianConfig | TokensConfig | FlowConfig | ChatConfig
 
 BACKBONES: dict[str, type[BackboneConfig]] = {"nano": NanoConfig, "vlm": VLMConfig}
 HEADS: dict[str, type[HeadConfig]] = {
@@ -27,6 +28,7 @@ HEADS: dict[str, type[HeadConfig]] = {
     "gaussian": GaussianConfig,
     "tokens": TokensConfig,
     "flow": FlowConfig,
+    "chat": ChatConfig,
 }
 
 FORMAT_VERSION = 2

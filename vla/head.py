@@ -26,6 +26,8 @@ class Head(nn.Module, ABC, Generic[Seen]):
     action_dim: int
     goes_on: ClassVar[bool] = False
     """Whether it has :meth:`go_on`."""
+    tells: ClassVar[bool] = False
+    """Whether it has :meth:`speak`, and learns from what the target says of each chunk."""
 
     @abstractmethod
     def perceive(self, backbone: Backbone, observation: Observation) -> Seen:
@@ -42,6 +44,10 @@ class Head(nn.Module, ABC, Generic[Seen]):
     def go_on(self, seen: Seen, begun: Begun) -> Float[Tensor, "b h a"]:
         """The chunk to execute after what is ``begun``, which its first actions are; ``TypeError`` where it cannot."""
         raise TypeError(f"{type(self).__name__} cannot go on from a chunk that is being executed: take a flow head")
+
+    def speak(self, seen: Seen) -> tuple[Float[Tensor, "b h a"], Int[Tensor, "b m"]]:
+        """The chunk to execute and the tokens of what is said of it; ``TypeError`` for a head that does not tell."""
+        raise TypeError(f"{type(self).__name__} says nothing of what it does: take a chat head")
 
     def distribution(self, seen: Seen) -> Distribution:
         """Over all chunks; ``TypeError`` for a head that knows but the one to execute."""

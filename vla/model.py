@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from vla.config import VLAConfig
@@ -75,6 +75,11 @@ class VLA(nn.Module):
     def act(self, observation: Observation) -> Float[Tensor, "b h a"]:
         """The chunk of normalised actions to execute."""
         return self.head.act(self.head.perceive(self.backbone, observation))
+
+    @torch.no_grad()
+    def speak(self, observation: Observation) -> tuple[Float[Tensor, "b h a"], Int[Tensor, "b m"]]:
+        """The chunk to execute and the tokens of what is said of it; ``TypeError`` for a head that does not tell."""
+        return self.head.speak(self.head.perceive(self.backbone, observation))
 
     @torch.no_grad()
     def go_on(self, observation: Observation, begun: Begun) -> Float[Tensor, "b h a"]:

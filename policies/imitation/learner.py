@@ -82,7 +82,8 @@ class ImitationLearner(Learner[TrainConfig]):
         given = Start().load(vla_config, self.demonstrations.embodiment) if start is None else start
         self.normalization = self._start(given)
         self.take_up(self.vla, self._rates_of)
-        self.inputs = TrainingInputs(self.vla, self.demonstrations.instructions, config.augment, config.seed)
+        texts, robot = self.demonstrations.instructions, self.demonstrations.embodiment
+        self.inputs = TrainingInputs(self.vla, texts, config.augment, config.seed, robot)
         self.validation = Validation(datasets, self.vla, config, windows) if config.validation_share else None
         self.best: Best | None = None
         self._evaluator = evaluator

@@ -52,7 +52,8 @@ class Validation:
         self.datasets = demonstrations.datasets
         self.episodes = demonstrations.num_episodes
         self._config = config
-        self._inputs = TrainingInputs(vla, demonstrations.instructions, UNDISTURBED, config.seed)
+        texts, robot = demonstrations.instructions, demonstrations.embodiment
+        self._inputs = TrainingInputs(vla, texts, UNDISTURBED, config.seed, robot)
         count = min(config.validation_windows, len(demonstrations))
         frames = np.linspace(0, len(demonstrations) - 1, count).round().astype(np.int64)
         piece = config.batch_size // config.accumulate

@@ -14,6 +14,7 @@ from policies.vla_policy import VLAPolicy
 from vla.backbones.nano import NanoConfig
 from vla.config import VLAConfig
 from vla.heads.bridge import BridgeConfig
+from vla.heads.chat import ChatConfig
 from vla.heads.flow import FlowConfig
 from vla.heads.gaussian import GaussianConfig
 from vla.heads.mlp import MLPConfig
@@ -27,6 +28,7 @@ TINY_HEADS = {
     "gaussian": GaussianConfig(mean="mlp", width=16),
     "tokens": TokensConfig(bins=16),
     "flow": FlowConfig(width=16, heads=2, steps=3),
+    "chat": ChatConfig(width=16, longest=10),
 }
 """One of each kind that there is."""
 FAST = TokensConfig(binning="fast", vocabulary=64, scale=3.0)

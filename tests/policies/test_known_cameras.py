@@ -95,7 +95,7 @@ def test_training_and_acting_see_the_same_cameras(store, policy):
     demonstrations = Demonstrations([store], WindowConfig(horizon=4, geometry=True))
     batch = demonstrations.sample(np.arange(3))
     still = AugmentConfig(shift_fraction=0, brightness=0, contrast=0, saturation=0, channel_gain=0)
-    inputs = TrainingInputs(policy.vla, demonstrations.instructions, still, seed=0)
+    inputs = TrainingInputs(policy.vla, demonstrations.instructions, still, 0, demonstrations.embodiment)
     learned, _ = inputs(batch, 0, policy.normalization)
     env = PointMassEnv(1)
     observation = env.reset([0])

@@ -25,6 +25,9 @@ class HeadContract:
         head.fit(random_target(200))
         return backbone, head
 
+    def target(self, batch, **sizes):
+        return random_target(batch, **sizes)
+
     def test_a_chunk_has_the_promised_shape(self):
         backbone, head = self.make()
         seen = head.perceive(backbone, random_observation(backbone))
@@ -35,7 +38,7 @@ class HeadContract:
     def test_the_loss_is_a_mean_over_valid_actions(self):
         """So that a batch in pieces, each counted by its valid actions, has the loss of the whole."""
         backbone, head = self.make()
-        observation, target = random_observation(backbone), random_target(2)
+        observation, target = random_observation(backbone), self.target(2)
         target.valid[0, 1:] = False
 
         def loss(part):
@@ -52,7 +55,7 @@ class HeadContract:
 
     def test_what_padding_holds_does_not_matter(self):
         backbone, head = self.make()
-        seen, target = head.perceive(backbone, random_observation(backbone)), random_target(2)
+        seen, target = head.perceive(backbone, random_observation(backbone)), self.target(2)
         target.valid[:, -1] = False
         other = replace(target, actions=target.actions.masked_fill(~target.valid[..., None], float("nan")))
         losses = []
@@ -65,7 +68,7 @@ class HeadContract:
 
     def test_no_valid_step_at_all_gives_zero(self):
         backbone, head = self.make()
-        target = random_target(2)
+        target = self.target(2)
         target.valid[:] = False
         loss, _ = head.loss(head.perceive(backbone, random_observation(backbone)), target)
         assert loss == 0
@@ -73,12 +76,12 @@ class HeadContract:
     def test_a_target_of_another_shape_is_refused(self):
         backbone, head = self.make()
         with pytest.raises(ValueError, match=r"expected target actions of shape \(2, 4, 3\), got \(2, 5, 3\)"):
-            head.loss(head.perceive(backbone, random_observation(backbone)), random_target(2, horizon=HORIZON + 1))
+            head.loss(head.perceive(backbone, random_observation(backbone)), self.target(2, horizon=HORIZON + 1))
 
     def test_gradient_reaches_every_parameter(self):
         backbone, head = self.make()
         self.open_gates(head)
-        loss, _ = head.loss(head.perceive(backbone, random_observation(backbone)), random_target(2))
+        loss, _ = head.loss(head.perceive(backbone, random_observation(backbone)), self.target(2))
         loss.backward()
         dead = [
             name
@@ -90,7 +93,7 @@ class HeadContract:
 
     def test_state_and_instruction_change_the_loss(self):
         backbone, head = self.make()
-        observation, target = random_observation(backbone), random_target(2)
+        observation, target = random_observation(backbone), self.target(2)
         texts = {"text": observation.text.flip(0), "text_mask": observation.text_mask.flip(0)}
 
         def loss(**changed):
@@ -104,7 +107,7 @@ class HeadContract:
         """Two instructions, two chunks."""
         backbone, head = self.make()
         observation = random_observation(backbone)
-        target = replace(random_target(2), actions=torch.tensor([[[-0.7]], [[0.7]]]).repeat(1, HORIZON, ACTION_DIM))
+        target = replace(self.target(2), actions=torch.tensor([[[-0.7]], [[0.7]]]).repeat(1, HORIZON, ACTION_DIM))
         head.fit(target)
         seen = head.perceive(backbone, observation)
         several = torch.arange(2).repeat(self.copies)
