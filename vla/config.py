@@ -11,6 +11,7 @@ from vla.backbones.vlm.config import VLMConfig
 from vla.heads.bridge import BridgeConfig
 from vla.heads.flow import FlowConfig
 from vla.heads.gaussian import GaussianConfig
+from vla.heads.mapper import MapperConfig
 from vla.heads.mlp import MLPConfig
 from vla.heads.tokens import TokensConfig
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from vla.model import VLA
 
 BackboneConfig = NanoConfig | VLMConfig
-HeadConfig = BridgeConfig | MLPConfig | GaussianConfig | TokensConfig | FlowConfig
+HeadConfig = BridgeConfig | MLPConfig | GaussianConfig | TokensConfig | FlowConfig | MapperConfig
 
 BACKBONES: dict[str, type[BackboneConfig]] = {"nano": NanoConfig, "vlm": VLMConfig}
 HEADS: dict[str, type[HeadConfig]] = {
@@ -27,6 +28,7 @@ HEADS: dict[str, type[HeadConfig]] = {
     "gaussian": GaussianConfig,
     "tokens": TokensConfig,
     "flow": FlowConfig,
+    "mapper": MapperConfig,
 }
 
 FORMAT_VERSION = 2

@@ -32,6 +32,10 @@ class Head(nn.Module, ABC, Generic[Seen]):
         """What the other methods need of the observation."""
 
     @abstractmethod
+    def features(self, seen: Seen) -> Features:
+        """Those of the backbone, in what is seen."""
+
+    @abstractmethod
     def loss(self, seen: Seen, target: ActionChunk) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
         """Scalar loss, a mean over the valid actions of ``target``, and detached scalars to log."""
 
@@ -42,6 +46,18 @@ class Head(nn.Module, ABC, Generic[Seen]):
     def go_on(self, seen: Seen, begun: Begun) -> Float[Tensor, "b h a"]:
         """The chunk to execute after what is ``begun``, which its first actions are; ``TypeError`` where it cannot."""
         raise TypeError(f"{type(self).__name__} cannot go on from a chunk that is being executed: take a flow head")
+
+    def hidden(self, seen: Seen) -> Float[Tensor, "b k d"]:
+        """What the chunk is read off by :attr:`last`: a vector for each action (k = h), or one for all of them (k = 1).
+
+        ``TypeError`` for a head that reads its chunk off no such vectors.
+        """
+        raise TypeError(f"{type(self).__name__} has no hidden states that a chunk is read off: take a bridge or mlp head")
+
+    @property
+    def last(self) -> nn.Module:
+        """The layer that makes actions of :meth:`hidden`."""
+        raise TypeError(f"{type(self).__name__} has no last layer that makes a chunk")
 
     def distribution(self, seen: Seen) -> Distribution:
         """Over all chunks; ``TypeError`` for a head that knows but the one to execute."""
@@ -62,6 +78,9 @@ class FeaturesHead(Head[Features]):
 
     def perceive(self, backbone: Backbone, observation: Observation) -> Features:
         return backbone(observation)
+
+    def features(self, seen: Features) -> Features:
+        return seen
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,3 +120,6 @@ class DecodingHead(Head[Decoder]):
 
     def perceive(self, backbone: Backbone, observation: Observation) -> Decoder:
         return Decoder(backbone=backbone, prefix=backbone.encode(observation))
+
+    def features(self, seen: Decoder) -> Features:
+        return seen.features

@@ -31,11 +31,13 @@ class ActionChunk:
     """Normalised actions of the next h control steps; ``valid`` is False past the episode's end.
 
     ``waypoint`` is what the backbone is to predict: chosen numbers of the normalised state at the next keyframe.
+    ``weight`` is how much each number counts in the head's loss, all alike without it.
     """
 
     actions: Float[Tensor, "b h a"]
     valid: Bool[Tensor, "b h"]
     waypoint: Float[Tensor, "b w"] | None = None
+    weight: Float[Tensor, "b h a"] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -78,6 +78,13 @@ class BridgeHead(FeaturesHead):
         return masked_l1(self.act(features), target)
 
     def act(self, features: Features) -> Float[Tensor, "b h a"]:
+        return self.output(self.hidden(features))
+
+    @property
+    def last(self) -> nn.Module:
+        return self.output
+
+    def hidden(self, features: Features) -> Float[Tensor, "b h d"]:
         raw, raw_mask = features.select(TokenRole.IMAGE, TokenRole.KEYPOINT)
         queries, _ = features.select(*([] if self.config.conditions == "raw" else [TokenRole.QUERY]))
         if self.config.layers == "last":
@@ -87,7 +94,7 @@ class BridgeHead(FeaturesHead):
         x = self.input(self.slots).expand(len(proprio), -1, -1)
         for layer, raw_i, queries_i in zip(self.layers, raw, queries, strict=True):
             x = layer(x, raw_i, raw_bias[:, None, None], queries_i, proprio)
-        return self.output(x)
+        return x
 
 
 class BridgeLayer(nn.Module):
