@@ -14,6 +14,7 @@ from vla.observation import ActionChunk, Begun, Observation
 
 Seen = TypeVar("Seen")
 """What a head is given of an observation."""
+_NO_HIDDEN = "{} has no hidden states that a chunk is read off: take a bridge, mapper or mlp head"
 
 
 class Head(nn.Module, ABC, Generic[Seen]):
@@ -52,12 +53,17 @@ class Head(nn.Module, ABC, Generic[Seen]):
 
         ``TypeError`` for a head that reads its chunk off no such vectors.
         """
-        raise TypeError(f"{type(self).__name__} has no hidden states that a chunk is read off: take a bridge or mlp head")
+        raise TypeError(_NO_HIDDEN.format(type(self).__name__))
+
+    @property
+    def hidden_shape(self) -> tuple[int, int]:
+        """(k, d) of :meth:`hidden`."""
+        raise TypeError(_NO_HIDDEN.format(type(self).__name__))
 
     @property
     def last(self) -> nn.Module:
         """The layer that makes actions of :meth:`hidden`."""
-        raise TypeError(f"{type(self).__name__} has no last layer that makes a chunk")
+        raise TypeError(_NO_HIDDEN.format(type(self).__name__))
 
     def distribution(self, seen: Seen) -> Distribution:
         """Over all chunks; ``TypeError`` for a head that knows but the one to execute."""

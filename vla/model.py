@@ -28,8 +28,8 @@ class VLA(nn.Module):
     Processing of raw observations is the caller's. :meth:`VLAConfig.build` makes one that has learned to look. A
     pretrained backbone has its checkpoint's weights in either case. ``saved`` is the folder that it is loaded from, if
     from any. ``config`` says what the network is made of, with what the backbone had to read from elsewhere.
-    ``objectives`` are what it is to learn beside the head's loss and the waypoint's, by their names, none at first; what
-    they own learns with the network, and no saved network has it.
+    ``objectives`` are what it is to learn beside the head's loss and the waypoint's, by their names, none at first;
+    what they own learns with the network, and no saved network has it.
     """
 
     def __init__(self, config: VLAConfig, saved: Path | None = None) -> None:

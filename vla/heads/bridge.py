@@ -81,6 +81,10 @@ class BridgeHead(FeaturesHead):
         return self.output(self.hidden(features))
 
     @property
+    def hidden_shape(self) -> tuple[int, int]:
+        return self.slots.shape[0], self.slots.shape[1]
+
+    @property
     def last(self) -> nn.Module:
         return self.output
 

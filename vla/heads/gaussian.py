@@ -97,6 +97,10 @@ class GaussianHead(FeaturesHead):
         return self.mean.hidden(seen)
 
     @property
+    def hidden_shape(self) -> tuple[int, int]:
+        return self.mean.hidden_shape
+
+    @property
     def last(self) -> nn.Module:
         return self.mean.last
 

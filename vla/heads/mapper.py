@@ -68,5 +68,9 @@ class MapperHead(FeaturesHead):
         return self.mapper(queries[-1])
 
     @property
+    def hidden_shape(self) -> tuple[int, int]:
+        return self.horizon, self.config.width
+
+    @property
     def last(self) -> nn.Module:
         return self.output

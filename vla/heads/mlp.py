@@ -51,5 +51,9 @@ class MLPHead(FeaturesHead):
         return self.mlp[:-1](torch.cat([pooled, features.state], dim=-1))[:, None]
 
     @property
+    def hidden_shape(self) -> tuple[int, int]:
+        return 1, self.mlp[-1].in_features  # pyright: ignore[reportReturnType]
+
+    @property
     def last(self) -> nn.Module:
         return self.mlp[-1]

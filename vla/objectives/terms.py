@@ -63,6 +63,11 @@ class LossWeights:
             )
 
     @property
+    def beside_waypoint(self) -> bool:
+        """Whether anything counts that a network without waypoint can learn."""
+        return self.action > 0 or bool(self.further)
+
+    @property
     def further(self) -> dict[str, float]:
         """The objectives that count."""
         return {name: weight for name, weight in self.objectives.items() if weight > 0}
