@@ -76,18 +76,19 @@ class ImitationLearner(Learner[TrainConfig]):
         seed_everything(config.seed, 0, Draw.INITIAL_WEIGHTS)
         self.vla = VLA(vla_config).to(self.device).train()
         check_fit(self.vla, self.demonstrations.embodiment)
-        self.teaching = self._find_teachers()
+        teaching = self._find_teachers()
         check_parts(self.vla, [span.stage for span in self.spans])
         self.base: str | None = None
         self.adoption: Adoption | None = None
         given = Start().load(vla_config, self.demonstrations.embodiment) if start is None else start
-        self.normalization = self._start(given)
+        self.normalization = self._start(given, teaching)
         self.take_up(self.vla, self._rates_of)
         self.inputs = TrainingInputs(self.vla, self.demonstrations.instructions, config.augment, config.seed)
-        self._taught = None if self.teaching is None else self.teaching.about(self.demonstrations)
+        self._taught = None if teaching is None else teaching.about(self.demonstrations)
+        self._teaching = None if teaching is None else teaching.settings
         self.validation = None
         if config.validation_share:
-            self.validation = Validation(datasets, self.vla, config, windows, self.teaching)
+            self.validation = Validation(datasets, self.vla, config, windows, teaching)
         self.best: Best | None = None
         self._evaluator = evaluator
         self._entered: Span[Stage] | None = None
@@ -159,8 +160,8 @@ class ImitationLearner(Learner[TrainConfig]):
             del train["validation_share"]
         else:
             settings["validation"] = _about(self.validation.datasets)
-        if self.teaching is not None:
-            settings["teaching"] = self.teaching.settings
+        if self._teaching is not None:
+            settings["teaching"] = self._teaching
         return json.loads(strict_json(settings))
 
     def memory(self) -> dict[str, Any]:
@@ -190,17 +191,18 @@ class ImitationLearner(Learner[TrainConfig]):
             yield VLAPolicy(self.vla, self.normalization, self.demonstrations.embodiment, base=self.base)
         self._entered = None  # the next step puts it into the stage's mode again
 
-    def _start(self, start: VLAPolicy | Base | None) -> Normalization:
-        """Put the first weights into the network, and what its head measures; the normalisation that they go with."""
+    def _start(self, start: VLAPolicy | Base | None, teaching: Teaching | None) -> Normalization:
+        """Put the first weights into the network, and what its head measures; the normalisation that they go with.
+
+        A policy whose hidden states are to be matched gives its normalisation and, where it fits, its last layer.
+        """
         if isinstance(start, VLAPolicy):
             self.base = start.base
-            self.vla.load_state_dict(start.vla.state_dict())
+            self.vla.load_state_dict({**self.vla.state_dict(), **start.vla.state_dict()})
             return start.normalization
-        normalization = self.teaching.normalization if self.teaching else None
+        normalization = None if teaching is None else teaching.hand_over(self.vla)
         if normalization is None:
             normalization = fitted_normalization(self.demonstrations, self.config)
-        elif self.teaching and self.teaching.hand_over(self.vla):
-            log.info("the head's last layer is the teacher's")
         actions, valid = self.demonstrations.chunks(FITTED_CHUNKS)
         self.vla.head.fit(ActionChunk(actions=normalization.action.normalize(actions), valid=valid))
         if start is not None:

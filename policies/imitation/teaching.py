@@ -58,21 +58,17 @@ class Teaching:
             if isinstance(teacher, TeacherPolicy):
                 teacher.check(embodiment, instructions)
 
-    @property
-    def normalization(self) -> Normalization | None:
-        """What a network's numbers must mean to be like the teacher's, if that matters."""
-        return None if self.policy is None else self.policy.policy.normalization
-
     @torch.no_grad()
-    def hand_over(self, vla: VLA) -> bool:
-        """Give the head its teacher's last layer, if there is one and it fits: whether it does."""
+    def hand_over(self, vla: VLA) -> Normalization | None:
+        """Give the head the last layer of the policy whose hidden states are to be matched, where the shapes are the
+        same; what the network's numbers must mean to go with it. None where there is no such policy.
+        """
         if self.policy is None:
-            return False
-        ours, theirs = vla.head.last.state_dict(), self.policy.policy.vla.head.last.state_dict()
-        if {name: x.shape for name, x in ours.items()} != {name: x.shape for name, x in theirs.items()}:
-            return False
-        vla.head.last.load_state_dict(theirs)
-        return True
+            return None
+        ours, theirs = (each.head.last.state_dict() for each in (vla, self.policy.policy.vla))
+        if {name: x.shape for name, x in ours.items()} == {name: x.shape for name, x in theirs.items()}:
+            vla.head.last.load_state_dict(theirs)
+        return self.policy.policy.normalization
 
     def about(self, demonstrations: Demonstrations) -> TaughtFrames:
         """What is taught about the demonstrations; where it is to be kept, all that is missing is made now."""

@@ -16,6 +16,7 @@ from vla.config import VLAConfig
 from vla.heads.bridge import BridgeConfig
 from vla.heads.flow import FlowConfig
 from vla.heads.gaussian import GaussianConfig
+from vla.heads.mapper import MapperConfig
 from vla.heads.mlp import MLPConfig
 from vla.heads.tokens import TokensConfig
 from vla.objectives import LossWeights
@@ -27,6 +28,7 @@ TINY_HEADS = {
     "gaussian": GaussianConfig(mean="mlp", width=16),
     "tokens": TokensConfig(bins=16),
     "flow": FlowConfig(width=16, heads=2, steps=3),
+    "mapper": MapperConfig(width=16),
 }
 """One of each kind that there is."""
 FAST = TokensConfig(binning="fast", vocabulary=64, scale=3.0)
@@ -44,7 +46,7 @@ def tiny_network(horizon=4, cameras=("front",), head=None):
         width=16,
         depth=1,
         heads=2,
-        n_queries=2,
+        n_queries=horizon if isinstance(head, MapperConfig) else 2,
         channels=8,
         blocks=1,
         keypoints=2,
