@@ -62,7 +62,7 @@ def test_a_block_that_is_cut_short_is_made_anew(dataset):
     block = kept.folder / "000001.npy"
     block.write_bytes(block.read_bytes()[:-10])
     again = FrameFeatures(dataset, ABOUT, (2,))
-    with pytest.raises(ValueError, match="000001.npy is gone or damaged"):
+    with pytest.raises(ValueError, match=r"000001\.npy is gone or damaged"):
         again.read(np.array([40]))
     again.fill(squares)
     np.testing.assert_array_equal(again.read(np.arange(80)), squares(np.arange(80)))
@@ -86,7 +86,7 @@ def test_numbers_of_other_data_in_its_place_are_refused(dataset, tmp_path):
     with pytest.raises(ValueError, match=r"holds numbers of something else .* differs in data, frames"):
         FrameFeatures(dataset, ABOUT, (2,))
     (folder / "about.json").write_text("{")
-    with pytest.raises(ValueError, match="about.json is damaged; delete its folder"):
+    with pytest.raises(ValueError, match=r"about\.json is damaged; delete its folder"):
         FrameFeatures(dataset, ABOUT, (2,))
 
 

@@ -1,5 +1,7 @@
 """Each further objective against its formula, and what it changes of a network: nothing but what it learns."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -192,8 +194,6 @@ def test_the_blind_network_learns_from_its_own_loss_alone():
 
 @pytest.mark.parametrize("head", HEADS)
 def test_every_head_counts_actions_by_their_weights(head):
-    from dataclasses import replace
-
     vla, target = network(head), target_of_lengths(HORIZON, 2)
     vla.head.fit(random_target(100))
     seen = vla.head.perceive(vla.backbone, random_observation(vla.backbone))
@@ -225,7 +225,7 @@ def test_weights_of_unknown_objectives_are_refused():
         vla.loss(random_observation(vla.backbone), random_target(2), LossWeights(objectives={"align": 1.0}))
     with pytest.raises(ValueError, match=r"one of them above 0, got action 0 and waypoint 0, align 0"):
         LossWeights(action=0, waypoint=0, objectives={"align": 0})
-    with pytest.raises(ValueError, match="must be 0 or more .*align -1"):
+    with pytest.raises(ValueError, match=r"must be 0 or more .*align -1"):
         LossWeights(objectives={"align": -1})
 
 
