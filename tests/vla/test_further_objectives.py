@@ -57,7 +57,7 @@ def learn(vla, name, objective, taught, lengths=(HORIZON, 1)):
     observation = random_observation(vla.backbone)
     weights = LossWeights(action=0, waypoint=0, objectives={name: 1.0})
     loss, numbers = vla.loss(observation, target_of_lengths(*lengths), weights, taught)
-    return loss, numbers, vla.head.perceive(vla.backbone, observation)
+    return loss.detach(), numbers, vla.head.perceive(vla.backbone, observation)
 
 
 def by_valid(values, lengths=(HORIZON, 1)):

@@ -51,6 +51,4 @@ def check_alignment(vla: "VLA", shape: tuple[int, int], horizon: int) -> None:
             "width (--head.width, of a mapper head)"
         )
     if k < shape[0]:
-        raise ValueError(
-            "the teacher's head has a hidden state for each action, this one's but one: take a mapper head"
-        )
+        raise ValueError("the teacher has a hidden state for each action, this head but one: take a mapper head")
