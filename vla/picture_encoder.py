@@ -77,8 +77,9 @@ class PictureEncoder:
 
         tokenizer: Any = AutoTokenizer.from_pretrained(str(self._folder), local_files_only=True)
         window: int = self._model.config.text_config.max_position_embeddings
-        padding: Any = "max_length" if self._model.config.model_type.startswith("siglip") else True  # as it learned
-        tokens = tokenizer(list(sentences), padding=padding, max_length=window, truncation=False, return_tensors="pt")
+        siglip = self._model.config.model_type.startswith("siglip")  # it learned with texts padded to its window
+        padding: dict[str, Any] = {"padding": "max_length", "max_length": window} if siglip else {"padding": True}
+        tokens = tokenizer(list(sentences), truncation=False, return_tensors="pt", **padding)
         if tokens["input_ids"].shape[1] > window:
             raise ValueError(f"expected sentences of at most {window} tokens (the encoder's), got longer ones")
         known = {name: tokens[name].to(self._device) for name in ("input_ids", "attention_mask") if name in tokens}

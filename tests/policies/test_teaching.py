@@ -12,6 +12,9 @@ from sentence_encoders import make_encoder
 from stopping import stopped_before
 from tiny_checkpoints import checkpoints
 
+from configs.cli import main
+from configs.run_directory import load_config
+from configs.training import Config
 from policies.data.features import FEATURES_DIR
 from policies.evaluation import evaluate
 from policies.imitation.demonstrations import Demonstrations
@@ -184,8 +187,10 @@ def test_the_history_is_of_the_episode_alone(store):
     (windows,) = demonstrations.windows
     states = torch.from_numpy(windows.dataset.load("observation.state"))
     end = int(windows.dataset.end_frames[0])
-    history = demonstrations.history(np.array([end + 1, 5]), 3)
-    assert history[0].equal(states[[end, end, end, end + 1]]) and history[1].equal(states[2:6])
+    last = int(windows.dataset.end_frames[-1]) - 1
+    history = demonstrations.history(np.array([end + 1, last, 0]), 3)
+    assert history[0].equal(states[[end, end, end, end + 1]]) and history[2].equal(states[[0, 0, 0, 0]])
+    assert history[1].equal(states[last - 3 :])
 
 
 def test_a_stage_may_learn_what_an_objective_owns_alone(store, clip):
@@ -263,3 +268,22 @@ def test_an_objective_that_there_is_not_is_refused():
     with pytest.raises(ValueError, match="no objective 'allign' to weigh; there are align, layers, cosine, surprise"):
         tiny_training(stages=with_objectives(allign=1.0))
     assert objectives_in(with_objectives(align=0.0)) == ()
+
+
+def test_the_command_line_weighs_objectives_and_refuses_a_missing_teacher_before_any_work(
+    store, teacher, tmp_path, capsys
+):
+    outputs = tmp_path / "outputs"
+    command = ["train", "debug", "--data", str(store), "--image-size-px", "32", "--outputs", str(outputs)]
+    weigh = [*command, "--train.steps", "2", "--train.stages.1.weights.objectives"]
+    assert main([*weigh, "align", "1"]) == 2
+    assert "align, which needs a policy as teacher: --train.teachers.policy RUN" in capsys.readouterr().err
+    assert main([*weigh, "align", "1", "--train.teachers.policy", str(teacher)]) == 2
+    assert "a horizon of 4 actions, this network of 8" in capsys.readouterr().err
+    assert main([*weigh, "align", "1", "--train.teachers.policy", str(tmp_path)]) == 2
+    assert "no policy.json in any of" in capsys.readouterr().err
+    assert main([*weigh, "allign", "1"]) == 2
+    assert not outputs.exists()
+    assert main([*weigh, "surprise", "1", "--train.teachers.surprise.width", "8"]) == 0
+    (run_dir,) = outputs.glob("train/*/*")
+    assert load_config(Config, run_dir).train.stages[1].weights.objectives == {"surprise": 1.0}
