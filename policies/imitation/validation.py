@@ -64,8 +64,8 @@ class Validation:
         count = min(config.validation_windows, len(demonstrations))
         frames = np.linspace(0, len(demonstrations) - 1, count).round().astype(np.int64)
         piece = config.batch_size // config.accumulate
-        self._pieces = [frames[at : at + piece] for at in range(0, count, piece)]
-        self._batches = [demonstrations.sample(each) for each in self._pieces]
+        self._frames = [frames[at : at + piece] for at in range(0, count, piece)]
+        self._pieces = [demonstrations.sample(each) for each in self._frames]
         self._taught = None if teaching is None else teaching.about(demonstrations)
 
     @torch.no_grad()
@@ -78,7 +78,7 @@ class Validation:
         seed_everything(self._config.seed, 0, Draw.VALIDATION)
         sums: dict[str, float] = {}
         counts: dict[str, float] = {}
-        for frames, batch in zip(self._pieces, self._batches, strict=True):
+        for frames, batch in zip(self._frames, self._pieces, strict=True):
             observation, target = self._inputs(batch, 0, normalization)
             taught = self._taught.of(frames, batch, normalization, weights.further) if self._taught else {}
             with torch.autocast(device.type, torch.bfloat16, enabled=bf16):

@@ -282,7 +282,6 @@ def test_the_command_line_weighs_objectives_and_refuses_a_missing_teacher_before
     assert "a horizon of 4 actions, this network of 8" in capsys.readouterr().err
     assert main([*weigh, "align", "1", "--train.teachers.policy", str(tmp_path)]) == 2
     assert "no policy.json in any of" in capsys.readouterr().err
-    assert main([*weigh, "allign", "1"]) == 2
     assert not outputs.exists()
     assert main([*weigh, "surprise", "1", "--train.teachers.surprise.width", "8"]) == 0
     (run_dir,) = outputs.glob("train/*/*")
