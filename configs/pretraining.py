@@ -54,8 +54,7 @@ class Config:
     teacher: Path | None = None
     """Folder of a sentence encoder of transformers, or its id on the hub, that teaches what sentences mean."""
     start: Path | None = None
-    """A run of vla pretrain, or a backbone in it, of the same robot and scale of its state, to begin with instead of
-    fresh weights."""
+    """A run of vla pretrain, or a backbone in it, of the same robot, to begin with instead of fresh weights."""
     further: Path | None = None
     """The same network after it has been pre-trained further, whose features are kept (train.weights.features)."""
     preview: int = 0

@@ -166,5 +166,8 @@ class Teaching:
         group = Group.here()
         with group.one_first() if group.size > 1 else nullcontext():
             kept = AskedOnce(teacher, demonstrations)
-            kept.ask(teacher, show_progress=group.leads)
+            try:
+                kept.ask(teacher, show_progress=group.leads)
+            except OSError as error:
+                raise ValueError(f"{error}; --train.teachers.online keeps nothing beside the data") from error
         return kept

@@ -26,6 +26,7 @@ from policies.training.checkpoint import BACKBONE
 from policies.training.learner import FREE_TO_CHANGE, Learner
 from policies.training.schedule import Pace, lay_out, span_at
 from policies.training.seeding import Draw, generator, seed_everything
+from vla.adopting import rescaled
 from vla.backbone import Backbone
 from vla.base import Base, BaseConfig, save_base
 from vla.config import BackboneConfig
@@ -69,10 +70,13 @@ class PretrainLearner(Learner[PretrainConfig]):
         normalizer = state_normalizer(first, scenes.embodiment.state)
         seed_everything(config.seed, 0, Draw.INITIAL_WEIGHTS)
         config_of_base = base_config(backbone, scenes.embodiment, normalizer)
-        known = None if further is None else built_for(further, config_of_base).to(self.device)
+        for base in (start, further):
+            if base is not None:
+                check_same(base, config_of_base)
+        known = None if further is None else further.build().to(self.device)
         self.objectives = objectives_of(config_of_base, config.weights, taught, known).to(self.device)
         if start is not None:
-            self.objectives.backbone.load_state_dict(built_for(start, config_of_base).state_dict())
+            begin_with(self.objectives.backbone, start, config_of_base)
         self._further = None if further is None else further.sha256
         self.base_config = replace(config_of_base, vocabulary=self.objectives.backbone.vocabulary)
         self.inputs = MaterialInputs(self.objectives.backbone, normalizer, self.objectives.needs, self.device)
@@ -244,12 +248,17 @@ def base_config(backbone: BackboneConfig, embodiment: EmbodimentSpec, state: Nor
     )
 
 
-def built_for(base: Base, config: BaseConfig) -> Backbone:
-    """The network of ``base``. ``ValueError`` that names what differs unless it is of ``config``, vocabulary apart."""
-    there, now = ({**each.to_dict(), "vocabulary": ""} for each in (base.config, config))
+def check_same(base: Base, config: BaseConfig) -> None:
+    """``ValueError`` that names what differs unless ``base`` is of ``config``, its vocabulary and scale apart."""
+    there, now = ({**each.to_dict(), "vocabulary": "", "state": {}} for each in (base.config, config))
     if differing := differences(there, now):
         raise ValueError(f"the backbone to begin with, or to keep to, is another one:\n{differing}")
-    return base.build()
+
+
+def begin_with(backbone: Backbone, base: Base, config: BaseConfig) -> None:
+    """Give ``backbone`` what ``base`` has learned, in the scale of the state that ``config`` has."""
+    renewed = rescaled(base.weights, base.config.state, config.state, config.waypoint_dims)
+    backbone.load_state_dict(base.build().state_dict() | renewed)
 
 
 def objectives_of(

@@ -12,6 +12,7 @@ from policies.pretraining.learner import PretrainLearner
 from policies.pretraining.trainer import Before
 from policies.training.checkpoint import CheckpointError
 from vla.base import load_base
+from vla.objectives.looking import Looking
 from vla.objectives.objective import ObjectiveWeights
 
 KEEPING = ObjectiveWeights(caption=0, answer=0, matching=0, features=0.5)
@@ -39,6 +40,20 @@ def learner(**before):
 def test_it_begins_with_the_weights_of_the_first(first):
     base, begun = load_base(first), learner(start=first).objectives.backbone.state_dict()
     assert base.weights and all(begun[name].equal(weight) for name, weight in base.weights.items())
+
+
+def test_in_another_scale_of_the_state_it_sees_the_same(first):
+    """Another seed has other tables to scale the state by."""
+    points, scenes = [], DiscScenes().batch(learner(start=first)._of_step(0))
+    for seed in (0, 1):
+        config = tiny_pretraining(weights=LOOKING, seed=seed)
+        begun = PretrainLearner(config, tiny_backbone(), DiscScenes(), start=load_base(first))
+        begun.objectives.eval()
+        material, looking = begun.inputs(scenes), begun.objectives.get(Looking)
+        sight = begun.objectives.backbone.look(material.read(material.referents.words), material.referents.about)
+        points.append((begun.base_config.state, looking.point_m(sight).detach()))
+    assert points[0][0] != points[1][0]
+    torch.testing.assert_close(points[0][1], points[1][1], rtol=1e-4, atol=1e-5)
 
 
 def test_features_are_those_of_the_network_that_learned_further(first, further):
