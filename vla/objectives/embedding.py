@@ -147,6 +147,6 @@ class Cosine(FurtherObjective):
         said = self.out(pooled).float()
         cosine = {name: functional.cosine_similarity(said, taught[name], dim=-1) for name in self.needs}
         shares = {PICTURE: self.config.pictures, SENTENCE: 1 - self.config.pictures}
-        alike = sum(shares[name] * cosine[name] for name in self.needs)
+        alike = torch.stack([shares[name] * cosine[name] for name in self.needs]).sum(dim=0)
         numbers = {f"cosine_{name}": over_samples(each, target).detach() for name, each in cosine.items()}
         return Learned(over_samples(1 - alike, target), numbers)
