@@ -1,7 +1,7 @@
 """A VLA as a policy: raw observations of a robot in, actions in the robot's units out."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +79,13 @@ class VLAPolicy(ChunkPolicy):
         texts = iter(answers)
         spread_texts = tuple(next(texts) if asked else "" for asked in mask.tolist())
         return None, self.plan_of(chunk, mask)._replace(answers=spread_texts)
+
+    def ask(
+        self, observation: Mapping[str, Any], what: Callable[[Observation], Float[Tensor, "n ..."]]
+    ) -> Float[Tensor, "n ..."]:
+        """``what`` of the observation as the network gets it, asked in blocks; it carries no gradient."""
+        with torch.no_grad():
+            return in_blocks(what, self._network_observation(observation), self._blocks)
 
     def plan_on(
         self, state: None, observation: Mapping[str, Any], mask: Bool[Tensor, " n"], underway: Underway

@@ -90,7 +90,7 @@ def adopt(vla: VLA, base: Base, state_names: Sequence[str] = (), state: StateSca
             given = {name: weight for name, weight in given.items() if _part(name) != part}
             left[part] = reason
     if state:
-        given |= _rescaled(given, base.config.state, state, config.waypoint_dims)
+        given |= rescaled(given, base.config.state, state, config.waypoint_dims)
     taken: dict[str, None] = {}
     for name, weight in given.items():
         if name in own and name in _CAMERAS:
@@ -143,7 +143,7 @@ def _differing(base: Base, config: VLAConfig, state_names: Sequence[str], *names
     return "; ".join(differing)
 
 
-def _rescaled(
+def rescaled(
     weights: Mapping[str, Tensor], there: StateScale, now: StateScale, waypoint_dims: Sequence[int]
 ) -> dict[str, Tensor]:
     """The layers that read the state or answer in its numbers, in the scale ``now`` instead of ``there``.

@@ -12,6 +12,7 @@ from vla.heads.bridge import BridgeConfig
 from vla.heads.chat import ChatConfig
 from vla.heads.flow import FlowConfig
 from vla.heads.gaussian import GaussianConfig
+from vla.heads.mapper import MapperConfig
 from vla.heads.mlp import MLPConfig
 from vla.heads.tokens import TokensConfig
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from vla.model import VLA
 
 BackboneConfig = NanoConfig | VLMConfig
-HeadConfig = BridgeConfig | MLPConfig | GaussianConfig | TokensConfig | FlowConfig | ChatConfig
+HeadConfig = BridgeConfig | MLPConfig | GaussianConfig | TokensConfig | FlowConfig | ChatConfig | MapperConfig
 
 BACKBONES: dict[str, type[BackboneConfig]] = {"nano": NanoConfig, "vlm": VLMConfig}
 HEADS: dict[str, type[HeadConfig]] = {
@@ -29,6 +30,7 @@ HEADS: dict[str, type[HeadConfig]] = {
     "tokens": TokensConfig,
     "flow": FlowConfig,
     "chat": ChatConfig,
+    "mapper": MapperConfig,
 }
 
 FORMAT_VERSION = 2

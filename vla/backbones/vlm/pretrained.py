@@ -50,7 +50,7 @@ def open_checkpoint(config: VLMConfig) -> Parts:
     architecture = read_architecture(folder)
     family = family_of(architecture)
     tokenizer = PromptTokenizer(folder, config.prompt, begins_text=family.begins_text)
-    pictures = _read_pictures(folder)
+    pictures = read_pictures(folder)
     model = load_weights(folder, architecture)
     sha256 = _checked_hash(model, config, folder)
     return Parts(model=model, family=family, tokenizer=tokenizer, pictures=pictures, sha256=sha256)
@@ -131,7 +131,8 @@ def weights_hash(model: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def _read_pictures(folder: Path) -> PictureNumbers:
+def read_pictures(folder: Path) -> PictureNumbers:
+    """Those of the image processor in ``folder``; ``CheckpointError`` where there is none."""
     from transformers.image_processing_base import ImageProcessingMixin
 
     try:
