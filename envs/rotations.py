@@ -44,8 +44,8 @@ def _quat_basis(device: torch.device, dtype: torch.dtype) -> Float[Tensor, "16 9
 
 def quat_from_yaw(yaw_rad: Float[Tensor, "..."]) -> Float[Tensor, "... 4"]:
     """Rotation about +z."""
-    zero = torch.zeros_like(yaw_rad)
-    return torch.stack(((yaw_rad / 2).cos(), zero, zero, (yaw_rad / 2).sin()), -1)
+    half, zero = yaw_rad / 2, torch.zeros_like(yaw_rad)
+    return torch.stack((half.cos(), zero, zero, half.sin()), -1)
 
 
 def quat_about(axis: Float[Tensor, "... 3"], angle_rad: Float[Tensor, " n"]) -> Float[Tensor, "n 4"]:

@@ -78,10 +78,9 @@ class Workplace:
 
     def start(self, worlds: Int[Tensor, " k"], layout: Layout, random: EpisodeRandom) -> Sensed:
         """Arrange ``worlds`` as in ``layout``, the arm at rest; returns what is sensed there."""
-        self.scene.arrange(self.world, layout, worlds, self.perturber.start_joints_rad(random))
+        sensed = self.scene.arrange(self.world, layout, worlds, self.perturber.start_joints_rad(random))
         self.perturber.apply(self.world, layout, random, worlds)
         self.perturber.begin(random, worlds, self.world.num_worlds)
-        sensed = self.scene.sense(self.world, layout, worlds)
         if self.sensed is None:
             self.sensed, self.pose = sensed, sensed.tool
         else:

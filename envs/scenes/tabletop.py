@@ -135,56 +135,80 @@ class Tabletop:
             torch.tensor(of, dtype=torch.long, device=device)
             for of in (free, jointed, standing, [slot for _, slot in painted])
         )
+        self._is_free = torch.tensor([prop.motion == "free" for prop in self.props], device=device)[:, None]
         self._palette = torch.tensor([(*rgb, 1.0) for rgb in COLOURS.values()], device=device)
         self._parked = torch.tensor(_PARKED_M, device=device).repeat(len(self.props), 1)
         self._parked[:, 1] = _PARKED_SPACING_M * torch.arange(len(self.props), device=device)
         self._rest = torch.tensor(model.qpos0, dtype=torch.float32, device=device)
+        self._half_gap = torch.tensor([arm.opening_m / 2], device=device)
+        self._qpos_from = self._sources()
+        self._home_tool = self.chain.pose(self.home_rad[None])
+
+    def _sources(self) -> Int[Tensor, " q"]:
+        """Where each coordinate of a starting world comes from, among what :meth:`arrange` puts side by side."""
+        slots, arm = len(self.props), len(self._joints)
+        joints = len(self._rest)
+        gap = joints + arm
+        poses = gap + 1
+        sources = torch.arange(joints, device=self._rest.device)
+        sources[self._joints] = torch.arange(joints, gap, device=sources.device)
+        sources[self._fingers] = gap
+        sources[self._free_qpos] = poses + 7 * self._free[:, None] + torch.arange(7, device=sources.device)
+        sources[self._jointed_qpos] = poses + 7 * slots + self._jointed
+        return sources
 
     def arrange(
         self, world: World, layout: Layout, worlds: Int[Tensor, " k"], joints_rad: Float[Tensor, "k j"] | None = None
-    ) -> None:
+    ) -> Sensed:
         """Start k ``worlds`` at rest in ``layout``, which has k rows: the arm at ``joints_rad`` (at home when None),
-        the gripper open, absent things out of sight.
+        the gripper open, absent things out of sight. Returns what is sensed there, as :meth:`sense` would.
         """
-        k, half_gap = len(layout), self.arm.opening_m / 2
+        k = len(layout)
+        tool_position, tool_rotation = self._home_tool if joints_rad is None else self.chain.pose(joints_rad)
         joints_rad = self.home_rad.expand(k, -1) if joints_rad is None else joints_rad
-        qpos = self._rest.repeat(k, 1)
-        qpos[:, self._joints] = joints_rad
-        qpos[:, self._fingers] = half_gap
-        position = self._places(layout)
+        half_gap, places = self._half_gap.expand(k, 1), self._places(layout)
+        poses = torch.cat((places, layout.quat), -1).flatten(1)
+        known = torch.cat((self._rest.expand(k, -1), joints_rad, half_gap, poses, layout.opening), -1)
         if len(self._free):
-            qpos[:, self._free_qpos] = torch.cat((position, layout.quat), -1)[:, self._free]
             weightless = (~layout.present[:, self._free]).float()
             world.set_field("body_gravcomp", self._free_bodies, weightless, worlds)
-        if len(self._jointed):
-            qpos[:, self._jointed_qpos] = layout.opening[:, self._jointed]
-        self.rearrange(world, layout, worlds)
+        self._stand(world, layout, places, worlds)
         world.set_field("geom_rgba", self._painted_geoms, self._palette[layout.colour[:, self._painted_slots]], worlds)
-        opening = torch.full((k, 1), half_gap, device=world.device)
-        world.put(worlds, qpos, torch.cat((joints_rad, opening), -1))
+        world.put(worlds, known[:, self._qpos_from], torch.cat((joints_rad, half_gap), -1))
+        still = torch.zeros_like(layout.opening)
+        return Sensed(
+            gripper=self.arm.gripper,
+            tool_position=tool_position.expand(k, -1),
+            tool_rotation=tool_rotation.expand(k, -1, -1),
+            gap=half_gap[:, 0] * len(self._fingers),
+            joints_rad=joints_rad,
+            joints_rad_s=torch.zeros_like(joints_rad),
+            position=torch.where(self._is_free, places, layout.position),
+            quat=layout.quat,
+            opening=layout.opening,
+            speed_m_s=still,
+            spin_rad_s=still,
+            opening_speed=still,
+            touched=torch.zeros(k, len(self.props), len(_TOUCHERS), dtype=torch.bool, device=world.device),
+        )
 
     def rearrange(self, world: World, layout: Layout, worlds: Int[Tensor, " k"] | None = None) -> None:
         """Put the things that stand (those no joint carries) where ``layout`` says, in the midst of an episode too."""
-        if not len(self._standing):
-            return
-        position = self._places(layout)[:, self._standing]
-        world.set_field("body_pos", self._standing_bodies, position, worlds)
-        world.set_field("body_quat", self._standing_bodies, layout.quat[:, self._standing], worlds)
+        self._stand(world, layout, self._places(layout), worlds)
 
-    def sense(
-        self,
-        world: World,
-        layout: Layout,
-        worlds: Int[Tensor, " k"] | None = None,
-        before: Sensed | None = None,
-    ) -> Sensed:
-        """Read the tool, the fingers and the things of all worlds, or of ``worlds``; ``layout`` has as many rows.
+    def _stand(
+        self, world: World, layout: Layout, places: Float[Tensor, "k m 3"], worlds: Int[Tensor, " k"] | None
+    ) -> None:
+        if len(self._standing):
+            world.set_field("body_pos", self._standing_bodies, places[:, self._standing], worlds)
+            world.set_field("body_quat", self._standing_bodies, layout.quat[:, self._standing], worlds)
+
+    def sense(self, world: World, layout: Layout, before: Sensed | None = None) -> Sensed:
+        """Read the tool, the fingers and the things of all worlds.
 
         ``before`` is what was sensed a control step ago; without it everything is at rest.
         """
         qpos, qvel, touches = world.qpos, world.qvel, world.touches
-        if worlds is not None:
-            qpos, qvel, touches = qpos[worlds], qvel[worlds], touches[worlds]
         joints = qpos[:, self._joints]
         tool_position, tool_rotation = self.chain.pose(joints)
         position, quat, opening = layout.position, layout.quat, layout.opening
