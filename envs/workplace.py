@@ -113,8 +113,9 @@ class Workplace:
 
     def rearrange(self, layout: Layout) -> None:
         """Put the things that stand where ``layout`` says, after a step in the midst of the episodes."""
+        assert self.sensed is not None
         self.scene.rearrange(self.world, layout)
-        self.sensed = self.scene.sense(self.world, layout, before=self._before)
+        self.sensed = self.scene.sensed_anew(self.sensed, layout, self._before)
 
     def translated(self, move: Float[Tensor, "n 7"]) -> Float[Tensor, "n a"]:
         """A delta-pose action in the robot's control mode."""

@@ -89,6 +89,11 @@ def scatter(random: EpisodeRandom, props: Sequence[Prop]) -> Layout:
     return _scatterer(tuple(props), random.device).draw(random)
 
 
+def places(random: EpisodeRandom, props: Sequence[Prop]) -> Float[Tensor, "n k 2"]:
+    """Where :func:`scatter` puts them, (x, y) in metres: for who looks at many tables to take one."""
+    return _scatterer(tuple(props), random.device).places(random)
+
+
 @lru_cache(maxsize=256)
 def _scatterer(props: tuple[Prop, ...], device: torch.device) -> "_Scatterer":
     return _Scatterer(props, device)
@@ -115,39 +120,52 @@ class _Scatterer:
             torch.tensor(_places(groups), device=device) for groups in (self._regions, self._palettes)
         )
         self._counters, self._widths = self._numbers(device)
+        self._placing = 1 + len(self._regions)
         reach = [[prop.region.jitter_m, prop.region.jitter_m, prop.region.yaw_rad] for prop in props]
         self._jitter, self._yaw = (2 * torch.tensor(reach, device=device).reshape(k, 3)).split([2, 1], -1)
         self._height = torch.tensor([prop.rest_height_m - SETTLED_M for prop in props], device=device)
 
     def draw(self, random: EpisodeRandom) -> Layout:
         n, k, device = len(random), len(self._props), random.device
-        offset, turn, phrasing, *orders = random.drawn(self._counters).split(self._widths, dim=1)
-        in_cells, in_colours = orders[: len(self._cells)], orders[len(self._cells) :]
-        cells = _dealt(self._cells, in_cells, self._regions)[:, self._by_region]
-        flat = cells + (offset.reshape(n, k, 2) - 0.5) * self._jitter
+        drawn = random.drawn(self._counters).split(self._widths, dim=1)
+        turn, phrasing, *colours = drawn[self._placing :]
+        flat = self._placed(drawn[: self._placing])
         return Layout(
             names=tuple(prop.name for prop in self._props),
             position=torch.cat((flat, self._height[:, None].expand(n, k, 1)), -1),
             quat=quat_from_yaw((turn - 0.5) * self._yaw[:, 0]),
-            colour=_dealt(self._colours, in_colours, self._palettes)[:, self._by_palette],
+            colour=_dealt(self._colours, colours, self._palettes)[:, self._by_palette],
             present=torch.ones(n, k, dtype=torch.bool, device=device),
             opening=torch.zeros(n, k, device=device),
             scale=torch.ones(n, k, device=device),
             phrasing=phrasing[:, 0],
         )
 
+    def places(self, random: EpisodeRandom) -> Float[Tensor, "n k 2"]:
+        widths = self._widths[: self._placing]
+        return self._placed(random.drawn(self._counters[: sum(widths)]).split(widths, dim=1))
+
+    def _placed(self, drawn: Sequence[Float[Tensor, "n _"]]) -> Float[Tensor, "n k 2"]:
+        """(x, y) from displacements by slot and what deals out the cells of each region."""
+        offset, *cells = drawn
+        dealt = _dealt(self._cells, cells, self._regions)[:, self._by_region]
+        return dealt + (offset.reshape(dealt.shape) - 0.5) * self._jitter
+
     def _numbers(self, device: torch.device) -> tuple[Int[Tensor, " m"], list[int]]:
-        """The counters of all that is drawn, and their numbers: displacements and turns by slot, the draw that chooses
-        the words, and what deals out the cells of each region and the colours of each palette.
+        """The counters of all that is drawn, and how many there are of each kind.
+
+        First what :meth:`_placed` takes, then turns by slot, the draw that chooses the words, and what deals out the
+        colours of each palette.
         """
         jitter = counters(tuple((f"{region.name}/jitter", 2 * len(slots)) for region, slots in self._regions), device)
         yaw = counters(tuple((f"{region.name}/yaw", len(slots)) for region, slots in self._regions), device)
-        by_slot = jitter.reshape(-1, 2)[self._by_region].flatten(), yaw[self._by_region]
-        dealt = [
+        parts = [
+            jitter.reshape(-1, 2)[self._by_region].flatten(),
             *(counters(((f"{region.name}/cells", len(region.cells_m)),), device) for region, _ in self._regions),
+            yaw[self._by_region],
+            counters((("phrasing", 1),), device),
             *(counters(((f"colours/{'-'.join(palette)}", len(palette)),), device) for palette, _ in self._palettes),
         ]
-        parts = [*by_slot, counters((("phrasing", 1),), device), *dealt]
         return torch.cat(parts), [len(part) for part in parts]
 
 
