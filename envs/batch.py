@@ -24,7 +24,7 @@ class Batch:
 
     def replaced(self, worlds: Int[Tensor, " k"], fresh: Self) -> Self:
         """``fresh``, which has k rows, in ``worlds``; these rows elsewhere."""
-        return self._mapped(lambda old, new: old.index_copy(0, worlds, new.to(old.dtype)), fresh)
+        return self._mapped(lambda old, new: old.index_copy(0, worlds, new), fresh)
 
     def where(self, mask: Bool[Tensor, " n"], other: Self) -> Self:
         """These rows in the worlds of ``mask``, those of ``other`` elsewhere."""

@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from envs.constants import constant
-from envs.control.modes import GRIPPER, MODES, REACH_M, axes_dimensions, pose_numbers
+from envs.control.modes import GRIPPER, MODES, REACH_M, axes_dimensions, pose_parts
 from envs.control.servo import ToolPose
 from envs.props.colours import COLOURS
 from envs.rotations import matrix_from_quat
@@ -50,11 +50,11 @@ class Observer:
 
     def observe(self, sensed: Sensed, pose: ToolPose, layout: Layout, fresh: Bool[Tensor, " n"]) -> dict[str, Any]:
         """State, command, pictures and cameras of every world; only worlds of ``fresh`` are drawn anew."""
-        parts = [pose_numbers(sensed.tool), sensed.gap[:, None], sensed.joints_rad]
+        parts = [*pose_parts(sensed.tool), sensed.gap[:, None], sensed.joints_rad]
         closed = 1 - self._world.command[:, -1:] / self._gripper_open_m
         observation: dict[str, Any] = {
             STATE_KEY: torch.cat([*parts, sensed.joints_rad_s] if self._velocities else parts, -1),
-            COMMAND_KEY: torch.cat((pose_numbers(pose), closed), -1),
+            COMMAND_KEY: torch.cat((*pose_parts(pose), closed), -1),
         }
         if self._privileged:
             observation[ENVIRONMENT_STATE_KEY] = privileged_state(sensed, layout)

@@ -44,6 +44,22 @@ def _shift_right(x: Int[Tensor, "..."], bits: int) -> Int[Tensor, "..."]:
 
 def _splitmix64(x: Int[Tensor, "..."]) -> Int[Tensor, "..."]:
     """A bijection of the 64-bit integers: different states never become the same."""
+    return _mixed_on_host(x) if x.device.type == "cpu" else _mixed(x)
+
+
+def _mixed_on_host(x: Int[Tensor, "..."]) -> Int[Tensor, "..."]:
+    """As :func:`_mixed`, in NumPy: it has unsigned numbers, works in place, and its calls cost a third."""
+    bits = x.numpy().astype(np.uint64)
+    bits += np.uint64(_GOLDEN % 2**64)
+    for shift, factor in ((30, _MIX_1), (27, _MIX_2)):
+        bits ^= bits >> np.uint64(shift)
+        bits *= np.uint64(factor % 2**64)
+    bits ^= bits >> np.uint64(31)
+    return torch.from_numpy(bits.view(np.int64))
+
+
+def _mixed(x: Int[Tensor, "..."]) -> Int[Tensor, "..."]:
+    """One step of splitmix64, on any device."""
     x = x + _GOLDEN
     x = (x ^ _shift_right(x, 30)) * _MIX_1
     x = (x ^ _shift_right(x, 27)) * _MIX_2
@@ -62,7 +78,8 @@ def _start_of(name: str) -> int:
 
 
 @lru_cache(maxsize=1024)
-def _counters(sizes: tuple[tuple[str, int], ...], device: torch.device) -> Int[Tensor, " k"]:
+def counters(sizes: tuple[tuple[str, int], ...], device: torch.device) -> Int[Tensor, " k"]:
+    """What :meth:`EpisodeRandom.drawn` makes the numbers called by each name of, one name after the other."""
     return torch.cat([_counter(name, k, device) for name, k in sizes])
 
 
@@ -111,18 +128,19 @@ class EpisodeRandom:
 
     def uniforms(self, sizes: tuple[tuple[str, int], ...]) -> tuple[Float[Tensor, "n k"], ...]:
         """For each name and k what :meth:`uniform` gives in [0, 1), drawn in one go."""
-        return self._uniform(_counters(sizes, self.device)).split([k for _, k in sizes], dim=1)
+        return self.drawn(counters(sizes, self.device)).split([k for _, k in sizes], dim=1)
 
     def uniform(self, name: str, k: int, low: float = 0.0, high: float = 1.0) -> Float[Tensor, "n k"]:
         """float32 of 24 random bits each: in [0, 1), or from ``low`` to ``high``, which rounding may reach."""
-        drawn = self._uniform(_counter(name, k, self.device))
+        drawn = self.drawn(_counter(name, k, self.device))
         return drawn if (low, high) == (0.0, 1.0) else drawn * (high - low) + low
 
     def integers(self, name: str, k: int, high: int | Int[Tensor, "n 1"]) -> Int[Tensor, "n k"]:
         """int64 in 0 … high−1; ``high`` may differ per world."""
         return (self.uniform(name, k) * high).long()
 
-    def _uniform(self, counter: Int[Tensor, " k"]) -> Float[Tensor, "n k"]:
+    def drawn(self, counter: Int[Tensor, " k"]) -> Float[Tensor, "n k"]:
+        """The numbers of some :func:`counters`, in [0, 1), in whatever order these are."""
         bits = _splitmix64(self._state[:, None] ^ counter)
         return _shift_right(bits, 40).to(torch.float32) * 2.0**-24
 

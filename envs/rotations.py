@@ -44,8 +44,8 @@ def _quat_basis(device: torch.device, dtype: torch.dtype) -> Float[Tensor, "16 9
 
 def quat_from_yaw(yaw_rad: Float[Tensor, "..."]) -> Float[Tensor, "... 4"]:
     """Rotation about +z."""
-    zero = torch.zeros_like(yaw_rad)
-    return torch.stack(((yaw_rad / 2).cos(), zero, zero, (yaw_rad / 2).sin()), -1)
+    half, zero = yaw_rad / 2, torch.zeros_like(yaw_rad)
+    return torch.stack((half.cos(), zero, zero, half.sin()), -1)
 
 
 def quat_about(axis: Float[Tensor, "... 3"], angle_rad: Float[Tensor, " n"]) -> Float[Tensor, "n 4"]:
@@ -91,7 +91,12 @@ def matrix_from_vector(vector: Float[Tensor, "... 3"]) -> Float[Tensor, "... 3 3
     skew = (vector[..., None] * _skew_basis(vector.device, vector.dtype)).sum(-2).unflatten(-1, (3, 3))
     # sinc(x) is sin(πx) / πx, so that nothing is divided by an angle of zero.
     bend = torch.sinc(angle / (2 * torch.pi)).square() / 2
-    return torch.eye(3, device=vector.device) + torch.sinc(angle / torch.pi) * skew + bend * compose(skew, skew)
+    return _identity(vector.device) + torch.sinc(angle / torch.pi) * skew + bend * compose(skew, skew)
+
+
+@lru_cache
+def _identity(device: torch.device) -> Float[Tensor, "3 3"]:
+    return torch.eye(3, device=device)
 
 
 @lru_cache

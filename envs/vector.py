@@ -4,6 +4,7 @@ import logging
 from dataclasses import replace
 from typing import Any, Literal, get_args
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -290,24 +291,20 @@ class TaskEnv:
 
     def _report(self, running: Bool[Tensor, " n"], finite: Bool[Tensor, " n"], lost: list[Lost]) -> list[int]:
         """Say what went wrong since the worlds of ``running`` were; returns which of them have ended."""
-        flags = [
-            running,
-            ~finite,
-            torch.stack([each.diverged for each in lost]).any(0),
-            torch.stack([each.crowded for each in lost]).any(0),
-            running & ~self._episodes.running,
-        ]
+        diverged, crowded = zip(*lost, strict=True)
+        flags = torch.stack((running, self._episodes.running, finite, *diverged, *crowded))
         # Here, and only here, the host waits for the device.
-        was_running, bad, diverged, crowded, ended = torch.stack(flags).cpu().numpy()
-        if bad.any():
-            raise ValueError(f"actions of worlds {bad.nonzero()[0].tolist()} are not finite")
+        was_running, still_running, good, *troubles = flags.cpu().numpy()
+        diverged, crowded = (np.any(flags, axis=0) for flags in (troubles[: len(lost)], troubles[len(lost) :]))
+        if not good.all():
+            raise ValueError(f"actions of worlds {(~good).nonzero()[0].tolist()} are not finite")
         self._note("diverged", diverged.nonzero()[0].tolist())
         self._note("crowded", crowded.nonzero()[0].tolist())
         if crowded.any():
             logger.warning("too many contacts: %s", self.world.capacity_needed())
             if (crowded == was_running).all():
                 raise CapacityError(self.world.capacity_needed())
-        return ended.nonzero()[0].tolist()
+        return (was_running & ~still_running).nonzero()[0].tolist()
 
     def _note(self, kind: IncidentKind, worlds: list[int]) -> None:
         for world in worlds:

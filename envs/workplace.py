@@ -78,10 +78,9 @@ class Workplace:
 
     def start(self, worlds: Int[Tensor, " k"], layout: Layout, random: EpisodeRandom) -> Sensed:
         """Arrange ``worlds`` as in ``layout``, the arm at rest; returns what is sensed there."""
-        self.scene.arrange(self.world, layout, worlds, self.perturber.start_joints_rad(random))
+        sensed = self.scene.arrange(self.world, layout, worlds, self.perturber.start_joints_rad(random))
         self.perturber.apply(self.world, layout, random, worlds)
         self.perturber.begin(random, worlds, self.world.num_worlds)
-        sensed = self.scene.sense(self.world, layout, worlds)
         if self.sensed is None:
             self.sensed, self.pose = sensed, sensed.tool
         else:
@@ -114,8 +113,9 @@ class Workplace:
 
     def rearrange(self, layout: Layout) -> None:
         """Put the things that stand where ``layout`` says, after a step in the midst of the episodes."""
+        assert self.sensed is not None
         self.scene.rearrange(self.world, layout)
-        self.sensed = self.scene.sense(self.world, layout, before=self._before)
+        self.sensed = self.scene.sensed_anew(self.sensed, layout, self._before)
 
     def translated(self, move: Float[Tensor, "n 7"]) -> Float[Tensor, "n a"]:
         """A delta-pose action in the robot's control mode."""

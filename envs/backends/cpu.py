@@ -80,10 +80,10 @@ class CpuWorld(World):
 
     def step(self, command: Float[Tensor, "n u"], substeps: int, mask: Bool[Tensor, " n"]) -> Lost:
         self._check_open()
-        diverged = torch.zeros(self.num_worlds, dtype=torch.bool)
+        diverged, crowded = (np.zeros(self.num_worlds, dtype=bool) for _ in Lost._fields)
         active = mask.numpy().nonzero()[0]
         if len(active) == 0:
-            return Lost(diverged, torch.zeros_like(diverged))
+            return Lost(torch.from_numpy(diverged), torch.from_numpy(crowded))
         asked = command.numpy()[active].astype(np.float64)
         before = self._state[active]
         shape = (len(active), substeps)
@@ -108,7 +108,7 @@ class CpuWorld(World):
         self._state[kept], self._command[kept] = after[sound], asked[sound]
         self._sensors[kept] = sensors[sound, -1]
         diverged[active[~sound]] = True
-        return Lost(diverged, torch.zeros_like(diverged))
+        return Lost(torch.from_numpy(diverged), torch.from_numpy(crowded))
 
     def put(
         self,

@@ -136,7 +136,7 @@ class AbsolutePose(Controller):
     def arm_action(
         self, move: Float[Tensor, "n 6"], near_rad: Float[Tensor, "n j"], pose: ToolPose
     ) -> Float[Tensor, "n 9"]:
-        return pose_numbers(self._follow(move, near_rad, pose)[1])
+        return torch.cat(pose_parts(self._follow(move, near_rad, pose)[1]), -1)
 
 
 class JointPosition(Controller):
@@ -178,6 +178,6 @@ def axes_dimensions() -> tuple[Dimension, ...]:
     )
 
 
-def pose_numbers(pose: ToolPose) -> Float[Tensor, "n 9"]:
+def pose_parts(pose: ToolPose) -> tuple[Float[Tensor, "n 3"], Float[Tensor, "n 3"], Float[Tensor, "n 3"]]:
     """A tool pose as states and absolute actions hold it: position (m), then the x and y axes of its frame."""
-    return torch.cat((pose.position, pose.rotation[:, :, :2].mT.flatten(1)), -1)
+    return pose.position, pose.rotation[:, :, 0], pose.rotation[:, :, 1]

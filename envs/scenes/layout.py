@@ -12,7 +12,7 @@ from torch import Tensor
 from envs.batch import Batch
 from envs.props.base import Prop
 from envs.props.colours import COLOUR_NAMES
-from envs.random import EpisodeRandom
+from envs.random import EpisodeRandom, counters
 from envs.rotations import quat_from_yaw
 
 SETTLED_M = 7e-5
@@ -89,6 +89,11 @@ def scatter(random: EpisodeRandom, props: Sequence[Prop]) -> Layout:
     return _scatterer(tuple(props), random.device).draw(random)
 
 
+def places(random: EpisodeRandom, props: Sequence[Prop]) -> Float[Tensor, "n k 2"]:
+    """Where :func:`scatter` puts them, (x, y) in metres: for who looks at many tables to take one."""
+    return _scatterer(tuple(props), random.device).places(random)
+
+
 @lru_cache(maxsize=256)
 def _scatterer(props: tuple[Prop, ...], device: torch.device) -> "_Scatterer":
     return _Scatterer(props, device)
@@ -101,51 +106,81 @@ class _Scatterer:
         self._props, k = props, len(props)
         self._regions = list(_grouped(props, lambda prop: prop.region).items())
         self._palettes = list(_grouped(props, lambda prop: prop.palette).items())
-        sizes: list[tuple[str, int]] = []
         for region, slots in self._regions:
             if len(slots) > len(region.cells_m):
                 raise ValueError(f"region {region.name!r} has {len(region.cells_m)} cells for {len(slots)} things")
-            sizes += [(f"{region.name}/cells", len(region.cells_m)), (f"{region.name}/jitter", 2 * len(slots))]
-            sizes += [(f"{region.name}/yaw", len(slots))]
         for palette, slots in self._palettes:
             if len(slots) > len(palette) > 1:
                 raise ValueError(f"{len(slots)} things need different colours, but {palette} has {len(palette)}")
-            sizes += [(f"colours/{'-'.join(palette)}", len(palette))]
-        self._sizes = (*sizes, ("phrasing", 1))
         self._cells = [torch.tensor(region.cells_m, device=device) for region, _ in self._regions]
         self._colours = [
             torch.tensor([COLOUR_NAMES.index(name) for name in palette], device=device) for palette, _ in self._palettes
         ]
-        self._by_region = torch.tensor(_places(self._regions), device=device)
-        self._by_palette = torch.tensor(_places(self._palettes), device=device)
+        self._by_region, self._by_palette = (
+            torch.tensor(_places(groups), device=device) for groups in (self._regions, self._palettes)
+        )
+        self._counters, self._widths = self._numbers(device)
+        self._placing = 1 + len(self._regions)
         reach = [[prop.region.jitter_m, prop.region.jitter_m, prop.region.yaw_rad] for prop in props]
         self._jitter, self._yaw = (2 * torch.tensor(reach, device=device).reshape(k, 3)).split([2, 1], -1)
         self._height = torch.tensor([prop.rest_height_m - SETTLED_M for prop in props], device=device)
 
     def draw(self, random: EpisodeRandom) -> Layout:
         n, k, device = len(random), len(self._props), random.device
-        *drawn, phrasing = random.uniforms(self._sizes)
-        cells, jitter, yaw = [], [], []
-        for (_, slots), known in zip(self._regions, self._cells, strict=True):
-            cells.append(known[drawn.pop(0).argsort(1)[:, : len(slots)]])
-            jitter.append(drawn.pop(0).reshape(n, len(slots), 2))
-            yaw.append(drawn.pop(0))
-        flat = torch.cat(cells, 1)[:, self._by_region] + (torch.cat(jitter, 1)[:, self._by_region] - 0.5) * self._jitter
-        turned = (torch.cat(yaw, 1)[:, self._by_region] - 0.5) * self._yaw[:, 0]
-        colour = [
-            known[order.argsort(1)[:, : len(slots)]] if len(known) > 1 else known.expand(n, len(slots))
-            for (_, slots), known, order in zip(self._palettes, self._colours, drawn, strict=True)
-        ]
+        drawn = random.drawn(self._counters).split(self._widths, dim=1)
+        turn, phrasing, *colours = drawn[self._placing :]
+        flat = self._placed(drawn[: self._placing])
         return Layout(
             names=tuple(prop.name for prop in self._props),
             position=torch.cat((flat, self._height[:, None].expand(n, k, 1)), -1),
-            quat=quat_from_yaw(turned),
-            colour=torch.cat(colour, 1)[:, self._by_palette],
+            quat=quat_from_yaw((turn - 0.5) * self._yaw[:, 0]),
+            colour=_dealt(self._colours, colours, self._palettes)[:, self._by_palette],
             present=torch.ones(n, k, dtype=torch.bool, device=device),
             opening=torch.zeros(n, k, device=device),
             scale=torch.ones(n, k, device=device),
             phrasing=phrasing[:, 0],
         )
+
+    def places(self, random: EpisodeRandom) -> Float[Tensor, "n k 2"]:
+        widths = self._widths[: self._placing]
+        return self._placed(random.drawn(self._counters[: sum(widths)]).split(widths, dim=1))
+
+    def _placed(self, drawn: Sequence[Float[Tensor, "n _"]]) -> Float[Tensor, "n k 2"]:
+        """(x, y) from displacements by slot and what deals out the cells of each region."""
+        offset, *cells = drawn
+        dealt = _dealt(self._cells, cells, self._regions)[:, self._by_region]
+        return dealt + (offset.reshape(dealt.shape) - 0.5) * self._jitter
+
+    def _numbers(self, device: torch.device) -> tuple[Int[Tensor, " m"], list[int]]:
+        """The counters of all that is drawn, and how many there are of each kind.
+
+        First what :meth:`_placed` takes, then turns by slot, the draw that chooses the words, and what deals out the
+        colours of each palette.
+        """
+        jitter = counters(tuple((f"{region.name}/jitter", 2 * len(slots)) for region, slots in self._regions), device)
+        yaw = counters(tuple((f"{region.name}/yaw", len(slots)) for region, slots in self._regions), device)
+        parts = [
+            jitter.reshape(-1, 2)[self._by_region].flatten(),
+            *(counters(((f"{region.name}/cells", len(region.cells_m)),), device) for region, _ in self._regions),
+            yaw[self._by_region],
+            counters((("phrasing", 1),), device),
+            *(counters(((f"colours/{'-'.join(palette)}", len(palette)),), device) for palette, _ in self._palettes),
+        ]
+        return torch.cat(parts), [len(part) for part in parts]
+
+
+def _dealt(
+    known: Sequence[Tensor], drawn: Sequence[Float[Tensor, "n c"]], groups: Sequence[tuple[Any, list[int]]]
+) -> Tensor:
+    """For the slots of each group different ones of what is ``known`` there; the same one where there is but one."""
+    n = len(drawn[0])
+    return torch.cat(
+        [
+            all_[order.argsort(1)[:, : len(slots)]] if len(all_) > 1 else all_.expand(n, len(slots), *all_.shape[1:])
+            for all_, order, (_, slots) in zip(known, drawn, groups, strict=True)
+        ],
+        1,
+    )
 
 
 def _places(groups: Sequence[tuple[Any, list[int]]]) -> list[int]:

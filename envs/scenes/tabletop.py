@@ -1,7 +1,7 @@
 """A table with an arm and the things of a task: how it is built, arranged and sensed."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -108,9 +108,9 @@ class Tabletop:
         arm, model, device = self.arm, self.model, world.device
         joints = [arm.prefix + joint for joint in arm.joints]
         self.chain = SerialChain(model, joints, arm.prefix + arm.tool_site, device)
-        self._joints = torch.tensor([world.joint_address(joint) for joint in joints], device=device)
-        self._fingers = torch.tensor([world.joint_address(arm.prefix + f) for f in arm.fingers], device=device)
-        self._joint_velocities = torch.tensor([world.velocity_address(joint) for joint in joints], device=device)
+        self._joints = _columns([world.joint_address(joint) for joint in joints], device)
+        self._fingers = _columns([world.joint_address(arm.prefix + finger) for finger in arm.fingers], device)
+        self._joint_velocities = _columns([world.velocity_address(joint) for joint in joints], device)
         limits = torch.tensor(model.jnt_range[[model.joint(j).id for j in joints]], dtype=torch.float32)
         self.joint_limits_rad = limits.to(device)
         self.home_rad = torch.tensor(arm.home_rad, device=device)
@@ -125,6 +125,7 @@ class Tabletop:
 
         free, jointed, standing = slots("free"), slots("jointed"), slots("fixed", "jointed")
         self._free_qpos = addresses(free, 7)
+        self._free_columns = _columns(self._free_qpos.flatten().tolist(), device)
         self._jointed_qpos = addresses(jointed, 1)[:, 0]
         self._free_bodies = [model.body(self.props[slot].name).id for slot in free]
         self._standing_bodies = [model.body(self.props[slot].name).id for slot in standing]
@@ -135,72 +136,85 @@ class Tabletop:
             torch.tensor(of, dtype=torch.long, device=device)
             for of in (free, jointed, standing, [slot for _, slot in painted])
         )
+        self._is_free = torch.tensor([prop.motion == "free" for prop in self.props], device=device)[:, None]
         self._palette = torch.tensor([(*rgb, 1.0) for rgb in COLOURS.values()], device=device)
         self._parked = torch.tensor(_PARKED_M, device=device).repeat(len(self.props), 1)
         self._parked[:, 1] = _PARKED_SPACING_M * torch.arange(len(self.props), device=device)
         self._rest = torch.tensor(model.qpos0, dtype=torch.float32, device=device)
+        self._half_gap = torch.tensor([arm.opening_m / 2], device=device)
+        self._qpos_from = self._sources()
+        self._home_tool = self.chain.pose(self.home_rad[None])
+
+    def _sources(self) -> Int[Tensor, " q"]:
+        """Where each coordinate of a starting world comes from, among what :meth:`arrange` puts side by side."""
+        joints, slots = len(self._rest), len(self.props)
+        gap = joints + len(self.home_rad)
+        poses = gap + 1
+        sources = torch.arange(joints, device=self._rest.device)
+        sources[self._joints] = torch.arange(joints, gap, device=sources.device)
+        sources[self._fingers] = gap
+        sources[self._free_qpos] = poses + 7 * self._free[:, None] + torch.arange(7, device=sources.device)
+        sources[self._jointed_qpos] = poses + 7 * slots + self._jointed
+        return sources
 
     def arrange(
         self, world: World, layout: Layout, worlds: Int[Tensor, " k"], joints_rad: Float[Tensor, "k j"] | None = None
-    ) -> None:
+    ) -> Sensed:
         """Start k ``worlds`` at rest in ``layout``, which has k rows: the arm at ``joints_rad`` (at home when None),
-        the gripper open, absent things out of sight.
+        the gripper open, absent things out of sight. Returns what is sensed there, as :meth:`sense` would.
         """
-        k, half_gap = len(layout), self.arm.opening_m / 2
+        k = len(layout)
+        tool_position, tool_rotation = self._home_tool if joints_rad is None else self.chain.pose(joints_rad)
         joints_rad = self.home_rad.expand(k, -1) if joints_rad is None else joints_rad
-        qpos = self._rest.repeat(k, 1)
-        qpos[:, self._joints] = joints_rad
-        qpos[:, self._fingers] = half_gap
-        position = self._places(layout)
+        half_gap, places = self._half_gap.expand(k, 1), self._places(layout)
+        poses = torch.cat((places, layout.quat), -1).flatten(1)
+        known = torch.cat((self._rest.expand(k, -1), joints_rad, half_gap, poses, layout.opening), -1)
         if len(self._free):
-            qpos[:, self._free_qpos] = torch.cat((position, layout.quat), -1)[:, self._free]
             weightless = (~layout.present[:, self._free]).float()
             world.set_field("body_gravcomp", self._free_bodies, weightless, worlds)
-        if len(self._jointed):
-            qpos[:, self._jointed_qpos] = layout.opening[:, self._jointed]
-        self.rearrange(world, layout, worlds)
+        self._stand(world, layout, places, worlds)
         world.set_field("geom_rgba", self._painted_geoms, self._palette[layout.colour[:, self._painted_slots]], worlds)
-        opening = torch.full((k, 1), half_gap, device=world.device)
-        world.put(worlds, qpos, torch.cat((joints_rad, opening), -1))
+        world.put(worlds, known[:, self._qpos_from], torch.cat((joints_rad, half_gap), -1))
+        still = torch.zeros_like(layout.opening)
+        return Sensed(
+            gripper=self.arm.gripper,
+            tool_position=tool_position.expand(k, -1),
+            tool_rotation=tool_rotation.expand(k, -1, -1),
+            gap=half_gap[:, 0] * len(self.arm.fingers),
+            joints_rad=joints_rad,
+            joints_rad_s=torch.zeros_like(joints_rad),
+            position=torch.where(self._is_free, places, layout.position),
+            quat=layout.quat,
+            opening=layout.opening,
+            speed_m_s=still,
+            spin_rad_s=still,
+            opening_speed=still,
+            touched=torch.zeros(k, len(self.props), len(_TOUCHERS), dtype=torch.bool, device=world.device),
+        )
 
     def rearrange(self, world: World, layout: Layout, worlds: Int[Tensor, " k"] | None = None) -> None:
         """Put the things that stand (those no joint carries) where ``layout`` says, in the midst of an episode too."""
-        if not len(self._standing):
-            return
-        position = self._places(layout)[:, self._standing]
-        world.set_field("body_pos", self._standing_bodies, position, worlds)
-        world.set_field("body_quat", self._standing_bodies, layout.quat[:, self._standing], worlds)
+        self._stand(world, layout, self._places(layout), worlds)
 
-    def sense(
-        self,
-        world: World,
-        layout: Layout,
-        worlds: Int[Tensor, " k"] | None = None,
-        before: Sensed | None = None,
-    ) -> Sensed:
-        """Read the tool, the fingers and the things of all worlds, or of ``worlds``; ``layout`` has as many rows.
+    def _stand(
+        self, world: World, layout: Layout, places: Float[Tensor, "k m 3"], worlds: Int[Tensor, " k"] | None
+    ) -> None:
+        if len(self._standing):
+            world.set_field("body_pos", self._standing_bodies, places[:, self._standing], worlds)
+            world.set_field("body_quat", self._standing_bodies, layout.quat[:, self._standing], worlds)
+
+    def sense(self, world: World, layout: Layout, before: Sensed | None = None) -> Sensed:
+        """Read the tool, the fingers and the things of all worlds.
 
         ``before`` is what was sensed a control step ago; without it everything is at rest.
         """
-        qpos, qvel, touches = world.qpos, world.qvel, world.touches
-        if worlds is not None:
-            qpos, qvel, touches = qpos[worlds], qvel[worlds], touches[worlds]
+        qpos, qvel = world.qpos, world.qvel
         joints = qpos[:, self._joints]
         tool_position, tool_rotation = self.chain.pose(joints)
-        position, quat, opening = layout.position, layout.quat, layout.opening
-        if len(self._free):
-            pose = qpos[:, self._free_qpos]
-            position = position.index_copy(1, self._free, pose[..., :3])
-            quat = quat.index_copy(1, self._free, pose[..., 3:])
+        poses = qpos[:, self._free_columns].unflatten(1, (-1, 7)) if len(self._free) else None
+        opening = layout.opening
         if len(self._jointed):
             opening = opening.index_copy(1, self._jointed, qpos[:, self._jointed_qpos])
-        speed = spin = opening_speed = torch.zeros_like(opening)
-        if before is not None:
-            rate_hz = self.arm.control_rate_hz
-            speed = (position - before.position).norm(dim=-1) * rate_hz
-            spin = (quat - before.quat).norm(dim=-1) * (2 * rate_hz)
-            if len(self._jointed):
-                opening_speed = (opening - before.opening) * rate_hz
         return Sensed(
             gripper=self.arm.gripper,
             tool_position=tool_position,
@@ -208,18 +222,54 @@ class Tabletop:
             gap=qpos[:, self._fingers].sum(-1),
             joints_rad=joints,
             joints_rad_s=qvel[:, self._joint_velocities],
-            position=position,
-            quat=quat,
             opening=opening,
-            speed_m_s=speed,
-            spin_rad_s=spin,
-            opening_speed=opening_speed,
-            touched=touches.unflatten(1, (len(self.props), len(_TOUCHERS))),
+            touched=world.touches.unflatten(1, (len(self.props), len(_TOUCHERS))),
+            **self._moving(layout, poses, opening, before),
         )
+
+    def sensed_anew(self, sensed: Sensed, layout: Layout, before: Sensed | None) -> Sensed:
+        """``sensed`` after a :meth:`rearrange` to ``layout``, for which nothing else has moved."""
+        poses = torch.cat((sensed.position, sensed.quat), -1)[:, self._free] if len(self._free) else None
+        return replace(sensed, **self._moving(layout, poses, sensed.opening, before))
+
+    def _moving(
+        self,
+        layout: Layout,
+        poses: Float[Tensor, "n f 7"] | None,
+        opening: Float[Tensor, "n k"],
+        before: Sensed | None,
+    ) -> dict[str, Tensor]:
+        """Where things are, the free ones at ``poses`` and the others as in ``layout``, and how fast all move."""
+        position, quat = layout.position, layout.quat
+        if poses is not None:
+            position = position.index_copy(1, self._free, poses[..., :3])
+            quat = quat.index_copy(1, self._free, poses[..., 3:])
+        speed = spin = opening_speed = torch.zeros_like(opening)
+        if before is not None:
+            rate_hz = self.arm.control_rate_hz
+            speed = (position - before.position).norm(dim=-1) * rate_hz
+            spin = (quat - before.quat).norm(dim=-1) * (2 * rate_hz)
+            if len(self._jointed):
+                opening_speed = (opening - before.opening) * rate_hz
+        return {
+            "position": position,
+            "quat": quat,
+            "speed_m_s": speed,
+            "spin_rad_s": spin,
+            "opening_speed": opening_speed,
+        }
 
     def _places(self, layout: Layout) -> Float[Tensor, "k m 3"]:
         """Where things are to be; those that are absent out of sight."""
         return torch.where(layout.present[..., None], layout.position, self._parked)
+
+
+def _columns(addresses: Sequence[int], device: torch.device) -> slice | Int[Tensor, " m"]:
+    """An index of some columns: a slice where one follows the other, because a view takes no operation."""
+    first = addresses[0] if addresses else 0
+    if list(addresses) == list(range(first, first + len(addresses))):
+        return slice(first, first + len(addresses))
+    return torch.tensor(addresses, device=device)
 
 
 _TOUCHERS = ("robot", "left", "right")

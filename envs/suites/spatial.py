@@ -16,7 +16,7 @@ from envs.props.base import Region
 from envs.props.bin import Bin
 from envs.props.block import Block
 from envs.random import EpisodeRandom
-from envs.scenes.layout import Layout, scatter
+from envs.scenes.layout import Layout, places, scatter
 from envs.suites.base import Suite
 from envs.tasks.choice import blocks
 from envs.tasks.place import Place
@@ -31,8 +31,9 @@ GRID = Region(
 SIDE = Region(name="side", cells_m=((0.42, 0.25), (0.42, -0.25)), jitter_m=0.02)
 LANDMARKS = Region(name="landmark", cells_m=((0.58, 0.22), (0.58, -0.22)), jitter_m=0.015)
 CLEAR_BY_M = 0.04
+_CUBES = 3
 ATTEMPTS = 24
-MANY, MANY_ROUNDS = 64, (1, 2, 4, 8, 9)
+MANY, MANY_ROUNDS = 64, (1, 1, 1, 1, 2, 2, 4, 4, 8)
 """For more episodes than this it is faster to ask, on the host, which of them need another attempt."""
 
 Measure = Callable[[Float[Tensor, "n 3 2"], Float[Tensor, "n 1 2"], Float[Tensor, "n 1 2"]], Float[Tensor, "n 3"]]
@@ -66,7 +67,7 @@ class PlaceFrom(Place):
 
     chance = 1 / 3
     props = (
-        *blocks(GRID, 3),
+        *blocks(GRID, _CUBES),
         Bin(name="bin0", region=SIDE, palette=("white",)),
         Block(
             name="cylinder0",
@@ -86,29 +87,27 @@ class PlaceFrom(Place):
     def sample(self, random: EpisodeRandom) -> Layout:
         """The first clear one of ``ATTEMPTS`` tables, or the last; many episodes draw more only where needed."""
         rounds = MANY_ROUNDS if len(random) > MANY and random.device.type == "cpu" else (ATTEMPTS,)
-        worlds, tried, drawn = torch.arange(len(random), device=random.device), 0, None
+        worlds, tried = torch.arange(len(random), device=random.device), 0
+        chosen, meant = random, torch.zeros_like(worlds)
         for count in rounds:
-            more, meant, clear = self._draw(random.take(worlds).attempts(count, tried))
+            attempts = random.take(worlds).attempts(count, tried)
+            slot, clear = self._meant(attempts)
             clear = clear.reshape(-1, count)
             first = torch.where(clear.any(1), clear.int().argmax(1), count - 1)
-            chosen = torch.arange(len(worlds), device=random.device) * count + first
-            more = more.take(chosen).with_roles(block=meant[chosen], bin="bin0")
-            drawn, tried = more if drawn is None else drawn.replaced(worlds, more), tried + count
+            taken = torch.arange(len(worlds), device=random.device) * count + first
+            chosen, meant = chosen.replaced(worlds, attempts.take(taken)), meant.index_copy(0, worlds, slot[taken])
+            tried += count
             if len(rounds) > 1:
                 worlds = worlds[~clear.any(1)]
-        assert drawn is not None
-        return drawn
+        layout = scatter(chosen, self.props)
+        colour = torch.cat((layout.colour[:, :1].expand(-1, _CUBES), layout.colour[:, _CUBES:]), 1)
+        return replace(layout, colour=colour).with_roles(block=meant, bin="bin0")
 
-    def _draw(self, random: EpisodeRandom) -> tuple[Layout, Int[Tensor, " n"], Bool[Tensor, " n"]]:
-        """A table, the slot that is meant, and whether it leads clearly."""
-        layout = scatter(random, self.props)
-        cubes = len(self.props) - 2
-        colour = torch.cat((layout.colour[:, :1].expand(-1, cubes), layout.colour[:, cubes:]), 1)
-        layout = replace(layout, colour=colour)
-        flat = layout.position[..., :2]
-        bins, marks = (flat[:, layout.slot(name), None] for name in ("bin0", "cylinder0"))
-        measured, order = self._measure(flat[:, :cubes], bins, marks).sort(dim=1)
-        return layout, order[:, 0], measured[:, 1] - measured[:, 0] >= CLEAR_BY_M
+    def _meant(self, random: EpisodeRandom) -> tuple[Int[Tensor, " n"], Bool[Tensor, " n"]]:
+        """The slot that is meant on each table, and whether it leads clearly."""
+        cubes, bins, marks = places(random, self.props).split((_CUBES, 1, 1), dim=1)
+        measured, order = self._measure(cubes, bins, marks).sort(dim=1)
+        return order[:, 0], measured[:, 1] - measured[:, 0] >= CLEAR_BY_M
 
 
 SPATIAL = Suite(name=NAME, varies="where the thing to be moved stands", tasks=tuple(PlaceFrom(spot) for spot in SPOTS))

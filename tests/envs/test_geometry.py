@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from envs.kinematics import SerialChain
-from envs.random import EpisodeRandom
+from envs.random import EpisodeRandom, _mixed, _mixed_on_host
 from envs.robots.panda import PANDA
 from envs.rotations import (
     compose,
@@ -112,6 +112,16 @@ def test_streams_never_meet():
     assert len(torch.cat(states).unique()) == len(STREAMS) * len(seeds)
     first, second = (EpisodeRandom(torch.tensor([7]), stream).uniform("x", 4) for stream in STREAMS[:2])
     assert not torch.equal(first, second)
+
+
+def test_the_host_mixes_as_devices_do():
+    golden = 0x9E3779B97F4A7C15 - 2**64
+    states = torch.cat((torch.tensor([0, 1, -1, 2**63 - 1, -(2**63), golden]), torch.arange(1000) * 0x1234567))
+    assert torch.equal(_mixed_on_host(states), _mixed(states))
+    # The first numbers of the authors' generator that starts at 1234567 (Vigna's splitmix64.c).
+    seeds = torch.tensor([1234567])
+    expected = [6457827717110365317, 3203168211198807973]
+    assert [int(_mixed(seeds)), int(_mixed(seeds + golden))] == expected
 
 
 def test_draws_in_one_go_equal_those_by_name():

@@ -10,6 +10,7 @@ import torch
 from vector_env_contract import SEEDS, VectorEnvContract, same
 
 from envs.backends.capacity import Capacity
+from envs.perturbations.felt import Distractors, RobotStart
 from envs.perturbations.spec import Perturbation, Rewrite
 from envs.props.block import CUBE_HALF_M
 from envs.props.colours import BRIGHT, COLOUR_NAMES, COLOURS
@@ -258,3 +259,13 @@ def test_goals_are_what_instructions_mean_in_whatever_words(task):
         env.close()
     assert seen[0][1] == seen[1][1] == seen[2][1]
     assert seen[0][0] != seen[1][0] and len(set(seen[0][1])) > 1
+
+
+@pytest.mark.parametrize("task", ["place", "drawer", "recall", "tabletop-goal/open-drawer"])
+@pytest.mark.parametrize("start", [None, RobotStart(distance_rad=(0.3, 0.3))])
+def test_what_starting_worlds_are_said_to_be_is_what_is_read_from_them(task, start):
+    env = TaskEnv(task, 8, render=False, perturbation=Perturbation(robot_start=start, distractors=Distractors(count=2)))
+    env.reset(list(range(8)))
+    said, read = env.sense().tensors("sensed"), env._workplace.scene.sense(env.world, env.layout).tensors("sensed")
+    assert all(torch.equal(said[name], read[name]) for name in read)
+    env.close()
