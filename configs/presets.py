@@ -2,10 +2,12 @@
 
 from dataclasses import replace
 
+from configs.known import KNOWN
 from configs.training import Config
 from policies.imitation.config import TrainConfig
 from policies.imitation.stages import Stage
 from vla.backbones.nano import NanoConfig
+from vla.backbones.nano_text import NanoTextConfig
 from vla.backbones.vlm.config import VLMConfig
 from vla.heads.bridge import BridgeConfig
 from vla.heads.flow import FlowConfig
@@ -68,6 +70,13 @@ def nano_flow() -> Config:
     return Config(name="nano-flow", backbone=NanoConfig(), head=FlowConfig(), train=LAPTOP)
 
 
+def nano_text() -> Config:
+    """The default network reading with all-MiniLM-L6-v2, frozen, in place of its own words; --backbone.text names any
+    other text encoder, by its id or its folder.
+    """
+    return Config(name="nano-text", backbone=NanoTextConfig(text=MINILM), head=BridgeConfig(), train=LAPTOP)
+
+
 def debug() -> Config:
     """A tiny network and a few steps: does everything hold together?"""
     return Config(
@@ -88,6 +97,7 @@ def debug() -> Config:
     )
 
 
+MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 SMOLVLM = "HuggingFaceTB/SmolVLM2-256M-Video-Instruct"
 """A small pretrained vision-language model; --backbone.checkpoint names any other, by its id or its folder."""
 
@@ -123,8 +133,10 @@ PRESETS = {
     "nano-tokens": nano_tokens,
     "nano-fast": nano_fast,
     "nano-flow": nano_flow,
+    "nano-text": nano_text,
     "vlm-bridge": vlm_bridge,
     "vlm-frozen": vlm_frozen,
     "vlm-mlp": vlm_mlp,
+    **KNOWN,
     "debug": debug,
 }

@@ -8,7 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vla.config import VLAConfig
+from vla.backbones.nano_config import NanoConfig
+from vla.config import BackboneConfig, VLAConfig
 from vla.distribution import Distribution
 from vla.head import Head
 from vla.heads.regression import waypoint_l1
@@ -35,7 +36,7 @@ class VLA(nn.Module):
             waypoint_dim=len(config.waypoint_dims),
             saved=saved,
         )
-        known = self.backbone.config  # equal unless something had to be read from elsewhere
+        known = _starting_as(config.backbone, self.backbone.config)  # equal unless something was read from elsewhere
         self.config = config if known == config.backbone else replace(config, backbone=known)
         self.head: Head[Any] = config.head.build(
             backbone=self.backbone, state_dim=config.state_dim, horizon=config.horizon, action_dim=config.action_dim
@@ -84,3 +85,8 @@ class VLA(nn.Module):
     def distribution(self, observation: Observation) -> Distribution:
         """Over chunks of normalised actions, with gradient; ``TypeError`` for a head that has none."""
         return self.head.distribution(self.head.perceive(self.backbone, observation))
+
+
+def _starting_as(given: BackboneConfig, known: BackboneConfig) -> BackboneConfig:
+    """``known`` with the first weights that ``given`` names, where there is a choice of them."""
+    return replace(known, weights=given.weights) if isinstance(known, NanoConfig) else known
