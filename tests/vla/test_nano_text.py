@@ -131,7 +131,9 @@ def at(policy, encoder):
 
 
 def test_what_is_read_of_the_encoder_changes_not_what_it_starts_from(encoder):
-    config = replace(tiny_config(), backbone=NanoTextConfig(text=str(encoder), max_text_tokens=32))
+    config = replace(
+        tiny_config(), backbone=NanoTextConfig(text=str(encoder), max_text_tokens=32), image_size_px=(64, 64)
+    )
     known = VLA(config).config.backbone
     assert known.sha256 and known.weights == config.backbone.weights == "shipped"
 
