@@ -10,6 +10,8 @@ from configs.environments import ARM_START_RAD
 from configs.presets import look_then_move, nano_bridge, nano_mlp
 from configs.pretraining import Config as Pretraining
 from configs.pretraining import nano
+from configs.rl import Config as Improving
+from configs.rl import nano_filtered, nano_grpo, nano_ppo, nano_vldac
 from configs.training import Config as Training
 from envs.suites import SUITES, task_names
 from vla.heads.bridge import BridgeConfig
@@ -70,11 +72,15 @@ class Base:
 
 @dataclass(frozen=True, kw_only=True)
 class Method:
-    """A policy's training, from a ``base`` if there is one, on the row's demonstrations unless on a ``recording``."""
+    """A policy's training, from a ``base`` if there is one, on the row's demonstrations unless on a ``recording``.
+
+    With ``improving`` the policy is not trained for itself: it is that of the row's first method, improved by reward.
+    """
 
     policy: Training
     base: Base | None = None
     recording: Recording | None = None
+    improving: Improving | None = None
 
 
 BASE_STEPS = 2000
@@ -144,7 +150,23 @@ HEADS = {
     "bridge, queries only": _bridge(conditions="queries"),
 }
 
+RL_ITERATIONS = 300
+
+
+def _improved(preset: Improving) -> Method:
+    """The first method's policy after reinforcement learning; every method acts in as many worlds for as long."""
+    config = replace(preset, tasks=USUAL_TASKS, rl=replace(preset.rl, iterations=RL_ITERATIONS))
+    return Method(policy=FROM_SHIPPED.policy, improving=config)
+
+
 USUAL_TASKS = ("reach", "pick", "place")
+IMPROVEMENTS = {
+    "imitation alone": FROM_SHIPPED,
+    "PPO": _improved(nano_ppo()),
+    "GRPO": _improved(nano_grpo()),
+    "VL-DAC": _improved(nano_vldac()),
+    "imitation of own successes": _improved(nano_filtered()),
+}
 THREE_TASKS = Recording(name="reach-pick-place", tasks=USUAL_TASKS)
 RANDOMISED_TOO = Recording(
     name="reach-pick-place-randomised",
@@ -158,5 +180,11 @@ UNSEEN_COLOURS = ("purple", "cyan", "grey", "brown")
 FOUR_COLOURS = Recording(name="reach-pick-place-four-colours", tasks=USUAL_TASKS, palette=SEEN_COLOURS)
 
 QUICKSTART = {"shipped eye, randomised demonstrations too": replace(FROM_SHIPPED, recording=RANDOMISED_TOO)}
-QUICKSTARTS = {"from scratch, usual demonstrations": FROM_SCRATCH, **QUICKSTART}
+KNOWN_CAMERAS = {
+    f"{name}, known cameras": replace(
+        method, policy=replace(method.policy, backbone=replace(method.policy.backbone, use_cameras=True))
+    )
+    for name, method in QUICKSTART.items()
+}
+QUICKSTARTS = {"from scratch, usual demonstrations": FROM_SCRATCH, **QUICKSTART, **KNOWN_CAMERAS}
 """The quickstart's policy as it was, and as it is."""

@@ -9,6 +9,7 @@ from claim_methods import (
     FROM_SCRATCH,
     FROM_SHIPPED,
     HEADS,
+    IMPROVEMENTS,
     PRETRAININGS,
     QUICKSTARTS,
     SEEN_COLOURS,
@@ -119,6 +120,19 @@ _ROWS = (
         budgets=[(350, 600), (350, 2000)],
         about="All from the shipped eye. What VLA-Adapter (arXiv 2509.09372) compares as conditions: raw tokens or "
         "learned queries alone, and the backbone's last layer in the place of the one of the same depth.",
+    ),
+    Row(
+        name="rl",
+        claim="a weak policy, improved by reward alone",
+        recording=THREE_TASKS,
+        methods=IMPROVEMENTS,
+        budgets=[(20, 1000)],
+        about="*Imitation alone* has learned from 20 demonstrations per task for 1,000 steps. The others go on from it, "
+        "paid 1 for success and nothing else, in 64 worlds of the three tasks together and phrasings of the "
+        "demonstrations: PPO with advantages of every decision (GAE); GRPO with eight episodes from each start (arXiv "
+        "2402.03300); VL-DAC's losses of numbers and values of decisions (arXiv 2508.04280); and imitation of one's "
+        "own episodes that succeeded, which any of them should beat. 300 iterations each: of 16 decisions in every "
+        "world, or of a whole episode for those without a critic.",
     ),
     Row(
         name="suites",

@@ -20,7 +20,7 @@ from claim_methods import Base, Recording
 from claim_rows import ROWS, Row
 from claim_tables import success_lines, write_into, write_page
 from ledger import Cell, Key, cells, code_digest, missing
-from measuring import Work, measure
+from measuring import Work, measure, start_of, train_policy
 from report import home_path, print_table
 
 from configs.run_directory import OUTPUTS
@@ -73,6 +73,8 @@ def measure_all(rows: Mapping[str, Row], keys: Sequence[Key], work: Work, jobs: 
         work.record(recording, count)
     for base in bases_of(rows, keys):
         work.train_base(base)
+    for key in starts_of(rows, keys):
+        train_policy(rows[key.claim], key, work)
     with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
         for cell in pool.map(measure, (rows[key.claim] for key in keys), keys, [work] * len(keys)):
             condition = rows[cell.key.claim].conditions[0]
@@ -89,6 +91,12 @@ def bases_of(rows: Mapping[str, Row], keys: Sequence[Key]) -> list[Base]:
     """The bases that these cells start from, each once."""
     bases = (rows[key.claim].methods[key.method].base for key in keys)
     return list(dict.fromkeys(base for base in bases if base is not None))
+
+
+def starts_of(rows: Mapping[str, Row], keys: Sequence[Key]) -> list[Key]:
+    """The cells whose policies these cells improve, each once."""
+    improved = (key for key in keys if rows[key.claim].methods[key.method].improving)
+    return list(dict.fromkeys(start_of(rows[key.claim], key) for key in improved))
 
 
 def print_row(row: Row, found: Sequence[Cell]) -> None:

@@ -31,6 +31,7 @@ MEASURED = (
     "configs/commands/collect.py",
     "configs/commands/eval.py",
     "configs/commands/pretrain.py",
+    "configs/commands/rl.py",
     "configs/commands/train.py",
     "envs/**/*",
     "policies/*.py",

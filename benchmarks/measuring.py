@@ -10,12 +10,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from claim_methods import Base, Method, Recording
+from claim_methods import Base, Improving, Method, Recording
 from claim_rows import SHUFFLED, USUAL, Row, is_axis, palette_of
 from ledger import LEDGER, Cell, Key, Outcomes
 
 from configs.acting import Actor
-from configs.commands import collect, pretrain, train
+from configs.commands import collect, pretrain, rl, train
 from configs.commands import eval as evaluation
 from configs.environments import EnvConfig, episode_seeds, one_torch_thread
 from configs.pretraining import Config as Pretraining
@@ -69,6 +69,10 @@ class Work:
             with one_torch_thread():
                 collect.collect_tasks(settings, path, seeds)
 
+    def run(self, key: Key) -> Path:
+        """The run of a cell's training."""
+        return self.folder / "runs" / key.path.removesuffix(".json")
+
     def base_run(self, base: Base) -> Path:
         """The run of a base's pre-training, named by its settings: another base of that name lies elsewhere."""
         settings = strict_json(to_json(self._pretraining(base)))
@@ -103,8 +107,10 @@ class Work:
 def measure(row: Row, key: Key, work: Work) -> Cell:
     """Train, evaluate, and write the cell into the ledger; demonstrations and base must be there."""
     began = time.perf_counter()
-    method, run_dir = row.methods[key.method], work.folder / "runs" / key.path.removesuffix(".json")
-    trained_s = _train(method, key, work, work.data(row.recording_of(key.method), key.demonstrations), run_dir)
+    method, run_dir = row.methods[key.method], work.run(key)
+    trained_s = _improve(method.improving, key, work.run(start_of(row, key)), run_dir) if method.improving else 0.0
+    if not method.improving:
+        trained_s = train_policy(row, key, work)
     outcomes = [each for condition in row.conditions for each in _evaluate(row, condition, run_dir)]
     figures = {"train_s": round(trained_s, 1), "wall_s": round(time.perf_counter() - began, 1)}
     cell = Cell(key=key, outcomes=tuple(outcomes), figures=figures, base=work.about_base(method))
@@ -112,15 +118,29 @@ def measure(row: Row, key: Key, work: Work) -> Cell:
     return cell
 
 
-def _train(method: Method, key: Key, work: Work, data: tuple[Path, ...], run_dir: Path) -> float:
+def start_of(row: Row, key: Key) -> Key:
+    """The cell whose policy is improved."""
+    return replace(key, method=next(iter(row.methods)))
+
+
+def train_policy(row: Row, key: Key, work: Work) -> float:
     """Seconds spent in this process; goes on with what an earlier one left."""
-    policy = method.policy
+    method, run_dir = row.methods[key.method], work.run(key)
+    data, policy = work.data(row.recording_of(key.method), key.demonstrations), method.policy
     config = replace(policy, data=data, train=replace(policy.train, steps=key.steps, seed=key.seed))
     if method.base is not None:
         config = replace(config, init_backbone=work.base_run(method.base))
     resume = (run_dir / CONFIG_FILE).is_file()
     save_config(config, run_dir / CONFIG_FILE)
     return train.train_in(config, train.network_config(config), run_dir, resume=resume).wall_s
+
+
+def _improve(improving: Improving, key: Key, start: Path, run_dir: Path) -> float:
+    """Likewise, by reward."""
+    config = replace(improving, policy=start, rl=replace(improving.rl, seed=key.seed))
+    resume = (run_dir / CONFIG_FILE).is_file()
+    run_dir.mkdir(parents=True, exist_ok=True)
+    return rl.learn_in(config, run_dir, resume=resume).wall_s
 
 
 def _evaluate(row: Row, condition: str, run_dir: Path) -> list[Outcomes]:

@@ -27,6 +27,7 @@ def load_policy(
     device: str = "cpu",
     threads: int = 0,
     int8: bool = False,
+    answer: bool = True,
     replan_interval: int | None = None,
     client: ClientConfig | None = None,
     at_once: int | None = None,
@@ -35,8 +36,9 @@ def load_policy(
 
     ``replan_interval`` replaces the policy's own; ``client`` says how to talk to a server. ``at_once``
     answers up to so many observations as fast as it can, instead of each to the same last digit. ``int8`` computes with
-    8-bit integers, and each observation alone (:mod:`policies.quantization`). ``CheckpointError`` (a
-    ``ValueError``) says what is wrong with a folder, ``ServerUnavailableError`` that nobody answers.
+    8-bit integers, and each observation alone (:mod:`policies.quantization`). Without ``answer`` a chat head acts
+    without a word. ``CheckpointError`` (a ``ValueError``) says what is wrong with a folder, ``ServerUnavailableError``
+    that nobody answers.
     """
     if is_server(source):
         from policies.remote import RemotePolicy
@@ -46,13 +48,19 @@ def load_policy(
     import torch
 
     from policies.blocks import BLOCK, growing_blocks
-    from policies.vla_policy import VLAPolicy
+    from policies.state_policy import StatePolicy, is_state_policy
+    from policies.vla_policy import VLAPolicy, find_policy
 
     if threads:
         torch.set_num_threads(threads)
     check_int8(int8, device)
+    folder = find_policy(Path(source))
+    if is_state_policy(folder):
+        if int8:
+            raise ValueError(f"{source} is a small policy of numbers, which int8 does not speed up: leave it out")
+        return StatePolicy.load(folder, device, replan_interval)
     blocks = (1,) if int8 else growing_blocks(at_once) if at_once else (BLOCK,)
-    policy = VLAPolicy.load(source, device, replan_interval, blocks=blocks)
+    policy = VLAPolicy.load(folder, device, replan_interval, blocks=blocks, answer=answer)
     if int8:
         from policies.quantization import quantize_linears
 
@@ -76,6 +84,7 @@ class Actor:
         device: str = "cpu",
         threads: int = 0,
         int8: bool = False,
+        answer: bool = True,
         replan_interval: int | None = None,
         client: ClientConfig | None = None,
     ) -> None:
@@ -84,9 +93,15 @@ class Actor:
         self._env = env
         if not self.is_expert:
             self._policy = load_policy(
-                source, device=device, threads=threads, int8=int8, replan_interval=replan_interval, client=client
+                source,
+                device=device,
+                threads=threads,
+                int8=int8,
+                answer=answer,
+                replan_interval=replan_interval,
+                client=client,
             )
-            self._env = seen_as(self._policy.embodiment, env)
+            self._env = seen_as(self._policy.embodiment, env) if self._policy.embodiment.cameras else env
 
     def enter(
         self, task: str, num_envs: int, split: Split, perturbation: str | None = None
@@ -98,5 +113,6 @@ class Actor:
         from policies.expert import ExpertPolicy
 
         config = replace(self._env, perturbation=perturbation or self._env.perturbation)
-        env = make_env(task, num_envs, stream="evaluate", split=split, config=config)
+        knows = self._policy is not None and self._policy.privileged
+        env = make_env(task, num_envs, stream="evaluate", split=split, config=config, privileged=knows)
         return env, self._policy or ExpertPolicy(env)

@@ -24,6 +24,8 @@ VERBS = {
     "pretrain": "let a network learn to look and to tell, on rendered scenes",
     "ground": "show where a network that has learned to look sees a phrase, in pictures or on a rendered table",
     "train": "train a policy from demonstrations",
+    "rl": "improve a policy by reward, in simulation",
+    "reward": "train a reward, or see how far rewards can be trusted",
     "eval": "evaluate a checkpoint, a server or the expert on unseen episodes",
     "serve": "answer observations with actions over a WebSocket",
     "rollout": "drive a simulated robot through a policy server, in real time",

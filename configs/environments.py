@@ -11,7 +11,7 @@ from envs.specs import EmbodimentSpec, Stream
 if TYPE_CHECKING:
     from envs.backends.capacity import Capacity
     from envs.perturbations import Perturbation
-    from envs.vector import TaskEnv
+    from envs.vector import RewardKind, TaskEnv
 
 Split = Literal["train", "held_out"]
 
@@ -112,11 +112,16 @@ def make_env(
     split: Split = "train",
     config: EnvConfig | None = None,
     arm_start_rad: float = 0.0,
+    reward: "RewardKind" = "sparse",
+    discount: float = 0.99,
+    render: bool = True,
+    privileged: bool = False,
 ) -> "TaskEnv":
     """``num_envs`` worlds of ``task``, whose episodes are those of ``stream``; ``split`` chooses the phrasings.
 
-    The arm starts up to ``arm_start_rad`` from home, see :func:`starting_anywhere`. ``ValueError`` names the tasks
-    there are, and says where a task cannot be had in the colours of the config.
+    The arm starts up to ``arm_start_rad`` from home, see :func:`starting_anywhere`. ``reward``, ``discount``,
+    ``render`` and ``privileged`` are those of :class:`envs.vector.TaskEnv`. ``ValueError`` names the tasks there are,
+    and says where a task cannot be had in the colours of the config.
     """
     from envs.robots import make_robot
     from envs.suites import find_task
@@ -140,6 +145,10 @@ def make_env(
         velocities=config.velocities,
         stream=stream,
         split=split,
+        reward=reward,
+        discount=discount,
+        render=render,
+        privileged=privileged,
         profile={"fast": FAST, "quality": QUALITY}[config.profile],
         threads=config.threads or None,
         capacity=config.capacity,

@@ -10,8 +10,10 @@ from vla.backbones.nano import NanoConfig
 from vla.backbones.nano_text import NanoTextConfig
 from vla.backbones.vlm.config import VLMConfig
 from vla.heads.bridge import BridgeConfig
+from vla.heads.chat import ChatConfig
 from vla.heads.flow import FlowConfig
 from vla.heads.gaussian import GaussianConfig
+from vla.heads.mapper import MapperConfig
 from vla.heads.mlp import MLPConfig
 from vla.heads.tokens import TokensConfig
 from vla.objectives import LossWeights
@@ -77,6 +79,11 @@ def nano_text() -> Config:
     return Config(name="nano-text", backbone=NanoTextConfig(text=MINILM), head=BridgeConfig(), train=LAPTOP)
 
 
+def nano_chat() -> Config:
+    """Says what it does before it does it, as in VLA4CD; vla eval measures whether both agree."""
+    return Config(name="nano-chat", backbone=NanoConfig(), head=ChatConfig(), train=LAPTOP)
+
+
 def debug() -> Config:
     """A tiny network and a few steps: does everything hold together?"""
     return Config(
@@ -125,6 +132,35 @@ def vlm_mlp() -> Config:
     return Config(name="vlm-mlp", backbone=backbone, head=MLPConfig(width=1024), train=FINE_TUNING)
 
 
+def align_then_tune() -> tuple[Stage, Stage]:
+    """VITA-VLA's two stages (arXiv 2510.09607): what leads to a teacher's hidden states, then everything, to act."""
+    leads = ("backbone.queries", "backbone.state_encoder", "head.mapper")
+    weights = LossWeights(action=0, waypoint=0, objectives={"align": 1.0})
+    return Stage(share=0.3, weights=weights, learns=leads, warmup_steps=500), Stage(share=0.7, warmup_steps=500)
+
+
+def vlm_vita() -> Config:
+    """A pretrained model that first learns the hidden states of a small policy: --train.teachers.policy RUN."""
+    backbone = VLMConfig(checkpoint=SMOLVLM, tuning="lora", n_queries=8)
+    train = replace(FINE_TUNING, stages=align_then_tune())
+    return Config(name="vlm-vita", backbone=backbone, head=MapperConfig(), train=train)
+
+
+def vlm_ola() -> Config:
+    """Its layers first also predict an encoder's embeddings of the pictures: --train.teachers.encoder FOLDER_OR_ID."""
+    look = Stage(share=0.3, weights=LossWeights(objectives={"layers": 0.5}), warmup_steps=500)
+    train = replace(FINE_TUNING, stages=(look, Stage(share=0.7, warmup_steps=500)))
+    return replace(vlm_bridge(), name="vlm-ola", train=train)
+
+
+def nano_vl2v() -> Config:
+    """The default network, near to what an encoder makes of pictures and words: --train.teachers.encoder CLIP."""
+    near = LossWeights(action=0, waypoint=0, objectives={"cosine": 1.0})
+    project = Stage(share=0.1, weights=near, learns=("objectives.cosine",), warmup_steps=50)
+    act = replace(from_an_eye()[0], share=0.9, weights=LossWeights(objectives={"cosine": 1.0}))
+    return replace(nano_bridge(), name="nano-vl2v", train=replace(LAPTOP, stages=(project, act)))
+
+
 PRESETS = {
     "nano-bridge": nano_bridge,
     "nano-bridge-fresh": nano_bridge_fresh,
@@ -134,9 +170,13 @@ PRESETS = {
     "nano-fast": nano_fast,
     "nano-flow": nano_flow,
     "nano-text": nano_text,
+    "nano-chat": nano_chat,
     "vlm-bridge": vlm_bridge,
     "vlm-frozen": vlm_frozen,
     "vlm-mlp": vlm_mlp,
+    "vlm-vita": vlm_vita,
+    "vlm-ola": vlm_ola,
+    "nano-vl2v": nano_vl2v,
     **KNOWN,
     "debug": debug,
 }

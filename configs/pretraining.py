@@ -49,10 +49,14 @@ class Config:
     """Goes into the run directory's name."""
     scenes: SceneConfig = field(default_factory=SceneConfig)
     backbone: NanoConfig = field(default_factory=NanoConfig)
-    """Its sizes; it starts from fresh weights, whatever backbone.weights says."""
+    """Its sizes; it starts from fresh weights, whatever backbone.weights says, unless start names others."""
     train: PretrainConfig = field(default_factory=PretrainConfig)
     teacher: Path | None = None
     """Folder of a sentence encoder of transformers, or its id on the hub, that teaches what sentences mean."""
+    start: Path | None = None
+    """A run of vla pretrain, or a backbone in it, of the same robot, to begin with instead of fresh weights."""
+    further: Path | None = None
+    """The same network after it has been pre-trained further, whose features are kept (train.weights.features)."""
     preview: int = 0
     """So many sentences with what the network would see are drawn into preview.png, and nothing is learned."""
     outputs: Path = OUTPUTS
@@ -66,6 +70,11 @@ class Config:
         weights = self.train.weights
         if self.teacher is not None and not weights.teacher:
             raise ValueError(f"a teacher needs a weight above 0, got {self.teacher} and train.weights.teacher 0")
+        if bool(weights.features) != (self.further is not None):
+            raise ValueError(
+                "a network that has learned further and train.weights.features above 0 go together, "
+                f"got {self.further} and {weights.features}"
+            )
         if self.teacher is None and sum(vars(weights).values()) == weights.teacher:
             raise ValueError("train.weights.teacher is the only weight above 0, and there is no teacher")
 

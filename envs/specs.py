@@ -205,10 +205,10 @@ class VectorEnv(Protocol):
         ...
 
 
-EXPERT, SNAPSHOTS, DETERMINISTIC = "expert", "snapshots", "deterministic"
-CAPABILITIES = frozenset({EXPERT, SNAPSHOTS, DETERMINISTIC})
+EXPERT, SNAPSHOTS, DETERMINISTIC, CALIBRATED = "expert", "snapshots", "deterministic", "calibrated"
+CAPABILITIES = frozenset({EXPERT, SNAPSHOTS, DETERMINISTIC, CALIBRATED})
 """What a vector environment may declare: it is an :class:`ExpertEnv`; it is a :class:`SnapshotEnv`; the same seed and
-actions give the same episode to the last bit."""
+actions give the same episode to the last bit; observations say how every camera sees and where it stands."""
 
 
 class ExpertEnv(VectorEnv, Protocol):

@@ -19,7 +19,7 @@ from envs.robots.arm import ArmSpec
 from envs.robots.panda import PANDA
 from envs.scenes.layout import Layout
 from envs.scenes.tabletop import Sensed
-from envs.specs import DETERMINISTIC, EXPERT, SNAPSHOTS, STREAMS, TASK_KEY, Snapshot, Stream, Transition
+from envs.specs import CALIBRATED, DETERMINISTIC, EXPERT, SNAPSHOTS, STREAMS, TASK_KEY, Snapshot, Stream, Transition
 from envs.suites import find_task
 from envs.tasks.base import Task
 from envs.workplace import Workplace
@@ -85,7 +85,7 @@ class TaskEnv:
         self.num_envs, self.profile = num_envs, profile
         self.split: Split = split
         self.stream: Stream = stream
-        self.capabilities = frozenset({EXPERT, SNAPSHOTS} | ({DETERMINISTIC} if engine == "cpu" else set()))
+        self.capabilities = frozenset({EXPERT, SNAPSHOTS, CALIBRATED} | ({DETERMINISTIC} if engine == "cpu" else set()))
         self.max_episode_steps = max_episode_steps or self.task.max_episode_steps
         self.incidents: list[Incident] = []
         self._own_horizon = max_episode_steps is None

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from envs.specs import ACTION_KEY, TASK_KEY, EmbodimentSpec, VectorEnv
+from envs.specs import ACTION_KEY, CALIBRATED, TASK_KEY, EmbodimentSpec, VectorEnv
 from policies.data.differences import differences
 from policies.data.episode import Episode
 from policies.data.layout import DatasetError
@@ -162,10 +162,10 @@ def _film(steps: list[dict[str, Tensor]], key: str, world: int, length: int) -> 
 
 
 def _writer(env: VectorEnv, path: Path, seeds: Sequence[int], settings: dict[str, Any]) -> DemonstrationWriter:
-    """The store to add to, made where there is none; geometry is recorded where depth is, which needs it."""
+    """The store to add to, made where there is none."""
     if not len(seeds):
         raise ValueError("a recording needs at least one seed")
-    geometry = any(camera.depth for camera in env.embodiment.cameras)
+    geometry = CALIBRATED in env.capabilities
     if not path.exists():
         with suppress(FileExistsError):  # made by another recorder just now: its lock decides
             return DemonstrationWriter.create(path, env.embodiment, settings=settings, geometry=geometry)

@@ -45,7 +45,8 @@ class TemporalEnsemble(Policy[Running[State]]):
     def plan(
         self, state: Running[State], observation: Mapping[str, Any], mask: Bool[Tensor, " n"]
     ) -> tuple[Running[State], Plan]:
-        inner, (chunk, _) = self.policy.plan(state.inner, observation, mask)
+        inner, plan = self.policy.plan(state.inner, observation, mask)
+        chunk = plan.actions
         mask = mask.to(chunk.device)
         total, mass, count = (each.to(chunk.device) for each in state[:3])
         weight = torch.exp(-self.decay * count) * mask[:, None]

@@ -10,11 +10,14 @@ from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Bool, UInt8
+from torch import Tensor
 
-from envs.specs import TASK_KEY, EmbodimentSpec, Stream, VectorEnv, image_key
+from envs.specs import STATE_KEY, TASK_KEY, EmbodimentSpec, Stream, VectorEnv, image_key
+from policies.agreement import Agreement, Said, Transcript, agreement
 from policies.execution import Execution
 from policies.intervals import Interval, wilson
+from policies.narration import Narrator
 from policies.policy import Policy
 from policies.progress import progress_bar
 from vla.durable import write_text_atomically
@@ -58,7 +61,8 @@ class EpisodeVideo:
 class EvaluationResult:
     """One task's episodes, all of one stream, in worlds that differ by ``perturbation`` (PRESET:AXIS) from the usual
     ones. ``latency_s`` has one entry per call of the policy, for all worlds that were due to look. ``remarks`` is what
-    the policy could not take in of what it was told.
+    the policy could not take in of what it was told. ``agreement`` is that of what it said with what it did, if it
+    spoke and :class:`policies.narration.Narrator` knows the words of its robot.
     """
 
     task: str
@@ -72,6 +76,7 @@ class EvaluationResult:
     episodes: tuple[EpisodeResult, ...]
     latency_s: tuple[float, ...]
     remarks: tuple[str, ...] = ()
+    agreement: Agreement | None = None
     videos: tuple[EpisodeVideo, ...] = field(default=(), repr=False)
 
     @property
@@ -120,6 +125,7 @@ class EvaluationResult:
             },
             "wall_s": self.wall_s,
             "remarks": list(self.remarks),
+            "agreement": None if self.agreement is None else self.agreement.to_dict(),
             "records": [asdict(episode) for episode in self.episodes],
         }
 
@@ -165,6 +171,7 @@ def evaluate(
     videos: list[EpisodeVideo] = []
     latency_s: list[float] = []
     remarks: dict[str, None] = {}
+    said: list[Said] = []
     with progress_bar(show_progress) as progress:
         bar = progress.add_task(f"{env.task_name} ({instructions})", total=len(seeds), note="")
         for wave in waves:
@@ -172,6 +179,7 @@ def evaluate(
             run = _Wave(env, policy, wave, list(islice(told, len(wave))), filmed, camera)
             run.finish(latency_s)
             episodes += run.records()
+            said += run.transcript.said()
             videos += run.films(episodes[-len(wave) :])
             _note(env.task_name, policy.remarks([episode.instruction for episode in episodes[-len(wave) :]]), remarks)
             rate = sum(episode.success for episode in episodes) / len(episodes)
@@ -188,6 +196,7 @@ def evaluate(
         episodes=tuple(episodes),
         latency_s=tuple(latency_s),
         remarks=tuple(remarks),
+        agreement=_agreement(policy.embodiment, said),
         videos=tuple(videos),
     )
 
@@ -222,13 +231,16 @@ class _Wave:
         self._success = torch.zeros(env.num_envs, dtype=torch.bool, device=env.device)
         self._running = torch.arange(env.num_envs) < len(seeds)
         self._frames = [[self._frame(world)] for world in range(filmed)]
+        self.transcript = Transcript()
+        """What the policy says, if it speaks."""
 
     def finish(self, latency_s: list[float]) -> None:
         """Act until every episode has ended; ``latency_s`` is added the seconds of each call of the policy."""
         while bool(self._running.any()):
-            began = time.perf_counter()
+            began, due = time.perf_counter(), self._execution.due(self._running)
             if self._execution.plan({**self._observation, TASK_KEY: self._texts}, self._running):
                 latency_s.append(time.perf_counter() - began)
+                self._listen(due)
             moved = self._env.step_chunk(self._execution.advance(self._running).to(self._env.device))
             self._observation, self._success = moved.observation, moved.success
             self._reward, self._steps = self._reward + moved.reward, self._steps + moved.steps
@@ -238,6 +250,15 @@ class _Wave:
                 if self._running[world] and (looking[world] or world in ended):
                     frames.append(self._frame(world))
             self._running[moved.ended] = False
+        self._listen()
+
+    def _listen(self, asked: Bool[Tensor, " n"] | None = None) -> None:
+        """Keep how the worlds are, and what was said to those that were ``asked`` about, if the policy speaks."""
+        plan = self._execution.latest
+        if plan is not None and plan.answers:
+            self.transcript.see(self._observation[STATE_KEY], self._steps)
+            if asked is not None:
+                self.transcript.hear(plan, asked)
 
     def records(self) -> list[EpisodeResult]:
         """What became of the episodes."""
@@ -270,6 +291,18 @@ class _Wave:
 
     def _frame(self, world: int) -> UInt8[np.ndarray, "h w 3"]:
         return self._observation[image_key(self._camera)][world].cpu().numpy().copy()
+
+
+def _agreement(embodiment: EmbodimentSpec, said: Sequence[Said]) -> Agreement | None:
+    """That of all decisions; None where nothing was said, or nobody knows the words of such a robot."""
+    if not said:
+        return None
+    try:
+        narrator = Narrator(embodiment)
+    except ValueError as error:
+        log.warning("whether what is said agrees with what is done cannot be told: %s", error)
+        return None
+    return agreement(narrator, said)
 
 
 def _begin(env: VectorEnv, seeds: list[int]) -> dict[str, Any]:

@@ -23,6 +23,8 @@ class Execution:
         self._cursor = torch.zeros(n, dtype=torch.long)
         self._length = torch.zeros(n, dtype=torch.long)
         self._actions: Float[Tensor, "n h a"] | None = None
+        self.latest: Plan | None = None
+        """What the policy planned last, for the worlds that were due then."""
 
     def due(self, running: Bool[Tensor, " n"] | None = None) -> Bool[Tensor, " n"]:
         """The worlds among ``running`` (all when None) whose plan is used up, on the host."""
@@ -36,6 +38,7 @@ class Execution:
             return 0
         self._state, plan = self.policy.plan(self._state, observation, due)
         self._take_up(plan, due)
+        self.latest = plan
         return int(due.sum())
 
     def advance(self, running: Bool[Tensor, " n"] | None = None, at_most: int | None = None) -> Float[Tensor, "n k a"]:

@@ -25,36 +25,54 @@ def network_images(
     return pixels.reshape(*batch, channels, *size_px)
 
 
+def network_intrinsics(
+    intrinsics: Float[Tensor, "*batch 3 3"], from_px: tuple[int, int], to_px: tuple[int, int]
+) -> Float[Tensor, "*batch 3 3"]:
+    """Pinhole matrices of pictures of ``from_px`` (height, width) after :func:`network_images` made them ``to_px``."""
+    (height, width), (new_height, new_width) = from_px, to_px
+    scale = intrinsics.new_tensor([new_width / width, new_height / height, 1.0])
+    return intrinsics * scale[:, None]
+
+
 def waypoint_dims(embodiment: EmbodimentSpec) -> tuple[int, ...]:
     """The numbers of the state that say where the tool is: metres in the world."""
     return tuple(i for i, dim in enumerate(embodiment.state) if (dim.unit, dim.frame) == ("m", "world"))
 
 
 class InstructionTokens:
-    """Tokenises instructions to act on, and remembers the last few batches: a policy reads the same ones all along.
+    """Tokenises instructions to act on, and remembers them: a policy reads the same ones all along.
 
     All are padded to the network's text window, so that no world's numbers depend on how long the others' sentences
     are. What the window does not hold is cut: see ``Policy.remarks``.
     """
 
-    capacity = 32
+    capacity = 4096
 
     def __init__(self, backbone: Backbone) -> None:
         self._backbone = backbone
-        self._known: dict[tuple[str, ...], tuple[Int[Tensor, "b n"], Bool[Tensor, "b n"]]] = {}
+        self._rows: dict[str, int] = {}
+        self._ids: Int[Tensor, "c n"] | None = None
+        self._mask: Bool[Tensor, "c n"] | None = None
 
     def __call__(
         self, texts: Sequence[str], device: torch.device | str
     ) -> tuple[Int[Tensor, "b n"], Bool[Tensor, "b n"]]:
         """Ids and mask (True = real token) on ``device``, n the window."""
-        key = tuple(texts)
-        if key not in self._known:
-            if len(self._known) >= self.capacity:
-                self._known.pop(next(iter(self._known)))
-            ids, mask = (_resized(x, self._backbone.text_window) for x in self._backbone.tokenize(key))
-            self._known[key] = ids, mask
-        ids, mask = self._known[key]
-        return ids.to(device), mask.to(device)
+        new = [text for text in dict.fromkeys(texts) if text not in self._rows]
+        if new and len(self._rows) + len(new) > self.capacity:
+            new = list(dict.fromkeys(texts))
+            self._rows, self._ids, self._mask = {}, None, None
+        if new:
+            self._learn(new)
+        assert self._ids is not None and self._mask is not None
+        rows = [self._rows[text] for text in texts]
+        return self._ids[rows].to(device), self._mask[rows].to(device)
+
+    def _learn(self, texts: Sequence[str]) -> None:
+        ids, mask = (_resized(x, self._backbone.text_window) for x in self._backbone.tokenize(tuple(texts)))
+        self._rows |= {text: len(self._rows) + i for i, text in enumerate(texts)}
+        self._ids = ids if self._ids is None else torch.cat([self._ids, ids])
+        self._mask = mask if self._mask is None else torch.cat([self._mask, mask])
 
 
 def _resized(tokens: Shaped[Tensor, "b m"], length: int) -> Shaped[Tensor, "b n"]:

@@ -18,10 +18,12 @@ class Plan(NamedTuple):
     """What n worlds are to do: ``actions`` float32 in the embodiment's units, the first ``length`` of which count.
 
     After so many steps (1 … h) a world's policy wants to look again. Rows of worlds that were not asked for are 0.
+    ``answers`` are what it says of its plan to each world, empty in others; there are none where it does not speak.
     """
 
     actions: Float[Tensor, "n h a"]
     length: Int[Tensor, " n"]
+    answers: tuple[str, ...] = ()
 
 
 class Underway(NamedTuple):
@@ -48,6 +50,8 @@ class Policy(ABC, Generic[State]):
     """Whether a plan depends on more than the observation, so that worlds must not share a memory."""
     continues: bool = False
     """Whether :meth:`plan_on` heeds what is under way, so that it is worth telling."""
+    privileged: bool = False
+    """Whether it sees what the simulator knows and no robot does."""
     rows_at_once: int | None = None
     """How many worlds are worth asking about together, where a server has the choice; None: any number."""
 

@@ -12,7 +12,7 @@ from envs.specs import STATE_KEY, TASK_KEY
 from policies.policy import Plan, Policy, spread
 from policies.serving.batching import world_of
 from policies.serving.client import PolicyClient, check_embodiment
-from policies.serving.keys import ACTIONS, WARNINGS
+from policies.serving.keys import ACTIONS, ANSWER, WARNINGS
 
 
 class Episodes(NamedTuple):
@@ -62,24 +62,27 @@ class RemotePolicy(Policy[Episodes]):
         if self.remembers and state.start != self._starts:
             raise ValueError("other episodes have begun on the connections of these, and the server forgot them")
         worlds = mask.nonzero()[:, 0].tolist()
-        chunks = self._chunks(observation, {world: state.done[world] for world in worlds})
+        replies = self._replies(observation, {world: state.done[world] for world in worlds})
+        chunks = {world: reply[ACTIONS] for world, reply in replies.items()}
         chunk = torch.from_numpy(np.stack([chunks[world] for world in worlds])).to(observation[STATE_KEY].device)
         length = torch.full((len(worlds),), self.replan_interval, device=chunk.device)
         done = list(state.done)
         for world, planned in chunks.items():
             done[world] = planned[self.replan_interval - 1]
-        return Episodes(state.start, tuple(done)), Plan(spread(chunk, mask), spread(length, mask))
+        said = {world: str(reply.get(ANSWER, "")) for world, reply in replies.items()}
+        answers = tuple(said.get(world, "") for world in range(len(mask))) if any(said.values()) else ()
+        return Episodes(state.start, tuple(done)), Plan(spread(chunk, mask), spread(length, mask), answers)
 
     def close(self) -> None:
         """End all connections."""
         for client in self._clients:
             client.close()
 
-    def _chunks(
+    def _replies(
         self, observation: Mapping[str, Any], done: Mapping[int, Float[np.ndarray, " a"] | None]
-    ) -> dict[int, Float[np.ndarray, "h a"]]:
+    ) -> dict[int, dict[str, Any]]:
         """The server's answers by world, those on different connections at the same time."""
-        chunks: dict[int, np.ndarray] = {}
+        replies: dict[int, dict[str, Any]] = {}
         waiting = dict(done)
         while waiting:
             asked: dict[int, PolicyClient] = {}
@@ -91,7 +94,7 @@ class RemotePolicy(Policy[Episodes]):
                     asked[world] = client
             for world, client in asked.items():
                 reply = client.receive(client.config.call_timeout_s)
-                chunks[world] = reply[ACTIONS]
+                replies[world] = reply
                 if WARNINGS in reply:
                     self._remarks[observation[TASK_KEY][world]] = reply[WARNINGS]
-        return chunks
+        return replies

@@ -1,19 +1,18 @@
 """A VLA as a policy: raw observations of a robot in, actions in the robot's units out."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float
 from torch import Tensor
 
-from envs.specs import STATE_KEY, TASK_KEY, EmbodimentSpec, image_key
+from envs.specs import EmbodimentSpec
+from policies.acting_inputs import ActingInputs
 from policies.blocks import BLOCK, in_blocks
-from policies.described import described
 from policies.device import resolve_device
-from policies.network_input import InstructionTokens, network_images
 from policies.policy import ChunkPolicy, Plan, Underway, blank_remarks, seen_by
 from policies.processors import Normalization
 from policies.training.checkpoint import POLICY, find_product
@@ -44,11 +43,13 @@ class VLAPolicy(ChunkPolicy):
         replan_interval: int | None = None,
         blocks: Sequence[int] = (BLOCK,),
         base: str | None = None,
+        answer: bool = True,
     ) -> None:
         """``base`` is the hash of the backbone that its training started from, if from any (:mod:`vla.base`).
         ``replan_interval`` is by default half the horizon. ``blocks`` are the numbers of rows that may go through
         the network at once, ascending: 1 answers a single robot soonest, the default answers each of many alike
-        (:mod:`policies.blocks`). ``ValueError`` where network and robot do not fit.
+        (:mod:`policies.blocks`). Without ``answer`` a head that tells what it does acts at once instead, which is
+        faster. ``ValueError`` where network and robot do not fit.
         """
         horizon = vla.config.horizon
         super().__init__(embodiment, horizon, (horizon + 1) // 2 if replan_interval is None else replan_interval)
@@ -58,20 +59,33 @@ class VLAPolicy(ChunkPolicy):
         self.device = next(vla.parameters()).device
         self.base = base
         self.continues = self.vla.head.goes_on
+        self.answers = answer and self.vla.head.tells
         self.rows_at_once = max(blocks)
         self._blocks = tuple(blocks)
-        self._tokens = InstructionTokens(vla.backbone)
-        self._low = torch.tensor(embodiment.action_low, device=self.device)
-        self._high = torch.tensor(embodiment.action_high, device=self.device)
+        self.inputs = ActingInputs(vla, normalization, embodiment)
 
     def predict_chunk(self, observation: Mapping[str, Any]) -> Float[Tensor, "n h a"]:
         """Actions within the embodiment's bounds; ``ValueError`` for an observation that does not fit.
 
         An instruction that is too long is cut, which :meth:`remarks` tells.
         """
-        with torch.inference_mode():
-            actions = in_blocks(self.vla.act, self._network_observation(observation), self._blocks)
-        return self._executable(actions)
+        return self._decide(observation)[0]
+
+    def plan(self, state: None, observation: Mapping[str, Any], mask: Bool[Tensor, " n"]) -> tuple[None, Plan]:
+        """With what the policy says of it, where it ``answers``."""
+        if not self.answers:
+            return super().plan(state, observation, mask)
+        chunk, answers = self._decide(seen_by(observation, mask))
+        texts = iter(answers)
+        spread_texts = tuple(next(texts) if asked else "" for asked in mask.tolist())
+        return None, self.plan_of(chunk, mask)._replace(answers=spread_texts)
+
+    def ask(
+        self, observation: Mapping[str, Any], what: Callable[[Observation], Float[Tensor, "n ..."]]
+    ) -> Float[Tensor, "n ..."]:
+        """``what`` of the observation as the network gets it, asked in blocks; it carries no gradient."""
+        with torch.no_grad():
+            return in_blocks(what, self._network_observation(observation), self._blocks)
 
     def plan_on(
         self, state: None, observation: Mapping[str, Any], mask: Bool[Tensor, " n"], underway: Underway
@@ -126,11 +140,12 @@ class VLAPolicy(ChunkPolicy):
         device: torch.device | str = "cpu",
         replan_interval: int | None = None,
         blocks: Sequence[int] = (BLOCK,),
+        answer: bool = True,
     ) -> "VLAPolicy":
         """The policy in ``directory``; a checkpoint or a run's directory stands for the policy inside.
 
-        ``replan_interval`` replaces the saved one; ``blocks`` are the constructor's. ``CheckpointError`` where files
-        are missing or damaged, ``ValueError`` for a device that torch cannot use here.
+        ``replan_interval`` replaces the saved one; ``blocks`` and ``answer`` are the constructor's. ``CheckpointError``
+        where files are missing or damaged, ``ValueError`` for a device that torch cannot use here.
         """
         resolve_device(str(device))
         directory = find_policy(Path(directory))
@@ -149,49 +164,30 @@ class VLAPolicy(ChunkPolicy):
         except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
             raise CheckpointError(f"{path} is damaged: {error!r}") from error
         interval = interval if replan_interval is None else replan_interval
-        return cls(load_vla(directory, device), normalization, embodiment, interval, blocks, base)
+        return cls(load_vla(directory, device), normalization, embodiment, interval, blocks, base, answer)
+
+    def _decide(self, observation: Mapping[str, Any]) -> tuple[Float[Tensor, "n h a"], list[str]]:
+        """The actions of every world in the observation, and what is said of them, if anything."""
+        told: list[str] = []
+
+        def speak(block: Observation) -> Float[Tensor, "b h a"]:
+            chunk, ids = self.vla.speak(block)
+            told.extend(self.vla.backbone.read(ids))
+            return chunk
+
+        with torch.inference_mode():
+            seen = self._network_observation(observation)
+            chunk = in_blocks(speak if self.answers else self.vla.act, seen, self._blocks)
+        return self._executable(chunk), told[: len(chunk)]
 
     def _executable(self, actions: Float[Tensor, "n h a"]) -> Float[Tensor, "n h a"]:
         """In the robot's units and within its bounds."""
         with torch.inference_mode():
-            actions = self.normalization.action.unnormalize(actions.float())
-            actions = torch.clamp(actions, self._low, self._high)
+            actions = self.inputs.executable(actions)
         return actions.clone()
 
     def _network_observation(self, observation: Mapping[str, Any]) -> Observation:
-        state = self._state(observation)
-        images = torch.stack([self._image(observation, camera, len(state)) for camera in self.vla.config.cameras], 1)
-        texts = observation.get(TASK_KEY)
-        if not isinstance(texts, list | tuple) or len(texts) != len(state):
-            raise ValueError(f"{TASK_KEY}: expected a list of {len(state)} instructions, got {texts!r}")
-        text, text_mask = self._tokens(texts, self.device)
-        return Observation(
-            images=images[:, None],
-            view_mask=torch.ones(len(state), 1, images.shape[1], dtype=torch.bool, device=self.device),
-            text=text,
-            text_mask=text_mask,
-            state=self.normalization.state.normalize(state),
-        )
-
-    def _state(self, observation: Mapping[str, Any]) -> Float[Tensor, "n d"]:
-        state = observation.get(STATE_KEY)
-        expected = ("n", self.embodiment.state_dim)
-        if not isinstance(state, Tensor) or state.ndim != 2 or state.shape[1] != expected[1]:
-            raise ValueError(f"{STATE_KEY}: expected a tensor of shape {expected}, got {described(state)}")
-        broken = (~state.isfinite()).any(dim=0).nonzero()[:, 0].tolist()
-        if broken:
-            raise ValueError(f"{STATE_KEY} is not finite in {[self.embodiment.state[i].name for i in broken]}")
-        return state.to(self.device, torch.float32)
-
-    def _image(self, observation: Mapping[str, Any], camera: str, n: int) -> Float[Tensor, "n 3 h w"]:
-        key = image_key(camera)
-        image: UInt8[Tensor, "n h w 3"] | None = observation.get(key)
-        if image is None:
-            given = sorted(k for k in observation if k.startswith(image_key("")))
-            raise ValueError(f"this policy sees through camera {camera!r}: expected {key!r}, got the images {given}")
-        if image.dtype != torch.uint8 or image.ndim != 4 or image.shape[0] != n or image.shape[3] != 3:
-            raise ValueError(f"{key}: expected uint8 of shape ({n}, h, w, 3), got {described(image)}")
-        return network_images(image.to(self.device), self.vla.config.image_size_px)
+        return self.inputs.observation(self.inputs.take(observation))
 
 
 def check_fit(vla: VLA, embodiment: EmbodimentSpec) -> None:

@@ -18,8 +18,8 @@ _POSITIONS, _WAYPOINT, _STATE = "text_encoder.position", "waypoint", "state_enco
 _CAMERAS = ("camera_embedding", "look_embedding", "view_embedding")
 """What has a row for each camera."""
 _TEXT = "text_encoder"
-_FREE = frozenset({"max_text_tokens"})
-"""What may differ in two backbones' configs: a longer or shorter text window."""
+_FREE = frozenset({"max_text_tokens", "use_cameras"})
+"""What may differ in two backbones' configs: a longer or shorter text window, and whether cameras are known."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +98,7 @@ def adopt(vla: VLA, base: Base, state_names: Sequence[str] = (), state: StateSca
         given = {name: weight for name, weight in given.items() if _part(name) != _TEXT}
         left[_TEXT] = "its words are those of a pretrained encoder"
     if state:
-        given |= _rescaled(given, base.config.state, state, config.waypoint_dims)
+        given |= rescaled(given, base.config.state, state, config.waypoint_dims)
     taken: dict[str, None] = {}
     for name, weight in given.items():
         if name in own and name in _CAMERAS:
@@ -156,7 +156,7 @@ def _differing(base: Base, config: VLAConfig, state_names: Sequence[str], *names
     return "; ".join(differing)
 
 
-def _rescaled(
+def rescaled(
     weights: Mapping[str, Tensor], there: StateScale, now: StateScale, waypoint_dims: Sequence[int]
 ) -> dict[str, Tensor]:
     """The layers that read the state or answer in its numbers, in the scale ``now`` instead of ``there``.

@@ -10,8 +10,10 @@ from vla.backbones.nano import NanoConfig
 from vla.backbones.nano_text import NanoTextConfig
 from vla.backbones.vlm.config import VLMConfig
 from vla.heads.bridge import BridgeConfig
+from vla.heads.chat import ChatConfig
 from vla.heads.flow import FlowConfig
 from vla.heads.gaussian import GaussianConfig
+from vla.heads.mapper import MapperConfig
 from vla.heads.mlp import MLPConfig
 from vla.heads.tokens import TokensConfig
 
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
     from vla.model import VLA
 
 BackboneConfig = NanoConfig | NanoTextConfig | VLMConfig
-HeadConfig = BridgeConfig | MLPConfig | GaussianConfig | TokensConfig | FlowConfig
+HeadConfig = BridgeConfig | MLPConfig | GaussianConfig | TokensConfig | FlowConfig | ChatConfig | MapperConfig
 
 BACKBONES: dict[str, type[BackboneConfig]] = {
     "nano": NanoConfig,
@@ -32,6 +34,8 @@ HEADS: dict[str, type[HeadConfig]] = {
     "gaussian": GaussianConfig,
     "tokens": TokensConfig,
     "flow": FlowConfig,
+    "chat": ChatConfig,
+    "mapper": MapperConfig,
 }
 
 FORMAT_VERSION = 2

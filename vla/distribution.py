@@ -29,7 +29,12 @@ class Distribution(ABC):
     A latent consists of parts, each drawn given those before it. Log-probability and entropy are those of each part,
     and each distribution says of which shape, so that they can be summed to the level that a loss wants: token or
     number of an action, action, or whole chunk. All of them are float32.
+
+    ``action_axis`` is the axis of parts along which they belong to the h actions of a chunk, where rows are along axis
+    0; None where each is of the chunk as a whole.
     """
+
+    action_axis: int | None
 
     @abstractmethod
     def sample(self, generator: torch.Generator | None = None) -> Sample:

@@ -70,6 +70,13 @@ class Features:
         index = self.layout.where(*roles)
         return self.hidden[:, :, index], self.mask[:, index]
 
+    def of_roles(self, *roles: TokenRole) -> "Features":
+        """Those of the tokens with any of ``roles`` alone."""
+        index = self.layout.where(*roles)
+        hidden, mask = self.hidden[:, :, index], self.mask[:, index]
+        layout = TokenLayout(role=self.layout.role[index], view=self.layout.view[index], cell=self.layout.cell[index])
+        return replace(self, hidden=hidden, mask=mask, layout=layout)
+
     def at(self, about: Int[Tensor, " n"]) -> "Features":
         """Those of each row; one may come several times."""
         waypoint = None if self.waypoint is None else self.waypoint[about]

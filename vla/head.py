@@ -9,11 +9,12 @@ from torch import Tensor, nn
 
 from vla.backbone import Backbone
 from vla.distribution import Distribution
-from vla.features import Features, Prefix
+from vla.features import Features, Prefix, TokenRole
 from vla.observation import ActionChunk, Begun, Observation
 
 Seen = TypeVar("Seen")
 """What a head is given of an observation."""
+_NO_HIDDEN = "{} has no hidden states that a chunk is read off: take a bridge, mapper or mlp head"
 
 
 class Head(nn.Module, ABC, Generic[Seen]):
@@ -26,10 +27,16 @@ class Head(nn.Module, ABC, Generic[Seen]):
     action_dim: int
     goes_on: ClassVar[bool] = False
     """Whether it has :meth:`go_on`."""
+    tells: ClassVar[bool] = False
+    """Whether it has :meth:`speak`, and learns from what the target says of each chunk."""
 
     @abstractmethod
     def perceive(self, backbone: Backbone, observation: Observation) -> Seen:
         """What the other methods need of the observation."""
+
+    @abstractmethod
+    def features(self, seen: Seen) -> Features:
+        """Those of the backbone, in what is seen."""
 
     @abstractmethod
     def loss(self, seen: Seen, target: ActionChunk) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
@@ -42,6 +49,27 @@ class Head(nn.Module, ABC, Generic[Seen]):
     def go_on(self, seen: Seen, begun: Begun) -> Float[Tensor, "b h a"]:
         """The chunk to execute after what is ``begun``, which its first actions are; ``TypeError`` where it cannot."""
         raise TypeError(f"{type(self).__name__} cannot go on from a chunk that is being executed: take a flow head")
+
+    def speak(self, seen: Seen) -> tuple[Float[Tensor, "b h a"], Int[Tensor, "b m"]]:
+        """The chunk to execute and the tokens of what is said of it; ``TypeError`` for a head that does not tell."""
+        raise TypeError(f"{type(self).__name__} says nothing of what it does: take a chat head")
+
+    def hidden(self, seen: Seen) -> Float[Tensor, "b k d"]:
+        """What the chunk is read off by :attr:`last`: a vector for each action (k = h), or one for all of them (k = 1).
+
+        ``TypeError`` for a head that reads its chunk off no such vectors.
+        """
+        raise TypeError(_NO_HIDDEN.format(type(self).__name__))
+
+    @property
+    def hidden_shape(self) -> tuple[int, int]:
+        """(k, d) of :meth:`hidden`."""
+        raise TypeError(_NO_HIDDEN.format(type(self).__name__))
+
+    @property
+    def last(self) -> nn.Module:
+        """The layer that makes actions of :meth:`hidden`."""
+        raise TypeError(_NO_HIDDEN.format(type(self).__name__))
 
     def distribution(self, seen: Seen) -> Distribution:
         """Over all chunks; ``TypeError`` for a head that knows but the one to execute."""
@@ -58,10 +86,18 @@ class Head(nn.Module, ABC, Generic[Seen]):
 
 
 class FeaturesHead(Head[Features]):
-    """A head that looks at the features of one pass through the backbone, query tokens included."""
+    """A head that looks at the features of one pass through the backbone, query tokens included.
+
+    It ``reads`` the tokens of these roles; features without the others are the same to it.
+    """
+
+    reads: tuple[TokenRole, ...] = tuple(TokenRole)
 
     def perceive(self, backbone: Backbone, observation: Observation) -> Features:
         return backbone(observation)
+
+    def features(self, seen: Features) -> Features:
+        return seen
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,3 +137,6 @@ class DecodingHead(Head[Decoder]):
 
     def perceive(self, backbone: Backbone, observation: Observation) -> Decoder:
         return Decoder(backbone=backbone, prefix=backbone.encode(observation))
+
+    def features(self, seen: Decoder) -> Features:
+        return seen.features

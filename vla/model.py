@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from vla.backbones.nano_config import NanoConfig
@@ -14,9 +14,13 @@ from vla.distribution import Distribution
 from vla.head import Head
 from vla.heads.regression import waypoint_l1
 from vla.objectives import LossWeights
+from vla.objectives.further import FurtherObjective, Taught
 from vla.observation import ActionChunk, Begun, Observation
 
 ALL_LOSSES = LossWeights()
+NOTHING_TAUGHT: Taught = {}
+OBJECTIVES = "objectives"
+"""The part of a network that further objectives own."""
 
 
 class VLA(nn.Module):
@@ -25,6 +29,8 @@ class VLA(nn.Module):
     Processing of raw observations is the caller's. :meth:`VLAConfig.build` makes one that has learned to look. A
     pretrained backbone has its checkpoint's weights in either case. ``saved`` is the folder that it is loaded from, if
     from any. ``config`` says what the network is made of, with what the backbone had to read from elsewhere.
+    ``objectives`` are what it is to learn beside the head's loss and the waypoint's, by their names, none at first;
+    what they own learns with the network, and no saved network has it.
     """
 
     def __init__(self, config: VLAConfig, saved: Path | None = None) -> None:
@@ -41,41 +47,71 @@ class VLA(nn.Module):
         self.head: Head[Any] = config.head.build(
             backbone=self.backbone, state_dim=config.state_dim, horizon=config.horizon, action_dim=config.action_dim
         )
+        self.objectives = nn.ModuleDict()
 
     def forward(
-        self, observation: Observation, target: ActionChunk, weights: LossWeights = ALL_LOSSES
+        self,
+        observation: Observation,
+        target: ActionChunk,
+        weights: LossWeights = ALL_LOSSES,
+        taught: Taught = NOTHING_TAUGHT,
     ) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
         """The loss, so that wrappers which hook ``forward`` (DDP, FSDP) see the training step."""
-        if weights.action == 0:  # the waypoint alone costs a part of the network
+        if weights.action == 0 and not weights.further:  # the waypoint alone costs a part of the network
             loss, numbers = waypoint_l1(self.backbone.locate(observation), target)
             return weights.waypoint * loss, numbers
         seen = self.head.perceive(self.backbone, observation)
-        loss, numbers = self.head.loss(seen, target)
-        loss = weights.action * loss
-        if weights.waypoint == 0 or target.waypoint is None or seen.waypoint is None:
-            return loss, numbers
-        waypoint_loss, waypoint_numbers = waypoint_l1(seen.waypoint, target)
-        return loss + weights.waypoint * waypoint_loss, numbers | waypoint_numbers
+        losses, numbers = [], {}
+        for name, weight in weights.further.items():
+            learned = self._objective(name)(self, seen, target, taught)
+            losses.append(weight * learned.loss)
+            numbers |= learned.numbers
+            target = target if learned.weight is None else replace(target, weight=learned.weight)
+        if weights.waypoint and target.waypoint is not None and seen.waypoint is not None:
+            loss, found = waypoint_l1(seen.waypoint, target)
+            losses.insert(0, weights.waypoint * loss)
+            numbers = found | numbers
+        if weights.action:
+            loss, found = self.head.loss(seen, target)
+            losses.insert(0, weights.action * loss)
+            numbers = found | numbers
+        return sum(losses[1:], start=losses[0]), numbers
 
     def kept(self) -> dict[str, Tensor]:
-        """The weights that a checkpoint holds: all but those that the backbone was given from elsewhere."""
+        """The weights that a checkpoint holds: all but those that the backbone was given from elsewhere, and those of
+        objectives.
+        """
         given = {f"backbone.{name}" for name in self.backbone.given}
-        return {name: weight for name, weight in self.state_dict().items() if name not in given}
+        own = ((name, weight) for name, weight in self.state_dict().items() if not name.startswith(f"{OBJECTIVES}."))
+        return {name: weight for name, weight in own if name not in given}
 
     def loss(
-        self, observation: Observation, target: ActionChunk, weights: LossWeights = ALL_LOSSES
+        self,
+        observation: Observation,
+        target: ActionChunk,
+        weights: LossWeights = ALL_LOSSES,
+        taught: Taught = NOTHING_TAUGHT,
     ) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
-        """The weighted sum of the losses, and detached scalars to log.
+        """The weighted sum of the losses, and detached scalars to log; ``taught`` is what ``objectives`` need.
 
         Without a waypoint, of the network's or in ``target``, the head's loss alone is left; ``TypeError`` or
         ``ValueError`` where that has no weight.
         """
-        return self(observation, target, weights)
+        return self(observation, target, weights, taught)
+
+    def hidden(self, observation: Observation) -> Float[Tensor, "b k d"]:
+        """What the head reads its chunk off; ``TypeError`` for a head that has no such vectors."""
+        return self.head.hidden(self.head.perceive(self.backbone, observation))
 
     @torch.no_grad()
     def act(self, observation: Observation) -> Float[Tensor, "b h a"]:
         """The chunk of normalised actions to execute."""
         return self.head.act(self.head.perceive(self.backbone, observation))
+
+    @torch.no_grad()
+    def speak(self, observation: Observation) -> tuple[Float[Tensor, "b h a"], Int[Tensor, "b m"]]:
+        """The chunk to execute and the tokens of what is said of it; ``TypeError`` for a head that does not tell."""
+        return self.head.speak(self.head.perceive(self.backbone, observation))
 
     @torch.no_grad()
     def go_on(self, observation: Observation, begun: Begun) -> Float[Tensor, "b h a"]:
@@ -85,6 +121,11 @@ class VLA(nn.Module):
     def distribution(self, observation: Observation) -> Distribution:
         """Over chunks of normalised actions, with gradient; ``TypeError`` for a head that has none."""
         return self.head.distribution(self.head.perceive(self.backbone, observation))
+
+    def _objective(self, name: str) -> FurtherObjective:
+        if name not in self.objectives:
+            raise ValueError(f"the weights count the objective {name!r}, the network learns {sorted(self.objectives)}")
+        return self.objectives[name]  # pyright: ignore[reportReturnType]
 
 
 def _starting_as(given: BackboneConfig, known: BackboneConfig) -> BackboneConfig:

@@ -31,11 +31,17 @@ class ActionChunk:
     """Normalised actions of the next h control steps; ``valid`` is False past the episode's end.
 
     ``waypoint`` is what the backbone is to predict: chosen numbers of the normalised state at the next keyframe.
+    ``told`` is what is to be said of the chunk, for heads that tell: tokens up to the one that ends a text, those in
+    ``told_mask``.
+    ``weight`` is how much each number counts in the head's loss, all alike without it.
     """
 
     actions: Float[Tensor, "b h a"]
     valid: Bool[Tensor, "b h"]
     waypoint: Float[Tensor, "b w"] | None = None
+    told: Int[Tensor, "b m"] | None = None
+    told_mask: Bool[Tensor, "b m"] | None = None
+    weight: Float[Tensor, "b h a"] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

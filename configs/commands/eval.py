@@ -60,6 +60,9 @@ class Config:
     int8: bool = False
     """Let the network's linear layers compute with 8-bit integers, on the CPU alone: a little off, and one world after
     the other, which pays for large networks."""
+    answer: bool = True
+    """Let a policy with a chat head say what it does, and measure whether that agrees with what it does; without, it
+    acts sooner."""
     replan_interval: int | None = None
     """Actions to execute before the policy looks again; its own choice by default."""
     env: EnvConfig = field(default_factory=EnvConfig)
@@ -94,6 +97,7 @@ def run(config: Config) -> int:
         device=config.device,
         threads=config.threads,
         int8=config.int8,
+        answer=config.answer,
         replan_interval=config.replan_interval,
         client=config.client,
     )
@@ -105,6 +109,9 @@ def run(config: Config) -> int:
         write_json(_entries(results), run_dir / RESULTS_FILE)
     _report(config, results, run_dir)
     print_table(results[axes[0]])
+    for result in results[axes[0]]:
+        if result.agreement is not None:
+            print(f"{result.task} ({result.instructions}): {result.agreement}")
     if config.perturb:
         for kind in kinds_of(config):
             print_axes(results, kind)
@@ -141,6 +148,7 @@ def check(config: Config) -> None:
         "device": config.device != "cpu" and (server or config.policy == EXPERT),
         "threads": config.threads != 0 and (server or config.policy == EXPERT),
         "int8": config.int8 and (server or config.policy == EXPERT),
+        "answer": not config.answer and (server or config.policy == EXPERT),
         "client": replace(asked, url=ClientConfig().url) != ClientConfig() and not server,
     }
     for name in (name for name, given in void.items() if given):
@@ -262,7 +270,7 @@ def _rate_cells(rate: Interval, episodes: int) -> tuple[str, str, str]:
 def _report(config: Config, results: "Mapping[str, Sequence[EvaluationResult]]", run_dir: Path) -> None:
     from configs.machine import describe_run
     from configs.report.document import FactsSection, SettingsSection, SuccessSection, VideosSection, write_report
-    from configs.report.results import remarks_sections, shuffling_note, success_bar, videos_of
+    from configs.report.results import agreement_sections, remarks_sections, shuffling_note, success_bar, videos_of
     from configs.serialization import to_json
 
     last_seed = config.first_seed + config.episodes - 1
@@ -278,6 +286,7 @@ def _report(config: Config, results: "Mapping[str, Sequence[EvaluationResult]]",
         [
             SuccessSection(bars=tuple(bars), note=shuffling_note([r for found in results.values() for r in found])),
             *remarks_sections([r for found in results.values() for r in found]),
+            *agreement_sections([r for found in results.values() for r in found]),
             VideosSection(videos=tuple(video for found in results.values() for r in found for video in videos_of(r))),
             FactsSection(title="Machine and versions", facts=describe_run()),
             SettingsSection(config=to_json(config)),

@@ -4,6 +4,8 @@ What comes of it is the folder backbone in the run's last checkpoint, from which
 --data FOLDER --init-backbone RUN_DIR. --preview 12 draws what the network would see, and stops. vla pretrain --resume
 RUN_DIR goes on with a run that was stopped; with --train.steps N, more than it has, it lengthens a finished one.
 --scenes.keep FOLDER keeps what was rendered for the next run. --teacher FOLDER names a sentence encoder to learn from.
+--start RUN_DIR begins with the weights of another run; with --further RUN_DIR --train.weights.features 1 it keeps to
+the features of one that went on from the same weights.
 """
 
 from collections.abc import Mapping
@@ -71,8 +73,11 @@ def resume(config: Config, run_dir: Path) -> int:
 
 def check(config: Config) -> None:
     """``ValueError`` unless the network fits the pictures and there is a teacher; the network is built once."""
+    from policies.pretraining.trainer import Before
+
     if config.teacher is not None:
         check_encoder(config.teacher)
+    Before(start=config.start, further=config.further).load(resume=False)
     side_px = config.scenes.image_size_px
     config.backbone.fresh.build(state_dim=3, views=1, image_size_px=(side_px, side_px), waypoint_dim=3)
 
@@ -87,14 +92,15 @@ def pretrain_in(config: Config, run_dir: Path, *, resume: bool) -> "PretrainSumm
 
 def _take_part(config: Config, run_dir: Path, resume: bool) -> "PretrainSummary":
     """Learn as one of the processes that learn together; the leading one saves the config and says what happens."""
-    from policies.pretraining.trainer import Teaching, finish, prepare
+    from policies.pretraining.trainer import Before, Teaching, finish, prepare
 
     teaching = None
     if config.teacher is not None:
         said = task_sentences(config.scenes.tasks)
         teaching = Teaching(teacher=config.teacher, sentences=said, keep=config.scenes.keep)
     with SceneProcess(config.scenes.source) as scenes:
-        prepared = prepare(run_dir, config.train, config.backbone, scenes, teaching, resume=resume)
+        before = Before(start=config.start, further=config.further)
+        prepared = prepare(run_dir, config.train, config.backbone, scenes, teaching, before=before, resume=resume)
         if prepared.learner.group.leads:
             print_anything()
             save_config(config, run_dir / CONFIG_FILE)  # what it goes on with, more steps say, is now what the run is

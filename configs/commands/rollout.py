@@ -4,7 +4,9 @@ A server's token comes from --token-file, or else from the environment variable 
 cross the network in clear text unless --url begins with wss:. Names that end in -s are seconds.
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -58,7 +60,9 @@ class Config:
 
 
 def run(config: Config) -> int:
-    """Print one line per episode and the success rate; 1 if the watchdog stopped any of them."""
+    """Print one line per episode, what the policy said meanwhile if it speaks, and the success rate; 1 if the watchdog
+    stopped any of them.
+    """
     from envs.suites import find_task
     from policies.intervals import wilson
     from policies.serving.rollout import run_episode
@@ -79,6 +83,8 @@ def run(config: Config) -> int:
                     )
                 )
                 print(_line(reports[-1]))
+                for answer, times in _runs(reports[-1].answers):
+                    print(f"    {answer}" + (f" ({times} chunks)" if times > 1 else ""))
                 if reports[-1].stopped:
                     break
         finally:
@@ -89,6 +95,11 @@ def run(config: Config) -> int:
         episodes = [asdict(report) for report in reports]
         write_json({"config": to_json(config), "machine": describe_run(), "episodes": episodes}, config.json)
     return 1 if any(report.stopped for report in reports) else 0
+
+
+def _runs(answers: Sequence[str]) -> list[tuple[str, int]]:
+    """What was said, one after the other, and how many times in a row."""
+    return [(answer, len(list(same))) for answer, same in groupby(answers)]
 
 
 def _line(report: "EpisodeReport") -> str:

@@ -31,6 +31,8 @@ class Config:
     int8: bool = False
     """Let the network's linear layers compute with 8-bit integers, on the CPU alone: faster for large networks, and a
     little off. Each request then goes through alone."""
+    answer: bool = True
+    """Let a policy with a chat head say what it does, in its replies; without, it answers sooner."""
     server: Annotated[ServeConfig, tyro.conf.arg(name="")] = field(default_factory=ServeConfig)
 
     def __post_init__(self) -> None:
@@ -53,6 +55,7 @@ def run(config: Config) -> int:
         threads=config.threads,
         at_once=config.server.max_batch,
         int8=config.int8,
+        answer=config.answer,
     )
     try:
         asyncio.run(PolicyServer(policy, config.server).serve_until_told())

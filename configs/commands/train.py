@@ -21,6 +21,7 @@ from configs.serialization import to_json
 from configs.terminal import print_anything
 from configs.training import Config
 from policies.device import resolve_device
+from policies.imitation.further import objectives_in
 from policies.imitation.parts import check_parts
 from policies.imitation.stages import stages_for
 from policies.network_input import waypoint_dims
@@ -108,8 +109,10 @@ def network_for(
 
     Its text window, unless the config says which, is that of the policy to start from; without one it holds the
     ``instructions`` of the data and whatever else the ``tasks`` may say in an evaluation. ``ValueError`` for one that
-    does not hold the data's, for stages that it cannot learn in, and for a device that is not there.
+    does not hold the data's, for stages that it cannot learn in, for teachers that do not fit, and for a device that is
+    not there.
     """
+    from policies.imitation.teaching import Teaching
     from vla.model import VLA
 
     resolve_device(config.train.device)
@@ -131,7 +134,12 @@ def network_for(
         waypoint_dims=waypoint_dims(embodiment) if config.backbone.locates else (),
     )
     built = VLA(network)
-    check_parts(built, stages_for(config.train.stages, locates=bool(network.waypoint_dims)))
+    stages = stages_for(config.train.stages, locates=bool(network.waypoint_dims))
+    if names := objectives_in(stages):
+        teaching = Teaching(config.train.teachers, names, built)
+        teaching.check(embodiment, instructions)
+        built.objectives.update(teaching.objectives)
+    check_parts(built, stages)
     try:
         built.backbone.check_texts(instructions)
     except ValueError as error:

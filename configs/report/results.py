@@ -62,6 +62,16 @@ def remarks_sections(results: Sequence[EvaluationResult]) -> list[FactsSection]:
     return [FactsSection(title="What the policy could not take in", facts=facts)] if facts else []
 
 
+def agreement_sections(results: Sequence[EvaluationResult]) -> list[FactsSection]:
+    """Whether what a policy said agrees with what it did, by task; no section for one that does not speak."""
+    facts = {}
+    for result in results:
+        if result.agreement is not None:
+            changed = f", {result.perturbation}" if result.perturbation else ""
+            facts[f"{result.task}, {result.instructions} instruction{changed}"] = str(result.agreement)
+    return [FactsSection(title="What it says and what it does", facts=facts)] if facts else []
+
+
 def videos_of(result: EvaluationResult) -> list[Video]:
     """The filmed episodes; the instruction is what the policy read."""
     return [

@@ -33,6 +33,8 @@ class Task(ABC):
     chance: float | None = None
     stages: int = 1
     dwell_steps: int = 1
+    achieved: str = ""
+    """What is to be seen when the task is done, with the roles of the phrasings; empty where nobody has put it so."""
     rearranges: bool = False
     """Whether :meth:`advance` may move things that stand, in the midst of an episode."""
 

@@ -28,6 +28,7 @@ class Pick(Task):
     dwell_steps = 5
     props = blocks(TABLE)
     chance = chance_among((2, 3, 4))
+    achieved = "the gripper holds the {block} above the table"
     phrasings = Phrasings(
         train=(
             "pick up the {block}",

@@ -38,6 +38,7 @@ class Place(Task):
     thing: Block = _CUBES[0]
     grasp_within_m = GRASP_WITHIN_M
     chance = chance_among((2, 3, 4), receivers=len(_BINS))
+    achieved = "the {block} is in the {bin}"
     phrasings = Phrasings(
         train=(
             "put the {block} in the {bin}",

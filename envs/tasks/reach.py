@@ -31,6 +31,7 @@ class Reach(Task):
     dwell_steps = 5
     props = blocks(TABLE)
     chance = chance_among((2, 3, 4))
+    achieved = "the gripper touches the {block}"
     phrasings = Phrasings(
         train=(
             "reach the {block}",

@@ -159,6 +159,15 @@ class Windows:
         actions = self._actions[np.minimum(ahead, last[:, None])]
         return torch.from_numpy(actions), torch.from_numpy(ahead <= last[:, None])
 
+    def history(self, frames: Int[np.ndarray, " b"], before: int) -> Float[Tensor, "b t d"]:
+        """States of the ``before`` frames before each and its own, the last; an episode's first frame stands in for
+        those before its start.
+        """
+        episode = self.dataset.episode_of(frames)
+        first = np.where(episode > 0, self.dataset.end_frames[episode - 1], 0)
+        seen = np.maximum(frames[:, None] + np.arange(-before, 1), first[:, None])
+        return torch.from_numpy(self._states[seen])
+
     def _picture_keys(self) -> tuple[CameraKey, ...]:
         return (image_key, depth_key) if self.config.depth else (image_key,)
 
@@ -220,4 +229,6 @@ def _validate(dataset: DemonstrationDataset, config: WindowConfig, cameras: tupl
     if len(set(sizes.values())) != 1:
         raise ValueError(f"cameras sampled together must have one image size (height, width), got {sizes}")
     if config.geometry and not dataset.header.geometry:
-        raise ValueError(f"camera geometry was asked for, but {dataset.path} was recorded without it")
+        raise ValueError(
+            f"the network is to know its cameras (intrinsics and T_world_cam), but {dataset.path} has none: record anew"
+        )

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
+from policies.imitation.further import TeachersConfig, objectives_in
 from policies.imitation.stages import Stage
 from policies.processors import NormalizationMode
 from policies.training.augment import AugmentConfig
@@ -27,7 +28,8 @@ class TrainConfig:
 
     ``pictures`` says where they are read from, see ``WindowConfig.cache``. ``decoded`` pays where they do not fit into
     memory, by ``auto``'s measure: it writes them into the datasets' folders once, at their full size, instead of
-    decoding whole chunks for the single frames of every batch.
+    decoding whole chunks for the single frames of every batch. ``teachers`` are those of the objectives that stages
+    weigh.
     """
 
     steps: int = 2000
@@ -44,6 +46,7 @@ class TrainConfig:
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     state_normalization: NormalizationMode = NormalizationMode.MEAN_STD
     action_normalization: NormalizationMode = NormalizationMode.MIN_MAX
+    teachers: TeachersConfig = field(default_factory=TeachersConfig)
     failures: bool = False
     validation_share: float = 0.0
     validate_every: int = 500
@@ -70,6 +73,7 @@ class TrainConfig:
             raise ValueError(f"batch_size {self.batch_size} does not divide into accumulate={self.accumulate} pieces")
         check_rates(lr=self.lr, min_lr_ratio=self.min_lr_ratio, grad_clip=self.grad_clip, ema_decay=self.ema_decay)
         check_shares(self.stages)
+        objectives_in(self.stages)
         if not 0 <= self.validation_share < 1:
             raise ValueError(f"validation_share must lie in [0, 1), got {self.validation_share}")
         if self.threads < 0:

@@ -1,6 +1,6 @@
 """The demonstrations of one run: the windows of one or more stores, as if they were one."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields
 from pathlib import Path
 
@@ -59,13 +59,13 @@ class Demonstrations:
         self.datasets = [dataset for dataset in datasets if len(dataset) or keep is None]
         if not self.datasets:
             raise NoEpisodesError(f"none of the episodes of {', '.join(map(str, paths))} is to be taken")
-        self._windows = build_windows(self.datasets, config)
-        self._ends = np.cumsum([len(windows) for windows in self._windows])
-        offsets = self._ends - [len(windows) for windows in self._windows]
-        starts = [w.segment_starts(MOTION_START_FRAMES) + at for w, at in zip(self._windows, offsets, strict=True)]
+        self.windows = build_windows(self.datasets, config)
+        self._ends = np.cumsum([len(windows) for windows in self.windows])
+        offsets = self._ends - [len(windows) for windows in self.windows]
+        starts = [w.segment_starts(MOTION_START_FRAMES) + at for w, at in zip(self.windows, offsets, strict=True)]
         self._motion_starts = np.concatenate(starts)
-        self.instructions = tuple(text for windows in self._windows for text in windows.instructions)
-        self._first_text = np.cumsum([0, *(len(windows.instructions) for windows in self._windows[:-1])])
+        self.instructions = tuple(text for windows in self.windows for text in windows.instructions)
+        self._first_text = np.cumsum([0, *(len(windows.instructions) for windows in self.windows[:-1])])
 
     def __len__(self) -> int:
         return int(self._ends[-1])
@@ -92,7 +92,7 @@ class Demonstrations:
         owner = np.searchsorted(self._ends, frames, side="right")
         parts = [
             windows.chunks(frames[owner == index] - (self._ends[index] - len(windows)))
-            for index, windows in enumerate(self._windows)
+            for index, windows in enumerate(self.windows)
             if (owner == index).any()
         ]
         actions, valid = zip(*parts, strict=True)
@@ -105,22 +105,36 @@ class Demonstrations:
 
         With ``motion_starts`` it is drawn from the first frames of the motions alone. Only its ``rows`` are read.
         """
+        return self.sample(self.draw(seed, step, batch_size, frames=frames)[rows])
+
+    def draw(self, seed: int, step: int, batch_size: int, *, frames: Frames = "all") -> Int[np.ndarray, " b"]:
+        """The frames of that batch, counted over all stores."""
         if frames == "motion_starts":
-            chosen = self._motion_starts[batch_indices(seed, step, batch_size, len(self._motion_starts))]
-        else:
-            chosen = batch_indices(seed, step, batch_size, len(self))
-        return self.sample(chosen[rows])
+            return self._motion_starts[batch_indices(seed, step, batch_size, len(self._motion_starts))]
+        return batch_indices(seed, step, batch_size, len(self))
+
+    def by_store(
+        self, chosen: Int[np.ndarray, " b"]
+    ) -> Iterator[tuple[int, Int[np.ndarray, " m"], Int[np.ndarray, " m"]]]:
+        """Of each store that any of these frames is of: its number, their places among them, and the frames in it."""
+        owner = np.searchsorted(self._ends, chosen, side="right")
+        for index, windows in enumerate(self.windows):
+            place = np.flatnonzero(owner == index)
+            if len(place):
+                yield index, place, chosen[place] - (self._ends[index] - len(windows))
+
+    def history(self, chosen: Int[np.ndarray, " b"], before: int) -> Float[Tensor, "b t d"]:
+        """The states up to each of these frames: see :meth:`policies.data.windows.Windows.history`."""
+        parts = [(self.windows[index].history(local, before), place) for index, place, local in self.by_store(chosen)]
+        states, places = zip(*parts, strict=True)
+        return torch.cat(states)[torch.from_numpy(np.argsort(np.concatenate(places)))]
 
     def sample(self, chosen: Int[np.ndarray, " b"]) -> WindowBatch:
         """The windows at these frames, counted over all stores, in this order."""
-        owner = np.searchsorted(self._ends, chosen, side="right")
         parts, places = [], []
-        for index, windows in enumerate(self._windows):
-            place = np.flatnonzero(owner == index)
-            if len(place):
-                part = windows.sample(chosen[place] - (self._ends[index] - len(windows)))
-                parts.append((part, int(self._first_text[index])))
-                places.append(place)
+        for index, place, local in self.by_store(chosen):
+            parts.append((self.windows[index].sample(local), int(self._first_text[index])))
+            places.append(place)
         order = torch.from_numpy(np.argsort(np.concatenate(places)))
         columns = {
             name: torch.cat([_column(part, name, first_text) for part, first_text in parts])[order]

@@ -1,27 +1,47 @@
 """From windows of demonstrations to what a network learns from."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 
+from envs.specs import EmbodimentSpec
 from policies.data.windows import WindowBatch
-from policies.network_input import network_images
+from policies.narration import Narrator
+from policies.network_input import network_images, network_intrinsics
 from policies.processors import Normalization
 from policies.training.augment import AugmentConfig, Disturbance
 from policies.training.group import Part
+from vla.heads.chat import ChatHead
 from vla.model import VLA
 from vla.observation import ActionChunk, Observation
 
 
 class TrainingInputs:
-    """Puts batches on the network's device: resized, disturbed, tokenised, normalised."""
+    """Puts batches on the network's device: resized, disturbed, tokenised, normalised.
 
-    def __init__(self, vla: VLA, instructions: Sequence[str], augment: AugmentConfig, seed: int) -> None:
+    For a head that tells, with what is to be said of each chunk: ``ValueError`` where that cannot be said of actions of
+    the ``embodiment``.
+    """
+
+    def __init__(
+        self,
+        vla: VLA,
+        instructions: Sequence[str],
+        augment: AugmentConfig,
+        seed: int,
+        embodiment: EmbodimentSpec,
+    ) -> None:
         self.device = next(vla.parameters()).device
         self._config, self._augment, self._seed = vla.config, augment, seed
         vla.backbone.check_texts(instructions)
         text, text_mask = vla.backbone.tokenize(instructions)
         self._text, self._text_mask = text.to(self.device), text_mask.to(self.device)
+        self._narrator = None
+        if isinstance(vla.head, ChatHead):
+            self._narrator = Narrator(embodiment)
+            told, told_mask = vla.head.answer_tokens(vla.backbone, self._narrator.sentences)
+            self._told, self._told_mask = told.to(self.device), told_mask.to(self.device)
 
     def __call__(
         self, batch: WindowBatch, step: int, normalization: Normalization, part: Part | None = None
@@ -32,6 +52,12 @@ class TrainingInputs:
         drawn = (part or Part(0, len(images), len(images))).of_each(len(flat) // len(images))
         disturbance = Disturbance.draw(self._augment, drawn.whole, self._seed, step).of(drawn.rows)
         images = disturbance.apply(flat).reshape(images.shape)
+        intrinsics = T_world_cam = None
+        if batch.intrinsics is not None and batch.T_world_cam is not None:
+            size_px, (height, width) = self._config.image_size_px, batch.images.shape[3:5]
+            intrinsics = network_intrinsics(batch.intrinsics.to(self.device), (height, width), size_px)
+            intrinsics = disturbance.of_cameras(intrinsics.flatten(0, 2), size_px).reshape(intrinsics.shape)
+            T_world_cam = batch.T_world_cam.to(self.device)
         state, actions = batch.state.to(self.device), batch.actions.to(self.device)
         text = batch.text.to(self.device)
         observation = Observation(
@@ -40,10 +66,17 @@ class TrainingInputs:
             text=self._text[text],
             text_mask=self._text_mask[text],
             state=normalization.state.normalize(state),
+            intrinsics=intrinsics,
+            T_world_cam=T_world_cam,
         )
         waypoint = None
         if self._config.waypoint_dims:
             keyframe = normalization.state.normalize(batch.keyframe_state.to(self.device))
             waypoint = keyframe[:, list(self._config.waypoint_dims)]
         normalized = normalization.action.normalize(actions)
-        return observation, ActionChunk(actions=normalized, valid=batch.valid.to(self.device), waypoint=waypoint)
+        valid = batch.valid.to(self.device)
+        target = ActionChunk(actions=normalized, valid=valid, waypoint=waypoint)
+        if self._narrator is not None:
+            said = self._narrator.said_of(actions, valid)
+            target = replace(target, told=self._told[said], told_mask=self._told_mask[said])
+        return observation, target

@@ -8,18 +8,22 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from jaxtyping import Int
 from torch import Tensor
 
 from policies.data.dataset import DemonstrationDataset
-from policies.data.windows import WindowConfig
+from policies.data.windows import WindowBatch, WindowConfig
 from policies.imitation.config import FREE_TO_CHANGE, TrainConfig
 from policies.imitation.demonstrations import Demonstrations
 from policies.imitation.evaluating import Best, Evaluator, report_of
+from policies.imitation.further import objectives_in
 from policies.imitation.inputs import TrainingInputs
 from policies.imitation.parts import check_parts, set_learning
 from policies.imitation.stages import Stage, stages_for
 from policies.imitation.starting import Start
+from policies.imitation.teaching import Teaching
 from policies.imitation.validation import Validation, learned_from
 from policies.processors import Normalization
 from policies.training.checkpoint import POLICY
@@ -31,6 +35,7 @@ from vla.adopting import Adoption, adopt
 from vla.base import Base
 from vla.config import VLAConfig
 from vla.model import VLA
+from vla.objectives.further import Taught
 from vla.observation import ActionChunk, rows
 from vla.strict_json import strict_json
 
@@ -64,21 +69,32 @@ class ImitationLearner(Learner[TrainConfig]):
         super().__init__(config, legs)
         self.part = self.group.part(config.batch_size)
         self.spans = lay_out(stages_for(config.stages, locates=bool(vla_config.waypoint_dims)), self.legs)
-        windows = WindowConfig(horizon=vla_config.horizon, cameras=vla_config.cameras, cache=config.pictures)
+        windows = WindowConfig(
+            horizon=vla_config.horizon,
+            cameras=vla_config.cameras,
+            geometry=vla_config.backbone.needs_cameras,
+            cache=config.pictures,
+        )
         windows = replace(windows, memory_budget_bytes=windows.memory_budget_bytes // self.group.local_size)
         with self.group.one_first() if config.pictures == "decoded" else nullcontext():
             self.demonstrations = learned_from(datasets, config, windows)
         seed_everything(config.seed, 0, Draw.INITIAL_WEIGHTS)
         self.vla = VLA(vla_config).to(self.device).train()
         check_fit(self.vla, self.demonstrations.embodiment)
+        teaching = self._find_teachers()
         check_parts(self.vla, [span.stage for span in self.spans])
         self.base: str | None = None
         self.adoption: Adoption | None = None
         given = Start().load(vla_config, self.demonstrations.embodiment) if start is None else start
-        self.normalization = self._start(given)
+        self.normalization = self._start(given, teaching)
         self.take_up(self.vla, self._rates_of)
-        self.inputs = TrainingInputs(self.vla, self.demonstrations.instructions, config.augment, config.seed)
-        self.validation = Validation(datasets, self.vla, config, windows) if config.validation_share else None
+        texts, robot = self.demonstrations.instructions, self.demonstrations.embodiment
+        self.inputs = TrainingInputs(self.vla, texts, config.augment, config.seed, robot)
+        self._taught = None if teaching is None else teaching.about(self.demonstrations)
+        self._teaching = None if teaching is None else teaching.settings
+        self.validation = None
+        if config.validation_share:
+            self.validation = Validation(datasets, self.vla, config, windows, teaching)
         self.best: Best | None = None
         self._evaluator = evaluator
         self._entered: Span[Stage] | None = None
@@ -93,8 +109,10 @@ class ImitationLearner(Learner[TrainConfig]):
         config, span = self.config, span_at(self.spans, step)
         self._enter(span)
         drawn = (config.seed, step, config.batch_size)
-        batch = self.demonstrations.batch(*drawn, frames=span.stage.frames, rows=self.part.rows)
+        frames = self.demonstrations.draw(*drawn, frames=span.stage.frames)[self.part.rows]
+        batch = self.demonstrations.sample(frames)
         observation, target = self.inputs(batch, step, self.normalization, self.part)
+        taught = self._lessons(frames, batch, span.stage)
         seed_everything(config.seed, step, Draw.DROPOUT, self.group.rank)
         self.optimizer.zero_grad(set_to_none=True)
         totals: dict[str, Tensor] = {}
@@ -103,7 +121,8 @@ class ImitationLearner(Learner[TrainConfig]):
             of_piece = rows(target, piece)
             share = of_piece.valid.sum() / valid
             with torch.autocast(self.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
-                loss, numbers = self.vla.loss(rows(observation, piece), of_piece, span.stage.weights)
+                about = {name: value[piece] for name, value in taught.items()}
+                loss, numbers = self.vla.loss(rows(observation, piece), of_piece, span.stage.weights, about)
             (loss * share).backward()
             for name, value in {"loss": loss.detach(), **numbers}.items():
                 totals[name] = totals.get(name, torch.zeros((), device=self.device)) + share * value
@@ -136,14 +155,19 @@ class ImitationLearner(Learner[TrainConfig]):
     def settings(self) -> dict[str, Any]:
         left_out = FREE_TO_CHANGE | {"steps"}
         train = {name: value for name, value in asdict(self.config).items() if name not in left_out}
+        del train["teachers"]
         for stage in train["stages"]:
             if not stage["rates"]:  # as it was written before there were any
                 del stage["rates"]
+            if not stage["weights"]["objectives"]:
+                del stage["weights"]["objectives"]
         settings = {"train": train, "vla": self.vla.config.to_dict(), "data": _about(self.demonstrations.datasets)}
         if self.validation is None:  # as it was written before there was any
             del train["validation_share"]
         else:
             settings["validation"] = _about(self.validation.datasets)
+        if self._teaching is not None:
+            settings["teaching"] = self._teaching
         return json.loads(strict_json(settings))
 
     def memory(self) -> dict[str, Any]:
@@ -173,13 +197,18 @@ class ImitationLearner(Learner[TrainConfig]):
             yield VLAPolicy(self.vla, self.normalization, self.demonstrations.embodiment, base=self.base)
         self._entered = None  # the next step puts it into the stage's mode again
 
-    def _start(self, start: VLAPolicy | Base | None) -> Normalization:
-        """Put the first weights into the network, and what its head measures; the normalisation that they go with."""
+    def _start(self, start: VLAPolicy | Base | None, teaching: Teaching | None) -> Normalization:
+        """Put the first weights into the network, and what its head measures; the normalisation that they go with.
+
+        A policy whose hidden states are to be matched gives its normalisation and, where it fits, its last layer.
+        """
         if isinstance(start, VLAPolicy):
             self.base = start.base
-            self.vla.load_state_dict(start.vla.state_dict())
+            self.vla.load_state_dict({**self.vla.state_dict(), **start.vla.state_dict()})
             return start.normalization
-        normalization = fitted_normalization(self.demonstrations, self.config)
+        normalization = None if teaching is None else teaching.hand_over(self.vla)
+        if normalization is None:
+            normalization = fitted_normalization(self.demonstrations, self.config)
         actions, valid = self.demonstrations.chunks(FITTED_CHUNKS)
         self.vla.head.fit(ActionChunk(actions=normalization.action.normalize(actions), valid=valid))
         if start is not None:
@@ -187,6 +216,22 @@ class ImitationLearner(Learner[TrainConfig]):
             self.base = start.sha256
             self.adoption = adopt(self.vla, start, names, normalization.state.affine())
         return normalization
+
+    def _find_teachers(self) -> Teaching | None:
+        """Those of the objectives that the stages weigh, which the network is given."""
+        if not (names := objectives_in(span.stage for span in self.spans)):
+            return None
+        teaching = Teaching(self.config.teachers, names, self.vla, self.device)
+        teaching.check(self.demonstrations.embodiment, self.demonstrations.instructions)
+        self.vla.objectives.update(teaching.objectives)
+        self.vla.to(self.device)
+        return teaching
+
+    def _lessons(self, frames: Int[np.ndarray, " b"], batch: WindowBatch, stage: Stage) -> Taught:
+        """What is taught about samples of the demonstrations, of which the stage counts something."""
+        if self._taught is None:
+            return {}
+        return self._taught.of(frames, batch, self.normalization, stage.weights.further)
 
     def _rates_of(self, name: str) -> tuple[float, ...]:
         """What multiplies a parameter's learning rate, stage by stage."""
@@ -206,8 +251,10 @@ class ImitationLearner(Learner[TrainConfig]):
             if not stage.parts:
                 continue
             set_learning(self.vla, self.parameters, stage)
-            batch = self.demonstrations.batch(self.config.seed, span.first, 1, frames=stage.frames)
-            loss, _ = self.vla.eval().loss(*self.inputs(batch, span.first, self.normalization), stage.weights)
+            frames = self.demonstrations.draw(self.config.seed, span.first, 1, frames=stage.frames)
+            batch = self.demonstrations.sample(frames)
+            given = self.inputs(batch, span.first, self.normalization)
+            loss, _ = self.vla.eval().loss(*given, stage.weights, self._lessons(frames, batch, stage))
             if not loss.requires_grad:
                 learns = f"is to learn {list(stage.learns)}" if stage.learns else f"has the rates {stage.rates}"
                 raise ValueError(f"a stage {learns}, and its losses do not reach what learns there: {stage}")

@@ -58,7 +58,7 @@ def stages_for(stages: Iterable[Stage], *, locates: bool) -> tuple[Stage, ...]:
     One that does not locate (predicts no waypoint) has nothing to learn in stages of the waypoint alone. ``ValueError``
     if none is left.
     """
-    possible = [stage for stage in stages if stage.share > 0 and (locates or stage.weights.action > 0)]
+    possible = [stage for stage in stages if stage.share > 0 and (locates or stage.weights.beside_waypoint)]
     total = sum(stage.share for stage in possible)
     if not total:
         raise ValueError("the network predicts no waypoint, and no stage of the training has a weight on the actions")

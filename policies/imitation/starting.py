@@ -61,6 +61,12 @@ def load_start(path: Path, vla_config: VLAConfig, embodiment: EmbodimentSpec) ->
     return policy
 
 
+def check_robot(what: str, policy: VLAPolicy, embodiment: EmbodimentSpec) -> None:
+    """``ValueError`` that begins with ``what`` unless the policy acts with the robot of the demonstrations."""
+    if differing := differences(_robot(policy.embodiment), _robot(embodiment)):
+        raise ValueError(f"{what}, its robot is another than that of the demonstrations:\n{differing}")
+
+
 def _robot(embodiment: EmbodimentSpec) -> dict[str, Any]:
     """What a policy's numbers mean; its cameras are compared by the network's config."""
     about = embodiment.to_dict()

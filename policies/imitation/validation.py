@@ -13,6 +13,7 @@ from policies.data.windows import WindowConfig
 from policies.imitation.config import TrainConfig
 from policies.imitation.demonstrations import Demonstrations, NoEpisodesError
 from policies.imitation.inputs import TrainingInputs
+from policies.imitation.teaching import Teaching
 from policies.processors import Normalization
 from policies.training.augment import AugmentConfig
 from policies.training.seeding import Draw, seed_everything
@@ -46,17 +47,27 @@ def learned_from(paths: Sequence[Path], config: TrainConfig, windows: WindowConf
 class Validation:
     """The losses on fixed windows, spread evenly over the frames of the episodes that are held out."""
 
-    def __init__(self, paths: Sequence[Path], vla: VLA, config: TrainConfig, windows: WindowConfig) -> None:
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        vla: VLA,
+        config: TrainConfig,
+        windows: WindowConfig,
+        teaching: Teaching | None = None,
+    ) -> None:
         """Reads the windows. ``ValueError`` where no episode is held out, or an instruction does not fit."""
         demonstrations = _part(paths, config, replace(windows, cache="disk"), out=True)
         self.datasets = demonstrations.datasets
         self.episodes = demonstrations.num_episodes
         self._config = config
-        self._inputs = TrainingInputs(vla, demonstrations.instructions, UNDISTURBED, config.seed)
+        texts, robot = demonstrations.instructions, demonstrations.embodiment
+        self._inputs = TrainingInputs(vla, texts, UNDISTURBED, config.seed, robot)
         count = min(config.validation_windows, len(demonstrations))
         frames = np.linspace(0, len(demonstrations) - 1, count).round().astype(np.int64)
         piece = config.batch_size // config.accumulate
-        self._pieces = [demonstrations.sample(frames[at : at + piece]) for at in range(0, count, piece)]
+        self._frames = [frames[at : at + piece] for at in range(0, count, piece)]
+        self._pieces = [demonstrations.sample(each) for each in self._frames]
+        self._taught = None if teaching is None else teaching.about(demonstrations)
 
     @torch.no_grad()
     def losses(self, vla: VLA, normalization: Normalization, weights: LossWeights) -> dict[str, float]:
@@ -68,10 +79,11 @@ class Validation:
         seed_everything(self._config.seed, 0, Draw.VALIDATION)
         sums: dict[str, float] = {}
         counts: dict[str, float] = {}
-        for piece in self._pieces:
-            observation, target = self._inputs(piece, 0, normalization)
+        for frames, batch in zip(self._frames, self._pieces, strict=True):
+            observation, target = self._inputs(batch, 0, normalization)
+            taught = self._taught.of(frames, batch, normalization, weights.further) if self._taught else {}
             with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-                loss, numbers = vla.loss(observation, target, weights)
+                loss, numbers = vla.loss(observation, target, weights, taught)
             for name, value in {"loss": loss, **numbers}.items():
                 valid = target.valid[:, 0] if name in OVER_WINDOWS else target.valid
                 count = float(valid.sum())

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from envs.specs import Dimension, EmbodimentSpec, Grounding
+from policies.data.differences import differences
 from policies.data.statistics import FieldStatistics
 from policies.network_input import waypoint_dims
 from policies.pretraining.config import HELD_OUT, KNOWN_WORDS, PretrainConfig
@@ -25,7 +26,9 @@ from policies.training.checkpoint import BACKBONE
 from policies.training.learner import FREE_TO_CHANGE, Learner
 from policies.training.schedule import Pace, lay_out, span_at
 from policies.training.seeding import Draw, generator, seed_everything
-from vla.base import BaseConfig, save_base
+from vla.adopting import rescaled
+from vla.backbone import Backbone
+from vla.base import Base, BaseConfig, save_base
 from vla.config import BackboneConfig
 from vla.objectives.material import Lessons, Material
 from vla.objectives.objective import ObjectiveWeights
@@ -38,6 +41,8 @@ from vla.strict_json import strict_json
 class PretrainLearner(Learner[PretrainConfig]):
     """Learns a backbone for the robot of ``scenes``, whose cameras it has all; ``taught`` is what a teacher says.
 
+    It begins with the weights of ``start``, else with fresh ones; ``further`` is the same network after it has learned
+    further, whose features are to be kept.
     ``held_out`` holds the last evaluation's numbers, in held-out words and in known ones. ``ValueError`` where device,
     network, robot and scenes do not fit together: one whose state has no tool position in the world has no waypoint to
     say a place with.
@@ -52,6 +57,8 @@ class PretrainLearner(Learner[PretrainConfig]):
         scenes: Scenes,
         taught: Taught | None = None,
         *,
+        start: Base | None = None,
+        further: Base | None = None,
         legs: Sequence[int] = (),
     ) -> None:
         super().__init__(config, legs)
@@ -63,7 +70,14 @@ class PretrainLearner(Learner[PretrainConfig]):
         normalizer = state_normalizer(first, scenes.embodiment.state)
         seed_everything(config.seed, 0, Draw.INITIAL_WEIGHTS)
         config_of_base = base_config(backbone, scenes.embodiment, normalizer)
-        self.objectives = objectives_of(config_of_base, config.weights, taught).to(self.device)
+        for base in (start, further):
+            if base is not None:
+                check_same(base, config_of_base)
+        known = None if further is None else further.build().to(self.device)
+        self.objectives = objectives_of(config_of_base, config.weights, taught, known).to(self.device)
+        if start is not None:
+            begin_with(self.objectives.backbone, start, config_of_base)
+        self._further = None if further is None else further.sha256
         self.base_config = replace(config_of_base, vocabulary=self.objectives.backbone.vocabulary)
         self.inputs = MaterialInputs(self.objectives.backbone, normalizer, self.objectives.needs, self.device)
         splits: tuple[Split, ...] = ("held_out", "train")
@@ -105,7 +119,11 @@ class PretrainLearner(Learner[PretrainConfig]):
     def settings(self) -> dict[str, Any]:
         left_out = FREE_TO_CHANGE | {"steps"}
         train = {name: value for name, value in asdict(self.config).items() if name not in left_out}
+        if not train["weights"]["features"]:  # as it was written before there were any
+            del train["weights"]["features"]
         made_of = {"scenes": self._fingerprint, "teacher": self._taught.fingerprint if self._taught else None}
+        if self._further is not None:
+            made_of["further"] = self._further
         return json.loads(strict_json({"train": train, "backbone": self.base_config.to_dict(), **made_of}))
 
     def memory(self) -> dict[str, Any]:
@@ -230,9 +248,26 @@ def base_config(backbone: BackboneConfig, embodiment: EmbodimentSpec, state: Nor
     )
 
 
-def objectives_of(config: BaseConfig, weights: ObjectiveWeights, taught: Taught | None) -> Objectives:
+def check_same(base: Base, config: BaseConfig) -> None:
+    """``ValueError`` that names what differs unless ``base`` is of ``config``, its vocabulary and scale apart."""
+    there, now = ({**each.to_dict(), "vocabulary": "", "state": {}} for each in (base.config, config))
+    if differing := differences(there, now):
+        raise ValueError(f"the backbone to begin with, or to keep to, is another one:\n{differing}")
+
+
+def begin_with(backbone: Backbone, base: Base, config: BaseConfig) -> None:
+    """Give ``backbone`` what ``base`` has learned, in the scale of the state that ``config`` has."""
+    renewed = rescaled(base.weights, base.config.state, config.state, config.waypoint_dims)
+    backbone.load_state_dict(base.build().state_dict() | renewed)
+
+
+def objectives_of(
+    config: BaseConfig, weights: ObjectiveWeights, taught: Taught | None, further: Backbone | None = None
+) -> Objectives:
     """What is learned, over a fresh backbone."""
     chosen = list(config.waypoint_dims)
     offset, scale = (torch.tensor(column)[chosen] for column in (config.state.offset, config.state.scale))
     teacher_dim = 0 if taught is None else taught.embedding.shape[1]
-    return all_objectives(config.build(), weights, offset_m=offset, scale_m=scale, teacher_dim=teacher_dim)
+    return all_objectives(
+        config.build(), weights, offset_m=offset, scale_m=scale, teacher_dim=teacher_dim, further=further
+    )

@@ -8,9 +8,11 @@ from policies.pretraining.config import PretrainConfig
 from policies.pretraining.learner import PretrainLearner
 from policies.pretraining.lessons import take_lessons
 from policies.pretraining.scenes import Scenes
-from policies.training.checkpoint import TrainingState
+from policies.training.checkpoint import BACKBONE, TrainingState, find_product
 from policies.training.run import Run, RunSummary, prepare_run
+from vla.base import Base, load_base
 from vla.config import BackboneConfig
+from vla.saving import WEIGHTS_FILE
 from vla.sentence_encoder import SentenceEncoder
 
 
@@ -23,6 +25,25 @@ class Teaching:
     teacher: Path
     sentences: tuple[str, ...] = ()
     keep: Path | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Before:
+    """Runs of a pre-training, or backbones in them: whose weights to ``start`` from, by default fresh ones; and the
+    same network after it has learned ``further``, whose features are to be kept.
+    """
+
+    start: Path | None = None
+    further: Path | None = None
+
+    def load(self, *, resume: bool) -> dict[str, Base]:
+        """What there is of the two; a run that goes on needs no start. ``CheckpointError`` where one is not there."""
+        named = {"start": None if resume else self.start, "further": self.further}
+        there = {name: path for name, path in named.items() if path is not None}
+        return {name: load_base(find_product(path, BACKBONE, WEIGHTS_FILE)) for name, path in there.items()}
+
+
+NOTHING_BEFORE = Before()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,11 +61,14 @@ def pretrain(
     scenes: Scenes,
     teaching: Teaching | None = None,
     *,
+    before: Before = NOTHING_BEFORE,
     resume: bool = False,
     show_progress: bool = True,
 ) -> PretrainSummary:
     """Train to ``config.steps`` in ``run_dir``: see :func:`prepare` and :func:`finish`."""
-    run = prepare(run_dir, config, backbone, scenes, teaching, resume=resume, show_progress=show_progress)
+    run = prepare(
+        run_dir, config, backbone, scenes, teaching, before=before, resume=resume, show_progress=show_progress
+    )
     return finish(run, show_progress)
 
 
@@ -55,12 +79,14 @@ def prepare(
     scenes: Scenes,
     teaching: Teaching | None = None,
     *,
+    before: Before = NOTHING_BEFORE,
     resume: bool = False,
     show_progress: bool = True,
 ) -> Run[PretrainLearner]:
     """A run in ``run_dir``, ready to go on: see :func:`policies.training.run.prepare_run`.
 
-    With ``teaching`` its lessons are taken first. ``ValueError`` for a teacher without a weight.
+    With ``teaching`` its lessons are taken first. ``ValueError`` for a teacher without a weight, and for weights and
+    networks ``before`` that do not fit.
     """
     taught = None
     if teaching is not None:
@@ -69,8 +95,15 @@ def prepare(
         encoder, folder = SentenceEncoder(teaching.teacher), teaching.keep or run_dir
         taught = take_lessons(encoder, scenes, config.corpus, teaching.sentences, folder, show_progress)
 
-    def make(legs: Sequence[int], _: TrainingState | None) -> PretrainLearner:
-        return PretrainLearner(config, backbone, scenes, taught, legs=legs)
+    if bool(config.weights.features) != (before.further is not None):
+        raise ValueError(
+            "features to keep need a weight above 0 and a network that has learned further, "
+            f"got weights.features {config.weights.features} and {before.further}"
+        )
+
+    def make(legs: Sequence[int], state: TrainingState | None) -> PretrainLearner:
+        given = before.load(resume=state is not None)
+        return PretrainLearner(config, backbone, scenes, taught, legs=legs, **given)
 
     return prepare_run(run_dir, config, make, resume=resume)
 

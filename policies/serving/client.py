@@ -91,7 +91,8 @@ class PolicyClient:
         """The server's reply to one unbatched observation (our keys or the wire's), within ``timeout_s`` in all.
 
         The reply holds ``actions`` float32 ``(horizon, a)`` and timing maps in ms. Where the policy cannot take in the
-        instruction as it is, the first reply to it in an episode also holds ``warnings``, a list of sentences.
+        instruction as it is, the first reply to it in an episode also holds ``warnings``, a list of sentences. A policy
+        that speaks says in ``answer``, a sentence, what it does with these actions.
         ``timeout_s`` is by default the config's ``call_timeout_s``. The other arguments and errors are those of
         :meth:`send`.
         """

@@ -10,7 +10,7 @@ import numpy as np
 
 from policies.serving.actions import hold_action
 from policies.serving.client import PolicyClient, ServerRefusalError, ServerTimeoutError, ServerUnavailableError
-from policies.serving.keys import ACTIONS, WARNINGS
+from policies.serving.keys import ACTIONS, ANSWER, WARNINGS
 from policies.serving.overlap import ChunkCursor
 from policies.serving.underway import RunningChunk
 
@@ -66,6 +66,8 @@ class ActionStream:
         self.watchdog_s = watchdog_s
         self.timings: list[CallTiming] = []
         self.warnings: list[str] = []
+        self.answers: list[str] = []
+        """What a policy that speaks said of its chunks, one after the other."""
         self._client = client
         self._clock = clock
         self._chunk = ChunkCursor(interval, ahead)
@@ -134,6 +136,8 @@ class ActionStream:
         waited_s = self._clock() - self._asked_s
         self.timings.append(CallTiming(round_trip_ms=1e3 * waited_s, policy_ms=_policy_ms(reply)))
         self.warnings += reply.get(WARNINGS, ())
+        if ANSWER in reply:
+            self.answers.append(str(reply[ANSWER]))
         blocked_s = waited_s if self._chunk.spent else 0.0
         self._chunk.arrive(reply[ACTIONS], math.ceil(blocked_s * self._client.embodiment.control_rate_hz))
         self._begun, self._asked_s = True, None

@@ -38,7 +38,7 @@ class ClientGoneError(ConnectionError):
 class Inference:
     """One chunk ``(h, a)``, what the policy remembers after it, its remarks on the instruction where they were asked
     for, and where the milliseconds went: waiting, in all work, in the policy alone. ``batch`` requests were answered
-    together, all in that time.
+    together, all in that time. ``answer`` is what the policy says of the chunk, if it speaks.
     """
 
     actions: np.ndarray
@@ -48,6 +48,7 @@ class Inference:
     policy_ms: float
     remarks: list[str]
     batch: int = 1
+    answer: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,6 +176,7 @@ class InferenceThread:
         done_s = time.perf_counter()
         # a policy may reuse its chunk's memory for the next batch
         actions = plan.actions.float().cpu().numpy().copy()
+        answers = plan.answers or [""] * len(asked)
         remarks = [self._policy.remarks([q.observation[TASK_KEY]]) if q.remark else [] for q in questions]
         end_s = time.perf_counter()
         return [
@@ -186,8 +188,9 @@ class InferenceThread:
                 policy_ms=1e3 * (done_s - model_s),
                 remarks=said,
                 batch=len(asked),
+                answer=answer,
             )
-            for chunk, said, (_, asked_s) in zip(actions, remarks, asked, strict=True)
+            for chunk, said, answer, (_, asked_s) in zip(actions, remarks, answers, asked, strict=True)
         ]
 
     def _plan(self, questions: Sequence[Question], batch: Mapping[str, Any]) -> tuple[Any, Plan]:

@@ -48,6 +48,7 @@ UNDERWAY = "underway"
 DELAY_STEPS = "delay_steps"
 ACTIONS = "actions"
 WARNINGS = "warnings"
+ANSWER = "answer"
 _BESIDE_OBSERVATION = (RESET, LAST_ACTION, UNDERWAY, DELAY_STEPS)
 _SHOWN_KEYS = 40
 _SHOWN_WIDTH = 60

@@ -20,8 +20,8 @@ class EpisodeReport:
 
     ``late_steps`` missed the end of their control period, ``held_steps`` stood still because the
     server was late. Latencies are p50/p95/p99 over the requests, ms; None where no request was answered or the server
-    does not tell. ``warnings`` is what the policy could not take in of the instruction, also logged. A report is
-    JSON-ready: what is no finite number is None.
+    does not tell. ``warnings`` is what the policy could not take in of the instruction, also logged; ``answers`` what
+    it said of its chunks, if it speaks. A report is JSON-ready: what is no finite number is None.
     """
 
     task: str
@@ -37,6 +37,7 @@ class EpisodeReport:
     warnings: tuple[str, ...]
     round_trip_ms: dict[str, float | None]
     policy_ms: dict[str, float | None]
+    answers: tuple[str, ...] = ()
 
 
 def run_episode(
@@ -93,6 +94,7 @@ def run_episode(
         warnings=tuple(stream.warnings),
         round_trip_ms=percentiles([timing.round_trip_ms for timing in stream.timings]),
         policy_ms=percentiles([timing.policy_ms for timing in stream.timings]),
+        answers=tuple(stream.answers),
     )
 
 

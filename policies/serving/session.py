@@ -23,7 +23,7 @@ from policies.serving.inference import (
     InferenceTimeoutError,
     Question,
 )
-from policies.serving.keys import ACTIONS, LAST_ACTION, RESET, WARNINGS, ObservationAdapter, ObservationError
+from policies.serving.keys import ACTIONS, ANSWER, LAST_ACTION, RESET, WARNINGS, ObservationAdapter, ObservationError
 from policies.serving.metrics import LatencyMetrics
 from policies.serving.underway import RunningChunk, running_chunk
 
@@ -176,6 +176,7 @@ class Session:
                 "policy_timing": {"infer_ms": inference.policy_ms},
                 "action_violations": violations,
                 **({WARNINGS: inference.remarks} if inference.remarks else {}),
+                **({ANSWER: inference.answer} if inference.answer else {}),
             }
         )
         encode_ms = 1e3 * (time.perf_counter() - encode_s)

@@ -77,8 +77,7 @@ class Disturbance:
         are linear in the colour x, so they are one product: c·S·diag(g)·x + (1 − c)·m.
         """
         device, (height, width) = images.device, images.shape[-2:]
-        offset_px = (self.shift.to(device) * torch.tensor([height, width], device=device)).round().long()
-        images = shift_with_edge_padding(images, offset_px)
+        images = shift_with_edge_padding(images, self._offset_px((height, width), device))
 
         luma = torch.tensor(LUMA)
         gain = self.brightness[:, None] * self.channel_gain
@@ -88,6 +87,18 @@ class Disturbance:
         mean = (images.mean(dim=(2, 3)) * (gain * luma).to(device)).sum(dim=1)
         lift = ((1 - self.contrast).to(device) * mean)[:, None, None]
         return torch.baddbmm(lift, mix, images.flatten(2)).clamp_(0, 1).unflatten(2, (height, width))
+
+    def of_cameras(self, intrinsics: Float[Tensor, "n 3 3"], size_px: tuple[int, int]) -> Float[Tensor, "n 3 3"]:
+        """The cameras of the disturbed images, of ``size_px`` (height, width): shifted contents, shifted middles."""
+        down, right = self._offset_px(size_px, intrinsics.device).to(intrinsics.dtype).unbind(dim=-1)
+        shifted = intrinsics.clone()
+        shifted[:, 0, 2] += right
+        shifted[:, 1, 2] += down
+        return shifted
+
+    def _offset_px(self, size_px: tuple[int, int], device: torch.device) -> Int[Tensor, "n 2"]:
+        """Rows and columns by which contents move."""
+        return (self.shift.to(device) * torch.tensor(size_px, device=device)).round().long()
 
 
 def shift_with_edge_padding(

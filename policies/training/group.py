@@ -93,6 +93,15 @@ class Group:
         """``values`` summed over all processes."""
         return self._summed(values.clone()) if self.size > 1 else values
 
+    def largest(self, value: int) -> int:
+        """The largest that any process has."""
+        if self.size == 1:
+            return value
+        values: list[Any] = [None] * self.size
+        with _speaking():
+            dist.all_gather_object(values, value)
+        return max(values)
+
     @torch.no_grad()
     def add_up(self, parameters: Iterable[nn.Parameter], numbers: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Sum over all processes the gradients of ``parameters``, in place, and ``numbers``, which are returned.
@@ -120,6 +129,18 @@ class Group:
             with _speaking():
                 dist.broadcast_object_list(made)
         return made[0]
+
+    def gathered(self, rows: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Tensors of the same names, with the rows of all processes in their order, on the host of the leading one; in
+        the others they mean nothing. What is shorter in some on its second axis is filled up with zeros.
+        """
+        ours = {name: tensor.detach().cpu() for name, tensor in rows.items()}
+        if self.size == 1:
+            return ours
+        parts: list[Any] = [None] * self.size
+        with _speaking():
+            dist.gather_object(ours, parts if self.leads else None)
+        return {name: _joined([part[name] for part in parts]) for name in ours} if self.leads else ours
 
     def agree(self, what: str, value: str) -> None:
         """``RuntimeError`` names the processes in which ``value`` is not that of the leading one."""
@@ -151,6 +172,16 @@ class Group:
         if self.size > 1:
             with _speaking():
                 dist.barrier()
+
+
+def _joined(parts: list[Tensor]) -> Tensor:
+    if parts[0].ndim > 1:
+        width = max(part.shape[1] for part in parts)
+        filled = [part.new_zeros(len(part), width, *part.shape[2:]) for part in parts]
+        for whole, part in zip(filled, parts, strict=True):
+            whole[:, : part.shape[1]] = part
+        parts = filled
+    return torch.cat(parts)
 
 
 @contextmanager

@@ -119,6 +119,27 @@ class Learner(ABC, Generic[C]):
     def recall(self, memory: Mapping[str, Any]) -> None:
         """Take over what :meth:`memory` gave; it may hold more."""
 
+    def carried(self) -> dict[str, Tensor]:
+        """Further tensors that a resumed run needs, of all processes together; every process is asked, at the same
+        step. None by default.
+        """
+        return {}
+
+    def take_back(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take over what :meth:`carried` gave."""
+
+    def timings(self) -> dict[str, float]:
+        """Times and rates of the last step, which no resumed run repeats."""
+        return {}
+
+    def note(self, means: Mapping[str, float]) -> str:
+        """What the progress bar says of the last report."""
+        return f"loss {means['loss']:.4f}"
+
+    def clip(self) -> Tensor:
+        """Clip the gradient; returns its norm before."""
+        return torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.config.grad_clip)
+
     def over_all(self, terms: Mapping[str, Term]) -> dict[str, Term]:
         """``terms`` with the counts of all processes, so that their means over processes add up to the whole's."""
         if self.group.size == 1:
@@ -135,8 +156,7 @@ class Learner(ABC, Generic[C]):
         """
         config = self.config
         numbers = self.group.add_up(self.parameters.values(), numbers)
-        norm = torch.nn.utils.clip_grad_norm_(self.parameters.values(), config.grad_clip)
-        found = {**numbers, "grad_norm": norm}
+        found = {**numbers, "grad_norm": self.clip()}
         values = dict(zip(found, torch.stack(list(found.values())).tolist(), strict=True))
         self._check_finite(values, step)
 

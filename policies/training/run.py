@@ -140,6 +140,7 @@ class Run(Generic[L]):
             self.learner.step(step)
             if self._saves(step + 1):
                 self._check_weights()
+                self.learner.carried()
 
     def _saves(self, done: int) -> bool:
         return done % self._config.save_every == 0 or done == self._config.steps
@@ -163,12 +164,15 @@ class Run(Generic[L]):
                 if done % config.log_every == 0 or done == config.steps:
                     means, now = self._running.take(), time.perf_counter()
                     rate = (done - self.start) / (now - began)
-                    metrics.report(done, means, {"steps_per_s": rate, "report_interval_s": now - reported})
+                    timings = {"steps_per_s": rate, "report_interval_s": now - reported, **learner.timings()}
+                    metrics.report(done, means, timings)
                     reported = now
-                    progress.update(bar, note=f"loss {means['loss']:.4f} · {rate:.1f} steps/s")
+                    progress.update(bar, note=f"{learner.note(means)} · {rate:.1f} steps/s")
+                carried: dict[str, torch.Tensor] = {}
                 if self._saves(done):
                     self._check_weights()
+                    carried = learner.carried()
                 if self._saves(done) or done == learner.best_step:
                     metrics.sync()
-                    state, best = capture(learner, done, self._running), learner.best_step
+                    state, best = capture(learner, done, self._running, carried), learner.best_step
                     save_checkpoint(self._root, state, learner.product, learner.save, config.keep_last, best)

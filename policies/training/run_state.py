@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -11,12 +12,18 @@ from policies.training.checkpoint import CheckpointError, TrainingState
 from policies.training.learner import Learner
 from policies.training.metrics import RunningMean
 
+CARRIED = "carried/"
+NOTHING: Mapping[str, Tensor] = MappingProxyType({})
 
-def capture(learner: Learner[Any], step: int, running: RunningMean) -> TrainingState:
-    """All that a run needs to go on after ``step`` steps."""
+
+def capture(
+    learner: Learner[Any], step: int, running: RunningMean, carried: Mapping[str, Tensor] = NOTHING
+) -> TrainingState:
+    """All that a run needs to go on after ``step`` steps; ``carried`` is the learner's, of all processes."""
     tensors = {f"{group}/{name}": value for group, values in _groups(learner).items() for name, value in values.items()}
     for index, moments in learner.optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer/{index}/{name}": value for name, value in moments.items()}
+    tensors |= {f"{CARRIED}{name}": value for name, value in carried.items()}
     progress = {
         "running": running.state(),
         "legs": list(learner.legs),
@@ -34,6 +41,7 @@ def restore(learner: Learner[Any], state: TrainingState) -> None:
         for name, value in values.items():
             value.copy_(state.tensors[f"{group}/{name}"])
     learner.recall(state.progress)
+    learner.take_back({k.removeprefix(CARRIED): v for k, v in state.tensors.items() if k.startswith(CARRIED)})
     moments: dict[int, dict[str, Tensor]] = {}
     for key, value in state.tensors.items():
         kind, _, rest = key.partition("/")

@@ -17,6 +17,8 @@ class Draw(IntEnum):
     DROPOUT = 2
     VALIDATION = 3
     LESSONS = 4
+    ROLLOUT = 5
+    MINIBATCHES = 6
 
 
 def derive_seed(seed: int, step: int, draw: Draw, rank: int = 0) -> int:

@@ -14,8 +14,10 @@ from policies.vla_policy import VLAPolicy
 from vla.backbones.nano import NanoConfig
 from vla.config import VLAConfig
 from vla.heads.bridge import BridgeConfig
+from vla.heads.chat import ChatConfig
 from vla.heads.flow import FlowConfig
 from vla.heads.gaussian import GaussianConfig
+from vla.heads.mapper import MapperConfig
 from vla.heads.mlp import MLPConfig
 from vla.heads.tokens import TokensConfig
 from vla.objectives import LossWeights
@@ -27,6 +29,8 @@ TINY_HEADS = {
     "gaussian": GaussianConfig(mean="mlp", width=16),
     "tokens": TokensConfig(bins=16),
     "flow": FlowConfig(width=16, heads=2, steps=3),
+    "chat": ChatConfig(width=16, longest=10),
+    "mapper": MapperConfig(width=16),
 }
 """One of each kind that there is."""
 FAST = TokensConfig(binning="fast", vocabulary=64, scale=3.0)
@@ -44,7 +48,7 @@ def tiny_network(horizon=4, cameras=("front",), head=None):
         width=16,
         depth=1,
         heads=2,
-        n_queries=2,
+        n_queries=horizon if isinstance(head, MapperConfig) else 2,
         channels=8,
         blocks=1,
         keypoints=2,

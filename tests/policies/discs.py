@@ -7,7 +7,7 @@ from point_mass import point_mass_embodiment
 
 from envs.specs import Asked, CameraSpec, Dimension, Grounding, Receivers, Told
 from policies.pretraining.config import PretrainConfig
-from policies.pretraining.trainer import pretrain
+from policies.pretraining.trainer import NOTHING_BEFORE, pretrain
 from policies.training.augment import AugmentConfig
 from vla.backbones.nano import NanoConfig
 
@@ -169,13 +169,14 @@ def tiny_pretraining(**fields):
     )
 
 
-def run(run_dir, *, scenes=None, teaching=None, resume=False, backbone=None, **fields):
+def run(run_dir, *, scenes=None, teaching=None, resume=False, backbone=None, before=NOTHING_BEFORE, **fields):
     return pretrain(
         run_dir,
         tiny_pretraining(**fields),
         backbone or tiny_backbone(),
         scenes or DiscScenes(),
         teaching,
+        before=before,
         resume=resume,
         show_progress=False,
     )

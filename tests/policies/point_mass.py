@@ -3,6 +3,7 @@
 import torch
 
 from envs.specs import (
+    CALIBRATED,
     DETERMINISTIC,
     EXPERT,
     SNAPSHOTS,
@@ -14,12 +15,16 @@ from envs.specs import (
     EmbodimentSpec,
     Snapshot,
     Transition,
+    extrinsics_key,
     image_key,
+    intrinsics_key,
 )
 
 COLOURS = {"red": (220, 30, 30), "blue": (30, 30, 220)}
 SPEED_M = 0.15
 REACHED_M = 0.1
+FROM_ABOVE = torch.tensor([[0.0, 1, 0, 0], [1, 0, 0, 0], [0, 0, -1, 1], [0, 0, 0, 1]])
+"""T_world_cam of a camera a metre above the plane: down the picture is along x, to the right along y."""
 _STATE = ("position", "dots", "goal", "elapsed", "done")
 
 
@@ -39,7 +44,7 @@ class PointMassEnv:
     Success is judged by the named dot; touching the other does nothing.
     """
 
-    capabilities = frozenset({EXPERT, SNAPSHOTS, DETERMINISTIC})
+    capabilities = frozenset({EXPERT, SNAPSHOTS, DETERMINISTIC, CALIBRATED})
 
     def __init__(self, num_envs, max_episode_steps=25, size_px=16, stream="demonstrate"):
         self.num_envs = num_envs
@@ -129,7 +134,13 @@ class PointMassEnv:
             image_key("front"): self._render(),
             STATE_KEY: self.position.clone(),
             TASK_KEY: self._instructions(),
+            intrinsics_key("front"): self._intrinsics().repeat(self.num_envs, 1, 1),
+            extrinsics_key("front"): FROM_ABOVE.repeat(self.num_envs, 1, 1),
         }
+
+    def _intrinsics(self):
+        half = self.size_px / 2
+        return torch.tensor([[half, 0, half], [0, half, half], [0, 0, 1]])
 
     def _instructions(self):
         return [f"go to the {list(COLOURS)[goal]} dot" for goal in self.goal]

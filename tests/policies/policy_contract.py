@@ -43,7 +43,8 @@ class PolicyContract:
 
     def test_a_plan_has_its_shape_and_lies_within_bounds(self, scene):
         policy, observation = (here := scene()).policy, here.observation
-        _, (actions, length) = policy.plan(policy.start(3), observation, EVERY_WORLD)
+        _, plan = policy.plan(policy.start(3), observation, EVERY_WORLD)
+        actions, length = plan.actions, plan.length
         assert actions.shape == (3, policy.horizon, policy.embodiment.action_dim) and actions.dtype == torch.float32
         assert bool(actions.isfinite().all())
         assert bool((actions >= torch.tensor(policy.embodiment.action_low)).all())

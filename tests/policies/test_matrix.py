@@ -24,7 +24,8 @@ from vla.backbones.vlm.config import VLMConfig
 from vla.config import VLAConfig
 from vla.heads.tokens import TokensConfig
 
-HEADS = {**TINY_HEADS, "parallel": TokensConfig(bins=16, decoding="parallel"), "fast": FAST}
+HEADS = {name: head for name, head in TINY_HEADS.items() if name != "chat"}  # chat also learns from what is said
+HEADS |= {"parallel": TokensConfig(bins=16, decoding="parallel"), "fast": FAST}
 BACKBONES = ["nano", "nano-text", "fused", *FAMILIES]
 PAIRS = [
     pytest.param(backbone, head, marks=() if i % len(HEADS) == j else pytest.mark.slow)

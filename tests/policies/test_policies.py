@@ -214,7 +214,9 @@ def test_instructions_are_tokenised_once():
         (plain, real), n = tokenize(texts), policy.vla.backbone.text_window
         assert ids.shape == mask.shape == (2, n) and not mask[:, real.shape[1] :].any()
         assert torch.equal(ids[:, : plain.shape[1]], plain) and torch.equal(mask[:, : real.shape[1]], real)
-    assert calls == [("a", "b"), ("b", "a")]
+    assert calls == [("a", "b")]
+    tokens(["b", "c"], "cpu")
+    assert calls[1:] == [("c",)]
 
 
 def test_a_neighbours_sentence_changes_no_bit_of_a_worlds_actions():

@@ -25,6 +25,9 @@ class HeadContract:
         head.fit(random_target(200))
         return backbone, head
 
+    def target(self, batch, **sizes):
+        return random_target(batch, **sizes)
+
     def test_a_chunk_has_the_promised_shape(self):
         backbone, head = self.make()
         seen = head.perceive(backbone, random_observation(backbone))
@@ -35,7 +38,7 @@ class HeadContract:
     def test_the_loss_is_a_mean_over_valid_actions(self):
         """So that a batch in pieces, each counted by its valid actions, has the loss of the whole."""
         backbone, head = self.make()
-        observation, target = random_observation(backbone), random_target(2)
+        observation, target = random_observation(backbone), self.target(2)
         target.valid[0, 1:] = False
 
         def loss(part):
@@ -52,7 +55,7 @@ class HeadContract:
 
     def test_what_padding_holds_does_not_matter(self):
         backbone, head = self.make()
-        seen, target = head.perceive(backbone, random_observation(backbone)), random_target(2)
+        seen, target = head.perceive(backbone, random_observation(backbone)), self.target(2)
         target.valid[:, -1] = False
         other = replace(target, actions=target.actions.masked_fill(~target.valid[..., None], float("nan")))
         losses = []
@@ -65,7 +68,7 @@ class HeadContract:
 
     def test_no_valid_step_at_all_gives_zero(self):
         backbone, head = self.make()
-        target = random_target(2)
+        target = self.target(2)
         target.valid[:] = False
         loss, _ = head.loss(head.perceive(backbone, random_observation(backbone)), target)
         assert loss == 0
@@ -73,12 +76,12 @@ class HeadContract:
     def test_a_target_of_another_shape_is_refused(self):
         backbone, head = self.make()
         with pytest.raises(ValueError, match=r"expected target actions of shape \(2, 4, 3\), got \(2, 5, 3\)"):
-            head.loss(head.perceive(backbone, random_observation(backbone)), random_target(2, horizon=HORIZON + 1))
+            head.loss(head.perceive(backbone, random_observation(backbone)), self.target(2, horizon=HORIZON + 1))
 
     def test_gradient_reaches_every_parameter(self):
         backbone, head = self.make()
         self.open_gates(head)
-        loss, _ = head.loss(head.perceive(backbone, random_observation(backbone)), random_target(2))
+        loss, _ = head.loss(head.perceive(backbone, random_observation(backbone)), self.target(2))
         loss.backward()
         dead = [
             name
@@ -90,7 +93,7 @@ class HeadContract:
 
     def test_state_and_instruction_change_the_loss(self):
         backbone, head = self.make()
-        observation, target = random_observation(backbone), random_target(2)
+        observation, target = random_observation(backbone), self.target(2)
         texts = {"text": observation.text.flip(0), "text_mask": observation.text_mask.flip(0)}
 
         def loss(**changed):
@@ -104,7 +107,7 @@ class HeadContract:
         """Two instructions, two chunks."""
         backbone, head = self.make()
         observation = random_observation(backbone)
-        target = replace(random_target(2), actions=torch.tensor([[[-0.7]], [[0.7]]]).repeat(1, HORIZON, ACTION_DIM))
+        target = replace(self.target(2), actions=torch.tensor([[[-0.7]], [[0.7]]]).repeat(1, HORIZON, ACTION_DIM))
         head.fit(target)
         seen = head.perceive(backbone, observation)
         several = torch.arange(2).repeat(self.copies)
@@ -138,6 +141,20 @@ class DistributionContract(HeadContract):
         backbone, head = self.make()
         seen = head.perceive(backbone, random_observation(backbone))
         torch.testing.assert_close(head.distribution(seen).mode().actions, head.act(seen))
+
+    def test_parts_belong_to_the_actions_along_their_axis(self):
+        """Another last number of the last action changes the probability of that action, and of none before it."""
+        distribution, head = self.given()
+        latent = distribution.sample(torch.Generator().manual_seed(0)).latent
+        axis, before = distribution.action_axis, distribution.log_prob(latent)
+        if axis is None:
+            assert head.code.end_id is not None
+            return
+        other = latent.clone()
+        other.view(len(other), -1)[:, -1] += 1 if latent.is_floating_point() else 1 - 2 * (other.flatten(1)[:, -1] > 0)
+        away = (distribution.log_prob(other) - before).abs().movedim(axis, 1).flatten(2).amax(dim=2)
+        assert away.shape == (2, HORIZON) and away[:, -1].min() > 1e-5
+        assert away[:, :-1].max() < 1e-5
 
     def test_probabilities_can_be_learned_from(self):
         """A step along the gradient of a sample's log-probability makes that sample likelier, and no other row's."""

@@ -11,6 +11,7 @@ from vla_inputs import ACTION_DIM, HORIZON, STATE_DIM, random_observation, rando
 from vla.config import HEADS, untagged
 from vla.features import TokenRole
 from vla.heads.bridge import BridgeConfig, BridgeLayer
+from vla.heads.mapper import MapperConfig
 from vla.heads.mlp import MLPConfig
 
 
@@ -36,6 +37,15 @@ class RegressionContract(HeadContract):
 
 class TestMLPHead(RegressionContract):
     config = MLPConfig(width=16)
+
+
+class TestMapperHead(RegressionContract):
+    config = MapperConfig(width=16)
+
+    def test_there_is_a_query_token_for_each_action(self):
+        sizes = {"state_dim": STATE_DIM, "horizon": HORIZON + 1, "action_dim": ACTION_DIM}
+        with pytest.raises(ValueError, match="query token for each of 5 actions, the backbone's n_queries is 4"):
+            self.config.build(backbone=tiny_nano(), **sizes)
 
 
 class TestBridgeHead(RegressionContract):

@@ -8,13 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vla.backbones.keypoints import (
-    DepthViews,
     KeypointEncoder,
     expected_depth,
     expected_position,
     spread,
-    unproject,
 )
+from vla.backbones.views import Views, unproject
 
 
 def over_cells(logits):
@@ -122,7 +121,9 @@ def test_tokens_carry_the_world_point_behind_the_heatmap():
     maps[0, :, 2, 3] = like  # centre of that cell: pixel (14, 10) of 16
     T_world_cam = look_at((0.5, -1.0, 2.0), (0.3, -0.2, 1.0)).float()
     K = torch.tensor([[20.0, 0, 8], [0, 20.0, 8], [0, 0, 1]])
-    views = DepthViews(depth_m=torch.full((1, 16, 16), 1.5), intrinsics=K[None], T_world_cam=T_world_cam[None])
+    views = Views(
+        size_px=(16, 16), depth_m=torch.full((1, 16, 16), 1.5), intrinsics=K[None], T_world_cam=T_world_cam[None]
+    )
     token, position = encoder(maps, torch.zeros(1, 8), views)
     point_cam = torch.tensor([(14 - 8) / 20 * 1.5, (10 - 8) / 20 * 1.5, 1.5, 1.0])
     torch.testing.assert_close(position[0, 0], torch.tensor([0.75, 0.25]))
@@ -135,5 +136,5 @@ def test_no_reading_or_no_calibration_gives_the_origin(calibrated):
     encoder = readable_encoder(2)
     cameras = {"intrinsics": torch.eye(3)[None], "T_world_cam": torch.eye(4)[None]} if calibrated else {}
     depth_m = torch.zeros(1, 8, 8) if calibrated else torch.ones(1, 8, 8)
-    token, _ = encoder(torch.randn(1, 4, 4, 4), torch.randn(1, 8), DepthViews(depth_m=depth_m, **cameras))
+    token, _ = encoder(torch.randn(1, 4, 4, 4), torch.randn(1, 8), Views(size_px=(16, 16), depth_m=depth_m, **cameras))
     assert token[..., 5:].abs().max() == 0

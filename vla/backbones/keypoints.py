@@ -1,12 +1,12 @@
 """Where things are: heatmaps, their expected position, and the 3-D point behind it."""
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
+
+from vla.backbones.views import Views, unproject
 
 
 def pixel_grid(height: int, width: int, like: Tensor) -> Float[Tensor, "h w 2"]:
@@ -46,44 +46,6 @@ def expected_depth(
     return total / weight.clamp(min=1e-6), weight
 
 
-def unproject(
-    pixel: Float[Tensor, "m k 2"],
-    depth_m: Float[Tensor, "m k 1"],
-    intrinsics: Float[Tensor, "m 3 3"],
-    T_world_cam: Float[Tensor, "m 4 4"],
-) -> Float[Tensor, "m k 3"]:
-    """World points in metres, P = T_world_cam · depth · K⁻¹ [u, v, 1]ᵀ, in the OpenCV camera frame.
-
-    ``pixel`` is (u, v) with (0, 0) at the outer corner of the top left pixel, so that a centred camera
-    has its principal point at half the image size; ``depth_m`` runs along the optical axis.
-    """
-    homogeneous = torch.cat([pixel, torch.ones_like(depth_m)], dim=-1)
-    point_cam = torch.linalg.solve(intrinsics, homogeneous.mT).mT * depth_m
-    return point_cam @ T_world_cam[:, :3, :3].mT + T_world_cam[:, None, :3, 3]
-
-
-@dataclass(frozen=True, kw_only=True)
-class DepthViews:
-    """Depth images in metres (0 = no reading) and, where known, the cameras that took them."""
-
-    depth_m: Float[Tensor, "m h w"]
-    intrinsics: Float[Tensor, "m 3 3"] | None = None
-    T_world_cam: Float[Tensor, "m 4 4"] | None = None
-
-    def at(self, rows: Int[Tensor, " k"], n: int) -> "DepthViews":
-        """Those of ``rows`` of n samples, all times and views of one after the other."""
-        return self._each(lambda x: x.unflatten(0, (n, -1))[rows].flatten(0, 1))
-
-    def of_the_present(self, n: int, t: int) -> "DepthViews":
-        """Those of the last of t times of n samples."""
-        return self._each(lambda x: x.unflatten(0, (n, t, -1))[:, -1].flatten(0, 1))
-
-    def _each(self, choose: Callable[[Tensor], Tensor]) -> "DepthViews":
-        cameras = (self.intrinsics, self.T_world_cam)
-        intrinsics, T_world_cam = (None if x is None else choose(x) for x in cameras)
-        return DepthViews(depth_m=choose(self.depth_m), intrinsics=intrinsics, T_world_cam=T_world_cam)
-
-
 class KeypointEncoder(nn.Module):
     """Feature maps and an instruction to keypoint tokens: the instruction asks, every cell answers.
 
@@ -114,14 +76,14 @@ class KeypointEncoder(nn.Module):
         self.content = nn.Linear(per_token * channels, width)
 
     def forward(
-        self, maps: Float[Tensor, "m c h w"], condition: Float[Tensor, "m d"], views: DepthViews | None = None
+        self, maps: Float[Tensor, "m c h w"], condition: Float[Tensor, "m d"], views: Views | None = None
     ) -> tuple[Float[Tensor, "m n d"], Float[Tensor, "m k 2"]]:
         """Tokens, and the position (x, y) in [−1, 1] of every keypoint."""
         tokens, position, _ = self.look(maps, condition, views)
         return tokens, position
 
     def look(
-        self, maps: Float[Tensor, "m c h w"], condition: Float[Tensor, "m d"], views: DepthViews | None = None
+        self, maps: Float[Tensor, "m c h w"], condition: Float[Tensor, "m d"], views: Views | None = None
     ) -> tuple[Float[Tensor, "m n d"], Float[Tensor, "m k 2"], Float[Tensor, "m k h w"]]:
         """Tokens and positions as in :meth:`forward`, and the logarithm of every heatmap."""
         keys = self.key_norm(maps.flatten(2).mT)
@@ -132,8 +94,8 @@ class KeypointEncoder(nn.Module):
             position = expected_position(heatmaps)
             numbers = [position, spread(heatmaps, position)]
             if self.use_depth:
-                assert views is not None
-                numbers.append(_depth_numbers(heatmaps, position, views))
+                assert views is not None and views.depth_m is not None
+                numbers.append(_depth_numbers(heatmaps, position, views, views.depth_m))
             where = self.position(torch.cat(numbers, dim=-1).reshape(len(maps), self.tokens, -1))
         what = (heatmaps.flatten(2).to(keys.dtype) @ keys).reshape(len(maps), self.tokens, -1)
         return where + self.content(what), position, log_heatmaps
@@ -145,13 +107,12 @@ class KeypointEncoder(nn.Module):
 
 
 def _depth_numbers(
-    heatmaps: Float[Tensor, "m k h w"], position: Float[Tensor, "m k 2"], views: DepthViews
+    heatmaps: Float[Tensor, "m k h w"], position: Float[Tensor, "m k 2"], views: Views, images_m: Float[Tensor, "m h w"]
 ) -> Float[Tensor, "m k 5"]:
     """Expected depth, share of pixels with a reading, and world point of each keypoint."""
-    depth_m, share = expected_depth(heatmaps, views.depth_m)
+    depth_m, share = expected_depth(heatmaps, images_m)
     point_world = position.new_zeros(*position.shape[:2], 3)
     if views.intrinsics is not None and views.T_world_cam is not None:
-        height, width = views.depth_m.shape[-2:]
-        pixel = (position + 1) / 2 * position.new_tensor([width, height])
+        pixel = views.pixel(position)
         point_world = unproject(pixel, depth_m, views.intrinsics, views.T_world_cam) * (share > 0)
     return torch.cat([depth_m, share, point_world], dim=-1)

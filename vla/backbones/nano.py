@@ -16,14 +16,16 @@ from torch import Tensor, nn
 
 from vla.backbone import Backbone
 from vla.backbones.convolution import ImageEncoder
-from vla.backbones.keypoints import DepthViews, KeypointEncoder
+from vla.backbones.keypoints import KeypointEncoder
 from vla.backbones.nano_config import TEXT_TOKENS, NanoConfig
-from vla.backbones.nano_inputs import check_shapes, depth_views
+from vla.backbones.nano_inputs import check_shapes, views_of
 from vla.backbones.nano_layout import nano_layout
 from vla.backbones.scene import PrefixTokens, Scene
+from vla.backbones.sightlines import Sightlines
 from vla.backbones.text import TextEncoder
 from vla.backbones.tokenizer import NanoTokenizer
 from vla.backbones.transformer import Block, BlockCache, KeysValues, prefix_bias, suffix_bias
+from vla.backbones.views import Views
 from vla.features import Features, Prefix, Sight, TokenRole
 from vla.observation import Observation
 
@@ -100,6 +102,7 @@ class Nano(Backbone):
         self.waypoint = _perceptron(positions + state_dim, 128, waypoint_dim) if waypoint_dim else None
         self.query_position = nn.Linear(positions + waypoint_dim, config.n_queries * width)
         self.blocks = nn.ModuleList(Block(width, config.heads) for _ in range(config.depth))
+        self.sightlines = Sightlines(config, views=views, waypoint_dim=waypoint_dim) if config.use_cameras else None
 
     def tokenize(self, texts: Sequence[str], ended: bool = False) -> tuple[Int[Tensor, "b n"], Bool[Tensor, "b n"]]:
         return self._tokenizer.encode(texts, ended=ended)
@@ -135,7 +138,7 @@ class Nano(Backbone):
     def see(self, observation: Observation) -> Float[Tensor, "b t v c h w"]:
         """Feature maps of all frames and views."""
         self._check(observation)
-        maps = self._maps(observation, self._depth(observation))
+        maps = self._maps(observation, views_of(observation, self.config))
         return maps.unflatten(0, observation.view_mask.shape)
 
     def look(
@@ -186,12 +189,12 @@ class Nano(Backbone):
         for index, block in enumerate(self._each_block(), start=1):
             x, keys_values = block.extend(x, bias)
             if index == self.look_after:
-                found, places, sight = self._look_again(x[:, : self.views], prefix)
+                found, told, sight = self._look_again(x[:, : self.views], prefix)
                 looks, others, acting = x.split(
                     [self.views, prefix.tokens.shape[1] - self.views, queries.shape[1]], dim=1
                 )
                 if queries.shape[1]:
-                    acting = acting + self.query_position(places).unflatten(-1, (self.n_queries, -1))
+                    acting = acting + told
                 x = torch.cat([looks + found, others, acting], dim=1)
             hidden.append(x)
             kept.append(keys_values)
@@ -247,8 +250,14 @@ class Nano(Backbone):
         n, t, v = scene.view_mask.shape
         questions = pooled[:, None] + self.camera_embedding
         asked = questions[:, None].expand(n, t, v, -1)
-        keypoints, position = self.keypoint_encoder(scene.maps.flatten(0, 2), asked.flatten(0, 2), scene.depth_views)
-        position = position.unflatten(0, (n, t, v))[:, -1] * scene.view_mask[:, -1, :, None, None]
+        keypoints, position = self.keypoint_encoder(scene.maps.flatten(0, 2), asked.flatten(0, 2), scene.views)
+        rays = None
+        if self.sightlines is not None:
+            assert scene.views is not None
+            rays = scene.views.rays(position)
+            keypoints = keypoints + self.sightlines.of_tokens(rays)
+            rays = _of_the_present(rays, scene.view_mask)
+        position = _of_the_present(position, scene.view_mask)
         keypoints = (keypoints + self.keypoint_embedding).unflatten(0, (n, t, v))
         place = self._place(t)
         always = observation.text_mask.new_ones(n, 1)
@@ -266,24 +275,36 @@ class Nano(Backbone):
             scene=scene,
             questions=questions,
             position=position,
+            rays=rays,
         )
 
     def _look_again(
         self, looks: Float[Tensor, "n v d"], prefix: PrefixTokens
-    ) -> tuple[Float[Tensor, "n v d"], Float[Tensor, "n p"], Sight]:
-        """What each view's look finds, as a token to add to it, with all places so far, and as a :class:`Sight`."""
+    ) -> tuple[Float[Tensor, "n v d"], Float[Tensor, "n q d"], Sight]:
+        """What each view's look finds, as a token to add to it and as a :class:`Sight`; and what all places so far tell
+        the queries.
+        """
         scene = prefix.scene
         n, t, v = scene.view_mask.shape
         question = self.second_question(looks) + prefix.questions
         maps, question = scene.maps[:, -1].flatten(0, 1), question.flatten(0, 1)
-        depth_views = None if scene.depth_views is None else scene.depth_views.of_the_present(n, t)
-        tokens, position, log_heatmap = self.second_look.look(maps, question, depth_views)
-        position = position.unflatten(0, (n, v)) * scene.view_mask[:, -1, :, None, None]
+        views = None if scene.views is None else scene.views.of_the_present(n, t)
+        tokens, position, log_heatmap = self.second_look.look(maps, question, views)
+        rays, lines = None, self.sightlines
+        if lines is not None:
+            assert views is not None and prefix.rays is not None
+            second = views.rays(position)
+            tokens = tokens + lines.second(second.flatten(1))[:, None]
+            rays = torch.cat([prefix.rays, _of_the_present(second, scene.view_mask[:, -1:])], dim=2).flatten(1)
+        position = _of_the_present(position, scene.view_mask[:, -1:])
         places = torch.cat([prefix.position, position], dim=2).flatten(1)
         waypoint = None if self.waypoint is None else self.waypoint(torch.cat([places, scene.state], dim=-1))
+        if waypoint is not None and lines is not None and lines.waypoint is not None:
+            waypoint = waypoint + lines.waypoint(rays)
         sight = Sight(waypoint=waypoint, position=position, log_heatmap=log_heatmap.unflatten(0, (n, v)))
-        places = places if waypoint is None else torch.cat([places, waypoint], dim=-1)
-        return tokens.unflatten(0, (n, v))[:, :, 0], places, sight
+        told = self.query_position(places if waypoint is None else torch.cat([places, waypoint], dim=-1))
+        told = told if lines is None else told + lines.queries(rays)
+        return tokens.unflatten(0, (n, v))[:, :, 0], told.unflatten(-1, (self.n_queries, -1)), sight
 
     def _place(self, t: int) -> Float[Tensor, "t v 1 d"]:
         """What tells the last t frames and the views apart."""
@@ -298,19 +319,16 @@ class Nano(Backbone):
             patches=patches.unflatten(0, observation.view_mask.shape),
             view_mask=observation.view_mask,
             state=observation.state,
-            depth_views=self._depth(observation),
+            views=views_of(observation, self.config),
         )
 
-    def _maps(self, observation: Observation, depth_views: DepthViews | None) -> Float[Tensor, "m c h w"]:
+    def _maps(self, observation: Observation, views: Views | None) -> Float[Tensor, "m c h w"]:
         """Feature maps of all frames and views, flattened."""
         view_mask = observation.view_mask
         images = observation.images.masked_fill(~view_mask[..., None, None, None], 0.0)
-        if depth_views is not None:
-            images = torch.cat([images, depth_views.depth_m.view(*view_mask.shape, 1, *self.image_size_px)], dim=3)
+        if views is not None and views.depth_m is not None:
+            images = torch.cat([images, views.depth_m.view(*view_mask.shape, 1, *self.image_size_px)], dim=3)
         return self.image_encoder(images.flatten(0, 2)) + self.map_position
-
-    def _depth(self, observation: Observation) -> DepthViews | None:
-        return depth_views(observation) if self.config.use_depth else None
 
     def _check(self, observation: Observation) -> None:
         check_shapes(
@@ -321,6 +339,11 @@ class Nano(Backbone):
             state_dim=self.state_dim,
             text_window=self.text_window,
         )
+
+
+def _of_the_present(numbers: Float[Tensor, "m k r"], view_mask: Bool[Tensor, "n t v"]) -> Float[Tensor, "n v k r"]:
+    """Those of the last time, of all times and views in a row; 0 in a view that is missing."""
+    return numbers.unflatten(0, tuple(view_mask.shape))[:, -1] * view_mask[:, -1, :, None, None]
 
 
 def _per_token(view_mask: Bool[Tensor, "n t v"], tokens: Float[Tensor, "n t v k d"]) -> Bool[Tensor, "n m"]:

@@ -32,6 +32,9 @@ class NanoConfig:
     ``use_depth`` the network also needs depth images, and keypoint tokens carry points in the world where cameras are
     calibrated.
 
+    With ``use_cameras`` it needs calibrated cameras, and is told the line of sight of every keypoint in the world
+    (:mod:`vla.backbones.sightlines`), so that it knows where things are wherever a camera stands.
+
     ``weights`` are what a new network starts from: "shipped" is what the package's own backbone has learned to look
     with (:mod:`vla.shipped`), which has the default sizes, "fresh" is torch's random state. They are no part of what
     the network is: they count for no equality, and no saved network has them.
@@ -51,6 +54,7 @@ class NanoConfig:
     max_text_tokens: int | None = None
     frames: int = 1
     use_depth: bool = False
+    use_cameras: bool = False
     weights: Weights = field(default=DEFAULT_WEIGHTS, compare=False)
 
     def __post_init__(self) -> None:
@@ -69,6 +73,11 @@ class NanoConfig:
     def locates(self) -> bool:
         """It can predict a waypoint."""
         return True
+
+    @property
+    def needs_cameras(self) -> bool:
+        """It must be told where cameras stand and how they see."""
+        return self.use_cameras
 
     @property
     def needs(self) -> str:

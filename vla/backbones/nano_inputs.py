@@ -1,9 +1,9 @@
-"""What ``nano`` takes from an observation: shapes that fit, and depth with its cameras."""
+"""What ``nano`` takes from an observation: shapes that fit, depth and cameras."""
 
 import torch
 
-from vla.backbones.keypoints import DepthViews
 from vla.backbones.nano_config import NanoConfig
+from vla.backbones.views import Views
 from vla.observation import Observation
 
 
@@ -24,6 +24,10 @@ def check_shapes(
         if observation.depth is None:
             raise ValueError("expected depth images, because the network was built with use_depth; got none")
         expected["depth"] = (*image[:3], *image_size_px)
+    if config.use_cameras:
+        if observation.intrinsics is None or observation.T_world_cam is None:
+            raise ValueError("expected calibrated cameras, because the network was built with use_cameras; got none")
+        expected |= {"intrinsics": (*image[:3], 3, 3), "T_world_cam": (*image[:3], 4, 4)}
     for name, shape in expected.items():
         given = tuple(getattr(observation, name).shape)
         if given != shape:
@@ -34,16 +38,19 @@ def check_shapes(
         raise ValueError(f"expected at most {text_window} text tokens, got {observation.text.shape[1]}")
 
 
-def depth_views(observation: Observation) -> DepthViews | None:
-    """Depth and calibration of all frames and views, flattened, with missing views blanked; None without depth."""
-    if observation.depth is None:
+def views_of(observation: Observation, config: NanoConfig) -> Views | None:
+    """What the network is told of all frames and views beside colours, flattened, with missing views blanked; None
+    where nothing.
+    """
+    if not (config.use_depth or config.use_cameras):
         return None
-    view_mask = observation.view_mask.flatten()
-    depth_m = observation.depth.flatten(0, 2).masked_fill(~view_mask[:, None, None], 0.0)
-    if observation.intrinsics is None or observation.T_world_cam is None:
-        return DepthViews(depth_m=depth_m)
-    identity = torch.eye(4, dtype=depth_m.dtype, device=depth_m.device)
-    present = view_mask[:, None, None]
-    intrinsics = torch.where(present, observation.intrinsics.flatten(0, 2), identity[:3, :3])
-    T_world_cam = torch.where(present, observation.T_world_cam.flatten(0, 2), identity)
-    return DepthViews(depth_m=depth_m, intrinsics=intrinsics, T_world_cam=T_world_cam)
+    present = observation.view_mask.flatten()[:, None, None]
+    depth_m = intrinsics = T_world_cam = None
+    if config.use_depth and observation.depth is not None:
+        depth_m = observation.depth.flatten(0, 2).masked_fill(~present, 0.0)
+    if observation.intrinsics is not None and observation.T_world_cam is not None:
+        identity = torch.eye(4, device=observation.images.device)
+        intrinsics = torch.where(present, observation.intrinsics.flatten(0, 2), identity[:3, :3])
+        T_world_cam = torch.where(present, observation.T_world_cam.flatten(0, 2), identity)
+    height, width = observation.images.shape[-2:]
+    return Views(size_px=(height, width), depth_m=depth_m, intrinsics=intrinsics, T_world_cam=T_world_cam)

@@ -5,18 +5,18 @@ from dataclasses import dataclass
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from vla.backbones.keypoints import DepthViews
+from vla.backbones.views import Views
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scene:
-    """What pictures hold, whatever is asked of them, and the robot's state; ``depth_views`` are flattened."""
+    """What pictures hold, whatever is asked of them, and the robot's state; ``views`` are flattened."""
 
     maps: Float[Tensor, "n t v c h w"]
     patches: Float[Tensor, "n t v p d"]
     view_mask: Bool[Tensor, "n t v"]
     state: Float[Tensor, "n s"]
-    depth_views: DepthViews | None
+    views: Views | None
 
     def at(self, rows: Int[Tensor, " m"]) -> "Scene":
         """That of each row; one may come several times."""
@@ -26,14 +26,14 @@ class Scene:
             patches=self.patches[rows],
             view_mask=self.view_mask[rows],
             state=self.state[rows],
-            depth_views=None if self.depth_views is None else self.depth_views.at(rows, n),
+            views=None if self.views is None else self.views.at(rows, n),
         )
 
 
 @dataclass(frozen=True, kw_only=True)
 class PrefixTokens:
     """What everything else in the sequence attends to, and what it was made of; ``questions`` are what the text asks
-    each view, ``position`` where the keypoints of its first sight are at present.
+    each view, ``position`` where the keypoints of its first sight are at present, and ``rays`` their lines of sight.
     """
 
     tokens: Float[Tensor, "n m d"]
@@ -41,3 +41,4 @@ class PrefixTokens:
     scene: Scene
     questions: Float[Tensor, "n v d"]
     position: Float[Tensor, "n v k 2"]
+    rays: Float[Tensor, "n v k r"] | None

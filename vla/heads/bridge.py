@@ -58,6 +58,8 @@ class BridgeHead(FeaturesHead):
     normalised (LayerNorm) at each layer, since hidden states of a pre-norm network are not.
     """
 
+    reads = (TokenRole.IMAGE, TokenRole.KEYPOINT, TokenRole.QUERY)
+
     def __init__(
         self, config: BridgeConfig, *, backbone: Backbone, state_dim: int, horizon: int, action_dim: int
     ) -> None:
@@ -78,6 +80,17 @@ class BridgeHead(FeaturesHead):
         return masked_l1(self.act(features), target)
 
     def act(self, features: Features) -> Float[Tensor, "b h a"]:
+        return self.output(self.hidden(features))
+
+    @property
+    def hidden_shape(self) -> tuple[int, int]:
+        return self.slots.shape[0], self.slots.shape[1]
+
+    @property
+    def last(self) -> nn.Module:
+        return self.output
+
+    def hidden(self, features: Features) -> Float[Tensor, "b h d"]:
         raw, raw_mask = features.select(TokenRole.IMAGE, TokenRole.KEYPOINT)
         queries, _ = features.select(*([] if self.config.conditions == "raw" else [TokenRole.QUERY]))
         if self.config.layers == "last":
@@ -87,7 +100,7 @@ class BridgeHead(FeaturesHead):
         x = self.input(self.slots).expand(len(proprio), -1, -1)
         for layer, raw_i, queries_i in zip(self.layers, raw, queries, strict=True):
             x = layer(x, raw_i, raw_bias[:, None, None], queries_i, proprio)
-        return self.output(x)
+        return x
 
 
 class BridgeLayer(nn.Module):

@@ -18,6 +18,17 @@ def over_valid(values: Float[Tensor, "b h"], valid: Bool[Tensor, "b h"]) -> Floa
     return values.masked_fill(~valid, 0.0).sum() / valid.sum().clamp(min=1)
 
 
+def over_numbers(values: Float[Tensor, "b h a"], target: ActionChunk) -> Float[Tensor, "b h"]:
+    """Mean of ``values`` over each action's numbers, which count by their weights where the target has any."""
+    return (values if target.weight is None else values * target.weight).mean(dim=-1)
+
+
+def over_samples(values: Float[Tensor, " b"], target: ActionChunk) -> Float[Tensor, ""]:
+    """Mean of ``values``, each counted by its sample's valid actions, as losses over actions count it."""
+    count = target.valid.sum(dim=1)
+    return (values * count).sum() / count.sum().clamp(min=1)
+
+
 def held(target: ActionChunk) -> Float[Tensor, "b h a"]:
     """The actions, with each that is not valid replaced by the last valid one before it, or by 0 where there is none.
 

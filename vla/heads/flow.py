@@ -10,7 +10,7 @@ from torch import Tensor
 from vla.backbone import Backbone
 from vla.features import Features
 from vla.head import FeaturesHead
-from vla.heads.chunks import check_target, held, over_valid
+from vla.heads.chunks import check_target, held, over_numbers, over_valid
 from vla.heads.expert import ActionExpert
 from vla.heads.flow_field import Field, FlowPaths, between, flow
 from vla.heads.real_time import flow_on
@@ -81,8 +81,8 @@ class FlowHead(FeaturesHead):
         actions = held(target)
         z = torch.distributions.Beta(self.config.alpha, self.config.beta).sample((b,)).to(actions)
         x, velocity = between(actions, torch.randn_like(actions), LATEST * (1 - z))
-        error = (self.field(seen)(x, LATEST * (1 - z)) - velocity).square().mean(dim=-1)
-        loss = over_valid(error, target.valid)
+        error = (self.field(seen)(x, LATEST * (1 - z)) - velocity).square()
+        loss = over_valid(over_numbers(error, target), target.valid)
         return loss, {"velocity_error": loss.detach()}
 
     def act(self, seen: Features) -> Float[Tensor, "b h a"]:

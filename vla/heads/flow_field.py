@@ -53,6 +53,8 @@ class FlowPaths(Distribution):
     ``start`` without noise.
     """
 
+    action_axis = 2
+
     def __init__(self, field: Field, start: Float[Tensor, "b h a"], steps: int, level: float) -> None:
         self.field, self.start, self.steps, self.level = field, start, steps, level
 

@@ -15,7 +15,7 @@ from vla.distribution import Distribution, Sample, noise_like
 from vla.features import Features
 from vla.head import FeaturesHead
 from vla.heads.bridge import BridgeConfig
-from vla.heads.chunks import check_target, over_valid
+from vla.heads.chunks import check_target, over_numbers, over_valid
 from vla.heads.mlp import MLPConfig
 from vla.heads.regression import masked_l1
 from vla.observation import ActionChunk
@@ -79,6 +79,7 @@ class GaussianHead(FeaturesHead):
         )
         numbers = action_dim if config.spread == "dimension" else 2 * action_dim
         self.mean = network.build(backbone=backbone, state_dim=state_dim, horizon=horizon, action_dim=numbers)
+        self.reads = self.mean.reads
         share = (math.log(config.std) - LOG_STD_MIN) / (LOG_STD_MAX - LOG_STD_MIN)
         self.spread = nn.Parameter(torch.full((action_dim,), math.log(share / (1 - share))))
 
@@ -89,9 +90,20 @@ class GaussianHead(FeaturesHead):
         if self.config.loss == "nll":
             latent = target.actions.masked_fill(~target.valid[..., None], 0.0)
             latent = latent.clamp(-_INSIDE, _INSIDE).atanh() if self.config.squash else latent
-            loss = over_valid(-chunks.log_prob(latent).mean(dim=-1), target.valid)
+            loss = over_valid(over_numbers(-chunks.log_prob(latent), target), target.valid)
             numbers |= {"nll": loss.detach(), "std": chunks.log_std.detach().exp().mean()}
         return loss, numbers
+
+    def hidden(self, seen: Features) -> Float[Tensor, "b k d"]:
+        return self.mean.hidden(seen)
+
+    @property
+    def hidden_shape(self) -> tuple[int, int]:
+        return self.mean.hidden_shape
+
+    @property
+    def last(self) -> nn.Module:
+        return self.mean.last
 
     def act(self, seen: Features) -> Float[Tensor, "b h a"]:
         return self.distribution(seen).mode().actions
@@ -107,6 +119,8 @@ class GaussianHead(FeaturesHead):
 
 class GaussianChunks(Distribution):
     """Latent (b, h, a): the actions before they are squashed, or else the actions. Parts (b, h, a): each number."""
+
+    action_axis = 1
 
     def __init__(self, mean: Float[Tensor, "b h a"], log_std: Float[Tensor, "*#b #h a"], *, squash: bool) -> None:
         self.mean, self.log_std, self.squash = mean, log_std.expand_as(mean), squash

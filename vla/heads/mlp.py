@@ -28,6 +28,8 @@ class MLPConfig:
 class MLPHead(FeaturesHead):
     """Mean of the last layer's query tokens ⊕ state → MLP → (h, a)."""
 
+    reads = (TokenRole.QUERY,)
+
     def __init__(self, config: MLPConfig, *, backbone: Backbone, state_dim: int, horizon: int, action_dim: int) -> None:
         super().__init__()
         self.horizon, self.action_dim = horizon, action_dim
@@ -43,6 +45,17 @@ class MLPHead(FeaturesHead):
         return masked_l1(self.act(features), target)
 
     def act(self, features: Features) -> Float[Tensor, "b h a"]:
+        return self.last(self.hidden(features)[:, 0]).unflatten(-1, (self.horizon, self.action_dim))
+
+    def hidden(self, features: Features) -> Float[Tensor, "b 1 d"]:
         queries, _ = features.select(TokenRole.QUERY)
         pooled = self.norm(queries[-1]).mean(dim=1)
-        return self.mlp(torch.cat([pooled, features.state], dim=-1)).unflatten(-1, (self.horizon, self.action_dim))
+        return self.mlp[:-1](torch.cat([pooled, features.state], dim=-1))[:, None]
+
+    @property
+    def hidden_shape(self) -> tuple[int, int]:
+        return 1, self.mlp[-1].in_features  # pyright: ignore[reportReturnType]
+
+    @property
+    def last(self) -> nn.Module:
+        return self.mlp[-1]

@@ -3,22 +3,24 @@
 from jaxtyping import Float
 from torch import Tensor
 
-from vla.heads.chunks import check_target
+from vla.heads.chunks import check_target, over_numbers, over_valid
 from vla.observation import ActionChunk
 
 
 def masked_l1(predicted: Float[Tensor, "b h a"], target: ActionChunk) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
     """Mean |predicted − target| over valid steps and all action numbers, and the values to log.
 
-    ``l1_first`` is the error of the first step alone. Padding may hold anything, NaN included. Raises
-    ``ValueError`` when the target's shape is another.
+    In the loss they count by their weights, if the target has any. ``l1_first`` is the error of the first step alone.
+    Padding may hold anything, NaN included. Raises ``ValueError`` when the target's shape is another.
     """
     check_target(target, predicted.shape)
     valid = target.valid[..., None]
-    error = (predicted - target.actions.masked_fill(~valid, 0.0)).abs().mean(dim=-1) * target.valid
+    gaps = (predicted - target.actions.masked_fill(~valid, 0.0)).abs()
+    error = gaps.mean(dim=-1) * target.valid
     counts = target.valid.sum(dim=0).clamp(min=1)
-    loss = error.sum() / target.valid.sum().clamp(min=1)
-    return loss, {"l1": loss.detach(), "l1_first": (error.detach().sum(dim=0) / counts)[0]}
+    l1 = error.sum() / target.valid.sum().clamp(min=1)
+    loss = l1 if target.weight is None else over_valid(over_numbers(gaps, target), target.valid)
+    return loss, {"l1": l1.detach(), "l1_first": (error.detach().sum(dim=0) / counts)[0]}
 
 
 def waypoint_l1(predicted: Float[Tensor, "b w"], target: ActionChunk) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:

@@ -12,7 +12,7 @@ from torch.nn import functional
 from vla.backbone import Backbone
 from vla.head import Decoder, DecodingHead
 from vla.heads.binning import Code, UniformBins
-from vla.heads.chunks import check_target, held, over_valid
+from vla.heads.chunks import check_target, held, over_numbers, over_valid
 from vla.heads.fast import FastCode
 from vla.heads.regression import masked_l1
 from vla.heads.token_chunks import TokenChunks
@@ -101,12 +101,13 @@ class TokensHead(DecodingHead):
         right = (log_p.argmax(dim=-1) == ids).float()
         if self.code.end_id is None:
             shape = (self.horizon, self.action_dim)
-            surprise, right = (x.unflatten(1, shape).mean(dim=-1) for x in (surprise, right))
+            surprise, right = over_numbers(surprise.unflatten(1, shape), target), right.unflatten(1, shape).mean(dim=-1)
         else:
             told = self.told(ids)
             surprise, right = (
                 ((x * told).sum(dim=1) / told.sum(dim=1))[:, None].expand(-1, self.horizon) for x in (surprise, right)
             )
+            surprise = surprise if target.weight is None else surprise * target.weight.mean(dim=-1)
         loss = over_valid(surprise, target.valid)
         numbers = {"nll": loss.detach(), "accuracy": over_valid(right, target.valid)}
         if self.code.end_id is None:

@@ -22,7 +22,8 @@ class ObjectiveWeights:
     of the picture, ``heatmap`` a nat of cross-entropy. ``caption`` and ``answer`` count a nat of a told token;
     ``blind`` likewise of a caption's without pictures, and where it is above 0, a caption's token counts by how
     improbable it is to the network without them (see :class:`vla.objectives.telling.Telling`). ``matching`` counts a
-    nat of whether caption and pictures belong together, ``teacher`` a cosine's distance from 1.
+    nat of whether caption and pictures belong together, ``teacher`` a cosine's distance from 1, ``features`` the mean
+    square of the difference to what the same network makes of the pictures after it has learned further.
     """
 
     point: float = 10.0
@@ -33,6 +34,7 @@ class ObjectiveWeights:
     blind: float = 0.0
     matching: float = 0.1
     teacher: float = 1.0
+    features: float = 0.0
 
     def __post_init__(self) -> None:
         weights = tuple(vars(self).values())

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -45,15 +45,29 @@ class LossWeights:
     """Weights of the losses in their sum; one of weight 0 is not computed.
 
     ``action`` is the head's loss on the chunk, ``waypoint`` the backbone's on the tool's position at the next
-    keyframe, which only networks with ``waypoint_dims`` have.
+    keyframe, which only networks with ``waypoint_dims`` have. ``objectives`` weighs further ones by their names
+    (:mod:`vla.objectives.further`).
     """
 
     action: float = 1.0
     waypoint: float = 1.0
+    objectives: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if not (self.action >= 0 and self.waypoint >= 0 and 0 < self.action + self.waypoint < math.inf):
+        weights = (self.action, self.waypoint, *self.objectives.values())
+        if not (all(weight >= 0 for weight in weights) and 0 < sum(weights) < math.inf):
+            further = "".join(f", {name} {weight}" for name, weight in self.objectives.items())
             raise ValueError(
                 "loss weights must be 0 or more and one of them above 0, "
-                f"got action {self.action} and waypoint {self.waypoint}"
+                f"got action {self.action} and waypoint {self.waypoint}{further}"
             )
+
+    @property
+    def beside_waypoint(self) -> bool:
+        """Whether anything counts that a network without waypoint can learn."""
+        return self.action > 0 or bool(self.further)
+
+    @property
+    def further(self) -> dict[str, float]:
+        """The objectives that count."""
+        return {name: weight for name, weight in self.objectives.items() if weight > 0}

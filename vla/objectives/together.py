@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vla.backbone import Backbone
+from vla.objectives.keeping import FurtherFeatures
 from vla.objectives.looking import Looking
 from vla.objectives.matching import Matching
 from vla.objectives.material import Material, Need
@@ -74,8 +75,10 @@ def all_objectives(
     offset_m: Float[Tensor, " 3"],
     scale_m: Float[Tensor, " 3"],
     teacher_dim: int = 0,
+    further: Backbone | None = None,
 ) -> Objectives:
-    """Every objective that has a weight, over ``backbone``; the teacher's where ``teacher_dim`` is not 0.
+    """Every objective that has a weight, over ``backbone``; the teacher's where ``teacher_dim`` is not 0, and that of
+    the features of ``further`` where that is given.
 
     The order in which they are made decides their first weights. ``ValueError`` and ``TypeError`` where the backbone
     lacks what one of them needs.
@@ -89,4 +92,6 @@ def all_objectives(
         made["matching"] = Matching(backbone, weights)
     if weights.teacher and teacher_dim:
         made["text_teacher"] = TextTeacher(backbone, weights, teacher_dim)
+    if weights.features and further is not None:
+        made["features"] = FurtherFeatures(backbone, weights, further)
     return Objectives(backbone, made)

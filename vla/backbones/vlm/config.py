@@ -89,6 +89,11 @@ class VLMConfig:
         return False
 
     @property
+    def needs_cameras(self) -> bool:
+        """It need not be told where cameras stand."""
+        return False
+
+    @property
     def needs(self) -> str:
         """What it must be fed beside colour images of the present: nothing."""
         return ""

@@ -59,7 +59,7 @@ def open_checkpoint(config: VLMConfig) -> Parts:
     architecture = read_architecture(folder)
     family = family_of(architecture)
     tokenizer = PromptTokenizer(folder, config.prompt, begins_text=family.begins_text)
-    pictures = tuple(_read_pictures(each) for each in _picture_folders(folder, architecture))
+    pictures = tuple(read_pictures(each) for each in _picture_folders(folder, architecture))
     model = _load_weights(folder, architecture)
     family.trim(model)
     sha256 = check_hash(model, config.sha256, folder)
@@ -167,7 +167,8 @@ def weights_hash(model: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def _read_pictures(folder: Path) -> PictureNumbers:
+def read_pictures(folder: Path) -> PictureNumbers:
+    """Those of the image processor in ``folder``; ``CheckpointError`` where there is none."""
     from transformers.image_processing_base import ImageProcessingMixin
 
     try:

@@ -1,0 +1,109 @@
+"""What a run of learning from reward is, and complete ones by name."""
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+from configs.environments import EnvConfig, Split
+from configs.run_directory import OUTPUTS
+from policies.state_policy import StateNetworkConfig
+from rl.config import CriticConfig, RLConfig
+from rl.rewards.config import ScorerConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Which policy to improve, at which tasks, and how."""
+
+    name: str = "nano-ppo"
+    """Goes into the run directory's name."""
+    policy: Path | None = None
+    """The policy to start from: a run, a checkpoint or a policy's folder. One whose head knows a single chunk (bridge,
+    mlp) is given a Gaussian about it, of rl.std."""
+    tasks: tuple[str, ...] = ("reach", "pick", "place")
+    """Tasks or suites, all of them in every iteration."""
+    state: StateNetworkConfig | None = None
+    """Sizes of a small network of numbers (the preset mlp-ppo), which starts from nothing where no policy is named."""
+    rl: RLConfig = field(default_factory=RLConfig)
+    reward: Literal["sparse", "dense"] = "sparse"
+    """1 on success, or that and the gain in the task's potential."""
+    learned_rewards: tuple[str, ...] = ()
+    """Scores that are paid beside it, as potentials: towers, a folder of vla reward train, a checkpoint of CLIP or
+    SigLIP, or ask:CHECKPOINT; see vla reward."""
+    learned_weight: float = 1.0
+    """What multiplies each of them."""
+    scorer: ScorerConfig = field(default_factory=ScorerConfig)
+    """How scores are read off."""
+    split: Split = "train"
+    """Phrasings of the instructions."""
+    arm_start_rad: float = 0.0
+    """How far from home the arm starts at most, in joint space (0: at home)."""
+    env: EnvConfig = field(default_factory=EnvConfig)
+    """The simulated worlds; a policy decides itself what its cameras must look like."""
+    outputs: Path = OUTPUTS
+    """Folder that holds the runs."""
+
+    def __post_init__(self) -> None:
+        if not self.tasks:
+            raise ValueError("name at least one task or suite: --tasks reach pick place")
+        if self.state is not None and self.learned_rewards:
+            raise ValueError(
+                "learned rewards look at pictures, which a state policy's worlds do not draw: leave them out"
+            )
+
+
+LAPTOP = RLConfig(lr=2e-5, threads=1)
+"""Learning that fits a laptop's CPU: the backbone stays as it is and sees once, head, spread and critic learn."""
+
+
+def nano_ppo() -> Config:
+    """PPO with a critic and advantages of each decision (GAE): the default."""
+    return Config(name="nano-ppo", rl=LAPTOP)
+
+
+def nano_grpo() -> Config:
+    """Whole episodes, eight from each start, compared with each other; no critic (GRPO)."""
+    rl = replace(LAPTOP, advantages="grpo", group_size=8, clip_high=0.28, level="action")
+    return Config(name="nano-grpo", rl=rl)
+
+
+def nano_vldac() -> Config:
+    """PPO on each number by itself, values of decisions, critic apart, pulled to the first policy (VL-DAC)."""
+    rl = replace(
+        LAPTOP,
+        level="number",
+        over="decisions",
+        reference_kl=0.05,
+        epochs=2,
+        critic=CriticConfig(warmup=2, detach=True),
+    )
+    return Config(name="nano-vldac", rl=rl)
+
+
+def nano_filtered() -> Config:
+    """Imitates its own episodes that succeeded and nothing else: what every other method must beat."""
+    rl = replace(LAPTOP, advantages="none", imitate=1.0, epochs=2, target_kl=None)
+    return Config(name="nano-filtered", rl=rl)
+
+
+def mlp_ppo() -> Config:
+    """PPO from nothing on what the simulator knows, with dense rewards and no pictures: fast, to try things out."""
+    rl = replace(
+        LAPTOP,
+        iterations=100,
+        decisions=32,
+        discount=0.95,
+        lr=1e-3,
+        frozen=(),
+        critic=CriticConfig(width=64, warmup=0),
+    )
+    return Config(name="mlp-ppo", tasks=("reach",), reward="dense", state=StateNetworkConfig(), rl=rl)
+
+
+PRESETS = {
+    "nano-ppo": nano_ppo,
+    "nano-grpo": nano_grpo,
+    "nano-vldac": nano_vldac,
+    "nano-filtered": nano_filtered,
+    "mlp-ppo": mlp_ppo,
+}

@@ -1,0 +1,115 @@
+"""From what a robot shows to what a network takes, and back; acting and learning from reward share it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from envs.specs import STATE_KEY, TASK_KEY, EmbodimentSpec, extrinsics_key, image_key, intrinsics_key
+from policies.described import described
+from policies.network_input import InstructionTokens, network_images, network_intrinsics
+from policies.processors import Normalization
+from vla.model import VLA
+from vla.observation import Observation
+
+TEXT, TEXT_MASK = "text", "text_mask"
+
+
+class ActingInputs:
+    """Checks raw observations of a robot and makes network inputs of them; and chunks in the robot's units of actions.
+
+    Images may have any size; they are resized on the network's device.
+    """
+
+    def __init__(self, vla: VLA, normalization: Normalization, embodiment: EmbodimentSpec) -> None:
+        self.device = next(vla.parameters()).device
+        self._config, self._normalization, self._embodiment = vla.config, normalization, embodiment
+        self._tokens = InstructionTokens(vla.backbone)
+        self._low = torch.tensor(embodiment.action_low, device=self.device)
+        self._high = torch.tensor(embodiment.action_high, device=self.device)
+
+    def take(self, observation: Mapping[str, Any]) -> dict[str, Tensor]:
+        """What the network needs of it, as small as it is: images as they are with, where it heeds them, their cameras,
+        text as tokens, the state normalised.
+
+        Every tensor has one row per world. ``ValueError`` for an observation that does not fit.
+        """
+        state = self._state(observation)
+        images = {
+            image_key(camera): self._image(observation, camera, len(state)).to(self.device)
+            for camera in self._config.cameras
+        }
+        texts = observation.get(TASK_KEY)
+        if not isinstance(texts, list | tuple) or len(texts) != len(state):
+            raise ValueError(f"{TASK_KEY}: expected a list of {len(state)} instructions, got {texts!r}")
+        text, text_mask = self._tokens(texts, self.device)
+        cameras = self._cameras(observation, len(state)) if self._config.backbone.needs_cameras else {}
+        state = self._normalization.state.normalize(state)
+        return {**images, **cameras, TEXT: text, TEXT_MASK: text_mask, STATE_KEY: state}
+
+    def observation(self, taken: Mapping[str, Tensor]) -> Observation:
+        """What :meth:`take` gave, or some rows of it, as the network's input."""
+        side = self._config.image_size_px
+        images = torch.stack([network_images(taken[image_key(camera)], side) for camera in self._config.cameras], 1)
+        return Observation(
+            images=images[:, None],
+            view_mask=torch.ones(len(images), 1, images.shape[1], dtype=torch.bool, device=self.device),
+            text=taken[TEXT],
+            text_mask=taken[TEXT_MASK],
+            state=taken[STATE_KEY],
+            **(self._calibration(taken) if self._config.backbone.needs_cameras else {}),
+        )
+
+    def executable(self, actions: Float[Tensor, "n h a"]) -> Float[Tensor, "n h a"]:
+        """Normalised actions in the robot's units and within its bounds."""
+        actions = self._normalization.action.unnormalize(actions.float())
+        return torch.clamp(actions, self._low, self._high)
+
+    def _cameras(self, observation: Mapping[str, Any], n: int) -> dict[str, Tensor]:
+        """Where they stand and how they see, by the keys of the observation."""
+        sides = {intrinsics_key: 3, extrinsics_key: 4}
+        keys = {key(camera): side for camera in self._config.cameras for key, side in sides.items()}
+        return {key: self._matrix(observation, key, n, side) for key, side in keys.items()}
+
+    def _calibration(self, taken: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Of the pictures that the network sees, ``(n, 1, v, …)``."""
+        intrinsics, cameras = [], self._config.cameras
+        for camera in cameras:
+            height, width = taken[image_key(camera)].shape[1:3]
+            matrix = taken[intrinsics_key(camera)]
+            intrinsics.append(network_intrinsics(matrix, (height, width), self._config.image_size_px))
+        poses = [taken[extrinsics_key(camera)] for camera in cameras]
+        return {"intrinsics": torch.stack(intrinsics, 1)[:, None], "T_world_cam": torch.stack(poses, 1)[:, None]}
+
+    def _matrix(self, observation: Mapping[str, Any], key: str, n: int, side: int) -> Float[Tensor, "n s s"]:
+        matrix = observation.get(key)
+        if not isinstance(matrix, Tensor) or matrix.shape != (n, side, side):
+            raise ValueError(
+                f"this policy must know its cameras: expected {key!r} of shape {(n, side, side)}, "
+                f"got {described(matrix)}"
+            )
+        if not bool(matrix.isfinite().all()):
+            raise ValueError(f"{key} is not finite")
+        return matrix.to(self.device, torch.float32)
+
+    def _state(self, observation: Mapping[str, Any]) -> Float[Tensor, "n d"]:
+        state = observation.get(STATE_KEY)
+        expected = ("n", self._embodiment.state_dim)
+        if not isinstance(state, Tensor) or state.ndim != 2 or state.shape[1] != expected[1]:
+            raise ValueError(f"{STATE_KEY}: expected a tensor of shape {expected}, got {described(state)}")
+        broken = (~state.isfinite()).any(dim=0).nonzero()[:, 0].tolist()
+        if broken:
+            raise ValueError(f"{STATE_KEY} is not finite in {[self._embodiment.state[i].name for i in broken]}")
+        return state.to(self.device, torch.float32)
+
+    def _image(self, observation: Mapping[str, Any], camera: str, n: int) -> UInt8[Tensor, "n h w 3"]:
+        key = image_key(camera)
+        image: UInt8[Tensor, "n h w 3"] | None = observation.get(key)
+        if image is None:
+            given = sorted(k for k in observation if k.startswith(image_key("")))
+            raise ValueError(f"this policy sees through camera {camera!r}: expected {key!r}, got the images {given}")
+        if image.dtype != torch.uint8 or image.ndim != 4 or image.shape[0] != n or image.shape[3] != 3:
+            raise ValueError(f"{key}: expected uint8 of shape ({n}, h, w, 3), got {described(image)}")
+        return image

@@ -1,0 +1,61 @@
+"""Scores by their names, as runs and commands ask for them."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+
+from rl.rewards.classifier import AskedClassifier, SuccessClassifier
+from rl.rewards.clip import GoalSimilarity
+from rl.rewards.config import ScorerConfig
+from rl.rewards.features import FrozenFeatures
+from rl.rewards.head import HEAD_FILE, load_head
+from rl.rewards.nano_towers import BackboneTowers
+from rl.rewards.process import ProcessReward
+from rl.rewards.reward import Scorer
+from vla.backbones.vlm.answering import PROMPT, YesOrNo
+from vla.backbones.vlm.config import VLMConfig
+from vla.towers import Towers, TransformersTowers
+
+TOWERS, ASK = "towers", "ask:"
+
+
+def make_scorer(
+    name: str,
+    config: ScorerConfig,
+    *,
+    cameras: Sequence[str],
+    image_size_px: tuple[int, int],
+    describe: Callable[[str], str] = str,
+) -> Scorer:
+    """The score called ``name``, for a robot with these ``cameras``.
+
+    ``towers`` are those of the package's own backbone; a folder is a reward that was trained here; ``ask:CHECKPOINT``
+    is a vision-language model that is asked; everything else is a checkpoint of CLIP or SigLIP, by its folder or its id
+    on the hub, which looks through the first camera. Errors are those of reading it.
+    """
+    if name.startswith(ASK):
+        asked = VLMConfig(checkpoint=name.removeprefix(ASK), prompt=config.prompt or PROMPT)
+        return AskedClassifier(YesOrNo(asked, image_size_px, device=config.device), cameras[:1])
+    folder = Path(name).expanduser()
+    if (folder / HEAD_FILE).is_file():
+        return _learned(folder, config)
+    towers: Towers
+    towers = BackboneTowers(device=config.device) if name == TOWERS else TransformersTowers(name, config.device)
+    return GoalSimilarity(
+        towers,
+        towers.cameras or cameras[:1],
+        baseline=config.baseline or None,
+        alpha=config.alpha,
+        describe=describe if config.described else str,
+    )
+
+
+def _learned(folder: Path, config: ScorerConfig) -> Scorer:
+    saved = load_head(folder)
+    features = FrozenFeatures(saved.base_folder, torch.device(config.device))
+    if saved.kind == "classifier":
+        return SuccessClassifier(features, saved.head)
+    if saved.kind == "process":
+        return ProcessReward(features, saved.head, config.output)
+    raise ValueError(f"{folder} holds a reward of the kind {saved.kind!r}, expected a classifier or a process reward")

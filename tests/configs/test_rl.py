@@ -1,0 +1,91 @@
+"""The verb rl on the smallest possible amounts: what it makes acts, goes on exactly, and refuses what cannot be."""
+
+import numpy as np
+import pytest
+import torch
+
+from configs.cli import main
+from configs.environments import EnvConfig, make_env
+from policies.data.statistics import DatasetStatistics, FieldStatistics
+from policies.processors import Normalization, NormalizationMode
+from policies.training.metrics import read_metrics
+from policies.vla_policy import VLAPolicy
+from vla.backbones.nano import NanoConfig
+from vla.config import VLAConfig
+from vla.heads.bridge import BridgeConfig
+
+SMALL = ["--rl.num-envs", "4", "--rl.decisions", "3", "--rl.epochs", "1", "--rl.minibatches", "2", "--env.threads", "1"]
+TINY = NanoConfig(
+    weights="fresh", width=16, depth=1, heads=2, n_queries=2, channels=8, blocks=1, keypoints=2, keypoints_per_token=1
+)
+
+
+@pytest.fixture(scope="module")
+def policy(tmp_path_factory):
+    """Random weights for the simulated arm, with a head that has no distribution."""
+    env = make_env("reach", 1, stream="learn", config=EnvConfig(image_size_px=32, threads=1))
+    embodiment = env.embodiment
+    env.close()
+    rng, spans = np.random.default_rng(0), {"state": embodiment.state_dim, "action": embodiment.action_dim}
+    fields = {name: FieldStatistics.of(rng.uniform(-1, 1, size=(50, dim))) for name, dim in spans.items()}
+    statistics = DatasetStatistics(episodes=1, frames=50, **fields)
+    modes = {"state": NormalizationMode.MEAN_STD, "action": NormalizationMode.MIN_MAX}
+    torch.manual_seed(0)
+    network = VLAConfig(
+        backbone=TINY,
+        head=BridgeConfig(heads=2),
+        cameras=embodiment.camera_names,
+        image_size_px=(32, 32),
+        state_dim=embodiment.state_dim,
+        action_dim=embodiment.action_dim,
+        horizon=4,
+    )
+    folder = tmp_path_factory.mktemp("policy")
+    VLAPolicy(network.build(), Normalization.from_statistics(statistics, embodiment, **modes), embodiment).save(folder)
+    return folder
+
+
+def learn(policy, outputs, *more):
+    command = ["rl", "nano-ppo", "--policy", str(policy), "--tasks", "reach", "button", *SMALL, "--outputs"]
+    assert main([*command, str(outputs), *more]) == 0
+    (run_dir,) = outputs.glob("rl/*/*")
+    return run_dir
+
+
+def test_a_run_that_goes_on_in_simulated_worlds_ends_as_one_that_never_stopped(policy, tmp_path, capsys):
+    """Episodes of several tasks are under way when it stops, and a learned reward remembers them. What comes of it is
+    evaluated as any policy.
+    """
+    reward = ["--reward", "dense", "--learned-rewards", "towers", "--rl.critic.warmup", "1", "--rl.save-every", "1"]
+    whole = learn(policy, tmp_path / "whole", "--rl.iterations", "3", *reward)
+    run_dir = learn(policy, tmp_path / "part", "--rl.iterations", "2", *reward)
+    assert main(["rl", "--resume", str(run_dir), "--rl.iterations", "3"]) == 0
+    assert (run_dir / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
+    last = read_metrics(run_dir)[-1]
+    assert last["decisions"] == 12 and last["first_deviation"] < 1e-5 and np.isfinite(last["approx_kl"])
+    assert "decisions_per_s" in capsys.readouterr().out
+    assert main(["eval", str(run_dir), "--tasks", "reach", "--episodes", "1", "--outputs", str(tmp_path)]) == 0
+
+
+def test_a_small_network_of_numbers_learns_from_nothing_and_is_evaluated(tmp_path):
+    small = [*SMALL, "--rl.iterations", "1", "--outputs", str(tmp_path)]
+    assert main(["rl", "mlp-ppo", *small]) == 0
+    (run_dir,) = tmp_path.glob("rl/*/*")
+    assert main(["eval", str(run_dir), "--tasks", "reach", "--episodes", "1", "--outputs", str(tmp_path)]) == 0
+
+
+def test_what_cannot_learn_is_refused_before_a_run_directory_is_made(policy, tmp_path, capsys):
+    def refused(*command):
+        assert main(["rl", *command, "--outputs", str(tmp_path)]) == 2
+        assert not list(tmp_path.iterdir())
+        return capsys.readouterr().err
+
+    named = ["--policy", str(policy)]
+    assert "name the policy to start from" in refused("nano-ppo")
+    assert "no policy.json in any of" in refused("nano-ppo", "--policy", str(tmp_path / "nowhere"))
+    assert "groups of 8 cannot be shared out to 3 shards" in refused(
+        "nano-grpo", *named, "--rl.num-envs", "16", "--rl.shards", "3"
+    )
+    assert "unknown" in refused("nano-ppo", *named, "--tasks", "juggle")
+    assert "expects image_size_px 32, got 48" in refused("nano-ppo", *named, "--env.image-size-px", "48")
+    assert "several tasks, got reach alone" in refused("nano-ppo", *named, "--tasks", "reach", "--rl.weigh-tasks")
