@@ -2,10 +2,12 @@
 
 from dataclasses import replace
 
+from configs.known import KNOWN
 from configs.training import Config
 from policies.imitation.config import TrainConfig
 from policies.imitation.stages import Stage
 from vla.backbones.nano import NanoConfig
+from vla.backbones.nano_text import NanoTextConfig
 from vla.backbones.vlm.config import VLMConfig
 from vla.heads.bridge import BridgeConfig
 from vla.heads.chat import ChatConfig
@@ -70,6 +72,13 @@ def nano_flow() -> Config:
     return Config(name="nano-flow", backbone=NanoConfig(), head=FlowConfig(), train=LAPTOP)
 
 
+def nano_text() -> Config:
+    """The default network reading with all-MiniLM-L6-v2, frozen, in place of its own words; --backbone.text names any
+    other text encoder, by its id or its folder.
+    """
+    return Config(name="nano-text", backbone=NanoTextConfig(text=MINILM), head=BridgeConfig(), train=LAPTOP)
+
+
 def nano_chat() -> Config:
     """Says what it does before it does it, as in VLA4CD; vla eval measures whether both agree."""
     return Config(name="nano-chat", backbone=NanoConfig(), head=ChatConfig(), train=LAPTOP)
@@ -95,6 +104,7 @@ def debug() -> Config:
     )
 
 
+MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 SMOLVLM = "HuggingFaceTB/SmolVLM2-256M-Video-Instruct"
 """A small pretrained vision-language model; --backbone.checkpoint names any other, by its id or its folder."""
 
@@ -159,6 +169,7 @@ PRESETS = {
     "nano-tokens": nano_tokens,
     "nano-fast": nano_fast,
     "nano-flow": nano_flow,
+    "nano-text": nano_text,
     "nano-chat": nano_chat,
     "vlm-bridge": vlm_bridge,
     "vlm-frozen": vlm_frozen,
@@ -166,5 +177,6 @@ PRESETS = {
     "vlm-vita": vlm_vita,
     "vlm-ola": vlm_ola,
     "nano-vl2v": nano_vl2v,
+    **KNOWN,
     "debug": debug,
 }

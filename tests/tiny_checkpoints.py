@@ -1,11 +1,20 @@
 """Tiny random checkpoints of the real architectures, as folders that transformers itself wrote."""
 
 import json
+import runpy
+from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
-from transformers import AutoConfig, AutoModelForImageTextToText, PreTrainedTokenizerFast
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+    PreTrainedTokenizerFast,
+)
 
+ROOT = Path(__file__).resolve().parents[1]
 SPECIAL = [
     "<pad>", "<bos>", "<eos>", "<image>", "<fake_token_around_image>", "<global-img>", "<|vision_start|>",
     "<|vision_end|>", "<|image_pad|>", "<|video_pad|>", "<img>", "</img>", "<IMG_CONTEXT>", "<start_of_image>",
@@ -90,6 +99,19 @@ CONFIGS = {
         "vision_config": VISION | {"model_type": "clip_vision_model"},
         "image_token_id": 3, "vision_feature_select_strategy": "default", "vision_feature_layer": -2,
     },
+    "florence2": {
+        "text_config": {
+            "model_type": "bart", "vocab_size": VOCABULARY, "d_model": 64, "encoder_layers": 3, "decoder_layers": 1,
+            "encoder_attention_heads": 4, "decoder_attention_heads": 4, "encoder_ffn_dim": 128,
+            "decoder_ffn_dim": 128, "max_position_embeddings": 1024, "pad_token_id": 0, "bos_token_id": 1,
+            "eos_token_id": 2, "decoder_start_token_id": 2,
+        },
+        "vision_config": {
+            "depths": [1, 1, 1, 1], "embed_dim": [16, 16, 32, 48], "num_heads": [2, 2, 4, 4],
+            "num_groups": [2, 2, 4, 4], "window_size": 4, "projection_dim": 64, "max_position_embeddings": 20,
+        },
+        "image_token_id": 3,
+    },
 }  # fmt: skip
 MODEL_TYPES = {"paligemma2": "paligemma", "llava-clip": "llava"}
 PROCESSORS = {
@@ -119,6 +141,7 @@ PROCESSORS = {
     "internvl": ("GotOcr2ImageProcessor", {"resample": 3, "size": SIZE}),
     "gemma3": ("Gemma3ImageProcessor", {"resample": 2, "size": SIZE}),
     "llava": ("SiglipImageProcessor", {"resample": 3, "size": SIZE}),
+    "florence2": ("CLIPImageProcessor", {"resample": 3, "size": SIZE}),
     "llava-clip": (
         "CLIPImageProcessor",
         {"resample": 3, "size": {"shortest_edge": 56}, "crop_size": SIZE},
@@ -159,6 +182,28 @@ def tiny_checkpoint(folder, family, *, begin=True, seed=0):
     content = {"image_processor_type": kind, "image_mean": MEAN, "image_std": STD, "rescale_factor": 1 / 255, **numbers}
     (folder / "preprocessor_config.json").write_text(json.dumps(content))
     return folder
+
+
+def tiny_pair(folder):
+    """A DINOv2 and a SigLIP, whose patches, sizes and numbers for pictures differ, before a Qwen2, composed by
+    ``examples/compose_vlm.py``.
+    """
+    compose_pair = runpy.run_path(str(ROOT / "examples" / "compose_vlm.py"))["compose_pair"]
+    torch.manual_seed(0)
+    other = VISION | {"hidden_size": 32, "image_size": 80, "patch_size": 16, "vision_use_head": False}
+    parts = {
+        "dino": (AutoModel, "dinov2", VISION, [0.5, 0.4, 0.3]),
+        "siglip": (AutoModel, "siglip_vision_model", other, [0.5, 0.5, 0.5]),
+        "qwen": (AutoModelForCausalLM, "qwen2", TEXT, None),
+    }
+    for name, (kind, model_type, numbers, mean) in parts.items():
+        kind.from_config(AutoConfig.for_model(model_type, **numbers)).save_pretrained(folder / name)
+        if mean:
+            content = {"image_mean": mean, "image_std": STD, "resample": 3}
+            (folder / name / "preprocessor_config.json").write_text(json.dumps(content))
+    PreTrainedTokenizerFast(tokenizer_object=tiny_tokenizer(), eos_token="<eos>").save_pretrained(folder / "qwen")
+    compose_pair((str(folder / "dino"), str(folder / "siglip")), str(folder / "qwen"), folder / "whole")
+    return folder / "whole"
 
 
 def checkpoints(tmp_path_factory):

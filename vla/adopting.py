@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor
 
 from vla.backbone import Backbone
+from vla.backbones.nano_text import NanoTextConfig
 from vla.base import Base
 from vla.config import BACKBONES, BackboneConfig, VLAConfig, tagged
 from vla.model import VLA
@@ -16,6 +17,7 @@ from vla.scaling import StateScale
 _POSITIONS, _WAYPOINT, _STATE = "text_encoder.position", "waypoint", "state_encoder"
 _CAMERAS = ("camera_embedding", "look_embedding", "view_embedding")
 """What has a row for each camera."""
+_TEXT = "text_encoder"
 _FREE = frozenset({"max_text_tokens", "use_cameras"})
 """What may differ in two backbones' configs: a longer or shorter text window, and whether cameras are known."""
 
@@ -38,8 +40,11 @@ class Adoption:
 def check_base(config: BackboneConfig, base: Base, vocabulary: str) -> None:
     """``ValueError`` that names what differs, unless a backbone of ``config`` is of the base's kind.
 
-    ``vocabulary`` is the backbone's. Robot and cameras may be others: see :func:`adopt`.
+    ``vocabulary`` is the backbone's. Robot and cameras may be others: see :func:`adopt`. So may words, where the
+    backbone reads with a pretrained encoder instead.
     """
+    if _reads_otherwise(config, base):
+        config, vocabulary = config.plain, base.config.vocabulary
     there, now = (
         {**_compared(part), "vocabulary": v}
         for part, v in ((base.config.backbone, base.config.vocabulary), (config, vocabulary))
@@ -61,7 +66,7 @@ def adopt_looks(backbone: Backbone, config: BackboneConfig, base: Base) -> None:
     """
     check_base(config, base, backbone.vocabulary)
     own = dict(backbone.named_parameters())
-    others = {*_CAMERAS, _WAYPOINT, _STATE}
+    others = {*_CAMERAS, _WAYPOINT, _STATE} | ({_TEXT} if _reads_otherwise(config, base) else set())
     given = {name: weight for name, weight in base.weights.items() if _part(name) not in others}
     for name in given.keys() & own.keys():
         _fill(own[name], given[name], name)
@@ -89,6 +94,9 @@ def adopt(vla: VLA, base: Base, state_names: Sequence[str] = (), state: StateSca
         if reason or state is None:
             given = {name: weight for name, weight in given.items() if _part(name) != part}
             left[part] = reason
+    if _reads_otherwise(config.backbone, base):
+        given = {name: weight for name, weight in given.items() if _part(name) != _TEXT}
+        left[_TEXT] = "its words are those of a pretrained encoder"
     if state:
         given |= rescaled(given, base.config.state, state, config.waypoint_dims)
     taken: dict[str, None] = {}
@@ -103,6 +111,11 @@ def adopt(vla: VLA, base: Base, state_names: Sequence[str] = (), state: StateSca
     if config.image_size_px != base.config.image_size_px:
         left["size of things"] = f"pictures of {base.config.image_size_px} px there, {config.image_size_px} now"
     return Adoption(taken=tuple(taken), left=left)
+
+
+def _reads_otherwise(config: BackboneConfig, base: Base) -> TypeGuard[NanoTextConfig]:
+    """Whether it is the base's network but for words that are a pretrained encoder's."""
+    return isinstance(config, NanoTextConfig) and not isinstance(base.config.backbone, NanoTextConfig)
 
 
 def _compared(config: Any) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from dataclasses import MISSING, Field, asdict, dataclass, field, fields, replac
 from typing import TYPE_CHECKING, Any
 
 from vla.backbones.nano import NanoConfig
+from vla.backbones.nano_text import NanoTextConfig
 from vla.backbones.vlm.config import VLMConfig
 from vla.heads.bridge import BridgeConfig
 from vla.heads.chat import ChatConfig
@@ -19,10 +20,14 @@ from vla.heads.tokens import TokensConfig
 if TYPE_CHECKING:
     from vla.model import VLA
 
-BackboneConfig = NanoConfig | VLMConfig
+BackboneConfig = NanoConfig | NanoTextConfig | VLMConfig
 HeadConfig = BridgeConfig | MLPConfig | GaussianConfig | TokensConfig | FlowConfig | ChatConfig | MapperConfig
 
-BACKBONES: dict[str, type[BackboneConfig]] = {"nano": NanoConfig, "vlm": VLMConfig}
+BACKBONES: dict[str, type[BackboneConfig]] = {
+    "nano": NanoConfig,
+    "nano-text": NanoTextConfig,
+    "vlm": VLMConfig,
+}
 HEADS: dict[str, type[HeadConfig]] = {
     "bridge": BridgeConfig,
     "mlp": MLPConfig,

@@ -8,7 +8,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from vla.config import VLAConfig
+from vla.backbones.nano_config import NanoConfig
+from vla.config import BackboneConfig, VLAConfig
 from vla.distribution import Distribution
 from vla.head import Head
 from vla.heads.regression import waypoint_l1
@@ -41,7 +42,7 @@ class VLA(nn.Module):
             waypoint_dim=len(config.waypoint_dims),
             saved=saved,
         )
-        known = self.backbone.config  # equal unless something had to be read from elsewhere
+        known = _starting_as(config.backbone, self.backbone.config)  # equal unless something was read from elsewhere
         self.config = config if known == config.backbone else replace(config, backbone=known)
         self.head: Head[Any] = config.head.build(
             backbone=self.backbone, state_dim=config.state_dim, horizon=config.horizon, action_dim=config.action_dim
@@ -125,3 +126,8 @@ class VLA(nn.Module):
         if name not in self.objectives:
             raise ValueError(f"the weights count the objective {name!r}, the network learns {sorted(self.objectives)}")
         return self.objectives[name]  # pyright: ignore[reportReturnType]
+
+
+def _starting_as(given: BackboneConfig, known: BackboneConfig) -> BackboneConfig:
+    """``known`` with the first weights that ``given`` names, where there is a choice of them."""
+    return replace(known, weights=given.weights) if isinstance(known, NanoConfig) else known

@@ -3,8 +3,10 @@
 from dataclasses import replace
 from importlib.util import find_spec
 
+import numpy as np
 import pytest
 import torch
+import training_crews
 from demonstrations import record, tiny_training
 from point_mass import PointMassEnv
 from policy_contract import PolicyContract
@@ -12,10 +14,12 @@ from safetensors.torch import load_file
 from stopping import stopped_before
 from tiny_checkpoints import checkpoints, tiny_checkpoint
 
-from envs.specs import TASK_KEY
+from envs.specs import TASK_KEY, image_key
 from policies.evaluation import evaluate
 from policies.imitation.learner import ImitationLearner
+from policies.imitation.stages import Stage
 from policies.imitation.trainer import train
+from policies.training.processes import in_processes
 from policies.vla_policy import VLAPolicy
 from vla.backbones.vlm.config import VLMConfig
 from vla.checkpoint import CheckpointError
@@ -81,6 +85,20 @@ def test_a_run_goes_on_to_the_same_numbers(tmp_path, store, checkpoint, tuning):
         assert (whole / name).read_bytes() == (gone_on / name).read_bytes()
 
 
+@needs_peft
+@pytest.mark.slow
+def test_two_processes_learn_what_one_learns(store, checkpoint):
+    vla_config = network(checkpoint("llava"), "lora")
+    config = tiny_training(batch_size=16, steps=4, threads=1, stages=(Stage(),))
+    weights, gradients, reports = training_crews.learn(store, config, range(4), vla_config)
+    apart = (replace(config, processes=2), range(4), vla_config)
+    theirs = in_processes(2, "cpu", training_crews.learn, store, *apart)
+    np.testing.assert_allclose(theirs[1], gradients, atol=3e-6)
+    assert np.mean(np.abs(theirs[0] - weights) > 1e-5) < 1e-3
+    for here, there in zip(reports, theirs[2], strict=True):
+        assert there["loss"] == pytest.approx(here["loss"], rel=1e-5)
+
+
 def test_a_run_does_not_go_on_with_another_model(tmp_path, store, checkpoint):
     first = checkpoint("smolvlm")
     folder = tmp_path / "base"
@@ -113,6 +131,24 @@ def test_the_instruction_counts(store, checkpoint):
     observation = PointMassEnv(1).reset([1])
     told = [policy.predict_chunk({**observation, TASK_KEY: [text]}) for text in ("go left", "pick up the red cube")]
     assert not told[0].equal(told[1])
+
+
+@pytest.mark.parametrize(
+    ("change", "given"),
+    [
+        (lambda x: x.float() / 255, "float32"),
+        (lambda x: x.permute(0, 3, 1, 2), r"\(1, 3, 16, 16\)"),
+        (lambda x: x[..., :1], r"\(1, 16, 16, 1\)"),
+    ],
+    ids=["numbers from 0 to 1", "channels first", "grey"],
+)
+def test_images_of_another_range_or_layout_are_refused(store, checkpoint, change, given):
+    learner = ImitationLearner(tiny_training(), network(checkpoint("llava")), [store])
+    policy = VLAPolicy(learner.vla, learner.normalization, learner.demonstrations.embodiment)
+    observation = PointMassEnv(1).reset([1])
+    name = image_key("front")
+    with pytest.raises(ValueError, match=rf"front: expected uint8 of shape \(1, h, w, 3\), got .*{given}"):
+        policy.predict_chunk({**observation, name: change(observation[name])})
 
 
 def test_a_longer_instruction_than_the_window_is_refused_in_training_and_remarked_when_acting(store, checkpoint):

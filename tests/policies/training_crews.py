@@ -26,10 +26,10 @@ def debug_network():
     return replace(tiny_network(), backbone=backbone, head=preset.head)
 
 
-def learn(store, config, steps):
+def learn(store, config, steps, network=None):
     """Weights after these steps; gradients (0 for none) and report of each of them."""
     torch.set_num_threads(1)
-    return taken(ImitationLearner(config, debug_network(), [store]), steps)
+    return taken(ImitationLearner(config, network or debug_network(), [store]), steps)
 
 
 class HalfTold(DiscScenes):

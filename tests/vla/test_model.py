@@ -151,7 +151,10 @@ def test_weights_of_another_network_are_refused(saved, change, message):
             lambda c: c["head"].update(type="diffusion"),
             r"expected a head type out of \['bridge', 'flow', 'gaussian', 'mlp', 'tokens'\], got 'diffusion'",
         ),
-        (lambda c: c.update(backbone="nano"), r"expected a backbone type out of \['nano', 'vlm'\], got 'nano'"),
+        (
+            lambda c: c.update(backbone="nano"),
+            r"expected a backbone type out of \['nano', 'nano-text', 'vlm'\], got 'nano'",
+        ),
         (lambda c: c["backbone"].update(colour=1), r"backbone 'nano' has no field \['colour'\]"),
         (lambda c: c.pop("horizon"), r"a VLA config lacks the fields \['horizon'\]"),
         (lambda c: c.update(waypoint_weight=0.5), r"a VLA config has no field \['waypoint_weight'\]"),

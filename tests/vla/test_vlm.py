@@ -15,6 +15,8 @@ from vla.heads.bridge import BridgeConfig
 from vla.model import VLA
 from vla.observation import about_rows, rows
 
+SMALL_PX = {"florence2": 64}
+"""Where the size that a family learned with is too large for a test."""
 needs_peft = pytest.mark.skipif(find_spec("peft") is None, reason="needs the extra peft")
 
 
@@ -27,7 +29,7 @@ def checkpoint(tmp_path_factory):
 @torch.no_grad()
 def test_images_and_text_give_what_transformers_gives(checkpoint, family):
     folder = checkpoint(family)
-    backbone = vlm(folder).eval()
+    backbone = vlm(folder, side_px=SMALL_PX.get(family)).eval()
     observation = random_observation(backbone)
     hidden, known, mask = native(folder, family, backbone, observation)
     ours = backbone(observation).hidden[:, :, known]
@@ -38,7 +40,7 @@ def test_images_and_text_give_what_transformers_gives(checkpoint, family):
 @pytest.mark.parametrize("family", FAMILIES)
 @torch.no_grad()
 def test_a_prefix_is_gone_on_from_as_in_one_pass(checkpoint, family):
-    backbone = vlm(checkpoint(family)).eval()
+    backbone = vlm(checkpoint(family), side_px=SMALL_PX.get(family)).eval()
     backbone.queries.normal_(std=0.1)
     observation = random_observation(backbone)
     observation.view_mask[1, :, 0] = False
@@ -66,7 +68,7 @@ class VLMContract(BackboneContract):
         self.folder = checkpoint(self.family)
 
     def make(self):
-        return vlm(self.folder)
+        return vlm(self.folder, side_px=SMALL_PX.get(self.family))
 
 
 class TestSmolVLM(VLMContract):
@@ -87,6 +89,10 @@ class TestGemma3(VLMContract):
 
 class TestLlava(VLMContract):
     family = "llava"
+
+
+class TestFlorence2(VLMContract):
+    family = "florence2"
 
 
 @pytest.mark.parametrize("family", ["qwen2_5_vl", "gemma3", "smolvlm"])
@@ -183,11 +189,14 @@ def test_the_whole_model_learns_when_told_to(checkpoint):
     assert all("post_layernorm" in name or "head" in name for name in silent), silent
 
 
-@pytest.mark.parametrize("tuning", ["frozen", "full"])
-def test_computing_layers_again_changes_no_gradient(checkpoint, tuning):
+@pytest.mark.parametrize(
+    ("family", "tuning"), [("smolvlm", "frozen"), ("smolvlm", "full"), ("florence2", "full"), ("paligemma2", "full")]
+)
+def test_computing_layers_again_changes_no_gradient(checkpoint, family, tuning):
     def gradients(again):
         torch.manual_seed(0)
-        backbone = vlm(checkpoint("smolvlm"), tuning=tuning, gradient_checkpointing=again).train()
+        side_px = SMALL_PX.get(family)
+        backbone = vlm(checkpoint(family), tuning=tuning, gradient_checkpointing=again, side_px=side_px).train()
         torch.manual_seed(1)
         backbone(random_observation(backbone)).hidden.square().mean().backward()
         return {name: p.grad for name, p in backbone.named_parameters() if p.grad is not None}
@@ -207,6 +216,7 @@ def test_computing_layers_again_changes_no_gradient(checkpoint, tuning):
         ("paligemma", 60, "multiple of 14 px, got side_px 60"),
         ("internvl", 28, "takes images of 56 px only, got side_px 28"),
         ("gemma3", 112, "takes images of 56 px only, got side_px 112"),
+        ("florence2", 60, "multiple of 32 px up to 640, got side_px 60"),
     ],
 )
 def test_a_size_that_the_family_refuses_is_told(checkpoint, family, side_px, message):

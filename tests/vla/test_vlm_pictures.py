@@ -76,6 +76,19 @@ def test_batches_and_single_pictures_give_the_same():
 
 
 @pytest.mark.parametrize(
+    ("picture", "message"),
+    [
+        (torch.full((3, 8, 8), 255.0), r"expected pictures in \[0, 1\], got numbers from 255 to 255"),
+        (torch.full((3, 8, 8), -1.0), "got numbers from -1 to -1"),
+        (torch.full((3, 8, 8), float("nan")), "got numbers from nan to nan"),
+    ],
+)
+def test_numbers_that_are_no_picture_are_refused(picture, message):
+    with pytest.raises(ValueError, match=message):
+        PictureNumbers(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5), resample=3).prepare(picture, (8, 8))
+
+
+@pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"resample": 7}, "expected a resampling filter out of"),

@@ -8,6 +8,7 @@ import pytest
 import safetensors.torch
 import torch
 from tiny_checkpoints import tiny_checkpoint, tiny_tokenizer
+from tokenizers import Tokenizer, models
 from transformers import PreTrainedTokenizerFast
 from vla_inputs import random_observation
 from vlm_inputs import vlm_config, vlm_policy_config
@@ -162,6 +163,22 @@ def test_missing_weights_are_named(copied):
         build(copied)
 
 
+def test_weights_that_the_network_lacks_are_left_out_and_told(copied, caplog):
+    path = copied / "model.safetensors"
+    before = build(copied).config.sha256
+    weights = safetensors.torch.load_file(path) | {"model.language_model.layers.9.mlp.up_proj.weight": torch.ones(2, 2)}
+    safetensors.torch.save_file(weights, path, metadata={"format": "pt"})
+    assert build(copied).config.sha256 == before
+    assert "left out 1 tensors" in caplog.text and "layers.9.mlp.up_proj.weight" in caplog.text
+
+
+def test_a_tokenizer_without_its_words_is_refused(copied):
+    """Some classes of transformers make an empty one where files are missing."""
+    PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.BPE()), eos_token="<eos>").save_pretrained(copied)
+    with pytest.raises(CheckpointError, match="it has no words, so files are missing"):
+        build(copied)
+
+
 def test_weights_of_other_sizes_are_refused(copied):
     content = json.loads((copied / "config.json").read_text())
     content["text_config"]["intermediate_size"] = 96
@@ -194,7 +211,7 @@ def test_a_missing_file_is_named(copied, name, message):
 
 def test_a_model_that_sees_nothing_is_refused(copied):
     (copied / "config.json").write_text(json.dumps({"model_type": "bert"}))
-    with pytest.raises(ValueError, match=r"expected a vision-language model of the families gemma3, .* got 'bert'"):
+    with pytest.raises(ValueError, match=r"expected a vision-language model of the families florence2, .* got 'bert'"):
         build(copied)
 
 

@@ -49,7 +49,7 @@ def native(folder, family, backbone, observation):
     is_image = torch.cat([backbone.frame_view >= 0, torch.zeros(observation.text.shape[1], dtype=torch.bool)])
     kinds = is_image.long().expand(b, -1)
     side = backbone.side_px
-    images = backbone._parts.pictures.prepare(observation.images[:, 0], (side, side))
+    images = backbone._parts.pictures[0].prepare(observation.images[:, 0], (side, side))
     given = {"pixel_values": images if family in ("smolvlm", "idefics3") else images.flatten(0, 1)}
     if family.startswith("qwen"):
         given["pixel_values"] = patchify(images.flatten(0, 1), 14, 2, 2)
@@ -59,5 +59,8 @@ def native(folder, family, backbone, observation):
         given["token_type_ids"] = torch.zeros_like(ids)
     if family == "gemma3":
         given["token_type_ids"] = kinds
+    if family == "florence2":
+        given["decoder_input_ids"] = ids[:, :1]
     out = model(input_ids=ids, attention_mask=mask.long(), output_hidden_states=True, use_cache=False, **given)
-    return torch.stack(out.hidden_states[1:]), known, mask
+    hidden = out.encoder_hidden_states if family == "florence2" else out.hidden_states
+    return torch.stack(hidden[1:]), known, mask

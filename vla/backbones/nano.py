@@ -8,6 +8,7 @@ again: so "the red cube left of the bin" becomes a coordinate too.
 """
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -28,17 +29,28 @@ from vla.backbones.views import Views
 from vla.features import Features, Prefix, Sight, TokenRole
 from vla.observation import Observation
 
+if TYPE_CHECKING:
+    from vla.backbones.pretrained_text import PretrainedText
+    from vla.backbones.vlm.words import PromptTokenizer
+
 
 class Nano(Backbone):
     """Sequence: looks (view), patches (time, view, row, column), keypoints (time, view, index), text, state, queries.
 
     The prefix attends to itself in both directions; queries attend to everything. Looks count as keypoints: after the
     first half of the blocks they carry what was found when looking again. Raises ``ValueError`` for an observation
-    whose shapes do not fit.
+    whose shapes do not fit. It reads with words of its own, or with the ``reader``, if there is one.
     """
 
     def __init__(
-        self, config: NanoConfig, *, state_dim: int, views: int, image_size_px: tuple[int, int], waypoint_dim: int
+        self,
+        config: NanoConfig,
+        *,
+        state_dim: int,
+        views: int,
+        image_size_px: tuple[int, int],
+        waypoint_dim: int,
+        reader: "tuple[PromptTokenizer, PretrainedText] | None" = None,
     ) -> None:
         super().__init__()
         if config.patch_px % ImageEncoder.multiple or any(side % config.patch_px for side in image_size_px):
@@ -54,11 +66,13 @@ class Nano(Backbone):
         self.views, self.state_dim, self.waypoint_dim = views, state_dim, waypoint_dim
         self.grid = (image_size_px[0] // config.patch_px, image_size_px[1] // config.patch_px)
         self.text_window = config.max_text_tokens or TEXT_TOKENS
-        self._tokenizer = NanoTokenizer()
+        self._tokenizer: Any = NanoTokenizer() if reader is None else reader[0]
         self.vocabulary = self._tokenizer.fingerprint
 
         width, cells = config.width, config.patch_px // ImageEncoder.stride
-        self.text_encoder = TextEncoder(self._tokenizer.vocabulary_size, self.text_window, width)
+        self.text_encoder = (
+            TextEncoder(self._tokenizer.vocabulary_size, self.text_window, width) if reader is None else reader[1]
+        )
         self.image_encoder = ImageEncoder(4 if config.use_depth else 3, config.channels, config.blocks, config.wide)
         rows, columns = (side // ImageEncoder.stride for side in image_size_px)
         self.map_position = nn.Parameter(torch.zeros(config.channels, rows, columns))
@@ -98,7 +112,7 @@ class Nano(Backbone):
         return self._tokenizer.end_id
 
     def read(self, ids: Int[Tensor, "n m"]) -> list[str]:
-        return [self._tokenizer.decode(row) for row in ids.cpu()]
+        return [self._tokenizer.decode(row) for row in ids.tolist()]
 
     def lost_words(self, text: str) -> str:
         return self._tokenizer.beyond(text, self.text_window)
@@ -148,7 +162,7 @@ class Nano(Backbone):
 
     @property
     def words(self) -> Float[Tensor, "c d"]:
-        return self.text_encoder.token.weight
+        return self.text_encoder.words
 
     def tell(
         self,

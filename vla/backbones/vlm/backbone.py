@@ -52,7 +52,7 @@ class VLM(Backbone):
         self.vocabulary = parts.tokenizer.fingerprint
         self.side_px = config.side_px or parts.family.learned_px
         parts.family.check(self.side_px)
-        self.grid = parts.family.grid(self.side_px)
+        self.grid, self._per_image = parts.family.grid(self.side_px), parts.family.tokens(self.side_px)
         self._windows = _windows(text)
         self.model = parts.model
         self._tune()
@@ -144,13 +144,15 @@ class VLM(Backbone):
         """Image features of all views, one sample after the other."""
         self._check(observation)
         there = observation.view_mask[:, -1, :, None, None, None]
-        images = self._parts.pictures.prepare(
-            observation.images[:, -1].masked_fill(~there, 0.0), (self.side_px, self.side_px)
-        )
+        pictures = observation.images[:, -1].masked_fill(~there, 0.0)
+        images = [
+            numbers.prepare(pictures, (side, side)).flatten(0, 1).to(self._dtype)
+            for numbers, side in zip(self._parts.pictures, self._parts.family.sides(self.side_px), strict=True)
+        ]
         with self._mixed():
-            seen = self._parts.family.see(self.model, images.flatten(0, 1).to(self._dtype))
-        if seen.tokens.shape[1] != self.grid[0] * self.grid[1]:
-            raise ValueError(f"expected {self.grid} tokens of an image, got {seen.tokens.shape[1]}")
+            seen = self._parts.family.see(self.model, images)
+        if seen.tokens.shape[1] != self._per_image:
+            raise ValueError(f"expected {self._per_image} tokens of an image, got {seen.tokens.shape[1]}")
         return seen
 
     def _apply(self, fn: Any, recurse: bool = True) -> "VLM":
@@ -208,14 +210,16 @@ class VLM(Backbone):
         """Token ids of all before the text (0 for images), the camera of each image token, and its cell."""
         tokenizer, (rows, columns) = self._parts.tokenizer, self.grid
         before, after = (tokenizer.wrapping(text) for text in self._parts.family.around)
-        image = [0] * (rows * columns)
+        image = [0] * self._per_image
         ids, view = list(tokenizer.opening), [-1] * len(tokenizer.opening)
         for v in range(self.views):
             ids += before + image + after
             view += [-1] * len(before) + [v] * len(image) + [-1] * len(after)
         views = torch.tensor(view)
         cell = torch.full((len(ids), 2), -1)
-        cell[views >= 0] = torch.cartesian_prod(torch.arange(rows), torch.arange(columns)).repeat(self.views, 1)
+        cells = torch.cartesian_prod(torch.arange(rows), torch.arange(columns))
+        whole = torch.full((self._per_image - len(cells), 2), -1)
+        cell[views >= 0] = torch.cat([whole, cells]).repeat(self.views, 1)
         self._wraps = (len(before), len(after))
         return torch.tensor(ids), views, cell
 
@@ -229,8 +233,8 @@ class VLM(Backbone):
         most = getattr(text, "max_position_embeddings", longest)
         if longest > most:
             raise ValueError(
-                f"{self.views} views of {self.grid} tokens, a text window of {self.text_window} and {self.n_queries} "
-                f"queries are {longest} tokens, the model takes {most}"
+                f"{self.views} views of {self._per_image} tokens, a text window of {self.text_window} "
+                f"and {self.n_queries} queries are {longest} tokens, the model takes {most}"
             )
 
     def _sequence(
@@ -263,7 +267,7 @@ class VLM(Backbone):
     def _frame_mask(self, observation: Observation) -> Bool[Tensor, "b n"]:
         """Which tokens before the text are there: those of a missing view are not, nor what stands around it."""
         there, opening = observation.view_mask[:, -1], len(self._parts.tokenizer.opening)
-        each = sum(self._wraps) + self.grid[0] * self.grid[1]
+        each = sum(self._wraps) + self._per_image
         return torch.cat([there.new_ones(len(there), opening), there.repeat_interleave(each, dim=1)], dim=1)
 
     def _layout(self, text_tokens: int) -> TokenLayout:
@@ -303,7 +307,7 @@ class VLM(Backbone):
         """Hidden states of every layer, the last one normalised; ``sequence`` is the prefix that ``embedded`` begins
         with, if it does, and ``mask`` that of all tokens that there are.
         """
-        decoder, given = self.model.get_decoder(), embedded.to(self._dtype)
+        decoder, given = self._parts.family.decoder(self.model), embedded.to(self._dtype)
         bias: Any = bias_of(allowed, given.dtype)
         if self._windows is not None:
             whole = 0 if sequence is None or self._parts.family.pattern != "prefix" else sequence.mask.shape[1] - 1

@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from vla.backbones.vlm.backbone import VLM
 
 Tuning = Literal["frozen", "lora", "full"]
-LANGUAGE_LAYERS = r".*(text_model|language_model).*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
+LANGUAGE_LAYERS = (
+    r".*(text_model|language_model).*\.(q_proj|k_proj|v_proj|o_proj|out_proj|gate_proj|up_proj|down_proj|fc1|fc2)"
+)
 """The linear layers of the language model, in every family: those of the vision encoder have the same last names."""
 PROMPT = "In: What action should the robot take to {instruction}?\nOut:"
 TEXT_TOKENS = 128

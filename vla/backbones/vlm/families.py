@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from vla.backbones.vlm.attention import Pattern
+from vla.backbones.vlm.encoder import BartEncoder
 from vla.backbones.vlm.pictures import patchify
 
 Size = tuple[int, int]
@@ -38,11 +39,13 @@ class Family:
     """A family whose encoder takes square images of the size that it learned with; subclasses say what else is so.
 
     ``pattern`` is how its prefix attends, ``first`` the first position, ``around`` the text before and after each
-    image. The beginning-of-sequence token stands after the images with ``begins_text``.
+    image. The beginning-of-sequence token stands after the images with ``begins_text``. ``whole`` tokens of an image
+    come before those of its grid and stand for no place in it.
     """
 
     pattern: ClassVar[Pattern] = "causal"
     first: ClassVar[int] = 0
+    whole: ClassVar[int] = 0
     around: ClassVar[tuple[str, str]] = ("", "")
     begins_text: ClassVar[bool] = False
 
@@ -63,9 +66,27 @@ class Family:
         """Rows and columns of an image's tokens."""
         return _square(side_px // _one(self.vision.patch_size))
 
-    def see(self, model: Any, images: Float[Tensor, "m 3 h w"]) -> Seen:
-        """Normalised images through the vision encoder ``model`` has, up to the decoder's width."""
-        return Seen(tokens=_stacked(model.get_image_features(images), len(images)))
+    def tokens(self, side_px: int) -> int:
+        """Of an image, in all."""
+        rows, columns = self.grid(side_px)
+        return self.whole + rows * columns
+
+    def sides(self, side_px: int) -> tuple[int, ...]:
+        """The side of the images that each of its encoders is given, of which most families have one."""
+        return (side_px,)
+
+    def see(self, model: Any, images: Sequence[Float[Tensor, "m 3 _ _"]]) -> Seen:
+        """Normalised images, once for each of its encoders, through what ``model`` sees with, up to the decoder's
+        width.
+        """
+        return Seen(tokens=_stacked(model.get_image_features(*images), len(images[0])))
+
+    def trim(self, model: Any) -> None:
+        """Take out of a whole model what a backbone has no use for; most have nothing of the kind."""
+
+    def decoder(self, model: Any) -> Any:
+        """What runs on the embeddings of a sequence."""
+        return model.get_decoder()
 
     def positions(
         self, model: Any, view: Int[Tensor, " n"], mask: Bool[Tensor, "b n"], grid: Size
@@ -96,10 +117,11 @@ class Interpolating(Family):
                 f"{self.name} takes images whose side is a multiple of {patch_px} px, got side_px {side_px}"
             )
 
-    def see(self, model: Any, images: Float[Tensor, "m 3 h w"]) -> Seen:
-        asks = images.shape[-1] != self.learned_px and not self.vision.model_type.startswith("dinov2")
+    def see(self, model: Any, images: Sequence[Float[Tensor, "m 3 _ _"]]) -> Seen:
+        (given,) = images
+        asks = given.shape[-1] != self.learned_px and not self.vision.model_type.startswith("dinov2")
         stretched = {"interpolate_pos_encoding": True} if asks else {}
-        return Seen(tokens=_stacked(model.get_image_features(images, **stretched), len(images)))
+        return Seen(tokens=_stacked(model.get_image_features(given, **stretched), len(given)))
 
 
 class PaliGemma(Interpolating):
@@ -120,6 +142,28 @@ class Llava(Interpolating):
         kind, strategy = self.vision.model_type, config.vision_feature_select_strategy
         if kind.startswith(("clip", "dinov2")) and strategy == "full":
             raise ValueError(f"llava is supported without the class token of its {kind} alone, got strategy 'full'")
+
+
+class Fused(Interpolating):
+    """Two encoders side by side (Prismatic, arXiv 2402.07865): see :mod:`vla.backbones.vlm.fused`.
+
+    The first one's patches are the grid. Where those of the second are of another size, it is given the picture larger
+    or smaller, so that it has as many: features are never resampled.
+    """
+
+    @property
+    def learned_px(self) -> int:
+        """That with the grid of the encoder that learned with fewer patches (DINOv2 learned with 37 × 37)."""
+        encoders = self.vision, self.config.second_vision_tower
+        return _one(self.vision.patch_size) * min(_one(e.image_size) // _one(e.patch_size) for e in encoders)
+
+    def sides(self, side_px: int) -> tuple[int, ...]:
+        rows, _ = self.grid(side_px)
+        return side_px, rows * _one(self.config.second_vision_tower.patch_size)
+
+    def see(self, model: Any, images: Sequence[Float[Tensor, "m 3 _ _"]]) -> Seen:
+        first, second = images
+        return Seen(tokens=model.get_image_features(first, second))
 
 
 class InternVL(Family):
@@ -157,9 +201,47 @@ class Idefics3(Family):
     def grid(self, side_px: int) -> Size:
         return _square(side_px // _one(self.vision.patch_size) // self.config.scale_factor)
 
-    def see(self, model: Any, images: Float[Tensor, "m 3 h w"]) -> Seen:
+    def see(self, model: Any, images: Sequence[Float[Tensor, "m 3 _ _"]]) -> Seen:
         """Images that are zero everywhere would be dropped; no picture of bytes is, once normalised."""
-        return Seen(tokens=_stacked(model.get_image_features(images[:, None]), len(images)))
+        (given,) = images
+        return Seen(tokens=_stacked(model.get_image_features(given[:, None]), len(given)))
+
+
+class Florence2(Family):
+    """Florence-2 (arXiv 2311.06242): an encoder-decoder, of which the encoder is used alone, so that text and images
+    attend to one another. An image's mean stands before its grid.
+    """
+
+    pattern = "prefix"
+    begins_text = True
+    whole = 1
+    TOKEN_PX = 32
+    FIRST_LEARNED_PX = 384
+
+    @property
+    def learned_px(self) -> int:
+        """The smaller of the two sizes that it learned with: at the other, 768, two views are longer than its text
+        encoder takes.
+        """
+        return self.FIRST_LEARNED_PX
+
+    def check(self, side_px: int) -> None:
+        most = self.vision.max_position_embeddings * self.TOKEN_PX
+        if side_px % self.TOKEN_PX or side_px > most:
+            raise ValueError(
+                f"{self.name} takes images whose side is a multiple of {self.TOKEN_PX} px up to {most}, "
+                f"got side_px {side_px}"
+            )
+
+    def grid(self, side_px: int) -> Size:
+        return _square(side_px // self.TOKEN_PX)
+
+    def trim(self, model: Any) -> None:
+        model.language_model.decoder = None
+        model.language_model.encoder.embed_tokens = None  # the same as the model's own
+
+    def decoder(self, model: Any) -> Any:
+        return BartEncoder(model.language_model.encoder)
 
 
 class QwenVL(Family):
@@ -184,10 +266,11 @@ class QwenVL(Family):
     def grid(self, side_px: int) -> Size:
         return _square(side_px // self._token_px)
 
-    def see(self, model: Any, images: Float[Tensor, "m 3 h w"]) -> Seen:
-        vision, m = self.vision, len(images)
-        shape = self._shape(images.shape[-1]).to(images.device)
-        patches = patchify(images, vision.patch_size, vision.spatial_merge_size, vision.temporal_patch_size)
+    def see(self, model: Any, images: Sequence[Float[Tensor, "m 3 _ _"]]) -> Seen:
+        (given,) = images
+        vision, m = self.vision, len(given)
+        shape = self._shape(given.shape[-1]).to(given.device)
+        patches = patchify(given, vision.patch_size, vision.spatial_merge_size, vision.temporal_patch_size)
         found = model.get_image_features(patches, image_grid_thw=shape.expand(m, 3))
         deep = getattr(found, "deepstack_features", None) or ()
         return Seen(tokens=_stacked(found, m), deep=tuple(torch.stack(list(layer)) for layer in deep))
@@ -227,6 +310,8 @@ class QwenVL(Family):
 
 
 FAMILIES: dict[str, type[Family]] = {
+    "florence2": Florence2,
+    "fused": Fused,
     "gemma3": Gemma3,
     "idefics3": Idefics3,
     "internvl": InternVL,

@@ -16,6 +16,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 LEVELS = 255
+SLACK = 1e-3
+"""How far beyond [0, 1] rounding may lead."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +49,13 @@ class PictureNumbers:
         return {"image_mean": list(self.mean), "image_std": list(self.std), "resample": self.resample}
 
     def prepare(self, images: Float[Tensor, "*b 3 h w"], size_px: tuple[int, int]) -> Float[Tensor, "*b 3 y x"]:
-        """Images at ``size_px`` (height, width), normalised; squeezed where the shape of the picture is another."""
+        """Images at ``size_px`` (height, width), normalised; squeezed where the shape of the picture is another.
+
+        ``ValueError`` where there are others than in [0, 1], such as levels of bytes.
+        """
+        low, high = (float(x) for x in images.aminmax())
+        if not -SLACK <= low <= high <= 1 + SLACK:
+            raise ValueError(f"expected pictures in [0, 1], got numbers from {low:g} to {high:g}")
         with torch.autocast(images.device.type, enabled=False):  # levels need all the digits of float32
             resized = pillow_resize(images * LEVELS, size_px, self.resample) / LEVELS
         mean, std = (images.new_tensor(x)[:, None, None] for x in (self.mean, self.std))

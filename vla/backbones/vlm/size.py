@@ -11,7 +11,7 @@ from torch import nn
 from vla.backbones.vlm.config import TEXT_TOKENS, VLMConfig
 from vla.backbones.vlm.families import family_of
 from vla.backbones.vlm.locate import locate
-from vla.backbones.vlm.pretrained import read_architecture
+from vla.backbones.vlm.pretrained import new_network, read_architecture
 
 FLOAT, HALF = 4, 2
 LEARNING = 5 * FLOAT
@@ -21,8 +21,8 @@ LEARNING = 5 * FLOAT
 @dataclass(frozen=True, kw_only=True)
 class ModelSize:
     """What a model is made of. ``parts`` are its parameters by part; ``layers`` the (inputs, outputs) of those of its
-    linear layers that low-rank updates are learned of; ``also`` counts the parameters that learn in any case; the image
-    sizes are in px.
+    linear layers that low-rank updates are learned of; ``also`` counts the parameters that learn in any case;
+    ``side_px`` is that of an image, whose tokens are a ``grid`` and, in some families, one more.
     """
 
     family: str
@@ -34,16 +34,12 @@ class ModelSize:
     heads: int
     side_px: int
     grid: tuple[int, int]
+    tokens_per_image: int
 
     @property
     def parameters(self) -> int:
         """All of them."""
         return sum(self.parts.values())
-
-    @property
-    def tokens_per_image(self) -> int:
-        """Tokens of one view."""
-        return self.grid[0] * self.grid[1]
 
     def tokens(self, config: VLMConfig, views: int) -> int:
         """About how long a sequence is: images, text window, state and queries."""
@@ -88,14 +84,13 @@ def model_size(config: VLMConfig, folder: Path | None = None) -> ModelSize:
     """That of the checkpoint that ``config`` names, from its own config alone; errors as in building it. ``folder`` is
     where its architecture lies, if elsewhere.
     """
-    from transformers import AutoModel
-
     architecture = read_architecture(folder or locate(config.checkpoint, weights=False))
     family = family_of(architecture)
     side_px = config.side_px or family.learned_px
     family.check(side_px)
     with torch.device("meta"):
-        model: Any = AutoModel.from_config(architecture)
+        model = new_network(architecture)
+    family.trim(model)
     linear = [(name, module) for name, module in model.named_modules() if isinstance(module, nn.Linear)]
     tuned = [layer for name, layer in linear if re.fullmatch(config.lora_targets, name)]
     text = architecture.get_text_config()
@@ -109,6 +104,7 @@ def model_size(config: VLMConfig, folder: Path | None = None) -> ModelSize:
         heads=text.num_attention_heads,
         side_px=side_px,
         grid=family.grid(side_px),
+        tokens_per_image=family.tokens(side_px),
     )
 
 
@@ -116,5 +112,5 @@ def _parts(model: Any) -> dict[str, int]:
     """Parameters by the model's own parts, the embedding of words apart."""
     words = model.get_input_embeddings().weight.numel()
     parts = {name: sum(p.numel() for p in part.parameters()) for name, part in model.named_children()}
-    decoder = next(name for name, part in model.named_children() if part is model.get_decoder())
+    decoder = next(name for name, part in model.named_children() if model.get_input_embeddings() in part.modules())
     return {**parts, decoder: parts[decoder] - words, "embedding of words": words}

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from vla.backbones.vlm.quiet import quiet
 from vla.checkpoint import CheckpointError
 
 INSTRUCTION, IMAGES = "{instruction}", "{images}"
@@ -30,6 +31,14 @@ def split_prompt(prompt: str) -> tuple[str, str, str]:
     return before, head, tail
 
 
+def frame_of(folder: Path) -> tuple[str, str]:
+    """The tokens that begin and end a text for the tokenizer in ``folder``, in BERT's names or in those of language
+    models; empty where it has none.
+    """
+    tokenizer = _read(folder)
+    return tokenizer.cls_token or tokenizer.bos_token or "", tokenizer.sep_token or tokenizer.eos_token or ""
+
+
 class PromptTokenizer:
     """Cuts prompts into tokens with the tokenizer saved in ``folder``.
 
@@ -39,14 +48,9 @@ class PromptTokenizer:
     """
 
     def __init__(self, folder: Path, prompt: str, *, begins_text: bool = False) -> None:
-        from transformers import AutoTokenizer
-
         before, self._head, self._tail = split_prompt(prompt)
-        try:
-            self._tokenizer: Any = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
-            backend = self._tokenizer.backend_tokenizer
-        except (OSError, ValueError, KeyError, AttributeError) as error:
-            raise CheckpointError(f"expected a tokenizer of transformers in {folder}: {error}") from error
+        self._tokenizer = _read(folder)
+        backend = self._tokenizer.backend_tokenizer
         backend.no_padding()
         backend.no_truncation()
         begin = self._beginning()
@@ -116,6 +120,14 @@ class PromptTokenizer:
             raise CheckpointError(f"the tokenizer is of another model: it lacks {', '.join(lacking)}")
         return self._ids(text)
 
+    def check_cuts_like(self, fingerprint: str, folder: Path) -> None:
+        """``CheckpointError`` unless it is the tokenizer of that ``fingerprint``, which a policy learned with."""
+        if self.fingerprint != fingerprint:
+            raise CheckpointError(
+                f"the tokenizer in {folder} cuts texts otherwise ({self.fingerprint[:12]}…) "
+                f"than the one that the policy learned with ({fingerprint[:12]}…)"
+            )
+
     def save(self, folder: Path) -> None:
         """Write the tokenizer's files, from which one with the same prompt cuts texts alike."""
         self._tokenizer.save_pretrained(str(folder))
@@ -130,3 +142,20 @@ class PromptTokenizer:
         """The token that the tokenizer begins every text with, if with any."""
         ids = self._tokenizer("a")["input_ids"]
         return ids[:1] if ids[:1] == [self._tokenizer.bos_token_id] else []
+
+
+def _read(folder: Path) -> Any:
+    """The tokenizer in ``folder``; ``CheckpointError`` where there is none of the fast kind."""
+    from transformers import AutoTokenizer
+
+    try:
+        with quiet():
+            tokenizer: Any = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+        tokenizer.backend_tokenizer  # noqa: B018
+    except (OSError, ValueError, KeyError, AttributeError) as error:
+        raise CheckpointError(f"expected a tokenizer of transformers in {folder}: {error}") from error
+    if not set(tokenizer.get_vocab()) - set(tokenizer.all_special_tokens):
+        raise CheckpointError(
+            f"expected a tokenizer of transformers in {folder}: it has no words, so files are missing"
+        )
+    return tokenizer
