@@ -51,7 +51,7 @@ class Agent(nn.Module, ABC, Generic[Seen]):
 
     @abstractmethod
     def executable(self, actions: Float[Tensor, "n h a"]) -> Float[Tensor, "n h a"]:
-        """Normalised actions in the robot's units and within its bounds."""
+        """Normalised actions in the robot's units and within its bounds, without gradient."""
 
     @abstractmethod
     def save(self, directory: Path) -> None:

@@ -43,6 +43,7 @@ class StateAgent(Agent[Tensor]):
         surprise = -self.network.distribution(seen).log_prob(target.actions).mean(dim=-1)
         return surprise.masked_fill(~target.valid, 0.0).sum() / target.valid.sum().clamp(min=1)
 
+    @torch.no_grad()
     def executable(self, actions: Float[Tensor, "n h a"]) -> Float[Tensor, "n h a"]:
         return self.policy.executable(actions)
 

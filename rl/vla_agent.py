@@ -92,6 +92,7 @@ class VLAAgent(Agent[Sight]):
     def loss(self, seen: Sight, target: ActionChunk) -> Float[Tensor, ""]:
         return self.vla.head.loss(seen.by_the_head, target)[0]
 
+    @torch.no_grad()
     def executable(self, actions: Float[Tensor, "n h a"]) -> Float[Tensor, "n h a"]:
         return self.inputs.executable(actions)
 

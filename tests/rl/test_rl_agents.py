@@ -64,6 +64,7 @@ def test_a_gaussian_about_a_learned_chunk_acts_as_before(name, tmp_path):
     agent = VLAAgent(given)
     distribution = agent.distribution(agent.see(agent.look(observation)))
     assert torch.allclose(distribution.log_std.exp(), torch.tensor(0.2))
+    torch.testing.assert_close(agent.executable(distribution.mode().actions), before)
     agent.save(tmp_path)
     assert torch.equal(type(policy).load(tmp_path).predict_chunk(observation), before)
 
