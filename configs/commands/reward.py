@@ -197,15 +197,12 @@ def _about(config: Config, trial: "Sequence[Trace]") -> dict[str, Any]:
 
 
 def _print(reports: "Sequence[ScorerReport]") -> None:
-    from rich.console import Console
-    from rich.table import Table
-
     from rl.rewards.lab import COLUMNS, rows_of
 
-    table = Table(*COLUMNS, box=None, pad_edge=False, header_style="bold")
-    for row in rows_of(reports):
-        table.add_row(*row)
-    Console(highlight=False, soft_wrap=True).print(table)
+    rows = [COLUMNS, *rows_of(reports)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
     for each in reports:
         print(f"{each.name}: {_believed(each.calibration)}")
 
