@@ -26,6 +26,7 @@ from envs.specs import EmbodimentSpec, Stream
 from rl.rewards.config import HeadConfig, LabConfig, LabelConfig, ScorerConfig
 
 if TYPE_CHECKING:
+    from rl.rewards.classifier import Calibration
     from rl.rewards.head import SavedHead
     from rl.rewards.lab import ScorerReport
     from rl.rewards.reward import Scorer
@@ -132,13 +133,14 @@ def _learn_classifier(config: Config, features: Any) -> "SavedHead":
     """With the threshold of the precision that is wanted, chosen on episodes of another stream."""
     from rl.rewards.classifier import SuccessClassifier, train_classifier
     from rl.rewards.lab import calibrate_on
+    from vla.strict_json import finite
 
     saved = train_classifier(record_tasks(config, "demonstrate", config.episodes), features, config.head)
     held_out = record_tasks(config, "learn", config.calibration_episodes)
     chosen = calibrate_on(SuccessClassifier(features, saved.head), held_out, config.lab)
-    print(f"threshold {chosen.threshold:.3f} for a precision of {chosen.wanted:.0%}; recall {chosen.recall.value:.0%}")
-    known = {"threshold": chosen.threshold if chosen.reached else None, "votes": config.lab.votes}
-    return replace(saved, about={**saved.about, **known, "precision": asdict(chosen.precision)["value"]})
+    print(f"{_believed(chosen)}; recall {chosen.recall.value:.0%}")
+    known = finite({"calibration": asdict(chosen), "votes": config.lab.votes})
+    return replace(saved, about={**saved.about, **known})
 
 
 def record_tasks(config: Config, stream: Stream, episodes: int) -> "list[Trace]":
@@ -195,17 +197,16 @@ def _about(config: Config, trial: "Sequence[Trace]") -> dict[str, Any]:
 
 
 def _print(reports: "Sequence[ScorerReport]") -> None:
-    from rich.console import Console
-    from rich.table import Table
-
     from rl.rewards.lab import COLUMNS, rows_of
 
-    table = Table(*COLUMNS, box=None, pad_edge=False, header_style="bold")
-    for row in rows_of(reports):
-        table.add_row(*row)
-    Console(highlight=False, soft_wrap=True).print(table)
+    rows = [COLUMNS, *rows_of(reports)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
     for each in reports:
-        believed = (
-            f"{each.calibration.threshold:.3f}" if each.calibration.reached else "none: no score was that precise"
-        )
-        print(f"{each.name}: threshold for a precision of {each.calibration.wanted:.0%}: {believed}")
+        print(f"{each.name}: {_believed(each.calibration)}")
+
+
+def _believed(chosen: "Calibration") -> str:
+    threshold = f"{chosen.threshold:.3f}" if chosen.reached else "none, no score was that precise"
+    return f"threshold for a precision of {chosen.wanted:.0%}: {threshold}"

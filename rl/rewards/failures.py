@@ -4,7 +4,6 @@ Success is always the environment's own; a script that happens to succeed makes 
 """
 
 from collections.abc import Callable, Sequence
-from typing import cast
 
 import torch
 from jaxtyping import Float, Int
@@ -142,7 +141,7 @@ class NearMiss:
     """
 
     def __init__(self, env: ExpertEnv) -> None:
-        self._env = cast(ExpertEnv, env)
+        self._env = env
         dims = env.embodiment.action
         self._low, self._high = (
             torch.tensor(x, device=env.device) for x in (env.embodiment.action_low, env.embodiment.action_high)
