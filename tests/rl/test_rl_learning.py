@@ -81,6 +81,22 @@ def test_an_iteration_ends_when_the_policy_has_moved_far_enough():
     assert learner(target_kl=None, **config).step(0)["updates"] == 8 * 4
 
 
+def test_a_policy_that_is_not_the_one_that_acted_is_noticed(monkeypatch):
+    learning = learner(critic=CriticConfig(width=32, warmup=0))
+    assert 0 <= learning.step(0)["first_deviation"] < 1e-5
+    collect = learning.collector.collect
+
+    def changed_since(*args):
+        rollout = collect(*args)
+        with torch.no_grad():
+            learning.agent.network.log_std += 1e-3
+        return rollout
+
+    monkeypatch.setattr(learning.collector, "collect", changed_since)
+    with pytest.raises(RuntimeError, match="gives other probabilities than the one that acted"):
+        learning.step(1)
+
+
 def test_neighbours_of_a_group_share_their_start():
     env = FollowingEnv(8)
     learning = learner(env, advantages="grpo", group_size=4)
