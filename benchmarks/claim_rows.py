@@ -140,10 +140,11 @@ _ROWS = (
         recording=FORTY_TASKS,
         methods={"shipped eye": FROM_SHIPPED},
         budgets=[(50, 4500)],
-        reading="What stands there was measured before there was a shipped eye, and its cause looked for: the text was "
-        "read whole, and the policy had no remark on it; in films of `press-button` the hand goes to the button and "
-        "comes to rest a few centimetres short of it, and of the chains that were looked at none got past its first "
-        "stage.",
+        reading="One training seed. What stays at 0 % was looked at in films of three episodes of `open-drawer`: the "
+        "hand goes to the drawer's knob, closes beside it, rises and tries again until the time is over. The knob must "
+        "stand between the fingers to within some millimetres, and the policy is not that precise. `store-red` and the "
+        "chains `store`, `store-two`, `press-store` and `tidy` need a drawer too; why the doors' chains, `tower` and "
+        "`push-press` fail has not been looked into. `two-bins` has 22 %.",
     ),
     Row(
         name="unseen",
