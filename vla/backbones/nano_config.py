@@ -32,6 +32,11 @@ class NanoConfig:
     ``use_depth`` the network also needs depth images, and keypoint tokens carry points in the world where cameras are
     calibrated.
 
+    Fewer tokens (:mod:`vla.backbones.token_reduction`): ``image_budget`` is the most patch tokens that all views of a
+    moment may have together, to which each view's grid is averaged down, and ``merged_tokens`` to how many similar ones
+    of a view are merged after that. ``position_prompt`` puts a learned frame around each picture
+    (:mod:`vla.backbones.position_prompt`). All are off by default.
+
     ``weights`` are what a new network starts from: "shipped" is what the package's own backbone has learned to look
     with (:mod:`vla.shipped`), which has the default sizes, "fresh" is torch's random state. They are no part of what
     the network is: they count for no equality, and no saved network has them.
@@ -51,6 +56,9 @@ class NanoConfig:
     max_text_tokens: int | None = None
     frames: int = 1
     use_depth: bool = False
+    image_budget: int | None = None
+    merged_tokens: int | None = None
+    position_prompt: bool = False
     weights: Weights = field(default=DEFAULT_WEIGHTS, compare=False)
 
     def __post_init__(self) -> None:

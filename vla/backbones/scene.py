@@ -33,7 +33,8 @@ class Scene:
 @dataclass(frozen=True, kw_only=True)
 class PrefixTokens:
     """What everything else in the sequence attends to, and what it was made of; ``questions`` are what the text asks
-    each view, ``position`` where the keypoints of its first sight are at present.
+    each view, ``position`` where the keypoints of its first sight are at present. Of fewer tokens of images, ``size``
+    is what each token counts for, and ``cells`` the mean (row, column) of what it stands for.
     """
 
     tokens: Float[Tensor, "n m d"]
@@ -41,3 +42,5 @@ class PrefixTokens:
     scene: Scene
     questions: Float[Tensor, "n v d"]
     position: Float[Tensor, "n v k 2"]
+    size: Float[Tensor, "n m"] | None = None
+    cells: Float[Tensor, "n t v p 2"] | None = None

@@ -14,15 +14,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Real
 from torch import Tensor, nn
 
 from vla.backbone import Backbone
+from vla.backbones.merging import counted
+from vla.backbones.position_prompt import PositionPrompt
+from vla.backbones.token_reduction import Reduced, token_reduction
 from vla.backbones.vlm.attention import bias_of, prefix_pattern, suffix_pattern, with_suffix, within
 from vla.backbones.vlm.config import TEXT_TOKENS, VLMConfig
 from vla.backbones.vlm.families import Seen
+from vla.backbones.vlm.fewer_images import at_images, mean_places
 from vla.backbones.vlm.lora import add_lora
 from vla.backbones.vlm.memory import Memory, TokenSequence, cache_of, longer, memory_of
+from vla.backbones.vlm.merging_layers import left, merging_layers
 from vla.backbones.vlm.pretrained import Parts, save_parts
 from vla.features import Features, Prefix, TokenLayout, TokenRole
 from vla.observation import Observation, about_rows
@@ -38,6 +43,7 @@ class VLM(Backbone):
     frame_ids: Int[Tensor, " n"]
     frame_view: Int[Tensor, " n"]
     frame_cell: Int[Tensor, "n 2"]
+    whole_view: Int[Tensor, " n"]
 
     def __init__(
         self, config: VLMConfig, parts: Parts, *, state_dim: int, views: int, image_size_px: tuple[int, int]
@@ -55,16 +61,25 @@ class VLM(Backbone):
         self.grid = parts.family.grid(self.side_px)
         self._windows = _windows(text)
         self.model = parts.model
+        self._leaving = self._leaving_encoder()
+        self.reduction = token_reduction(
+            self.grid, views, budget=config.image_budget, merged=config.merged_tokens, entering=self._leaving
+        )
         self._tune()
-        ids, view, cell = self._frame()
+        cells = self.grid[0] * self.grid[1]
+        self._image_tokens = cells if self.reduction is None else self.reduction.tokens
+        ids, view, cell = self._frame(self._image_tokens)
         self.register_buffer("frame_ids", ids, persistent=False)
         self.register_buffer("frame_view", view, persistent=False)
         self.register_buffer("frame_cell", cell, persistent=False)
+        self._layouts: dict[tuple[int, int, torch.device], TokenLayout] = {}
+        self.register_buffer("whole_view", self._frame(cells)[1], persistent=False)
         self._check_sizes(text)
         self.state_encoder = nn.Sequential(
             nn.Linear(state_dim, self.width), nn.GELU(), nn.Linear(self.width, self.width)
         )
         self.queries = nn.Parameter(torch.zeros(config.n_queries, self.width))
+        self.position_prompt = PositionPrompt((self.side_px, self.side_px)) if config.position_prompt else None
         self._start_like_words()
 
     @property
@@ -107,11 +122,12 @@ class VLM(Backbone):
             mask,
             torch.cat([sequence.places, self._suffix_places(sequence.following, there)], dim=-1),
             sequence,
+            size=sequence.size,
         )
         return Features(
             hidden=hidden,
             mask=mask,
-            layout=longer(sequence.layout, TokenRole.QUERY, self.n_queries),
+            layout=self._layout(observation.text.shape[1], self.n_queries, sequence.layout.position),
             state=observation.state,
         )
 
@@ -125,8 +141,10 @@ class VLM(Backbone):
         places = self._suffix_places(memory.following, mask)
         allowed = suffix_pattern(memory.mask, mask, causal=causal)
         together = torch.cat([memory.mask, mask], dim=1)
-        hidden, cache = self._decode(embedded, allowed, together, places, None, cache=cache_of(memory))
-        cache = memory_of(cache, together, memory.following + mask.sum(dim=1))
+        hidden, cache = self._decode(
+            embedded, allowed, together, places, None, size=memory.size, cache=cache_of(memory)
+        )
+        cache = memory_of(cache, together, memory.following + mask.sum(dim=1), memory.size)
         return hidden, Prefix(features=prefix.features, cache=cache)
 
     def tell(
@@ -147,11 +165,29 @@ class VLM(Backbone):
         images = self._parts.pictures.prepare(
             observation.images[:, -1].masked_fill(~there, 0.0), (self.side_px, self.side_px)
         )
+        images = images if self.position_prompt is None else self.position_prompt(images)
         with self._mixed():
-            seen = self._parts.family.see(self.model, images.flatten(0, 1).to(self._dtype))
-        if seen.tokens.shape[1] != self.grid[0] * self.grid[1]:
-            raise ValueError(f"expected {self.grid} tokens of an image, got {seen.tokens.shape[1]}")
+            seen = self._see(images.flatten(0, 1).to(self._dtype), observation.view_mask[:, -1].flatten())
+        if seen.tokens.shape[1] != self._leaving:
+            raise ValueError(f"expected {self._leaving} tokens of an image, got {seen.tokens.shape[1]}")
         return seen
+
+    def _see(self, images: Float[Tensor, "m 3 h w"], there: Bool[Tensor, " m"]) -> Seen:
+        """Image features, with tokens merged on the way where the config says so."""
+        family, r = self._parts.family, self.config.merge_per_layer
+        if not r:
+            return family.see(self.model, images)
+        layers, first = family.merging(self.model)
+        with merging_layers(layers, r, first, there, self.grid[0] * self.grid[1]) as merging:
+            seen = family.see(self.model, images)
+        return replace(seen, reduced=merging.reduced)
+
+    def _leaving_encoder(self) -> int:
+        """How many tokens of an image there are behind the vision encoder."""
+        cells = self.grid[0] * self.grid[1]
+        if not self.config.merge_per_layer:
+            return cells
+        return left(cells, len(self._parts.family.merging(self.model)[0]), self.config.merge_per_layer)
 
     def _apply(self, fn: Any, recurse: bool = True) -> "VLM":
         """Move the network; weights have the digits that suit the device, before it holds them as well as after."""
@@ -204,18 +240,21 @@ class VLM(Backbone):
         nn.init.normal_(last.weight, std=float(typical) / self.width**0.5)
         nn.init.zeros_(last.bias)
 
-    def _frame(self) -> tuple[Int[Tensor, " n"], Int[Tensor, " n"], Int[Tensor, "n 2"]]:
-        """Token ids of all before the text (0 for images), the camera of each image token, and its cell."""
+    def _frame(self, image_tokens: int) -> tuple[Int[Tensor, " n"], Int[Tensor, " n"], Int[Tensor, "n 2"]]:
+        """Token ids of all before the text (0 for images), the camera of each image token, and its cell, where each of
+        so many tokens of an image has one.
+        """
         tokenizer, (rows, columns) = self._parts.tokenizer, self.grid
         before, after = (tokenizer.wrapping(text) for text in self._parts.family.around)
-        image = [0] * (rows * columns)
+        image = [0] * image_tokens
         ids, view = list(tokenizer.opening), [-1] * len(tokenizer.opening)
         for v in range(self.views):
             ids += before + image + after
             view += [-1] * len(before) + [v] * len(image) + [-1] * len(after)
         views = torch.tensor(view)
         cell = torch.full((len(ids), 2), -1)
-        cell[views >= 0] = torch.cartesian_prod(torch.arange(rows), torch.arange(columns)).repeat(self.views, 1)
+        if image_tokens == rows * columns:
+            cell[views >= 0] = torch.cartesian_prod(torch.arange(rows), torch.arange(columns)).repeat(self.views, 1)
         self._wraps = (len(before), len(after))
         return torch.tensor(ids), views, cell
 
@@ -229,8 +268,8 @@ class VLM(Backbone):
         most = getattr(text, "max_position_embeddings", longest)
         if longest > most:
             raise ValueError(
-                f"{self.views} views of {self.grid} tokens, a text window of {self.text_window} and {self.n_queries} "
-                f"queries are {longest} tokens, the model takes {most}"
+                f"{self.views} views of {self._image_tokens} tokens, a text window of {self.text_window} and "
+                f"{self.n_queries} queries are {longest} tokens, the model takes {most}"
             )
 
     def _sequence(
@@ -240,17 +279,19 @@ class VLM(Backbone):
         seen = self.see(observation) if seen is None else seen
         if about is not None:
             observation, seen = about_rows(observation, about), seen.at(about, self.views)
+        seen, reduced = self._fewer(observation, seen)
         b, view = len(observation.state), self.frame_view
         embed = self.model.get_input_embeddings()
         frame = embed(self.frame_ids).expand(b, -1, -1)
         is_image = (view >= 0).expand(b, -1)
         frame = frame.masked_scatter(is_image[..., None], seen.tokens.to(frame))
         state = self.state_encoder(observation.state)[:, None].to(frame)
-        mask = torch.cat(
-            [self._frame_mask(observation), observation.text_mask, observation.text_mask.new_ones(b, 1)], dim=1
-        )
-        layout = self._layout(observation.text.shape[1])
-        places, following = self._parts.family.positions(self.model, layout.view, mask, self.grid)
+        mask = self._mask(observation, self._image_tokens)
+        cells = None
+        if self.reduction is not None and reduced is not None:
+            cells = at_images(self.reduction.cells(reduced), view, -1.0)
+        layout = self._layout(observation.text.shape[1], 0, cells)
+        places, following = self._places(observation, layout.view, mask, reduced)
         return TokenSequence(
             embedded=torch.cat([frame, embed(observation.text), state], dim=1),
             mask=mask,
@@ -258,19 +299,53 @@ class VLM(Backbone):
             following=following,
             layout=layout,
             deep=tuple(layer.flatten(0, 1) for layer in seen.deep),
+            size=None if reduced is None else at_images(reduced.size, layout.view, 1.0),
         )
 
-    def _frame_mask(self, observation: Observation) -> Bool[Tensor, "b n"]:
-        """Which tokens before the text are there: those of a missing view are not, nor what stands around it."""
-        there, opening = observation.view_mask[:, -1], len(self._parts.tokenizer.opening)
-        each = sum(self._wraps) + self.grid[0] * self.grid[1]
-        return torch.cat([there.new_ones(len(there), opening), there.repeat_interleave(each, dim=1)], dim=1)
+    def _fewer(self, observation: Observation, seen: Seen) -> tuple[Seen, Reduced | None]:
+        """Images in the tokens that go into the decoder, and how those came of the encoder's grid, if by anything."""
+        if self.reduction is None:
+            return seen, None
+        there = observation.view_mask[:, -1].flatten()
+        reduced = self.reduction.reduced(seen.tokens, there, seen.reduced)
+        further = reduced.after(seen.reduced)
+        return Seen(tokens=further.of(seen.tokens), deep=tuple(further.of(layer) for layer in seen.deep)), reduced
 
-    def _layout(self, text_tokens: int) -> TokenLayout:
-        """Role, view and cell of every token of a prefix."""
-        role = torch.where(self.frame_view >= 0, int(TokenRole.IMAGE), int(TokenRole.TEXT))
-        layout = TokenLayout(role=role, view=self.frame_view, cell=self.frame_cell)
-        return longer(longer(layout, TokenRole.TEXT, text_tokens), TokenRole.STATE, 1)
+    def _places(
+        self, observation: Observation, view: Int[Tensor, " n"], mask: Bool[Tensor, "b n"], reduced: Reduced | None
+    ) -> tuple[Real[Tensor, "*r b n"], Int[Tensor, " b"]]:
+        """Where tokens stand, and where the next one does."""
+        family = self._parts.family
+        if reduced is None:
+            return family.positions(self.model, view, mask, self.grid)
+        whole = nn.functional.pad(self.whole_view, (0, observation.text.shape[1] + 1), value=-1)
+        there = self._mask(observation, self.grid[0] * self.grid[1])
+        places, following = family.positions(self.model, whole, there, self.grid)
+        return mean_places(places, whole, view, reduced), following
+
+    def _mask(self, observation: Observation, image_tokens: int) -> Bool[Tensor, "b n"]:
+        """Which tokens of a prefix are there: those of a missing view are not, nor what stands around it."""
+        there, opening = observation.view_mask[:, -1], len(self._parts.tokenizer.opening)
+        views = there.repeat_interleave(sum(self._wraps) + image_tokens, dim=1)
+        one = there.new_ones(len(there), 1)
+        return torch.cat([one.expand(-1, opening), views, observation.text_mask, one], dim=1)
+
+    def _layout(self, text_tokens: int, queries: int, cells: Float[Tensor, "b p 2"] | None) -> TokenLayout:
+        """Role, view and cell of every token of a prefix, and of queries behind it, which is made once for each length;
+        with the mean ``cells`` of what the first tokens stand for, if for several.
+        """
+        key = (text_tokens, queries, self.frame_view.device)
+        if key not in self._layouts:
+            with torch.inference_mode(False):  # what is kept must serve learning too
+                role = torch.where(self.frame_view >= 0, int(TokenRole.IMAGE), int(TokenRole.TEXT))
+                layout = TokenLayout(role=role, view=self.frame_view, cell=self.frame_cell)
+                layout = longer(longer(layout, TokenRole.TEXT, text_tokens), TokenRole.STATE, 1)
+                self._layouts[key] = longer(layout, TokenRole.QUERY, queries)
+        layout = self._layouts[key]
+        if cells is None:
+            return layout
+        rest = len(layout.role) - cells.shape[1]
+        return layout.standing_for(nn.functional.pad(cells, (0, 0, 0, rest), value=-1.0))
 
     def _encode(self, sequence: TokenSequence, state: Float[Tensor, "b s"]) -> Prefix:
         hidden, cache = self._decode(
@@ -279,10 +354,11 @@ class VLM(Backbone):
             sequence.mask,
             sequence.places,
             sequence,
+            size=sequence.size,
             cache=cache_of(None),
         )
         features = Features(hidden=hidden, mask=sequence.mask, layout=sequence.layout, state=state)
-        return Prefix(features=features, cache=memory_of(cache, sequence.mask, sequence.following))
+        return Prefix(features=features, cache=memory_of(cache, sequence.mask, sequence.following, sequence.size))
 
     def _allowed(self, sequence: TokenSequence) -> Bool[Tensor, "b n n"]:
         return prefix_pattern(self._parts.family.pattern, sequence.layout.view, sequence.mask, last=1)
@@ -296,18 +372,20 @@ class VLM(Backbone):
         embedded: Float[Tensor, "b m d"],
         allowed: Bool[Tensor, "b m k"],
         mask: Bool[Tensor, "b k"],
-        places: Int[Tensor, "*r b m"],
+        places: Real[Tensor, "*r b m"],
         sequence: TokenSequence | None,
+        *,
+        size: Float[Tensor, "b n"] | None,
         cache: Any = None,
     ) -> tuple[Float[Tensor, "l b m d"], Any]:
         """Hidden states of every layer, the last one normalised; ``sequence`` is the prefix that ``embedded`` begins
-        with, if it does, and ``mask`` that of all tokens that there are.
+        with, if it does, ``mask`` that of all tokens that there are, and ``size`` what the first of them count for.
         """
         decoder, given = self.model.get_decoder(), embedded.to(self._dtype)
-        bias: Any = bias_of(allowed, given.dtype)
+        bias: Any = counted(bias_of(allowed, given.dtype), size)
         if self._windows is not None:
             whole = 0 if sequence is None or self._parts.family.pattern != "prefix" else sequence.mask.shape[1] - 1
-            near = bias_of(within(self._windows, allowed, mask, whole), given.dtype)
+            near = counted(bias_of(within(self._windows, allowed, mask, whole), given.dtype), size)
             bias = {"full_attention": bias, "sliding_attention": near}
         deep = {}
         if sequence is not None and sequence.deep:
