@@ -25,6 +25,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from copy import deepcopy
+from dataclasses import fields
 from typing import Any
 
 import torch
@@ -98,12 +99,15 @@ def planned(options: argparse.Namespace) -> list[dict[str, Any]]:
         raise ValueError("expected --compile or --cuda-graph, got both")
     if options.int8 and (options.compile or options.dtype != "float32"):
         raise ValueError("--int8 goes alone: torch neither compiles nor autocasts layers of 8-bit integers")
-    fields = whole_numbers(options.set)
+    settings = whole_numbers(options.set)
     for name in options.backbones:
-        backbone_config(name, **fields)
+        known = {field.name for field in fields(backbone_config(name))}
+        if unknown := sorted(settings.keys() - known):
+            raise ValueError(f"--set: {name} has no field {unknown}; its fields are {sorted(known)}")
+        backbone_config(name, **settings)
         check_memory(name, options.device)
     kept = ("device", "dtype", "int8", "compile", "cuda_graph", "threads", "seconds", "by_processor")
-    common = {key: vars(options)[key] for key in kept} | {"fields": fields, "peer": not options.no_peers}
+    common = {key: vars(options)[key] for key in kept} | {"settings": settings, "peer": not options.no_peers}
     return [
         {"backbone": backbone, "head": head, "batch": batch, **common}
         for backbone in options.backbones
@@ -165,13 +169,13 @@ def measure(
     threads: int,
     seconds: float,
     by_processor: bool,
-    fields: Mapping[str, Any],
+    settings: Mapping[str, Any],
     peer: bool,
 ) -> dict[str, Any]:
     """The figures of one row."""
     torch.set_num_threads(threads)
     torch.manual_seed(SEED)
-    vla = network(backbone, head, fields).to(device)
+    vla = network(backbone, head, settings).to(device)
     observation = observe(vla, batch, device)
     parameters = sum(p.numel() for p in vla.parameters())
     whole = deepcopy(vla) if int8 and peer else vla  # rounding changes a network in place
@@ -184,7 +188,7 @@ def measure(
         actions = act(observation)
         memory_gib = peak_bytes(device) / 2**30
         cases = {"ours": act}
-        plain = plain_peer(whole) if peer and not fields else None
+        plain = plain_peer(whole) if peer and not settings else None
         differs = None
         if plain is not None:
             cases["plain"] = plain
@@ -209,11 +213,11 @@ def measure(
     return figures
 
 
-def network(backbone: str, head: str, fields: Mapping[str, Any]) -> VLA:
+def network(backbone: str, head: str, settings: Mapping[str, Any]) -> VLA:
     """A fresh network; its head's vocabulary, if it has one, is fitted to wandering chunks."""
     side = image_side_px(backbone)
     config = VLAConfig(
-        backbone=backbone_config(backbone, **fields),
+        backbone=backbone_config(backbone, **settings),
         head=(HEADS if backbone == NANO else LARGE_HEADS)[head],
         cameras=CAMERAS,
         image_size_px=(side, side),

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-sys.path[:0] = [str(BENCHMARKS), str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / "vla")]
+TESTS = Path(__file__).parents[1]
+FOLDERS = [str(TESTS.parent / "benchmarks"), str(TESTS), str(TESTS / "vla")]
+sys.path[:0] = FOLDERS
 
 import model  # noqa: E402
 from model_peers import plain_peer  # noqa: E402
@@ -16,6 +17,8 @@ from model_shapes import BACKBONES, NANO, parameters_of, write_tokenizer  # noqa
 from tiny_checkpoints import checkpoints  # noqa: E402
 from vla_inputs import random_observation, tiny_config  # noqa: E402
 from vlm_inputs import vlm_policy_config  # noqa: E402
+
+del sys.path[: len(FOLDERS)]
 
 from vla.backbones.vlm.config import PROMPT  # noqa: E402
 from vla.backbones.vlm.words import PromptTokenizer  # noqa: E402
@@ -81,14 +84,14 @@ def test_a_word_is_about_a_token(tmp_path):
 def test_a_row_says_what_a_chunk_costs():
     row = {"device": "cpu", "dtype": "float32", "int8": False, "compile": False, "cuda_graph": False, "threads": 1}
     found = model.measure(
-        backbone=NANO, head="mlp", batch=2, seconds=0.0, by_processor=True, fields={}, peer=True, **row
+        backbone=NANO, head="mlp", batch=2, seconds=0.0, by_processor=True, settings={}, peer=True, **row
     )
     assert found["chunks_per_s"] == pytest.approx(2e3 / found["ms"])
     assert found["actions_per_s"] == pytest.approx(2e3 * 16 / found["ms"])
     assert found["p95_ms"] >= found["ms"] and found["calls"] >= 5 and found["parameters_m"] < 10
     assert found["differs"] < 1e-5 and found["plain_over_ours"] > 0
     rounded = model.measure(
-        backbone=NANO, head="mlp", batch=1, seconds=0.0, by_processor=True, fields={"merged_tokens": 2},
+        backbone=NANO, head="mlp", batch=1, seconds=0.0, by_processor=True, settings={"merged_tokens": 2},
         peer=False, **row | {"int8": True},
     )  # fmt: skip
     assert "plain_ms" not in rounded
@@ -100,6 +103,7 @@ def test_a_row_says_what_a_chunk_costs():
         ({"cuda_graph": True}, "a CUDA graph needs a network on a CUDA device, this one is on cpu"),
         ({"int8": True, "compile": True}, "--int8 goes alone"),
         ({"set": ["merged_tokens"]}, "expected FIELD=NUMBER, got 'merged_tokens'"),
+        ({"set": ["merge_per_layer=2"]}, r"nano has no field \['merge_per_layer'\]; its fields are \['blocks'"),
     ],
 )
 def test_what_cannot_be_measured_is_refused(settings, message):
