@@ -113,8 +113,8 @@ _ROWS = (
         methods=CAMERAS,
         budgets=[(350, 2400)],
         conditions=_BEYOND,
-        about="With *known cameras* the network is told the line of sight of each of its keypoints in the world, by maps "
-        "that are 0 at first; the eye that it starts from never knew cameras. Demonstrations are those of the "
+        about="With *known cameras* the network is told the line of sight of each of its keypoints in the world, by "
+        "maps that are 0 at first; the eye that it starts from never knew cameras. Demonstrations are those of the "
         "quickstart's row, of which the first method's cells are.",
         reading="One training seed so far with known cameras. Where the camera alone is moved "
         "(`colosseum-14:camera`), the place that the network expects the named cube of `reach` at is off by 2.8 cm at "
