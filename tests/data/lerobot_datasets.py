@@ -1,6 +1,7 @@
 """Made-up stores and LeRobot datasets that the tests of their exchange share."""
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 from synthetic_demonstrations import make_embodiment, make_episode
 
@@ -40,13 +41,12 @@ def moving_disc(index, length, size, camera):
 
 def psnr_db(got, expected):
     """Peak signal-to-noise ratio of 8-bit pictures."""
-    return 10 * np.log10(255**2 / np.square(got.astype(float) - expected).mean())
+    error = np.square(got.astype(float) - expected).mean()
+    return 10 * np.log10(255**2 / error) if error else np.inf
 
 
 def rewrite(file, change):
     """Write a Parquet file anew as ``change(its rows)``, each row a dict."""
-    import pyarrow as pa
-
     table = pq.read_table(file)
     pq.write_table(pa.Table.from_pylist([row for row in map(change, table.to_pylist()) if row is not None]), file)
 

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import tomllib
 
 import numpy as np
 import pytest
@@ -14,12 +15,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from lerobot_datasets import LENGTHS, SETTINGS, make_foreign, make_store, psnr_db, rewrite
 
+from configs.cli import main
 from policies.data.dataset import DemonstrationDataset
 from policies.data.layout import DatasetError
 from policies.data.left_out import LeftOut
 from policies.data.lerobot import writing
 from policies.data.lerobot.conversion import to_lerobot, to_store
+from policies.data.lerobot.guessing import describe, relative_actions
 from policies.data.lerobot.reading import LeRobotDataset
+from policies.data.lerobot.robot_file import RobotFile
 from policies.data.lerobot.statistics import number_statistics, picture_statistics, pixel_counts
 
 FRONT = "observation.images.front"
@@ -295,7 +299,94 @@ def test_a_video_that_ends_too_early_is_named_with_the_frame(v2, tmp_path):
         to_store(LeRobotDataset(folder), tmp_path / "back", None)
 
 
-def test_data_of_others_need_a_robot(v3, tmp_path):
-    folder = make_foreign(shutil.copytree(v3, tmp_path / "lerobot"))
-    with pytest.raises(DatasetError, match=r"vla dataset describe .* --out ROBOT.toml"):
-        to_store(LeRobotDataset(folder), tmp_path / "back", None)
+@pytest.fixture
+def foreign(v3, tmp_path):
+    return make_foreign(shutil.copytree(v3, tmp_path / "foreign"))
+
+
+def test_a_robot_file_is_guessed_looked_through_and_obeyed(smooth, foreign, tmp_path):
+    source, file = LeRobotDataset(foreign), tmp_path / "robot.toml"
+    text = describe(source)
+    assert 'unit = "unknown"  # guessed' in text and "low = " in text
+    guessed = RobotFile.from_dict(tomllib.loads(text))
+    action = DemonstrationDataset(smooth).load("action")
+    np.testing.assert_allclose(guessed.embodiment.action_low, action.min(0))
+    np.testing.assert_allclose(guessed.embodiment.action_high, action.max(0))
+    assert guessed.embodiment.control_rate_hz == 10 and guessed.image_keys == {
+        "front": FRONT,
+        "wrist": "observation.images.wrist",
+    }
+    content = tomllib.loads(text)
+    content["cameras"] = [content["cameras"][0] | {"name": "top", "height_px": 16, "width_px": 16}]
+    content["action"][2] |= {"name": "gripper", "low": 0.0, "high": 1.0, "scale": -0.5, "offset": 0.5}
+    robot = RobotFile.from_dict(content)
+    file.write_text(robot.to_toml(), encoding="utf-8")
+    assert RobotFile.read(file) == robot
+    report = to_store(source, tmp_path / "back", robot)
+    back = DemonstrationDataset(tmp_path / "back")
+    expected = action.astype(np.float64) * [1, 1, -0.5] + [0, 0, 0.5]
+    np.testing.assert_array_equal(back.load("action"), expected.astype(np.float32))
+    assert back.embodiment == robot.embodiment and back.load("observation.images.top").shape[1:] == (16, 16, 3)
+    beyond = (expected[:, 2] < 0) | (expected[:, 2] > 1)
+    assert report.not_taken == ("observation.images.wrist",) and report.frames_beyond == beyond.sum() > 0
+    assert f"frame {beyond.argmax()}: gripper is" in report.first_beyond
+    assert [(r.task, r.seed, r.success) for r in back.records[:2]] == [
+        ("pick-up-the-red-cube", 0, True),
+        ("pick-up-the-blue-cube", 1, True),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda c: c.pop("keys"), r"missing \['keys'\]"),
+        (lambda c: c["action"][0].pop("low"), r"action 'x0': missing \['low'\]"),
+        (lambda c: c["state"][1].update(unti="m"), r"state 'x1': missing \[\], not expected \['unti'\]"),
+        (lambda c: c["action"][0].update(low=2.0, high=1.0), "low < high"),
+        (lambda c: c["action"].pop(), r"the action 'action' of 2 numbers, the dataset has float32 \(3,\)"),
+        (lambda c: c["cameras"][0].update(key="observation.images.top"), "for the camera front"),
+        (lambda c: c.update(control_rate_hz=20.0), "expected 10 frames per second, got 20.0"),
+    ],
+)
+def test_a_robot_file_that_does_not_fit_is_refused(foreign, tmp_path, change, says):
+    source = LeRobotDataset(foreign)
+    content = tomllib.loads(describe(source))
+    change(content)
+    with pytest.raises(ValueError, match=says):
+        to_store(source, tmp_path / "back", RobotFile.from_dict(content))
+    assert not (tmp_path / "back").exists()
+
+
+def test_an_absolute_action_is_told_from_a_change():
+    time = np.linspace(0, 6, 200)[:, None]
+    state = np.concatenate([np.sin(time), np.cos(time)], 1)
+    names = {"state": ["a", "b"], "action": ["a", "b"]}
+    assert relative_actions({"state": state, "action": state + 0.01}, names) == [False, False]
+    assert relative_actions({"state": state, "action": np.gradient(state, axis=0)}, names) == [True, True]
+
+
+def test_a_dataset_goes_to_lerobot_and_back_from_the_command_line(smooth, foreign, tmp_path, capsys):
+    def vla(*words):
+        status = main(["dataset", *map(str, words)])
+        said = capsys.readouterr()
+        return status, " ".join((said.out + said.err).split())
+
+    v2, back, file = tmp_path / "v2", tmp_path / "back", tmp_path / "robot.toml"
+    assert vla("convert", smooth, v2, "--to", "lerobot-v2.1", "--pictures", "png")[0] == 0
+    status, said = vla("convert", v2, back)
+    assert status == 0 and f"{back}: 4 episodes, {sum(LENGTHS)} frames" in said
+    assert DemonstrationDataset(back).fingerprint == DemonstrationDataset(smooth).fingerprint
+    assert vla("describe", foreign, "--out", file)[0] == 0
+    status, said = vla("convert", foreign, tmp_path / "other", "--embodiment", file)
+    assert status == 0 and "not taken" not in said and "beyond" not in said
+    for words, says in (
+        (("convert", foreign, tmp_path / "third"), "vla dataset describe"),
+        (("convert", foreign, back, "--embodiment", file), "choose another folder"),
+        (("convert", smooth, tmp_path / "third", "--embodiment", file), "leave --embodiment out"),
+        (("convert", v2, tmp_path / "third", "--to", "lerobot-v3"), "convert it to zarr"),
+        (("convert", tmp_path, tmp_path / "third"), "is not a demonstration store"),
+        (("describe", smooth), "is not a LeRobot dataset"),
+    ):
+        status, said = vla(*words)
+        assert status == 2 and says in said, said
+    assert not (tmp_path / "third").exists()

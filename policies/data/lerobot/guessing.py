@@ -39,7 +39,7 @@ def describe(dataset: LeRobotDataset, done: Callable[[int], None] = lambda _: No
     dimensions = {}
     for vector in VECTORS:
         low, high = _bounds(values[vector])
-        relative = _relative(values, names) if vector == "action" else [False] * len(low)
+        relative = relative_actions(values, names) if vector == "action" else [False] * len(low)
         dimensions[vector] = tuple(
             Dimension(name=name, unit="unknown", low=float(a), high=float(b), relative=r)
             for name, a, b, r in zip(names[vector], low, high, relative, strict=True)
@@ -105,7 +105,7 @@ def _bounds(values: Shaped[np.ndarray, "t d"]) -> tuple[np.ndarray, np.ndarray]:
     return np.where(still, low - 0.5, low), np.where(still, high + 0.5, high)
 
 
-def _relative(values: Mapping[str, np.ndarray], names: Mapping[str, Sequence[str]]) -> list[bool]:
+def relative_actions(values: Mapping[str, np.ndarray], names: Mapping[str, Sequence[str]]) -> list[bool]:
     """Whether each action is a change: it follows no state of its name (or place), and its values lie about 0."""
     state, action = values["state"], values["action"]
     found = []
