@@ -30,7 +30,7 @@ VERBS = {
     "serve": "answer observations with actions over a WebSocket",
     "rollout": "drive a simulated robot through a policy server, in real time",
     "info": "say what a model is made of, and about how much memory it needs",
-    "dataset": "look into a dataset, remove episodes from it, or split it",
+    "dataset": "look into a dataset, remove episodes, split it, or exchange it with LeRobot",
     "bench": "run a benchmark of the checkout",
     "doctor": "say what works on this machine and how to mend the rest",
 }

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -38,6 +39,24 @@ def fsync_path(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """A folder to make in place of ``path``, renamed to it at the end: it is there whole or not at all.
+
+    What is yielded does not exist yet, and the body makes it, and has its files on the disk. ``FileExistsError`` if
+    ``path`` exists. An error removes what was made, a kill may leave a hidden folder beside ``path`` behind.
+    """
+    if path.exists():
+        raise FileExistsError(f"{path} exists: choose another folder, or delete it")
+    with naming(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as aside:
+            made = Path(aside) / path.name
+            yield made
+            made.rename(path)
+        fsync_path(path.parent)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Look into a demonstration dataset, take episodes out of it, or make two of it.
+"""Look into a demonstration dataset, take episodes out of it, make two of it, or exchange data with LeRobot.
 
 Episodes are numbered from 0 in the order of recording; when some are removed the others close up. vla collect does not
 record a removed seed again, nor, into one half of a split, a seed of the other half. Recorded actions are what the
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
+from configs.exchange import ConvertTo, Pictures, convert, describe
 from vla.strict_json import strict_json
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ SETTINGS = {
     "viz": ("episodes", "out", "sheet_frames", "in_3d", "frame"),
     "remove": ("episodes",),
     "split": ("into", "share", "seed", "tasks"),
+    "convert": ("target", "to", "pictures", "embodiment"),
+    "describe": ("out",),
 }
 """What each action heeds."""
 
@@ -31,12 +34,15 @@ SETTINGS = {
 class Config:
     """What to do with which dataset."""
 
-    action: Annotated[Literal["info", "viz", "remove", "split"], tyro.conf.Positional]
+    action: Annotated[Literal["info", "viz", "remove", "split", "convert", "describe"], tyro.conf.Positional]
     """info: print what the dataset holds, what failed, and all that made it. viz: film episodes, an mp4 and a contact
     sheet each, or write one frame of each in 3-D. remove: take episodes out, for good. split: copy its episodes into
-    two new datasets."""
+    two new datasets. convert: write it in LeRobot's format, or one of LeRobot's in ours. describe: guess what one of
+    LeRobot's does not say of its robot."""
     path: Annotated[Path, tyro.conf.Positional]
     """The dataset's folder."""
+    target: Annotated[Path | None, tyro.conf.Positional] = None
+    """convert: the new dataset's folder."""
     json: bool = False
     """info: print for programs."""
     verify: bool = False
@@ -44,7 +50,8 @@ class Config:
     episodes: tuple[int, ...] = ()
     """viz, remove: which episodes, by their numbers; viz films the first of every task by default."""
     out: Path | None = None
-    """viz: the folder to write to; by default the dataset's folder renders."""
+    """viz: the folder to write to; by default the dataset's folder renders. describe: the file; by default it is
+    printed."""
     sheet_frames: int = 8
     """viz: frames on a contact sheet."""
     in_3d: Annotated[Literal["cloud", "mesh"] | None, tyro.conf.arg(name="3d")] = None
@@ -61,6 +68,15 @@ class Config:
     """split: draws the share."""
     tasks: tuple[str, ...] = ()
     """split: instead of a share, the tasks whose episodes go into the first folder."""
+    to: ConvertTo | None = None
+    """convert: the format; by default lerobot-v3 for one of our datasets, and zarr (ours) for one of LeRobot's.
+    lerobot-v2.1 is what GR00T reads."""
+    pictures: Pictures | None = None
+    """convert to lerobot: video, H.264 files, the default; or png, inside the data files, which loses nothing and
+    takes more room."""
+    embodiment: Path | None = None
+    """convert to zarr: a TOML file that says what the data do not of the robot's bounds, units and signs; describe
+    makes a draft of it. What vla dataset convert wrote says it itself."""
 
     def __post_init__(self) -> None:
         heeded = SETTINGS[self.action]
@@ -76,6 +92,8 @@ class Config:
                 "a split needs two folders and either a share or tasks: --into A B --share 0.9, or --into A B --tasks "
                 f"pick; got into {[str(path) for path in self.into]}, share {self.share}, tasks {list(self.tasks)}"
             )
+        if self.action == "convert" and self.target is None:
+            raise ValueError("a conversion needs two folders: vla dataset convert FROM TO")
         if self.seed and self.tasks:
             raise ValueError(f"the seed draws a share, got seed {self.seed} with tasks {list(self.tasks)}")
 
@@ -84,6 +102,10 @@ def run(config: Config) -> int:
     """Do what was asked; ``DatasetError`` names what is damaged."""
     from policies.data.dataset import DemonstrationDataset
 
+    if config.action == "convert" and config.target:
+        return convert(config.path, config.target, to=config.to, pictures=config.pictures, robot_file=config.embodiment)
+    if config.action == "describe":
+        return describe(config.path, config.out)
     if config.action == "remove":
         return _remove(config)
     dataset = DemonstrationDataset(config.path)

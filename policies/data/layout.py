@@ -81,6 +81,14 @@ class StoreHeader:
             raise DatasetError(f"{path} is not a demonstration store: expected the file {file}")
         try:
             attributes = json.loads(file.read_text(encoding="utf-8"))["attributes"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise DatasetError(f"{file} is corrupt: {error!r}") from error
+        return cls.from_attributes(attributes, file)
+
+    @classmethod
+    def from_attributes(cls, attributes: Mapping[str, Any], file: Path) -> "StoreHeader":
+        """The header that ``file`` holds; ``DatasetError`` if it is damaged or of another format."""
+        try:
             if attributes.get("format") != FORMAT:
                 raise DatasetError(f"{file}: expected format {FORMAT!r}, got {attributes.get('format')!r}")
             if attributes["format_version"] != FORMAT_VERSION:

@@ -29,16 +29,22 @@ class LeftOut:
         remedy = "delete it to have the seeds that failed tried again"
         content = read_json(file, remedy, default={})
         try:
-            return cls(
-                **{kind: {task: set(map(int, s)) for task, s in tasks.items()} for kind, tasks in content.items()}
-            )
+            return cls.from_dict(content)
         except (AttributeError, TypeError, ValueError) as error:
             raise DatasetError(f"{file} is corrupt: {error}; {remedy}") from error
 
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Mapping[str, Iterable[int]]]) -> "LeftOut":
+        """The inverse of :meth:`to_dict`."""
+        return cls(**{kind: {task: set(map(int, s)) for task, s in tasks.items()} for kind, tasks in content.items()})
+
+    def to_dict(self) -> dict[str, dict[str, list[int]]]:
+        """JSON-ready form."""
+        return {"failed": ordered(self.failed), "elsewhere": ordered(self.elsewhere)}
+
     def write(self, path: Path) -> None:
         """Keep them in the store at ``path``."""
-        content = {"failed": ordered(self.failed), "elsewhere": ordered(self.elsewhere)}
-        write_text_atomically(path / LEFT_OUT_FILE, strict_json(content))
+        write_text_atomically(path / LEFT_OUT_FILE, strict_json(self.to_dict()))
 
     def note_failure(self, path: Path, task: str, seed: int) -> None:
         """Add a seed that failed, here and in the store at ``path``."""

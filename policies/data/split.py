@@ -1,15 +1,15 @@
 """Parts of a demonstration store as stores of their own; the source stays as it is."""
 
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from policies.data.dataset import DemonstrationDataset
+from policies.data.layout import EpisodeRecord
 from policies.data.left_out import LeftOut, by_task, tried_seeds
 from policies.data.writer import DemonstrationWriter
-from vla.durable import fsync_path, naming
+from vla.durable import new_folder
 
 
 def deal(dataset: DemonstrationDataset, share: float, seed: int) -> tuple[list[int], list[int]]:
@@ -43,26 +43,24 @@ def copy_part(dataset: DemonstrationDataset, numbers: Sequence[int], target: Pat
     Every chunk's checksum is compared on the way. All other seeds that the source's recording ever tried are noted
     as lying elsewhere: adding to the copy with the source's settings never records what another part holds.
     """
-    if target.exists():
-        raise FileExistsError(f"{target} exists: choose another folder, or delete it")
-    header, records = dataset.header, [dataset.records[number] for number in numbers]
+    header, left_out = dataset.header, left_out_beside(dataset, [dataset.records[number] for number in numbers])
+    with new_folder(target) as store:
+        with DemonstrationWriter.create(
+            store, header.embodiment, settings=header.settings, geometry=header.geometry, phase=header.phase
+        ) as writer:
+            for number in numbers:
+                writer.append(dataset.episode(number))
+        left_out.write(store)
+
+
+def left_out_beside(dataset: DemonstrationDataset, records: Sequence[EpisodeRecord]) -> LeftOut:
+    """What a store that has only these episodes of ``dataset`` leaves out of all that its recording ever tried."""
     here, failed = by_task((record.task, record.seed) for record in records), LeftOut.read(dataset.path).failed
     elsewhere = {
         task: seeds - here.get(task, set()) - failed.get(task, set())
         for task, seeds in tried_seeds(dataset.path).items()
     }
-    with naming(target):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as aside:
-            store = Path(aside) / target.name
-            with DemonstrationWriter.create(
-                store, header.embodiment, settings=header.settings, geometry=header.geometry, phase=header.phase
-            ) as writer:
-                for number in numbers:
-                    writer.append(dataset.episode(number))
-            LeftOut(failed=failed, elsewhere=elsewhere).write(store)
-            store.rename(target)
-        fsync_path(target.parent)
+    return LeftOut(failed=failed, elsewhere=elsewhere)
 
 
 def _both(dataset: DemonstrationDataset, first: list[int], asked: str) -> tuple[list[int], list[int]]:
