@@ -6,7 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vla.backbones.views import Views, unproject
+from vla.backbones.views import Views
+from vla.spatial.projection import unproject
 
 
 def pixel_grid(height: int, width: int, like: Tensor) -> Float[Tensor, "h w 2"]:
