@@ -102,14 +102,14 @@ def adopt(vla: VLA, base: Base, state_names: Sequence[str] = (), state: StateSca
     taken: dict[str, None] = {}
     for name, weight in given.items():
         if name in own and name in _CAMERAS:
-            left |= _adopt_cameras(name, own[name], weight, config.cameras, base.config.cameras)
+            left |= _adopt_cameras(name, own[name], weight, config.views, base.config.cameras)
         elif name not in own or not _fill(own[name], weight, name):
             shape = tuple(own[name].shape) if name in own else None
             left[name] = f"shape {tuple(weight.shape)} there, {shape} now"
             continue
         taken[_part(name)] = None
-    if config.image_size_px != base.config.image_size_px:
-        left["size of things"] = f"pictures of {base.config.image_size_px} px there, {config.image_size_px} now"
+    if config.view_size_px != base.config.image_size_px:
+        left["size of things"] = f"pictures of {base.config.image_size_px} px there, {config.view_size_px} now"
     return Adoption(taken=tuple(taken), left=left)
 
 
@@ -149,7 +149,7 @@ def _adopt_cameras(
 def _differing(base: Base, config: VLAConfig, state_names: Sequence[str], *names: str) -> str:
     """In which of the named respects the base's robot is another; empty where in none."""
     there = {"cameras": base.config.cameras, "state": base.config.state_names, "waypoint": base.config.waypoint_dims}
-    now = {"cameras": config.cameras, "state": tuple(state_names), "waypoint": config.waypoint_dims}
+    now = {"cameras": config.views, "state": tuple(state_names), "waypoint": config.waypoint_dims}
     differing = [
         f"{name} {list(there[name])} there, {list(now[name])} now" for name in names if there[name] != now[name]
     ]
