@@ -29,7 +29,7 @@ def network_images(
 def network_depth(
     depth_m: Float[Tensor, "*batch h w"], size_px: tuple[int, int]
 ) -> Float[Tensor, "*batch height width"]:
-    """Depth of any size at ``size_px`` (height, width): the nearest reading, for means across an edge lie in the air."""
+    """Depth of any size at ``size_px`` (height, width): the nearest reading, for a mean at an edge is in the air."""
     *batch, height, width = depth_m.shape
     if (height, width) == size_px:
         return depth_m

@@ -39,7 +39,7 @@ def since_segment_start(keyframes: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n
     return frames - np.maximum.accumulate(np.where(begins, frames, 0))
 
 
-RISE_M = 0.03
+RISE_M = 0.02
 """A way that is as much higher than the straight one somewhere leads over something."""
 
 

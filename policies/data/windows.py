@@ -175,7 +175,7 @@ class Windows:
         return torch.from_numpy(self._states[seen])
 
     def _find_ways(self) -> Bool[np.ndarray, " n"]:
-        """Whether the way to each frame's next keyframe leads over something, of a robot that says where its tool is."""
+        """Whether the way to each frame's next keyframe leads over something; no way of a robot without a tool does."""
         tool = tool_dims(self.dataset.embodiment)
         return leads_over(self._states[:, tool], self._keyframes) if len(tool) == 3 else np.zeros(len(self), bool)
 
