@@ -41,11 +41,11 @@ def render(cloud: Cloud, cameras: Cameras, side_px: int, radius_px: float = 0.0)
     b, n, _ = cloud.points.shape
     nearest = _nearest(projected, cloud.mask, side_px, radius_px)
     empty = nearest == NOTHING
-    point = (nearest & LOWER_32_BITS).masked_fill(empty, 0)
-    row = point + n * torch.arange(b, device=point.device)[:, None, None]
-    # an embedding, because its gradients add up in a fixed order on a GPU too
-    features = functional.embedding(row, cloud.features.flatten(0, 1)).masked_fill(empty[..., None], 0.0)
-    depth_m = projected.depth_m.gather(2, point).masked_fill(empty, 0.0)
+    point = nearest & LOWER_32_BITS
+    row = (point + n * torch.arange(b, device=point.device)[:, None, None]).masked_fill_(empty, b * n)
+    depth_m = functional.pad(projected.depth_m, (0, 1)).gather(2, point.masked_fill_(empty, n))  # the last one is 0 …
+    table = functional.pad(cloud.features.flatten(0, 1), (0, 0, 0, 1))  # … and the last row, for pixels with nothing
+    features = functional.embedding(row, table)  # its gradients add up in a fixed order on a GPU too
     size = (side_px, side_px)
     return Rendered(
         features=features.movedim(-1, 2).unflatten(-1, size),
