@@ -86,7 +86,9 @@ class VLAConfig:
     @property
     def view_size_px(self) -> tuple[int, int]:
         """(height, width) of the views."""
-        return (self.head.side_px,) * 2 if isinstance(self.head, HeatmapConfig) else self.image_size_px
+        if isinstance(self.head, HeatmapConfig):
+            return self.head.side_px, self.head.side_px
+        return self.image_size_px
 
     @property
     def needs_cameras(self) -> bool:
