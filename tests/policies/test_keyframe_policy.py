@@ -21,6 +21,10 @@ from policies.imitation.demonstrations import Demonstrations
 from policies.imitation.trainer import train
 from policies.keyframe_policy import MOTION, KeyframePolicy
 from policies.keyframe_targets import KeyframeTargets, pose_dims, tool_rotation
+from policies.remote import RemotePolicy
+from policies.serving.client import ClientConfig, PolicyClient
+from policies.serving.config import ServeConfig
+from policies.serving.server import PolicyServer, running
 from vla.backbones.nano import NanoConfig
 from vla.heads.heatmap_config import HeatmapConfig
 from vla.observation import Keyframe
@@ -173,6 +177,17 @@ def test_a_saved_policy_plans_alike_and_a_shorter_interval_cuts_its_plans(policy
     assert torch.equal(again.predict_chunk(observation), policy.predict_chunk(observation))
     short = load_policy(tmp_path / "policy", replan_interval=3)
     assert int(short.plan(None, observation, torch.ones(3, dtype=torch.bool))[1].length.max()) <= 3
+
+
+def test_it_is_served_with_its_depth_and_cameras(policy, observation):
+    server = PolicyServer(policy, ServeConfig(port=0))
+    with running(server):
+        remote = RemotePolicy([PolicyClient(ClientConfig(url=f"ws://127.0.0.1:{server.port}"))])
+        try:
+            _, plan = remote.plan(remote.start(3), observation, torch.ones(3, dtype=torch.bool))
+        finally:
+            remote.close()
+    torch.testing.assert_close(plan.actions, policy.predict_chunk(observation), atol=1e-4, rtol=1e-4)
 
 
 def test_an_observation_that_it_cannot_see_in_is_refused(policy, observation):
