@@ -13,6 +13,7 @@ from vla.heads.bridge import BridgeConfig
 from vla.heads.chat import ChatConfig
 from vla.heads.flow import FlowConfig
 from vla.heads.gaussian import GaussianConfig
+from vla.heads.heatmap_config import HeatmapConfig
 from vla.heads.mapper import MapperConfig
 from vla.heads.mlp import MLPConfig
 from vla.heads.tokens import TokensConfig
@@ -82,6 +83,14 @@ def nano_text() -> Config:
 def nano_chat() -> Config:
     """Says what it does before it does it, as in VLA4CD; vla eval measures whether both agree."""
     return Config(name="nano-chat", backbone=NanoConfig(), head=ChatConfig(), train=LAPTOP)
+
+
+def nano_heatmap() -> Config:
+    """BridgeVLA small: heatmaps of where to go next, in three pictures of a cloud of what depth cameras see."""
+    stage = Stage(warmup_steps=50, rates={"backbone.image_encoder": 0.0})
+    train = replace(LAPTOP, steps=1200, stages=(stage,), batch_size=32)
+    head = HeatmapConfig(turn_rad=0.3)
+    return Config(name="nano-heatmap", backbone=NanoConfig(), head=head, horizon=1, train=train)
 
 
 def debug() -> Config:
@@ -171,6 +180,7 @@ PRESETS = {
     "nano-flow": nano_flow,
     "nano-text": nano_text,
     "nano-chat": nano_chat,
+    "nano-heatmap": nano_heatmap,
     "vlm-bridge": vlm_bridge,
     "vlm-frozen": vlm_frozen,
     "vlm-mlp": vlm_mlp,

@@ -7,9 +7,9 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from envs.specs import STATE_KEY, TASK_KEY, EmbodimentSpec, extrinsics_key, image_key, intrinsics_key
+from envs.specs import STATE_KEY, TASK_KEY, EmbodimentSpec, depth_key, extrinsics_key, image_key, intrinsics_key
 from policies.described import described
-from policies.network_input import InstructionTokens, network_images, network_intrinsics
+from policies.network_input import InstructionTokens, network_depth, network_images, network_intrinsics
 from policies.processors import Normalization
 from vla.model import VLA
 from vla.observation import Observation
@@ -45,7 +45,9 @@ class ActingInputs:
         if not isinstance(texts, list | tuple) or len(texts) != len(state):
             raise ValueError(f"{TASK_KEY}: expected a list of {len(state)} instructions, got {texts!r}")
         text, text_mask = self._tokens(texts, self.device)
-        cameras = self._cameras(observation, len(state)) if self._config.backbone.needs_cameras else {}
+        cameras = self._cameras(observation, len(state)) if self._config.needs_cameras else {}
+        if self._config.needs_depth:
+            cameras |= {depth_key(c): self._depth(observation, c, images[image_key(c)]) for c in self._config.cameras}
         state = self._normalization.state.normalize(state)
         return {**images, **cameras, TEXT: text, TEXT_MASK: text_mask, STATE_KEY: state}
 
@@ -59,7 +61,8 @@ class ActingInputs:
             text=taken[TEXT],
             text_mask=taken[TEXT_MASK],
             state=taken[STATE_KEY],
-            **(self._calibration(taken) if self._config.backbone.needs_cameras else {}),
+            **(self._calibration(taken) if self._config.needs_cameras else {}),
+            depth=self._depths(taken) if self._config.needs_depth else None,
         )
 
     def executable(self, actions: Float[Tensor, "n h a"]) -> Float[Tensor, "n h a"]:
@@ -82,6 +85,19 @@ class ActingInputs:
             intrinsics.append(network_intrinsics(matrix, (height, width), self._config.image_size_px))
         poses = [taken[extrinsics_key(camera)] for camera in cameras]
         return {"intrinsics": torch.stack(intrinsics, 1)[:, None], "T_world_cam": torch.stack(poses, 1)[:, None]}
+
+    def _depths(self, taken: Mapping[str, Tensor]) -> Float[Tensor, "n 1 v h w"]:
+        side = self._config.image_size_px
+        return torch.stack([network_depth(taken[depth_key(c)], side) for c in self._config.cameras], 1)[:, None]
+
+    def _depth(self, observation: Mapping[str, Any], camera: str, image: Tensor) -> Float[Tensor, "n h w"]:
+        """In metres, of the size of the camera's picture; what is not finite is no reading."""
+        key, shape = depth_key(camera), tuple(image.shape[:3])
+        depth_m = observation.get(key)
+        if not isinstance(depth_m, Tensor) or depth_m.shape != shape:
+            raise ValueError(f"this policy sees in depth: expected {key!r} of shape {shape}, got {described(depth_m)}")
+        depth_m = depth_m.to(self.device, torch.float32)
+        return depth_m.masked_fill(~depth_m.isfinite(), 0.0)
 
     def _matrix(self, observation: Mapping[str, Any], key: str, n: int, side: int) -> Float[Tensor, "n s s"]:
         matrix = observation.get(key)

@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from envs.specs import EmbodimentSpec
+from policies.data.keyframes import tool_dims
 from vla.backbone import Backbone
 
 
@@ -25,6 +26,17 @@ def network_images(
     return pixels.reshape(*batch, channels, *size_px)
 
 
+def network_depth(
+    depth_m: Float[Tensor, "*batch h w"], size_px: tuple[int, int]
+) -> Float[Tensor, "*batch height width"]:
+    """Depth of any size at ``size_px`` (height, width): the nearest reading, for a mean at an edge is in the air."""
+    *batch, height, width = depth_m.shape
+    if (height, width) == size_px:
+        return depth_m
+    resized = functional.interpolate(depth_m.reshape(-1, 1, height, width), size=size_px, mode="nearest-exact")
+    return resized.reshape(*batch, *size_px)
+
+
 def network_intrinsics(
     intrinsics: Float[Tensor, "*batch 3 3"], from_px: tuple[int, int], to_px: tuple[int, int]
 ) -> Float[Tensor, "*batch 3 3"]:
@@ -35,8 +47,8 @@ def network_intrinsics(
 
 
 def waypoint_dims(embodiment: EmbodimentSpec) -> tuple[int, ...]:
-    """The numbers of the state that say where the tool is: metres in the world."""
-    return tuple(i for i, dim in enumerate(embodiment.state) if (dim.unit, dim.frame) == ("m", "world"))
+    """The numbers of the state whose value at the next keyframe a network predicts: where the tool is."""
+    return tool_dims(embodiment)
 
 
 class InstructionTokens:

@@ -51,8 +51,9 @@ class VLAPolicy(ChunkPolicy):
         (:mod:`policies.blocks`). Without ``answer`` a head that tells what it does acts at once instead, which is
         faster. ``ValueError`` where network and robot do not fit.
         """
-        horizon = vla.config.horizon
-        super().__init__(embodiment, horizon, (horizon + 1) // 2 if replan_interval is None else replan_interval)
+        horizon = self.longest_plan(vla)
+        interval = self.usual_interval(horizon) if replan_interval is None else replan_interval
+        super().__init__(embodiment, horizon, interval)
         check_fit(vla, embodiment)
         self.vla = vla.eval()
         self.normalization = normalization
@@ -63,6 +64,16 @@ class VLAPolicy(ChunkPolicy):
         self.rows_at_once = max(blocks)
         self._blocks = tuple(blocks)
         self.inputs = ActingInputs(vla, normalization, embodiment)
+
+    @staticmethod
+    def longest_plan(vla: VLA) -> int:
+        """The actions of a plan."""
+        return vla.config.horizon
+
+    @staticmethod
+    def usual_interval(horizon: int) -> int:
+        """How many actions of a plan are executed where nobody says it: half of them."""
+        return (horizon + 1) // 2
 
     def predict_chunk(self, observation: Mapping[str, Any]) -> Float[Tensor, "n h a"]:
         """Actions within the embodiment's bounds; ``ValueError`` for an observation that does not fit.

@@ -108,14 +108,14 @@ def adopt(vla: VLA, base: Base, state_names: Sequence[str] = (), state: StateSca
     taken: dict[str, None] = {}
     for name, weight in given.items():
         if name in own and name in _CAMERAS:
-            left |= _adopt_cameras(name, own[name], weight, config.cameras, base.config.cameras)
+            left |= _adopt_cameras(name, own[name], weight, config.views, base.config.cameras)
         elif name not in own or not _fill(own[name], weight, name):
             shape = tuple(own[name].shape) if name in own else None
             left[name] = f"shape {tuple(weight.shape)} there, {shape} now"
             continue
         taken[_part(name)] = None
-    if config.image_size_px != base.config.image_size_px:
-        left["size of things"] = f"pictures of {base.config.image_size_px} px there, {config.image_size_px} now"
+    if config.view_size_px != base.config.image_size_px:
+        left["size of things"] = f"pictures of {base.config.image_size_px} px there, {config.view_size_px} now"
     return Adoption(taken=tuple(taken), left=left)
 
 
@@ -185,7 +185,7 @@ def _differing(base: Base, config: VLAConfig, state_names: Sequence[str], *names
         "keypoints": getattr(base.config.backbone, "keypoints", None),
     }
     now: dict[str, Any] = {
-        "cameras": list(config.cameras),
+        "cameras": list(config.views),
         "state": list(state_names),
         "waypoint": list(config.waypoint_dims),
         "keypoints": getattr(config.backbone, "keypoints", None),

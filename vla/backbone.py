@@ -85,6 +85,13 @@ class Backbone(nn.Module, ABC):
         """
         raise TypeError(f"{type(self).__name__} has no heatmaps")
 
+    @property
+    def heatmap_shape(self) -> tuple[int, int, int]:
+        """Of the :class:`Sight` of its features: channels of the maps, heatmaps of a view, and how many pixels of a
+        picture one of their cells is wide; ``TypeError`` where there is none.
+        """
+        raise TypeError(f"{type(self).__name__} has no heatmaps")
+
     def patches(self, observation: Observation, seen: Any = None) -> tuple[Float[Tensor, "b n d"], Bool[Tensor, "b n"]]:
         """Tokens of the pictures alone, whatever the text says, and which of them are real."""
         raise TypeError(f"{type(self).__name__} has no tokens of pictures alone")

@@ -13,6 +13,7 @@ from vla.heads.bridge import BridgeConfig
 from vla.heads.chat import ChatConfig
 from vla.heads.flow import FlowConfig
 from vla.heads.gaussian import GaussianConfig
+from vla.heads.heatmap_config import HeatmapConfig
 from vla.heads.mapper import MapperConfig
 from vla.heads.mlp import MLPConfig
 from vla.heads.tokens import TokensConfig
@@ -21,7 +22,9 @@ if TYPE_CHECKING:
     from vla.model import VLA
 
 BackboneConfig = NanoConfig | NanoTextConfig | VLMConfig
-HeadConfig = BridgeConfig | MLPConfig | GaussianConfig | TokensConfig | FlowConfig | ChatConfig | MapperConfig
+HeadConfig = (
+    BridgeConfig | MLPConfig | GaussianConfig | TokensConfig | FlowConfig | ChatConfig | MapperConfig | HeatmapConfig
+)
 
 BACKBONES: dict[str, type[BackboneConfig]] = {
     "nano": NanoConfig,
@@ -36,6 +39,7 @@ HEADS: dict[str, type[HeadConfig]] = {
     "flow": FlowConfig,
     "chat": ChatConfig,
     "mapper": MapperConfig,
+    "heatmap": HeatmapConfig,
 }
 
 FORMAT_VERSION = 2
@@ -68,6 +72,33 @@ class VLAConfig:
             raise ValueError(f"waypoint_dims must lie in 0…{self.state_dim - 1} (the state), got {self.waypoint_dims}")
         if not self.cameras or len(set(self.cameras)) < len(self.cameras):
             raise ValueError(f"expected at least one camera and no name twice, got {self.cameras}")
+
+    @property
+    def aims(self) -> bool:
+        """Whether the head aims at keyframes and draws what the backbone sees of clouds of the cameras' RGB-D."""
+        return isinstance(self.head, HeatmapConfig)
+
+    @property
+    def views(self) -> tuple[str, ...]:
+        """What the backbone sees: the cameras' pictures, or those that are drawn of what they saw."""
+        return self.head.views if isinstance(self.head, HeatmapConfig) else self.cameras
+
+    @property
+    def view_size_px(self) -> tuple[int, int]:
+        """(height, width) of the views."""
+        if isinstance(self.head, HeatmapConfig):
+            return self.head.side_px, self.head.side_px
+        return self.image_size_px
+
+    @property
+    def needs_cameras(self) -> bool:
+        """It must be told where cameras stand and how they see."""
+        return self.aims or self.backbone.needs_cameras
+
+    @property
+    def needs_depth(self) -> bool:
+        """It must be given depth images."""
+        return self.aims
 
     def build(self) -> "VLA":
         """The network to learn with: its backbone takes what it can of the weights that its config names.

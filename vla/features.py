@@ -63,12 +63,19 @@ class Sight:
 
     ``waypoint`` is as in :class:`Features`. ``position`` (x, y) is the mean of each keypoint's heatmap, −1 … 1 from the
     left or upper edge of the picture to the other; ``log_heatmap`` the logarithm of the heatmap's probability in each
-    of its cells. Both are of the present, and of no meaning in a view that is missing.
+    of its cells. Both are of the present, and of no meaning in a view that is missing. ``maps`` are the feature maps
+    that heatmaps were read from, of the same cells, where somebody needs them.
     """
 
     waypoint: Float[Tensor, "n w"] | None
     position: Float[Tensor, "n v k 2"]
     log_heatmap: Float[Tensor, "n v k h w"]
+    maps: Float[Tensor, "n v c h w"] | None
+
+    def at(self, about: Int[Tensor, " m"]) -> "Sight":
+        """That of each row; one may come several times."""
+        waypoint, maps = (None if x is None else x[about] for x in (self.waypoint, self.maps))
+        return Sight(waypoint=waypoint, position=self.position[about], log_heatmap=self.log_heatmap[about], maps=maps)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +84,7 @@ class Features:
 
     ``mask`` is True for real tokens. ``state`` is the normalised proprioception itself, for heads
     that want it beside the state token. ``waypoint`` is where the backbone expects the robot to be at its next
-    keyframe, in normalised state coordinates.
+    keyframe, in normalised state coordinates; ``sight`` is what it saw on the way, of a backbone with heatmaps.
     """
 
     hidden: Float[Tensor, "l b n d"]
@@ -85,6 +92,7 @@ class Features:
     layout: TokenLayout
     state: Float[Tensor, "b s"]
     waypoint: Float[Tensor, "b w"] | None = None
+    sight: Sight | None = None
 
     def select(self, *roles: TokenRole) -> tuple[Float[Tensor, "l b m d"], Bool[Tensor, "b m"]]:
         """Hidden states and mask of the tokens with any of ``roles``."""
@@ -110,6 +118,7 @@ class Features:
             layout=self.layout.at(about),
             state=self.state[about],
             waypoint=waypoint,
+            sight=None if self.sight is None else self.sight.at(about),
         )
 
 

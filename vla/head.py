@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from vla.backbone import Backbone
 from vla.distribution import Distribution
 from vla.features import Features, Prefix, TokenRole
-from vla.observation import ActionChunk, Begun, Observation
+from vla.observation import ActionChunk, Begun, Keyframe, Observation
 
 Seen = TypeVar("Seen")
 """What a head is given of an observation."""
@@ -29,6 +29,8 @@ class Head(nn.Module, ABC, Generic[Seen]):
     """Whether it has :meth:`go_on`."""
     tells: ClassVar[bool] = False
     """Whether it has :meth:`speak`, and learns from what the target says of each chunk."""
+    aims: ClassVar[bool] = False
+    """Whether it has :meth:`aim` instead of :meth:`act`, and learns from the target's keyframes."""
 
     @abstractmethod
     def perceive(self, backbone: Backbone, observation: Observation) -> Seen:
@@ -53,6 +55,10 @@ class Head(nn.Module, ABC, Generic[Seen]):
     def speak(self, seen: Seen) -> tuple[Float[Tensor, "b h a"], Int[Tensor, "b m"]]:
         """The chunk to execute and the tokens of what is said of it; ``TypeError`` for a head that does not tell."""
         raise TypeError(f"{type(self).__name__} says nothing of what it does: take a chat head")
+
+    def aim(self, seen: Seen) -> Keyframe:
+        """Where to go next; ``TypeError`` for a head that answers chunks."""
+        raise TypeError(f"{type(self).__name__} aims at no keyframe: take a heatmap head")
 
     def hidden(self, seen: Seen) -> Float[Tensor, "b k d"]:
         """What the chunk is read off by :attr:`last`: a vector for each action (k = h), or one for all of them (k = 1).

@@ -15,7 +15,7 @@ from vla.head import Head
 from vla.heads.regression import waypoint_l1
 from vla.objectives import LossWeights
 from vla.objectives.further import FurtherObjective, Taught
-from vla.observation import ActionChunk, Begun, Observation
+from vla.observation import ActionChunk, Begun, Keyframe, Observation
 
 ALL_LOSSES = LossWeights()
 NOTHING_TAUGHT: Taught = {}
@@ -37,8 +37,8 @@ class VLA(nn.Module):
         super().__init__()
         self.backbone = config.backbone.fresh.build(
             state_dim=config.state_dim,
-            views=len(config.cameras),
-            image_size_px=config.image_size_px,
+            views=len(config.views),
+            image_size_px=config.view_size_px,
             waypoint_dim=len(config.waypoint_dims),
             saved=saved,
         )
@@ -107,6 +107,11 @@ class VLA(nn.Module):
     def act(self, observation: Observation) -> Float[Tensor, "b h a"]:
         """The chunk of normalised actions to execute."""
         return self.head.act(self.head.perceive(self.backbone, observation))
+
+    @torch.no_grad()
+    def aim(self, observation: Observation) -> Keyframe:
+        """Where to go next; ``TypeError`` for a head that does not aim."""
+        return self.head.aim(self.head.perceive(self.backbone, observation))
 
     @torch.no_grad()
     def speak(self, observation: Observation) -> tuple[Float[Tensor, "b h a"], Int[Tensor, "b m"]]:

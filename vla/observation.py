@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
+import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
@@ -27,6 +28,48 @@ class Observation:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Keyframe:
+    """Where a motion ends: the tool's pose there in the world, and what it takes to get there.
+
+    ``gripper`` is the command, 0 open … 1 closed, on the way there and ``gripper_after`` from there on. ``clearance``
+    is 1 where the way is not straight but over what is between, else 0; a network's answer may lie between 0 and 1.
+    """
+
+    position_m: Float[Tensor, "b 3"]
+    rotation: Float[Tensor, "b 3 3"]
+    gripper: Float[Tensor, " b"]
+    gripper_after: Float[Tensor, " b"]
+    clearance: Float[Tensor, " b"]
+
+    def __getitem__(self, index: Int[Tensor, " n"]) -> "Keyframe":
+        """Those of some rows."""
+        return Keyframe(**{name: value[index] for name, value in vars(self).items()})
+
+    def transformed(self, T: Float[Tensor, "b 4 4"]) -> "Keyframe":
+        """The same in a world that was moved by T."""
+        rotation = T[:, :3, :3]
+        position_m = (rotation @ self.position_m[..., None])[..., 0] + T[:, :3, 3]
+        return replace(self, position_m=position_m, rotation=rotation @ self.rotation)
+
+    @property
+    def numbers(self) -> Float[Tensor, "b 15"]:
+        """All of it side by side; :meth:`of` is the inverse."""
+        bits = torch.stack([self.gripper, self.gripper_after, self.clearance], dim=-1)
+        return torch.cat([self.position_m, self.rotation.flatten(1), bits], dim=-1)
+
+    @classmethod
+    def of(cls, numbers: Float[Tensor, "b 15"]) -> "Keyframe":
+        gripper, gripper_after, clearance = numbers[:, 12:].unbind(-1)
+        return cls(
+            position_m=numbers[:, :3],
+            rotation=numbers[:, 3:12].unflatten(-1, (3, 3)),
+            gripper=gripper,
+            gripper_after=gripper_after,
+            clearance=clearance,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
 class ActionChunk:
     """Normalised actions of the next h control steps; ``valid`` is False past the episode's end.
 
@@ -34,6 +77,7 @@ class ActionChunk:
     ``told`` is what is to be said of the chunk, for heads that tell: tokens up to the one that ends a text, those in
     ``told_mask``.
     ``weight`` is how much each number counts in the head's loss, all alike without it.
+    ``keyframe`` is the next one, for heads that aim at it instead of answering a chunk.
     """
 
     actions: Float[Tensor, "b h a"]
@@ -42,6 +86,7 @@ class ActionChunk:
     told: Int[Tensor, "b m"] | None = None
     told_mask: Bool[Tensor, "b m"] | None = None
     weight: Float[Tensor, "b h a"] | None = None
+    keyframe: Keyframe | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,11 +24,13 @@ from policies.device import resolve_device
 from policies.imitation.further import objectives_in
 from policies.imitation.parts import check_parts
 from policies.imitation.stages import stages_for
+from policies.keyframe_targets import check_depth, gripper_dims, pose_dims
 from policies.network_input import waypoint_dims
 from policies.training.checkpoint import BEST
 from policies.training.group import Group
 from policies.training.processes import in_processes, started_by_torchrun
-from vla.config import BackboneConfig, VLAConfig
+from vla.config import BackboneConfig, HeadConfig, VLAConfig
+from vla.heads.heatmap_config import HeatmapConfig
 
 if TYPE_CHECKING:
     from envs.specs import EmbodimentSpec
@@ -122,16 +124,16 @@ def network_for(
     recorded = {(embodiment.camera(name).height_px, embodiment.camera(name).width_px) for name in cameras}
     if config.image_size_px is None and len(recorded) != 1:
         raise ValueError(f"the cameras {list(cameras)} have sizes {sorted(recorded)}; choose one with --image-size-px")
-    side = config.image_size_px
+    side, aims = config.image_size_px, isinstance(config.head, HeatmapConfig)
     network = VLAConfig(
         backbone=_backbone(config, tasks, instructions),
-        head=config.head,
+        head=_head(config.head, embodiment, tuple(cameras)),
         cameras=tuple(cameras),
         image_size_px=(side, side) if side else next(iter(recorded)),
         state_dim=embodiment.state_dim,
         action_dim=embodiment.action_dim,
         horizon=config.horizon,
-        waypoint_dims=waypoint_dims(embodiment) if config.backbone.locates else (),
+        waypoint_dims=waypoint_dims(embodiment) if config.backbone.locates and not aims else (),
     )
     built = VLA(network)
     stages = stages_for(config.train.stages, locates=bool(network.waypoint_dims))
@@ -147,6 +149,15 @@ def network_for(
             raise
         raise ValueError(f"training cannot start from {giver}, whose text window is too short: {error}") from error
     return built.config
+
+
+def _head(head: HeadConfig, embodiment: "EmbodimentSpec", cameras: tuple[str, ...]) -> HeadConfig:
+    """The config's, with what it is to be told of the robot's state; ``ValueError`` for a robot that it is not for."""
+    if not isinstance(head, HeatmapConfig):
+        return head
+    pose_dims(embodiment)
+    check_depth(embodiment, cameras)
+    return head if head.state_dims is not None else replace(head, state_dims=gripper_dims(embodiment))
 
 
 def _backbone(config: Config, tasks: Sequence[str], instructions: Sequence[str]) -> BackboneConfig:

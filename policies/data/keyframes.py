@@ -27,11 +27,35 @@ def next_keyframe(
     return np.minimum(following, last)
 
 
+def tool_dims(embodiment: EmbodimentSpec) -> tuple[int, ...]:
+    """The numbers of the state that say where the tool is: metres in the world."""
+    return tuple(i for i, dim in enumerate(embodiment.state) if (dim.unit, dim.frame) == ("m", "world"))
+
+
 def since_segment_start(keyframes: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
     """How many frames ago the motion towards each frame's next keyframe began, from :func:`next_keyframe`'s answer."""
     frames = np.arange(len(keyframes))
     begins = np.append(True, keyframes[1:] != keyframes[:-1])
     return frames - np.maximum.accumulate(np.where(begins, frames, 0))
+
+
+RISE_M = 0.02
+"""A way that is as much higher than the straight one somewhere leads over something."""
+
+
+def leads_over(
+    tool_m: Float[np.ndarray, "n 3"], keyframes: Int[np.ndarray, " n"], rise_m: float = RISE_M
+) -> Bool[np.ndarray, " n"]:
+    """For every frame, whether the tool's way from there to the next keyframe was not straight: at some frame between
+    ``rise_m`` or more above the straight line, at the point of it nearest to the tool.
+    """
+    over = np.zeros(len(tool_m), bool)
+    for frame, end in enumerate(keyframes.tolist()):
+        start, way = tool_m[frame], tool_m[end] - tool_m[frame]
+        off = tool_m[frame : end + 1] - start
+        share = np.clip(off @ way / max(float(way @ way), 1e-12), 0, 1)
+        over[frame] = bool(((off - share[:, None] * way)[:, 2] >= rise_m).any())
+    return over
 
 
 def _gripper_changes(actions: Float[np.ndarray, "n a"], embodiment: EmbodimentSpec) -> Bool[np.ndarray, " m"]:

@@ -14,7 +14,7 @@ from torch import Tensor
 from envs.specs import ACTION_KEY, STATE_KEY, depth_key, extrinsics_key, image_key, intrinsics_key
 from policies.data.dataset import DemonstrationDataset
 from policies.data.decoded import decoded_views
-from policies.data.keyframes import next_keyframe, since_segment_start
+from policies.data.keyframes import leads_over, next_keyframe, since_segment_start, tool_dims
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +29,8 @@ class WindowBatch:
     ``images`` are RGB 0…255, views in the order of ``WindowConfig.cameras``. ``actions`` are those of
     the present step and the ``h − 1`` after it; past the episode's end the last one is repeated and
     ``valid`` is False. ``text`` indexes ``Windows.instructions``. ``depth`` is metres; ``intrinsics``
-    pixels; ``T_world_cam`` metres, OpenCV camera frame. ``keyframe_state`` is the state at the next keyframe.
+    pixels; ``T_world_cam`` metres, OpenCV camera frame. ``keyframe_state`` and ``keyframe_action`` are the state and
+    the action at the next keyframe, and ``leads_over`` says whether the tool's way there is not straight.
     """
 
     images: UInt8[Tensor, "b t v h w 3"]
@@ -38,6 +39,8 @@ class WindowBatch:
     valid: Bool[Tensor, "b h"]
     text: Int[Tensor, " b"]
     keyframe_state: Float[Tensor, "b d"]
+    keyframe_action: Float[Tensor, "b a"]
+    leads_over: Bool[Tensor, " b"]
     depth: Float[Tensor, "b t v h w"] | None = None
     intrinsics: Float[Tensor, "b t v 3 3"] | None = None
     T_world_cam: Float[Tensor, "b t v 4 4"] | None = None
@@ -98,6 +101,7 @@ class Windows:
         self._states = dataset.load(STATE_KEY)
         self._actions = dataset.load(ACTION_KEY)
         self._keyframes = next_keyframe(self._actions, dataset.end_frames, dataset.embodiment)
+        self._leads_over = self._find_ways()
         kept = (intrinsics_key, extrinsics_key) if config.geometry else ()
         kept += self._picture_keys() if self.in_memory else ()
         self._kept: dict[CameraKey, Tensor] = {key: self._load_views(key) for key in kept}
@@ -147,6 +151,8 @@ class Windows:
             valid=valid,
             text=torch.from_numpy(self._text[episode]),
             keyframe_state=torch.from_numpy(self._states[self._keyframes[frames]]),
+            keyframe_action=torch.from_numpy(self._actions[self._keyframes[frames]]),
+            leads_over=torch.from_numpy(self._leads_over[frames]),
             depth=self._views(depth_key, seen) if self.config.depth else None,
             intrinsics=self._views(intrinsics_key, seen) if self.config.geometry else None,
             T_world_cam=self._views(extrinsics_key, seen) if self.config.geometry else None,
@@ -167,6 +173,11 @@ class Windows:
         first = np.where(episode > 0, self.dataset.end_frames[episode - 1], 0)
         seen = np.maximum(frames[:, None] + np.arange(-before, 1), first[:, None])
         return torch.from_numpy(self._states[seen])
+
+    def _find_ways(self) -> Bool[np.ndarray, " n"]:
+        """Whether the way to each frame's next keyframe leads over something; no way of a robot without a tool does."""
+        tool = tool_dims(self.dataset.embodiment)
+        return leads_over(self._states[:, tool], self._keyframes) if len(tool) == 3 else np.zeros(len(self), bool)
 
     def _picture_keys(self) -> tuple[CameraKey, ...]:
         return (image_key, depth_key) if self.config.depth else (image_key,)

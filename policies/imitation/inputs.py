@@ -7,8 +7,9 @@ import torch
 
 from envs.specs import EmbodimentSpec
 from policies.data.windows import WindowBatch
+from policies.keyframe_targets import KeyframeTargets
 from policies.narration import Narrator
-from policies.network_input import network_images, network_intrinsics
+from policies.network_input import network_depth, network_images, network_intrinsics
 from policies.processors import Normalization
 from policies.training.augment import AugmentConfig, Disturbance
 from policies.training.group import Part
@@ -21,7 +22,7 @@ class TrainingInputs:
     """Puts batches on the network's device: resized, disturbed, tokenised, normalised.
 
     For a head that tells, with what is to be said of each chunk: ``ValueError`` where that cannot be said of actions of
-    the ``embodiment``.
+    the ``embodiment``; for one that aims, with keyframes.
     """
 
     def __init__(
@@ -37,6 +38,7 @@ class TrainingInputs:
         vla.backbone.check_texts(instructions)
         text, text_mask = vla.backbone.tokenize(instructions)
         self._text, self._text_mask = text.to(self.device), text_mask.to(self.device)
+        self._keyframes = KeyframeTargets(embodiment) if vla.head.aims else None
         self._narrator = None
         if isinstance(vla.head, ChatHead):
             self._narrator = Narrator(embodiment)
@@ -52,7 +54,10 @@ class TrainingInputs:
         drawn = (part or Part(0, len(images), len(images))).of_each(len(flat) // len(images))
         disturbance = Disturbance.draw(self._augment, drawn.whole, self._seed, step).of(drawn.rows)
         images = disturbance.apply(flat).reshape(images.shape)
-        intrinsics = T_world_cam = None
+        depth_m = intrinsics = T_world_cam = None
+        if batch.depth is not None:
+            depth_m = network_depth(batch.depth.to(self.device), self._config.image_size_px)
+            depth_m = disturbance.shifted(depth_m.flatten(0, 2)[:, None]).view(depth_m.shape)
         if batch.intrinsics is not None and batch.T_world_cam is not None:
             size_px, (height, width) = self._config.image_size_px, batch.images.shape[3:5]
             intrinsics = network_intrinsics(batch.intrinsics.to(self.device), (height, width), size_px)
@@ -66,6 +71,7 @@ class TrainingInputs:
             text=self._text[text],
             text_mask=self._text_mask[text],
             state=normalization.state.normalize(state),
+            depth=depth_m,
             intrinsics=intrinsics,
             T_world_cam=T_world_cam,
         )
@@ -76,6 +82,8 @@ class TrainingInputs:
         normalized = normalization.action.normalize(actions)
         valid = batch.valid.to(self.device)
         target = ActionChunk(actions=normalized, valid=valid, waypoint=waypoint)
+        if self._keyframes is not None:
+            target = replace(target, keyframe=self._keyframes(batch, self.device))
         if self._narrator is not None:
             said = self._narrator.said_of(actions, valid)
             target = replace(target, told=self._told[said], told_mask=self._told_mask[said])

@@ -25,6 +25,7 @@ from policies.imitation.stages import Stage, stages_for
 from policies.imitation.starting import Start
 from policies.imitation.teaching import Teaching
 from policies.imitation.validation import Validation, learned_from
+from policies.keyframe_policy import policy_kind
 from policies.processors import Normalization
 from policies.training.checkpoint import POLICY
 from policies.training.learner import Learner
@@ -72,7 +73,8 @@ class ImitationLearner(Learner[TrainConfig]):
         windows = WindowConfig(
             horizon=vla_config.horizon,
             cameras=vla_config.cameras,
-            geometry=vla_config.backbone.needs_cameras,
+            depth=vla_config.needs_depth,
+            geometry=vla_config.needs_cameras,
             cache=config.pictures,
         )
         windows = replace(windows, memory_budget_bytes=windows.memory_budget_bytes // self.group.local_size)
@@ -194,7 +196,8 @@ class ImitationLearner(Learner[TrainConfig]):
     def _averaged(self) -> Iterator[VLAPolicy]:
         """Within the block the network has averaged weights and is in evaluation mode, ready to act."""
         with self.average.applied():
-            yield VLAPolicy(self.vla, self.normalization, self.demonstrations.embodiment, base=self.base)
+            kind = policy_kind(self.vla.config)
+            yield kind(self.vla, self.normalization, self.demonstrations.embodiment, base=self.base)
         self._entered = None  # the next step puts it into the stage's mode again
 
     def _start(self, start: VLAPolicy | Base | None, teaching: Teaching | None) -> Normalization:

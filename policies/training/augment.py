@@ -77,7 +77,7 @@ class Disturbance:
         are linear in the colour x, so they are one product: c·S·diag(g)·x + (1 − c)·m.
         """
         device, (height, width) = images.device, images.shape[-2:]
-        images = shift_with_edge_padding(images, self._offset_px((height, width), device))
+        images = self.shifted(images)
 
         luma = torch.tensor(LUMA)
         gain = self.brightness[:, None] * self.channel_gain
@@ -87,6 +87,11 @@ class Disturbance:
         mean = (images.mean(dim=(2, 3)) * (gain * luma).to(device)).sum(dim=1)
         lift = ((1 - self.contrast).to(device) * mean)[:, None, None]
         return torch.baddbmm(lift, mix, images.flatten(2)).clamp_(0, 1).unflatten(2, (height, width))
+
+    def shifted(self, images: Shaped[Tensor, "n c h w"]) -> Shaped[Tensor, "n c h w"]:
+        """Pictures of anything, such as depth, moved as :meth:`apply` moves colours."""
+        height, width = images.shape[-2:]
+        return shift_with_edge_padding(images, self._offset_px((height, width), images.device))
 
     def of_cameras(self, intrinsics: Float[Tensor, "n 3 3"], size_px: tuple[int, int]) -> Float[Tensor, "n 3 3"]:
         """The cameras of the disturbed images, of ``size_px`` (height, width): shifted contents, shifted middles."""

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from envs.specs import CameraSpec, Dimension, EmbodimentSpec
-from policies.data.keyframes import next_keyframe, since_segment_start
+from policies.data.keyframes import leads_over, next_keyframe, since_segment_start
 
 ROBOT = EmbodimentSpec(
     name="toy",
@@ -45,3 +45,16 @@ def test_motions_begin_after_keyframes():
     keyframes = next_keyframe(actions, np.array([6, 8]), ROBOT)
     assert keyframes.tolist() == [2, 2, 4, 4, 5, 5, 7, 7]
     assert since_segment_start(keyframes).tolist() == [0, 1, 0, 1, 0, 1, 0, 1]
+
+
+def test_a_way_leads_over_something_where_it_is_higher_than_the_straight_one():
+    along = np.linspace(0, 1, 11)
+    straight = np.stack([0.3 * along, 0.1 * along, 0.2 - 0.2 * along], axis=1)
+    arch = straight + np.array([0, 0, 0.1]) * np.sin(np.pi * along)[:, None]
+    sideways = straight + np.array([0.1, -0.1, 0]) * np.sin(np.pi * along)[:, None]
+    below = straight - np.array([0, 0, 0.1]) * np.sin(np.pi * along)[:, None]
+    ends = np.full(11, 10)
+    assert leads_over(arch, ends)[:3].all() and not leads_over(arch, ends)[-3:].any()
+    for way in (straight, below, straight[:1].repeat(11, axis=0)):
+        assert not leads_over(way, ends).any()
+    assert not leads_over(sideways * [1, 1, 0], ends).any()

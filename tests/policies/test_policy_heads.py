@@ -17,7 +17,8 @@ ALL = {**TINY_HEADS, "parallel": TokensConfig(bins=16, decoding="parallel"), "fa
 
 
 def test_every_kind_of_head_is_tried_here():
-    assert set(TINY_HEADS) == set(HEADS) and all(type(TINY_HEADS[name]) is HEADS[name] for name in HEADS)
+    acting = {name: kind for name, kind in HEADS.items() if name != "heatmap"}  # it aims: test_keyframe_policy.py
+    assert {name: type(head) for name, head in TINY_HEADS.items()} == acting
 
 
 @pytest.mark.parametrize("head", ALL)

@@ -157,6 +157,10 @@ class Nano(Backbone):
             x = block(x, bias)
         return self._look_again(x[:, : self.views], prefix)[-1]
 
+    @property
+    def heatmap_shape(self) -> tuple[int, int, int]:
+        return self.config.channels, self.config.second_keypoints, ImageEncoder.stride
+
     def patches(
         self, observation: Observation, seen: Tensor | None = None
     ) -> tuple[Float[Tensor, "b n d"], Bool[Tensor, "b n"]]:
@@ -250,7 +254,12 @@ class Nano(Backbone):
         )
         layout = layout if cells is None else placed(layout, cells)
         return Features(
-            hidden=torch.stack(hidden), mask=mask, layout=layout, state=observation.state, waypoint=sight.waypoint
+            hidden=torch.stack(hidden),
+            mask=mask,
+            layout=layout,
+            state=observation.state,
+            waypoint=sight.waypoint,
+            sight=sight,
         )
 
     def _prefix(
@@ -330,7 +339,8 @@ class Nano(Backbone):
         waypoint = None if self.waypoint is None else self.waypoint(torch.cat([places, scene.state], dim=-1))
         if waypoint is not None and lines is not None and lines.waypoint is not None:
             waypoint = waypoint + lines.waypoint(rays)
-        sight = Sight(waypoint=waypoint, position=position, log_heatmap=log_heatmap.unflatten(0, (n, v)))
+        heat = log_heatmap.unflatten(0, (n, v))
+        sight = Sight(waypoint=waypoint, position=position, log_heatmap=heat, maps=scene.maps[:, -1])
         told = self.query_position(places if waypoint is None else torch.cat([places, waypoint], dim=-1))
         told = told if lines is None else told + lines.queries(rays)
         return tokens.unflatten(0, (n, v))[:, :, 0], told.unflatten(-1, (self.n_queries, -1)), sight

@@ -116,7 +116,8 @@ def _in_pictures(sight: Sight, keypoint: int, target: GroundingTarget) -> dict[s
 
 
 def _rows(sight: Sight, index: Int[Tensor, " m"]) -> Sight:
-    return Sight(waypoint=None, position=sight.position[index], log_heatmap=sight.log_heatmap[index])
+    position, log_heatmap = sight.position[index], sight.log_heatmap[index]
+    return Sight(waypoint=None, position=position, log_heatmap=log_heatmap, maps=None)
 
 
 def shares(
