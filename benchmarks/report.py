@@ -10,7 +10,7 @@ from configs import machine as recorded
 from configs import run_directory
 from envs.suites import task_names
 
-PEERS = ("openpi-client", "robosuite", "mujoco-warp", "stable-baselines3")
+PEERS = ("open3d", "openpi-client", "robosuite", "mujoco-warp", "stable-baselines3")
 
 
 def machine() -> dict[str, Any]:

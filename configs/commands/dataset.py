@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 SETTINGS = {
     "info": ("json", "verify"),
-    "viz": ("episodes", "out", "sheet_frames"),
+    "viz": ("episodes", "out", "sheet_frames", "in_3d", "frame"),
     "remove": ("episodes",),
     "split": ("into", "share", "seed", "tasks"),
     "convert": ("target", "to", "pictures", "embodiment"),
@@ -36,9 +36,9 @@ class Config:
 
     action: Annotated[Literal["info", "viz", "remove", "split", "convert", "describe"], tyro.conf.Positional]
     """info: print what the dataset holds, what failed, and all that made it. viz: film episodes, an mp4 and a contact
-    sheet each. remove: take episodes out, for good. split: copy its episodes into two new datasets. convert: write it
-    in LeRobot's format, or one of LeRobot's in ours. describe: guess what one of LeRobot's does not say of its
-    robot."""
+    sheet each, or write one frame of each in 3-D. remove: take episodes out, for good. split: copy its episodes into
+    two new datasets. convert: write it in LeRobot's format, or one of LeRobot's in ours. describe: guess what one of
+    LeRobot's does not say of its robot."""
     path: Annotated[Path, tyro.conf.Positional]
     """The dataset's folder."""
     target: Annotated[Path | None, tyro.conf.Positional] = None
@@ -54,6 +54,11 @@ class Config:
     printed."""
     sheet_frames: int = 8
     """viz: frames on a contact sheet."""
+    in_3d: Annotated[Literal["cloud", "mesh"] | None, tyro.conf.arg(name="3d")] = None
+    """viz: instead of films, what the RGB-D cameras saw in one frame of each episode, as a PLY file: its points, or the
+    surface that Open3D makes of them."""
+    frame: int = 0
+    """viz: the frame that --3d shows."""
     into: tuple[Path, ...] = ()
     """split: the two new datasets' folders."""
     share: float | None = None
@@ -137,12 +142,28 @@ def _film(config: Config, dataset: "DemonstrationDataset") -> int:
     if not chosen or not set(chosen) <= set(range(len(dataset))):
         there = f"holds episodes 0…{len(dataset) - 1}" if len(dataset) else "holds no episodes yet"
         raise ValueError(f"{config.path} {there}, asked to film {list(chosen)}")
+    folder = config.out or config.path / RENDERS
+    if config.in_3d is not None:
+        for index in dict.fromkeys(chosen):
+            print(_write_3d(config, dataset, index, folder))
+        return 0
     require_av()
     for index in dict.fromkeys(chosen):
-        film = Film.named(config.out or config.path / RENDERS, f"episode-{index:06d}-{dataset.records[index].task}")
+        film = Film.named(folder, f"episode-{index:06d}-{dataset.records[index].task}")
         film_episode(dataset.episode(index), film, dataset.embodiment.control_rate_hz, config.sheet_frames)
         print(film)
     return 0
+
+
+def _write_3d(config: Config, dataset: "DemonstrationDataset", index: int, folder: Path) -> Path:
+    from policies.showing.clouds import fused_frame, surface_frame, write_ply
+
+    made = (fused_frame if config.in_3d == "cloud" else surface_frame)(dataset.episode(index), config.frame)
+    task = dataset.records[index].task.replace("/", "-")
+    path = folder / f"episode-{index:06d}-{task}-frame-{config.frame:04d}-{config.in_3d}.ply"
+    folder.mkdir(parents=True, exist_ok=True)
+    write_ply(path, *made)
+    return path
 
 
 def _first_of_each_task(dataset: "DemonstrationDataset") -> tuple[int, ...]:

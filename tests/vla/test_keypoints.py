@@ -13,7 +13,8 @@ from vla.backbones.keypoints import (
     expected_position,
     spread,
 )
-from vla.backbones.views import Views, unproject
+from vla.backbones.views import Views
+from vla.spatial.projection import unproject
 
 
 def over_cells(logits):

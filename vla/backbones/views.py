@@ -7,6 +7,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from vla.spatial.projection import sight_lines
+
 STEEPEST_SLOPE = 10.0
 """Lines of sight that are flatter, or that rise, count as this flat: they would meet the table far away or never."""
 REACH_M = 3.0
@@ -52,29 +54,6 @@ class Views:
             None if x is None else choose(x) for x in (self.depth_m, self.intrinsics, self.T_world_cam)
         )
         return Views(size_px=self.size_px, depth_m=depth_m, intrinsics=intrinsics, T_world_cam=T_world_cam)
-
-
-def unproject(
-    pixel: Float[Tensor, "m k 2"],
-    depth_m: Float[Tensor, "m k 1"],
-    intrinsics: Float[Tensor, "m 3 3"],
-    T_world_cam: Float[Tensor, "m 4 4"],
-) -> Float[Tensor, "m k 3"]:
-    """World points in metres, P = T_world_cam · depth · K⁻¹ [u, v, 1]ᵀ, in the OpenCV camera frame.
-
-    ``pixel`` is (u, v) with (0, 0) at the outer corner of the top left pixel, so that a centred camera
-    has its principal point at half the image size; ``depth_m`` runs along the optical axis.
-    """
-    return sight_lines(pixel, intrinsics, T_world_cam) * depth_m + T_world_cam[:, None, :3, 3]
-
-
-def sight_lines(
-    pixel: Float[Tensor, "m k 2"], intrinsics: Float[Tensor, "m 3 3"], T_world_cam: Float[Tensor, "m 4 4"]
-) -> Float[Tensor, "m k 3"]:
-    """Directions in the world of the lines through these pixels; one metre along the optical axis each."""
-    homogeneous = torch.cat([pixel, torch.ones_like(pixel[..., :1])], dim=-1)
-    inverse = torch.linalg.inv_ex(intrinsics).inverse  # without the check, for which a GPU would be waited for
-    return homogeneous @ inverse.mT @ T_world_cam[:, :3, :3].mT
 
 
 def surface_rays(
