@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from claim_methods import (
+    CAMERAS,
     FORTY_TASKS,
     FOUR_COLOURS,
     FROM_SCRATCH,
@@ -78,6 +79,16 @@ def is_axis(condition: str) -> bool:
     return condition not in (USUAL, SHUFFLED) and not palette_of(condition)
 
 
+_BEYOND = (
+    USUAL,
+    SHUFFLED,
+    "colosseum-14:all",
+    *axis_levels("libero-plus-7", "robot_start", (3,)),
+    *axis_levels("libero-plus-7", "background", (4,)),
+    *axis_levels("libero-plus-7", "language", (4,)),
+    *axis_levels("libero-plus-7", "camera", (3,)),
+)
+
 _ROWS = (
     Row(
         name="quickstart",
@@ -85,15 +96,7 @@ _ROWS = (
         recording=THREE_TASKS,
         methods=QUICKSTARTS,
         budgets=[(350, 2400)],
-        conditions=(
-            USUAL,
-            SHUFFLED,
-            "colosseum-14:all",
-            *axis_levels("libero-plus-7", "robot_start", (3,)),
-            *axis_levels("libero-plus-7", "background", (4,)),
-            *axis_levels("libero-plus-7", "language", (4,)),
-            *axis_levels("libero-plus-7", "camera", (3,)),
-        ),
+        conditions=_BEYOND,
         about="Both have as many demonstrations and steps: of the second's, 200 of 350 per task are in the usual "
         "worlds and 150 under `randomised:all`, whose ranges stand below beside those of the conditions. In the usual "
         "worlds of either the arm starts up to 0.3 rad from home.",
@@ -102,6 +105,21 @@ _ROWS = (
         "one by one, only that of the camera costs much, and all at once cost more than half of the episodes. "
         "No single one is to blame there: without the camera's, the table's colour or the cubes' looks the "
         "policy does somewhat better, without any other one as badly.",
+    ),
+    Row(
+        name="cameras",
+        claim="a policy that knows where its cameras stand",
+        recording=THREE_TASKS,
+        methods=CAMERAS,
+        budgets=[(350, 2400)],
+        conditions=_BEYOND,
+        about="With *known cameras* the network is told the line of sight of each of its keypoints in the world, by "
+        "maps that are 0 at first; the eye that it starts from never knew cameras. Demonstrations are those of the "
+        "quickstart's row, of which the first method's cells are.",
+        reading="One training seed so far with known cameras. Where the camera alone is moved "
+        "(`colosseum-14:camera`), the place that the network expects the named cube of `reach` at is off by 2.8 cm at "
+        "the median without and by 1.7 cm with knowing the cameras, by 1.0 and 0.9 cm in the usual worlds (100 "
+        "episodes).",
     ),
     Row(
         name="pretraining",
@@ -126,8 +144,8 @@ _ROWS = (
         claim="a weak policy, improved by reward alone",
         recording=THREE_TASKS,
         methods=IMPROVEMENTS,
-        budgets=[(20, 1000)],
-        about="*Imitation alone* has learned from 20 demonstrations per task for 1,000 steps. The others go on from "
+        budgets=[(15, 1000)],
+        about="*Imitation alone* has learned from 15 demonstrations per task for 1,000 steps. The others go on from "
         "it, paid 1 for success and nothing else, in 64 worlds of the three tasks together and phrasings of the "
         "demonstrations: PPO with advantages of every decision (GAE); GRPO with eight episodes from each start (arXiv "
         "2402.03300); VL-DAC's losses of numbers and values of decisions (arXiv 2508.04280); and imitation of one's "
@@ -140,10 +158,11 @@ _ROWS = (
         recording=FORTY_TASKS,
         methods={"shipped eye": FROM_SHIPPED},
         budgets=[(50, 4500)],
-        reading="What stands there was measured before there was a shipped eye, and its cause looked for: the text was "
-        "read whole, and the policy had no remark on it; in films of `press-button` the hand goes to the button and "
-        "comes to rest a few centimetres short of it, and of the chains that were looked at none got past its first "
-        "stage.",
+        reading="One training seed. What stays at 0 % was looked at in films of three episodes of `open-drawer`: the "
+        "hand goes to the drawer's knob, closes beside it, rises and tries again until the time is over. The knob must "
+        "stand between the fingers to within some millimetres, and the policy is not that precise. `store-red` and the "
+        "chains `store`, `store-two`, `press-store` and `tidy` need a drawer too; why the doors' chains, `tower` and "
+        "`push-press` fail has not been looked into. `two-bins` has 22 %.",
     ),
     Row(
         name="unseen",

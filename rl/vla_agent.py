@@ -63,7 +63,7 @@ class VLAAgent(Agent[Sight]):
             return taken
         features = head.perceive(self.vla.backbone, self.inputs.observation(taken))
         summary, features = self._summary(features), features.of_roles(*head.reads)
-        self._layout = features.layout
+        self._layout = replace(features.layout, position=None)  # which is that of these samples alone
         kept = {HIDDEN: features.hidden.transpose(0, 1), MASK: features.mask, STATE_KEY: features.state}
         kept[SUMMARY] = summary
         return kept if features.waypoint is None else {**kept, WAYPOINT: features.waypoint}

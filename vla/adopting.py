@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from vla.backbone import Backbone
+from vla.backbones.nano_config import NanoConfig
 from vla.backbones.nano_text import NanoTextConfig
 from vla.base import Base
 from vla.config import BACKBONES, BackboneConfig, VLAConfig, tagged
@@ -18,8 +19,10 @@ _POSITIONS, _WAYPOINT, _STATE = "text_encoder.position", "waypoint", "state_enco
 _CAMERAS = ("camera_embedding", "look_embedding", "view_embedding")
 """What has a row for each camera."""
 _TEXT = "text_encoder"
-_FREE = frozenset({"max_text_tokens", "use_cameras"})
-"""What may differ in two backbones' configs: a longer or shorter text window, and whether cameras are known."""
+_FREE = frozenset({"max_text_tokens", "use_cameras", "image_budget", "merged_tokens", "position_prompt"})
+"""What may differ in two backbones' configs: a longer or shorter text window, whether cameras are known, and what makes
+tokens of pictures fewer or frames them. There may also be fewer keypoints.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +52,8 @@ def check_base(config: BackboneConfig, base: Base, vocabulary: str) -> None:
         {**_compared(part), "vocabulary": v}
         for part, v in ((base.config.backbone, base.config.vocabulary), (config, vocabulary))
     )
+    if _fewer_keypoints(base, config):
+        there["keypoints"] = now["keypoints"]
     differing = [
         f"  {name}: {there.get(name)!r} there, {now.get(name)!r} now"
         for name in sorted(there.keys() | now.keys())
@@ -67,7 +72,7 @@ def adopt_looks(backbone: Backbone, config: BackboneConfig, base: Base) -> None:
     check_base(config, base, backbone.vocabulary)
     own = dict(backbone.named_parameters())
     others = {*_CAMERAS, _WAYPOINT, _STATE} | ({_TEXT} if _reads_otherwise(config, base) else set())
-    given = {name: weight for name, weight in base.weights.items() if _part(name) not in others}
+    given = {name: weight for name, weight in _fitting(base, config).items() if _part(name) not in others}
     for name in given.keys() & own.keys():
         _fill(own[name], given[name], name)
 
@@ -79,17 +84,18 @@ def adopt(vla: VLA, base: Base, state_names: Sequence[str] = (), state: StateSca
     The positions of a text window are cut, or stay fresh beyond the base's. Cameras are known by their names. The way
     from keypoints to the waypoint is taken over where cameras, numbers of the state and waypoint are the same, and what
     reads the state where its numbers are; they are rewritten to the scale ``state`` of the network's numbers
-    ``state_names``, so that they say the same in metres, and stay fresh where that is not known yet.
+    ``state_names``, so that they say the same in metres, and stay fresh where that is not known yet. Of more keypoints
+    the first ones are taken over, and the way to the waypoint, which started from all of them, stays fresh.
     ``ValueError`` where :func:`check_base` refuses.
     """
     backbone, config = vla.backbone, vla.config
     check_base(config.backbone, base, backbone.vocabulary)
     own = dict(backbone.named_parameters())
-    given, left = dict(base.weights), dict[str, str]()
+    given, left = _fitting(base, config.backbone), dict[str, str]()
     unknown = "" if state else "the scale of the robot's state is not known"
     for part, reason in (
         (_STATE, unknown or _differing(base, config, state_names, "state")),
-        (_WAYPOINT, unknown or _differing(base, config, state_names, "cameras", "state", "waypoint")),
+        (_WAYPOINT, unknown or _differing(base, config, state_names, "cameras", "state", "waypoint", "keypoints")),
     ):
         if reason or state is None:
             given = {name: weight for name, weight in given.items() if _part(name) != part}
@@ -122,6 +128,30 @@ def _compared(config: Any) -> dict[str, Any]:
     return {name: value for name, value in tagged(config, BACKBONES).items() if name not in _FREE}
 
 
+def _fewer_keypoints(base: Base, config: BackboneConfig) -> bool:
+    """Whether the base has more keypoints than a ``nano`` of ``config``, in tokens of as many."""
+    there = base.config.backbone
+    if not (isinstance(there, NanoConfig) and isinstance(config, NanoConfig)):
+        return False
+    return config.keypoints < there.keypoints and config.keypoints_per_token == there.keypoints_per_token
+
+
+def _fitting(base: Base, config: BackboneConfig) -> dict[str, Tensor]:
+    """The base's weights, those of its first keypoints alone where ``config`` has fewer."""
+    weights = dict(base.weights)
+    if isinstance(config, NanoConfig) and _fewer_keypoints(base, config):
+        kept, tokens = config.keypoints, config.keypoints // config.keypoints_per_token
+        last = "keypoint_encoder.query.2"
+        rows = {
+            f"{last}.weight": kept * config.channels,
+            f"{last}.bias": kept * config.channels,
+            "keypoint_encoder.log_sharpness": kept,
+            "keypoint_embedding": tokens,
+        }
+        weights |= {name: weights[name][:many] for name, many in rows.items() if name in weights}
+    return weights
+
+
 def _fill(own: Tensor, given: Tensor, name: str) -> bool:
     """Copy what was learned; of a text window's positions as many as there are in both. Whether it fits."""
     rows = min(len(given), len(own)) if name == _POSITIONS else len(own)
@@ -148,11 +178,19 @@ def _adopt_cameras(
 
 def _differing(base: Base, config: VLAConfig, state_names: Sequence[str], *names: str) -> str:
     """In which of the named respects the base's robot is another; empty where in none."""
-    there = {"cameras": base.config.cameras, "state": base.config.state_names, "waypoint": base.config.waypoint_dims}
-    now = {"cameras": config.views, "state": tuple(state_names), "waypoint": config.waypoint_dims}
-    differing = [
-        f"{name} {list(there[name])} there, {list(now[name])} now" for name in names if there[name] != now[name]
-    ]
+    there: dict[str, Any] = {
+        "cameras": list(base.config.cameras),
+        "state": list(base.config.state_names),
+        "waypoint": list(base.config.waypoint_dims),
+        "keypoints": getattr(base.config.backbone, "keypoints", None),
+    }
+    now: dict[str, Any] = {
+        "cameras": list(config.views),
+        "state": list(state_names),
+        "waypoint": list(config.waypoint_dims),
+        "keypoints": getattr(config.backbone, "keypoints", None),
+    }
+    differing = [f"{name} {there[name]} there, {now[name]} now" for name in names if there[name] != now[name]]
     return "; ".join(differing)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from vla.backbones.token_reduction import TokenReduction
 from vla.features import Features, Prefix, Sight
 from vla.observation import Observation
 
@@ -19,7 +20,8 @@ class Backbone(nn.Module, ABC):
     of learned query tokens, which enter as input embeddings and sit last in the sequence.
     ``image_size_px`` is the (height, width) that images must have. ``text_window`` is the most tokens of an instruction
     that it can take in, and ``vocabulary`` a hash of how it cuts texts into tokens. ``waypoint_dim`` is the size of the
-    waypoint that it predicts, 0 where it predicts none.
+    waypoint that it predicts, 0 where it predicts none. ``reduction`` says how tokens of images become fewer than their
+    grid has, where they do.
     """
 
     width: int
@@ -29,6 +31,7 @@ class Backbone(nn.Module, ABC):
     text_window: int
     vocabulary: str
     waypoint_dim: int = 0
+    reduction: TokenReduction | None = None
     config: Any
     """The config that it was built from, with what had to be read from elsewhere."""
     pretrained: frozenset[str] = frozenset()

@@ -2,8 +2,10 @@
 
 from dataclasses import dataclass, replace
 from enum import IntEnum
+from functools import cached_property
 from typing import Any
 
+import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
@@ -20,20 +22,39 @@ class TokenRole(IntEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class TokenLayout:
-    """Where each of the n tokens comes from; the same for every sample of a batch.
+    """Where each of the n tokens comes from; the same for every sample of a batch but for ``position``.
 
     ``role`` holds ``TokenRole`` values; ``view`` is the camera index and ``cell`` the (row, column)
-    in that view's patch grid, both −1 where they do not apply.
+    in that view's patch grid, both −1 where they do not apply. Where tokens of images stand for several cells,
+    ``position`` is the mean (row, column) of those, in each of b samples, −1 elsewhere, and there is no ``cell``.
     """
 
     role: Int[Tensor, " n"]
     view: Int[Tensor, " n"]
     cell: Int[Tensor, "n 2"]
+    position: Float[Tensor, "b n 2"] | None = None
+
+    def at(self, about: Int[Tensor, " n"]) -> "TokenLayout":
+        """That of each sample; one may come several times."""
+        return self if self.position is None else self.standing_for(self.position[about])
+
+    def standing_for(self, position: Float[Tensor, "b n 2"]) -> "TokenLayout":
+        """The same tokens, with the mean (row, column) of the cells that each stands for."""
+        layout = replace(self, position=position)
+        layout.__dict__["_found"] = self._found  # where tokens are in the sequence does not depend on it
+        return layout
 
     def where(self, *roles: TokenRole) -> Int[Tensor, " m"]:
-        """Positions of the tokens with any of ``roles``, in sequence order."""
-        match = sum((self.role == role for role in roles), start=self.role < 0)
-        return match.nonzero(as_tuple=True)[0]
+        """Positions of the tokens with any of ``roles``, in sequence order; looked for once."""
+        if roles not in self._found:
+            with torch.inference_mode(False):  # what is kept must serve learning too
+                match = sum((self.role == role for role in roles), start=self.role < 0)
+                self._found[roles] = match.nonzero(as_tuple=True)[0]
+        return self._found[roles]
+
+    @cached_property
+    def _found(self) -> dict[tuple[TokenRole, ...], Int[Tensor, " m"]]:
+        return {}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,19 +64,17 @@ class Sight:
     ``waypoint`` is as in :class:`Features`. ``position`` (x, y) is the mean of each keypoint's heatmap, −1 … 1 from the
     left or upper edge of the picture to the other; ``log_heatmap`` the logarithm of the heatmap's probability in each
     of its cells. Both are of the present, and of no meaning in a view that is missing. ``maps`` are the feature maps
-    that heatmaps were read from, of the same cells.
+    that heatmaps were read from, of the same cells, where they are kept.
     """
 
     waypoint: Float[Tensor, "n w"] | None
     position: Float[Tensor, "n v k 2"]
     log_heatmap: Float[Tensor, "n v k h w"]
-    maps: Float[Tensor, "n v c h w"]
+    maps: Float[Tensor, "n v c h w"] | None = None
 
     def at(self, about: Int[Tensor, " m"]) -> "Sight":
         """That of each row; one may come several times."""
-        waypoint = None if self.waypoint is None else self.waypoint[about]
-        found = {name: getattr(self, name)[about] for name in ("position", "log_heatmap", "maps")}
-        return Sight(waypoint=waypoint, **found)
+        return Sight(**{name: None if value is None else value[about] for name, value in vars(self).items()})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +102,9 @@ class Features:
         """Those of the tokens with any of ``roles`` alone."""
         index = self.layout.where(*roles)
         hidden, mask = self.hidden[:, :, index], self.mask[:, index]
-        layout = TokenLayout(role=self.layout.role[index], view=self.layout.view[index], cell=self.layout.cell[index])
+        whole = self.layout
+        position = None if whole.position is None else whole.position[:, index]
+        layout = TokenLayout(role=whole.role[index], view=whole.view[index], cell=whole.cell[index], position=position)
         return replace(self, hidden=hidden, mask=mask, layout=layout)
 
     def at(self, about: Int[Tensor, " n"]) -> "Features":
@@ -93,6 +114,7 @@ class Features:
             self,
             hidden=self.hidden[:, about],
             mask=self.mask[about],
+            layout=self.layout.at(about),
             state=self.state[about],
             waypoint=waypoint,
             sight=None if self.sight is None else self.sight.at(about),

@@ -16,7 +16,7 @@ from configs.machine import CHECKOUT, check_output_file
 BENCHMARKS = CHECKOUT / "benchmarks"
 NOT_BENCHMARKS = (
     *("report", "peers", "ledger", "claim_methods", "claim_ranges", "claim_rows", "claim_tables", "measuring"),
-    *("serve_load", "__init__", "conftest"),
+    *("model_peers", "model_shapes", "serve_load", "__init__", "conftest"),
 )
 
 

@@ -91,11 +91,16 @@ class HiddenStates:
 
 class PolicyPictures:
     """The image tokens of a policy's last layer: their mean in each of grid × grid cells of each view (v, k, e), or
-    without ``grid`` over all views, as a unit vector (e).
+    without ``grid`` over all views, as a unit vector (e). ``ValueError`` for a policy whose image tokens were made
+    fewer.
     """
 
     def __init__(self, teacher: TeacherPolicy, grid: int | None) -> None:
         self._teacher, self._grid = teacher, grid
+        if teacher.policy.vla.backbone.reduction is not None:
+            raise ValueError(
+                f"{teacher.path} cannot teach pictures: its tokens of them were made fewer, and are in no grid"
+            )
         config, width = teacher.policy.vla.config, teacher.policy.vla.backbone.width
         self.shape = (width,) if grid is None else (len(config.cameras), grid * grid, width)
         self.about = {
@@ -130,9 +135,12 @@ class EncoderPictures:
 
 
 def image_cells(backbone: Backbone, observation: Observation, grid: int) -> Float[Tensor, "b v k d"]:
-    """The mean of the last layer's image tokens in each of grid × grid cells of every view, row by row."""
+    """The mean of the last layer's image tokens in each of grid × grid cells of every view, row by row; tokens of a
+    whole image are in none.
+    """
     features = backbone(observation)
     index = features.layout.where(TokenRole.IMAGE)
+    index = index[features.layout.cell[index, 0] >= 0]
     view, cell = features.layout.view[index], features.layout.cell[index]
     rows, columns = (int(side) + 1 for side in cell.amax(dim=0))
     hidden = features.hidden[-1][:, index]

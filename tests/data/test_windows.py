@@ -149,5 +149,5 @@ def test_refusals(dataset, tmp_path):
         WindowConfig().build(stored)
     with pytest.raises(ValueError, match=r"'wrist' of .* has none"):
         WindowConfig(cameras=("wrist",), depth=True).build(stored)
-    with pytest.raises(ValueError, match="has none: record anew"):
+    with pytest.raises(ValueError, match=r"is to know its cameras .* has none: record anew"):
         WindowConfig(cameras=("wrist",), geometry=True).build(stored)

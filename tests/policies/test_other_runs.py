@@ -294,7 +294,7 @@ def test_the_memory_budget_is_that_of_all_stores_together(store, other_store):
         (first - 1, [False, second <= first - 1]),
     ):
         tight = Demonstrations([store, other_store], replace(config, memory_budget_bytes=budget))
-        assert [windows.in_memory for windows in tight._windows] == kept
+        assert [windows.in_memory for windows in tight.windows] == kept
         assert torch.equal(tight.batch(0, 0, 8).images, roomy.batch(0, 0, 8).images)
 
 

@@ -109,7 +109,7 @@ def test_halves_of_a_batch_do_not_count_alike(store):
 def test_a_process_reads_its_own_rows_alone(store):
     learner = ImitationLearner(tiny_training(), tiny_network(), [store])
     read = []
-    windows = learner.demonstrations._windows[0]
+    windows = learner.demonstrations.windows[0]
     original = windows.sample
     windows.sample = lambda frames: (read.append(len(frames)), original(frames))[1]
     part = Group(rank=1, size=3).part(8)

@@ -29,6 +29,7 @@ from vla.config import VLAConfig
 from vla.heads.bridge import BridgeConfig
 from vla.heads.flow import FlowConfig
 from vla.heads.mapper import MapperConfig
+from vla.model import VLA
 from vla.objectives import LossWeights
 from vla.objectives.embedding import CosineConfig, LayersConfig
 from vla.objectives.surprise import SurpriseConfig
@@ -210,6 +211,16 @@ def test_a_policy_may_teach_what_it_sees(store, teacher):
     learner = ImitationLearner(settings(stages, teachers), tiny_network(), [store])
     found = learner.step(0)
     assert found["layers_smooth_l1"] > 0 and -1 <= found["cosine_picture"] <= 1
+
+
+def test_a_policy_whose_image_tokens_were_made_fewer_cannot_teach_what_it_sees(store, teacher, tmp_path):
+    policy = VLAPolicy.load(teacher)
+    config = policy.vla.config
+    policy.vla = VLA(replace(config, backbone=replace(config.backbone, merged_tokens=1)))
+    policy.save(tmp_path)
+    config = settings(with_objectives(layers=1.0), TeachersConfig(encoder=tmp_path))
+    with pytest.raises(ValueError, match="cannot teach pictures: its tokens of them were made fewer"):
+        ImitationLearner(config, tiny_network(), [store])
 
 
 def test_an_encoder_of_sentences_may_teach_what_they_mean(tmp_path, store):

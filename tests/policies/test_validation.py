@@ -76,7 +76,7 @@ def test_every_episode_is_learned_from_or_held_out_and_stays_there(tmp_path, sto
 def test_what_is_held_out_decides_no_loss(tmp_path, store):
     """Spoiled held-out episodes change what validation finds, and no step."""
     dataset, spoiled = DemonstrationDataset(store), tmp_path / "spoiled"
-    with DemonstrationWriter.create(spoiled, dataset.embodiment) as writer:
+    with DemonstrationWriter.create(spoiled, dataset.embodiment, geometry=True) as writer:
         for number, about in enumerate(dataset.records):
             episode = dataset.episode(number)
             sign = -1 if held_out(about, SHARE) else 1

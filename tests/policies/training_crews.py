@@ -99,9 +99,9 @@ def disagree(about, run_dir, store):
     config = tiny_training(processes=2, threads=1, **({"lr": 0.5} if other and about == "lr" else {}))
     start = ImitationLearner._start
 
-    def start_at_one(self, given):
+    def start_at_one(self, *given):
         next(self.vla.parameters()).data.fill_(1.0)
-        return start(self, given)
+        return start(self, *given)
 
     if other and about == "weights":
         ImitationLearner._start = start_at_one

@@ -1,5 +1,7 @@
 """A VLA learns with the very network and processing that it acts with."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from demonstrations import FAST, TINY_HEADS, tiny_policy
@@ -52,6 +54,20 @@ def test_probabilities_are_the_same_when_learning_as_when_acting(name, frozen):
     assert found["updates"] == 2 and found["decisions"] == 16
     changed = {name.split(".")[1] for name, weight in agent.named_parameters() if not torch.equal(weight, before[name])}
     assert changed == ({"head"} if frozen else {"head", "backbone"})
+
+
+def test_what_is_kept_of_fewer_tokens_serves_in_other_batches():
+    """Where merged tokens stand is of one batch alone; what heads read of them is of each sample."""
+    policy = tiny_policy(head=TINY_HEADS["gaussian"])
+    config = policy.vla.config
+    policy.vla = replace(config, backbone=replace(config.backbone, merged_tokens=2)).build().eval()
+    agent = VLAAgent(policy)
+    looked = agent.look(PointMassEnv(3).reset([1, 2, 3]))
+    rows = torch.tensor([2, 0])
+    some = agent.see({name: kept[rows] for name, kept in looked.items()})
+    assert some.by_the_head.at(torch.tensor([1])).layout.position is None
+    one, all_of_them = (agent.distribution(seen).mode().actions for seen in (some, agent.see(looked)))
+    torch.testing.assert_close(one, all_of_them[rows])
 
 
 @pytest.mark.parametrize("name", ["bridge", "mlp"])

@@ -160,3 +160,30 @@ def test_a_saved_backbone_comes_back(tmp_path):
     assert loaded.weights.keys() == given.weights.keys()
     assert all(torch.equal(loaded.weights[name], weight) for name, weight in given.weights.items())
     assert json.loads((tmp_path / "config.json").read_text())["sha256"] == digest
+
+
+def test_fewer_keypoints_are_the_first_ones_of_the_base():
+    """They look where those looked; the way to the waypoint started from all and stays fresh."""
+    given, teacher = base()
+    config = network_config()
+    vla = replace(config, backbone=replace(config.backbone, keypoints=2, weights="fresh")).build()
+    fresh = vla.backbone.waypoint[0].weight.detach().clone()
+    adoption = adopt(vla, given, NAMES, THERE)
+    assert adoption.left == {"waypoint": "keypoints 3 there, 2 now"}
+    assert set(adoption.taken) == set(LEARNED) - {"waypoint"}
+    assert torch.equal(vla.backbone.waypoint[0].weight, fresh)
+    observation = random_observation(teacher)
+    few, all_of_them = (each._prefix(observation).position for each in (vla.backbone, teacher))
+    torch.testing.assert_close(few, all_of_them[:, :, :2])
+    more = replace(config, backbone=replace(config.backbone, keypoints=4, weights="fresh")).build()
+    with pytest.raises(ValueError, match=r"is another one:\n  keypoints: 3 there, 4 now"):
+        adopt(more, given, NAMES, NOW)
+
+
+def test_what_saves_tokens_does_not_matter():
+    given, _ = base()
+    config = network_config()
+    fields = {"image_budget": 8, "merged_tokens": 2, "position_prompt": True}
+    vla = replace(config, backbone=replace(config.backbone, **fields)).build()
+    adoption = adopt(vla, given, NAMES, NOW)
+    assert set(adoption.taken) == set(LEARNED) and adoption.left == {}

@@ -193,10 +193,11 @@ def test_the_whole_model_learns_when_told_to(checkpoint):
     ("family", "tuning"), [("smolvlm", "frozen"), ("smolvlm", "full"), ("florence2", "full"), ("paligemma2", "full")]
 )
 def test_computing_layers_again_changes_no_gradient(checkpoint, family, tuning):
+    folder, side_px = checkpoint(family), SMALL_PX.get(family)  # which may be made only now, from random numbers
+
     def gradients(again):
         torch.manual_seed(0)
-        side_px = SMALL_PX.get(family)
-        backbone = vlm(checkpoint(family), tuning=tuning, gradient_checkpointing=again, side_px=side_px).train()
+        backbone = vlm(folder, tuning=tuning, gradient_checkpointing=again, side_px=side_px).train()
         torch.manual_seed(1)
         backbone(random_observation(backbone)).hidden.square().mean().backward()
         return {name: p.grad for name, p in backbone.named_parameters() if p.grad is not None}

@@ -43,10 +43,10 @@ def native(folder, family, backbone, observation):
     layout = backbone.encode(observation).features.layout
     known = layout.where(TokenRole.IMAGE, TokenRole.TEXT)
     b = len(observation.state)
-    frame = backbone.frame_ids.masked_fill(backbone.frame_view >= 0, IMAGE_IDS.get(family, 3))
+    frame = backbone.frame.ids.masked_fill(backbone.frame.view >= 0, IMAGE_IDS.get(family, 3))
     ids = torch.cat([frame.expand(b, -1), observation.text], dim=1)
     mask = torch.cat([torch.ones(b, len(frame), dtype=torch.bool), observation.text_mask], dim=1)
-    is_image = torch.cat([backbone.frame_view >= 0, torch.zeros(observation.text.shape[1], dtype=torch.bool)])
+    is_image = torch.cat([backbone.frame.view >= 0, torch.zeros(observation.text.shape[1], dtype=torch.bool)])
     kinds = is_image.long().expand(b, -1)
     side = backbone.side_px
     images = backbone._parts.pictures[0].prepare(observation.images[:, 0], (side, side))

@@ -1,6 +1,7 @@
 """Where things are: heatmaps, their expected position, and the 3-D point behind it."""
 
 import math
+from functools import lru_cache
 
 import torch
 from jaxtyping import Float
@@ -11,9 +12,15 @@ from vla.spatial.projection import unproject
 
 
 def pixel_grid(height: int, width: int, like: Tensor) -> Float[Tensor, "h w 2"]:
-    """(x, y) of every cell's centre, x right and y down; the image's edges are at −1 and 1."""
-    x = (2 * torch.arange(width, device=like.device, dtype=like.dtype) + 1) / width - 1
-    y = (2 * torch.arange(height, device=like.device, dtype=like.dtype) + 1) / height - 1
+    """(x, y) of every cell's centre, x right and y down; the image's edges are at −1 and 1. Not to be written to."""
+    return _pixel_grid(height, width, like.device, like.dtype)
+
+
+@lru_cache(maxsize=64)
+@torch.inference_mode(False)  # what is kept must serve learning too
+def _pixel_grid(height: int, width: int, device: torch.device, dtype: torch.dtype) -> Float[Tensor, "h w 2"]:
+    x = (2 * torch.arange(width, device=device, dtype=dtype) + 1) / width - 1
+    y = (2 * torch.arange(height, device=device, dtype=dtype) + 1) / height - 1
     return torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1)
 
 
@@ -80,17 +87,23 @@ class KeypointEncoder(nn.Module):
         self, maps: Float[Tensor, "m c h w"], condition: Float[Tensor, "m d"], views: Views | None = None
     ) -> tuple[Float[Tensor, "m n d"], Float[Tensor, "m k 2"]]:
         """Tokens, and the position (x, y) in [−1, 1] of every keypoint."""
-        tokens, position, _ = self.look(maps, condition, views)
+        tokens, position, _ = self._read(maps, condition, views)
         return tokens, position
 
     def look(
         self, maps: Float[Tensor, "m c h w"], condition: Float[Tensor, "m d"], views: Views | None = None
     ) -> tuple[Float[Tensor, "m n d"], Float[Tensor, "m k 2"], Float[Tensor, "m k h w"]]:
         """Tokens and positions as in :meth:`forward`, and the logarithm of every heatmap."""
+        tokens, position, logits = self._read(maps, condition, views)
+        return tokens, position, logits.log_softmax(dim=-1).unflatten(-1, maps.shape[-2:])
+
+    def _read(
+        self, maps: Float[Tensor, "m c h w"], condition: Float[Tensor, "m d"], views: Views | None
+    ) -> tuple[Float[Tensor, "m n d"], Float[Tensor, "m k 2"], Float[Tensor, "m k n"]]:
+        """Tokens and positions as in :meth:`forward`, and the logits of every heatmap."""
         keys = self.key_norm(maps.flatten(2).mT)
         with torch.autocast(maps.device.type, enabled=False):  # coordinates need all of float32's digits
             logits = self._logits(keys.float(), condition.float())
-            log_heatmaps = logits.log_softmax(dim=-1).unflatten(-1, maps.shape[-2:])
             heatmaps = logits.softmax(dim=-1).unflatten(-1, maps.shape[-2:])
             position = expected_position(heatmaps)
             numbers = [position, spread(heatmaps, position)]
@@ -99,7 +112,7 @@ class KeypointEncoder(nn.Module):
                 numbers.append(_depth_numbers(heatmaps, position, views, views.depth_m))
             where = self.position(torch.cat(numbers, dim=-1).reshape(len(maps), self.tokens, -1))
         what = (heatmaps.flatten(2).to(keys.dtype) @ keys).reshape(len(maps), self.tokens, -1)
-        return where + self.content(what), position, log_heatmaps
+        return where + self.content(what), position, logits
 
     def _logits(self, keys: Float[Tensor, "m n c"], condition: Float[Tensor, "m d"]) -> Float[Tensor, "m k n"]:
         """How well each cell answers each keypoint's query; their softmax is the probability over cells."""

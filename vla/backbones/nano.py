@@ -17,12 +17,15 @@ from torch import Tensor, nn
 from vla.backbone import Backbone
 from vla.backbones.convolution import ImageEncoder
 from vla.backbones.keypoints import KeypointEncoder
+from vla.backbones.merging import counted
 from vla.backbones.nano_config import TEXT_TOKENS, NanoConfig
 from vla.backbones.nano_inputs import check_shapes, views_of
-from vla.backbones.nano_layout import nano_layout
+from vla.backbones.nano_layout import nano_layout, placed
+from vla.backbones.position_prompt import PositionPrompt
 from vla.backbones.scene import PrefixTokens, Scene
 from vla.backbones.sightlines import Sightlines
 from vla.backbones.text import TextEncoder
+from vla.backbones.token_reduction import token_reduction
 from vla.backbones.tokenizer import NanoTokenizer
 from vla.backbones.transformer import Block, BlockCache, KeysValues, prefix_bias, suffix_bias
 from vla.backbones.views import Views
@@ -65,6 +68,7 @@ class Nano(Backbone):
         self.image_size_px = image_size_px
         self.views, self.state_dim, self.waypoint_dim = views, state_dim, waypoint_dim
         self.grid = (image_size_px[0] // config.patch_px, image_size_px[1] // config.patch_px)
+        self.reduction = token_reduction(self.grid, views, budget=config.image_budget, merged=config.merged_tokens)
         self.text_window = config.max_text_tokens or TEXT_TOKENS
         self._tokenizer: Any = NanoTokenizer() if reader is None else reader[0]
         self.vocabulary = self._tokenizer.fingerprint
@@ -74,6 +78,7 @@ class Nano(Backbone):
             TextEncoder(self._tokenizer.vocabulary_size, self.text_window, width) if reader is None else reader[1]
         )
         self.image_encoder = ImageEncoder(4 if config.use_depth else 3, config.channels, config.blocks, config.wide)
+        self.position_prompt = PositionPrompt(image_size_px) if config.position_prompt else None
         rows, columns = (side // ImageEncoder.stride for side in image_size_px)
         self.map_position = nn.Parameter(torch.zeros(config.channels, rows, columns))
         self.patch_encoder = nn.Conv2d(config.channels, width, cells, stride=cells)
@@ -121,13 +126,15 @@ class Nano(Backbone):
         prefix = self._prefix(observation)
         queries = (self.queries + self.role_embedding[TokenRole.QUERY]).expand(len(prefix.tokens), -1, -1)
         mask = torch.cat([prefix.mask, prefix.mask.new_ones(len(prefix.tokens), self.n_queries)], dim=1)
-        hidden, sight, _ = self._think(prefix, queries, prefix_bias(mask, self.n_queries, queries.dtype))
-        return self._features(observation, hidden, mask, sight, self.n_queries)
+        bias = counted(prefix_bias(mask, self.n_queries, queries.dtype), prefix.size)
+        hidden, sight, _ = self._think(prefix, queries, bias)
+        return self._features(observation, hidden, mask, sight, self.n_queries, prefix.cells)
 
     def encode(self, observation: Observation) -> Prefix:
         tokens = self._prefix(observation)
         hidden, sight, cache = self._remember(tokens)
-        return Prefix(features=self._features(observation, hidden, tokens.mask, sight, 0), cache=cache)
+        features = self._features(observation, hidden, tokens.mask, sight, 0, tokens.cells)
+        return Prefix(features=features, cache=cache)
 
     def decode(
         self, prefix: Prefix, embedded: Float[Tensor, "n m d"], mask: Bool[Tensor, "n m"], *, causal: bool
@@ -145,7 +152,7 @@ class Nano(Backbone):
         self, observation: Observation, about: Int[Tensor, " n"] | None = None, seen: Tensor | None = None
     ) -> Sight:
         prefix = self._prefix(observation, about, seen)
-        x, bias = prefix.tokens, prefix_bias(prefix.mask, 0, prefix.tokens.dtype)
+        x, bias = prefix.tokens, counted(prefix_bias(prefix.mask, 0, prefix.tokens.dtype), prefix.size)
         for block in self.blocks[: self.look_after]:
             x = block(x, bias)
         return self._look_again(x[:, : self.views], prefix)[-1]
@@ -207,37 +214,45 @@ class Nano(Backbone):
 
     def _remember(self, prefix: PrefixTokens) -> tuple[list[Float[Tensor, "n m d"]], Sight, BlockCache]:
         """As :meth:`_think` without queries, with what is kept of it."""
-        bias = prefix_bias(prefix.mask, 0, prefix.tokens.dtype)
+        bias = counted(prefix_bias(prefix.mask, 0, prefix.tokens.dtype), prefix.size)
         hidden, sight, kept = self._think(prefix, prefix.tokens[:, :0], bias)
-        return hidden, sight, BlockCache(keys_values=tuple(kept), mask=prefix.mask)
+        return hidden, sight, BlockCache(keys_values=tuple(kept), mask=prefix.mask, size=prefix.size)
 
     def _go_on(
         self, cache: BlockCache, x: Float[Tensor, "n m d"], mask: Bool[Tensor, "n m"], *, causal: bool
     ) -> tuple[list[Float[Tensor, "n m d"]], BlockCache]:
         """The hidden states of every block of tokens after those of ``cache``, and the cache with them."""
         mask, hidden, kept = torch.cat([cache.mask, mask], dim=1), [], []
-        bias = suffix_bias(mask, x.shape[1], x.dtype, causal=causal)
+        bias = counted(suffix_bias(mask, x.shape[1], x.dtype, causal=causal), cache.size)
         for block, past in zip(self._each_block(), cache.keys_values, strict=True):
             x, keys_values = block.extend(x, bias, past)
             hidden.append(x)
             kept.append(keys_values)
-        return hidden, BlockCache(keys_values=tuple(kept), mask=mask)
+        return hidden, BlockCache(keys_values=tuple(kept), mask=mask, size=cache.size)
 
     def _each_block(self) -> list[Block]:
         return list(self.blocks)  # pyright: ignore[reportReturnType]
 
     def _features(
-        self, observation: Observation, hidden: list[Tensor], mask: Bool[Tensor, "n m"], sight: Sight, queries: int
+        self,
+        observation: Observation,
+        hidden: list[Tensor],
+        mask: Bool[Tensor, "n m"],
+        sight: Sight,
+        queries: int,
+        cells: Float[Tensor, "n t v p 2"] | None,
     ) -> Features:
         layout = nano_layout(
             frames=observation.images.shape[1],
             views=self.views,
-            grid=self.grid,
+            grid=self.grid if self.reduction is None else None,
+            patches=self.grid[0] * self.grid[1] if self.reduction is None else self.reduction.tokens,
             keypoint_tokens=self.keypoint_encoder.tokens,
             text_tokens=observation.text.shape[1],
             queries=queries,
             device=mask.device,
         )
+        layout = layout if cells is None else placed(layout, cells)
         return Features(
             hidden=torch.stack(hidden),
             mask=mask,
@@ -271,9 +286,10 @@ class Nano(Backbone):
         place = self._place(t)
         always = observation.text_mask.new_ones(n, 1)
         looks = self.look_embedding + questions
+        patches, size, cells = self._fewer(scene)
         parts = (
             (TokenRole.KEYPOINT, looks, scene.view_mask[:, -1]),
-            (TokenRole.IMAGE, (scene.patches + place).flatten(1, 3), _per_token(scene.view_mask, scene.patches)),
+            (TokenRole.IMAGE, (patches + place).flatten(1, 3), _per_token(scene.view_mask, patches)),
             (TokenRole.KEYPOINT, (keypoints + place).flatten(1, 3), _per_token(scene.view_mask, keypoints)),
             (TokenRole.TEXT, text, observation.text_mask),
             (TokenRole.STATE, self.state_encoder(scene.state)[:, None], always),
@@ -285,7 +301,20 @@ class Nano(Backbone):
             questions=questions,
             position=position,
             rays=rays,
+            size=None if size is None else nn.functional.pad(size, (self.views, 0), value=1.0),
+            cells=cells,
         )
+
+    def _fewer(
+        self, scene: Scene
+    ) -> tuple[Float[Tensor, "n t v p d"], Float[Tensor, "n m"] | None, Float[Tensor, "n t v p 2"] | None]:
+        """Patches after averaging and merging, if any, with what they count for and the cells that they stand for."""
+        if self.reduction is None:
+            return scene.patches, None, None
+        shape, tokens = scene.view_mask.shape, scene.patches.flatten(0, 2)
+        reduced = self.reduction.reduced(tokens, scene.view_mask.flatten())
+        patches, cells = (x.unflatten(0, shape) for x in (reduced.of(tokens), self.reduction.cells(reduced)))
+        return patches, reduced.size.reshape(len(scene.state), -1), cells
 
     def _look_again(
         self, looks: Float[Tensor, "n v d"], prefix: PrefixTokens
@@ -336,6 +365,7 @@ class Nano(Backbone):
         """Feature maps of all frames and views, flattened."""
         view_mask = observation.view_mask
         images = observation.images.masked_fill(~view_mask[..., None, None, None], 0.0)
+        images = images if self.position_prompt is None else self.position_prompt(images)
         if views is not None and views.depth_m is not None:
             images = torch.cat([images, views.depth_m.view(*view_mask.shape, 1, *self.image_size_px)], dim=3)
         return self.image_encoder(images.flatten(0, 2)) + self.map_position

@@ -35,6 +35,11 @@ class NanoConfig:
     With ``use_cameras`` it needs calibrated cameras, and is told the line of sight of every keypoint in the world
     (:mod:`vla.backbones.sightlines`), so that it knows where things are wherever a camera stands.
 
+    Fewer tokens (:mod:`vla.backbones.token_reduction`): ``image_budget`` is the most patch tokens that all views of a
+    moment may have together, to which each view's grid is averaged down, and ``merged_tokens`` to how many similar ones
+    of a view are merged after that. ``position_prompt`` puts a learned frame around each picture
+    (:mod:`vla.backbones.position_prompt`). All are off by default.
+
     ``weights`` are what a new network starts from: "shipped" is what the package's own backbone has learned to look
     with (:mod:`vla.shipped`), which has the default sizes, "fresh" is torch's random state. They are no part of what
     the network is: they count for no equality, and no saved network has them.
@@ -55,6 +60,9 @@ class NanoConfig:
     frames: int = 1
     use_depth: bool = False
     use_cameras: bool = False
+    image_budget: int | None = None
+    merged_tokens: int | None = None
+    position_prompt: bool = False
     weights: Weights = field(default=DEFAULT_WEIGHTS, compare=False)
 
     def __post_init__(self) -> None:

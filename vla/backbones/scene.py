@@ -34,6 +34,8 @@ class Scene:
 class PrefixTokens:
     """What everything else in the sequence attends to, and what it was made of; ``questions`` are what the text asks
     each view, ``position`` where the keypoints of its first sight are at present, and ``rays`` their lines of sight.
+    Of fewer tokens of images, ``size`` is what each token counts for, and ``cells`` the mean (row, column) of what it
+    stands for.
     """
 
     tokens: Float[Tensor, "n m d"]
@@ -42,3 +44,5 @@ class PrefixTokens:
     questions: Float[Tensor, "n v d"]
     position: Float[Tensor, "n v k 2"]
     rays: Float[Tensor, "n v k r"] | None
+    size: Float[Tensor, "n m"] | None = None
+    cells: Float[Tensor, "n t v p 2"] | None = None

@@ -59,15 +59,20 @@ class Block(nn.Module):
 
 @dataclass(frozen=True, kw_only=True)
 class BlockCache:
-    """Keys and values of a sequence in every block, and which of its tokens are real."""
+    """Keys and values of a sequence in every block, which of its tokens are real, and what they count for
+    (:func:`vla.backbones.merging.counted`).
+    """
 
     keys_values: tuple[KeysValues, ...]
     mask: Bool[Tensor, "b n"]
+    size: Float[Tensor, "b n"] | None = None
 
     def at(self, rows: Int[Tensor, " m"]) -> "BlockCache":
         """That of each row; one may come several times."""
         return BlockCache(
-            keys_values=tuple((keys[rows], values[rows]) for keys, values in self.keys_values), mask=self.mask[rows]
+            keys_values=tuple((keys[rows], values[rows]) for keys, values in self.keys_values),
+            mask=self.mask[rows],
+            size=None if self.size is None else self.size[rows],
         )
 
 

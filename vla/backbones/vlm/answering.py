@@ -56,7 +56,7 @@ class YesOrNo:
             state=torch.zeros(len(pictures), 1, device=self.device),
         )
         hidden = self._vlm.encode(observation).features.hidden[-1]
-        last = len(self._vlm.frame_ids) + mask.sum(dim=1) - 1
+        last = len(self._vlm.frame) + mask.sum(dim=1) - 1
         asked = hidden[torch.arange(len(hidden), device=self.device), last].float()
         yes, no = (self._logits(asked, rows).logsumexp(dim=1) for rows in (self._yes, self._no))
         return (yes - no).clone()

@@ -14,17 +14,23 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Real
 from torch import Tensor, nn
 
 from vla.backbone import Backbone
+from vla.backbones.merging import counted
+from vla.backbones.position_prompt import PositionPrompt
+from vla.backbones.token_reduction import Reduced, token_reduction
 from vla.backbones.vlm.attention import bias_of, prefix_pattern, suffix_pattern, with_suffix, within
 from vla.backbones.vlm.config import TEXT_TOKENS, VLMConfig
 from vla.backbones.vlm.families import Seen
+from vla.backbones.vlm.fewer_images import at_images, check_reducible
+from vla.backbones.vlm.frame import Frame
 from vla.backbones.vlm.lora import add_lora
-from vla.backbones.vlm.memory import Memory, TokenSequence, cache_of, longer, memory_of
+from vla.backbones.vlm.memory import Memory, TokenSequence, cache_of, memory_of
+from vla.backbones.vlm.merging_layers import left, merging_layers
 from vla.backbones.vlm.pretrained import Parts, save_parts
-from vla.features import Features, Prefix, TokenLayout, TokenRole
+from vla.features import Features, Prefix
 from vla.observation import Observation, about_rows
 
 
@@ -35,9 +41,6 @@ class VLM(Backbone):
     """
 
     pretrained = frozenset({"model"})
-    frame_ids: Int[Tensor, " n"]
-    frame_view: Int[Tensor, " n"]
-    frame_cell: Int[Tensor, "n 2"]
 
     def __init__(
         self, config: VLMConfig, parts: Parts, *, state_dim: int, views: int, image_size_px: tuple[int, int]
@@ -52,19 +55,26 @@ class VLM(Backbone):
         self.vocabulary = parts.tokenizer.fingerprint
         self.side_px = config.side_px or parts.family.learned_px
         parts.family.check(self.side_px)
-        self.grid, self._per_image = parts.family.grid(self.side_px), parts.family.tokens(self.side_px)
+        check_reducible(config, parts.family)
+        self.grid = parts.family.grid(self.side_px)
         self._windows = _windows(text)
         self.model = parts.model
+        self.reduction = token_reduction(
+            self.grid,
+            views,
+            budget=config.image_budget,
+            merged=config.merged_tokens,
+            entering=self._leaving if config.merge_per_layer else None,
+        )
+        self.frame = Frame(parts.tokenizer, parts.family, views=views, side_px=self.side_px, reduction=self.reduction)
         self._tune()
-        ids, view, cell = self._frame()
-        self.register_buffer("frame_ids", ids, persistent=False)
-        self.register_buffer("frame_view", view, persistent=False)
-        self.register_buffer("frame_cell", cell, persistent=False)
         self._check_sizes(text)
         self.state_encoder = nn.Sequential(
             nn.Linear(state_dim, self.width), nn.GELU(), nn.Linear(self.width, self.width)
         )
         self.queries = nn.Parameter(torch.zeros(config.n_queries, self.width))
+        sides = parts.family.sides(self.side_px) if config.position_prompt else ()
+        self.position_prompts = nn.ModuleList(PositionPrompt((side, side)) for side in sides)
         self._start_like_words()
 
     @property
@@ -107,11 +117,12 @@ class VLM(Backbone):
             mask,
             torch.cat([sequence.places, self._suffix_places(sequence.following, there)], dim=-1),
             sequence,
+            size=sequence.size,
         )
         return Features(
             hidden=hidden,
             mask=mask,
-            layout=longer(sequence.layout, TokenRole.QUERY, self.n_queries),
+            layout=self.frame.layout(observation.text.shape[1], self.n_queries, sequence.layout.position),
             state=observation.state,
         )
 
@@ -125,8 +136,10 @@ class VLM(Backbone):
         places = self._suffix_places(memory.following, mask)
         allowed = suffix_pattern(memory.mask, mask, causal=causal)
         together = torch.cat([memory.mask, mask], dim=1)
-        hidden, cache = self._decode(embedded, allowed, together, places, None, cache=cache_of(memory))
-        cache = memory_of(cache, together, memory.following + mask.sum(dim=1))
+        hidden, cache = self._decode(
+            embedded, allowed, together, places, None, size=memory.size, cache=cache_of(memory)
+        )
+        cache = memory_of(cache, together, memory.following + mask.sum(dim=1), memory.size)
         return hidden, Prefix(features=prefix.features, cache=cache)
 
     def tell(
@@ -143,17 +156,42 @@ class VLM(Backbone):
     def see(self, observation: Observation) -> Seen:
         """Image features of all views, one sample after the other."""
         self._check(observation)
+        images = self._pictures(observation)
+        with self._mixed():
+            seen = self._see(images, observation.view_mask[:, -1].flatten())
+        if seen.tokens.shape[1] != self._leaving:
+            raise ValueError(f"expected {self._leaving} tokens of an image, got {seen.tokens.shape[1]}")
+        return seen
+
+    def _pictures(self, observation: Observation) -> list[Float[Tensor, "m 3 _ _"]]:
+        """All views as each of the family's encoders takes them, framed where the config says so."""
         there = observation.view_mask[:, -1, :, None, None, None]
         pictures = observation.images[:, -1].masked_fill(~there, 0.0)
         images = [
-            numbers.prepare(pictures, (side, side)).flatten(0, 1).to(self._dtype)
+            numbers.prepare(pictures, (side, side)).flatten(0, 1)
             for numbers, side in zip(self._parts.pictures, self._parts.family.sides(self.side_px), strict=True)
         ]
-        with self._mixed():
-            seen = self._parts.family.see(self.model, images)
-        if seen.tokens.shape[1] != self._per_image:
-            raise ValueError(f"expected {self._per_image} tokens of an image, got {seen.tokens.shape[1]}")
-        return seen
+        if self.position_prompts:
+            images = [framed(x) for framed, x in zip(self.position_prompts, images, strict=True)]
+        return [x.to(self._dtype) for x in images]
+
+    def _see(self, images: Sequence[Float[Tensor, "m 3 _ _"]], there: Bool[Tensor, " m"]) -> Seen:
+        """Image features, with tokens merged on the way where the config says so."""
+        family, r = self._parts.family, self.config.merge_per_layer
+        if not r:
+            return family.see(self.model, images)
+        layers, first = family.merging(self.model)
+        with merging_layers(layers, r, first, there, self.grid[0] * self.grid[1]) as merging:
+            seen = family.see(self.model, images)
+        return replace(seen, reduced=merging.reduced)
+
+    @property
+    def _leaving(self) -> int:
+        """How many tokens of an image there are behind the vision encoder."""
+        whole = self._parts.family.tokens(self.side_px)
+        if not self.config.merge_per_layer:
+            return whole
+        return left(whole, len(self._parts.family.merging(self.model)[0]), self.config.merge_per_layer)
 
     def _apply(self, fn: Any, recurse: bool = True) -> "VLM":
         """Move the network; weights have the digits that suit the device, before it holds them as well as after."""
@@ -206,35 +244,18 @@ class VLM(Backbone):
         nn.init.normal_(last.weight, std=float(typical) / self.width**0.5)
         nn.init.zeros_(last.bias)
 
-    def _frame(self) -> tuple[Int[Tensor, " n"], Int[Tensor, " n"], Int[Tensor, "n 2"]]:
-        """Token ids of all before the text (0 for images), the camera of each image token, and its cell."""
-        tokenizer, (rows, columns) = self._parts.tokenizer, self.grid
-        before, after = (tokenizer.wrapping(text) for text in self._parts.family.around)
-        image = [0] * self._per_image
-        ids, view = list(tokenizer.opening), [-1] * len(tokenizer.opening)
-        for v in range(self.views):
-            ids += before + image + after
-            view += [-1] * len(before) + [v] * len(image) + [-1] * len(after)
-        views = torch.tensor(view)
-        cell = torch.full((len(ids), 2), -1)
-        cells = torch.cartesian_prod(torch.arange(rows), torch.arange(columns))
-        whole = torch.full((self._per_image - len(cells), 2), -1)
-        cell[views >= 0] = torch.cat([whole, cells]).repeat(self.views, 1)
-        self._wraps = (len(before), len(after))
-        return torch.tensor(ids), views, cell
-
     def _check_sizes(self, text: Any) -> None:
         tokenizer, rows = self._parts.tokenizer, self.model.get_input_embeddings().num_embeddings
         if tokenizer.size > rows:
             raise ValueError(
                 f"the tokenizer is of another model: it has {tokenizer.size} tokens, the network's embedding {rows}"
             )
-        longest = len(self.frame_ids) + self.text_window + 1 + self.n_queries
+        longest = len(self.frame) + self.text_window + 1 + self.n_queries
         most = getattr(text, "max_position_embeddings", longest)
         if longest > most:
             raise ValueError(
-                f"{self.views} views of {self._per_image} tokens, a text window of {self.text_window} "
-                f"and {self.n_queries} queries are {longest} tokens, the model takes {most}"
+                f"{self.views} views of {self.frame.image_tokens} tokens, a text window of {self.text_window} and "
+                f"{self.n_queries} queries are {longest} tokens, the model takes {most}"
             )
 
     def _sequence(
@@ -244,17 +265,19 @@ class VLM(Backbone):
         seen = self.see(observation) if seen is None else seen
         if about is not None:
             observation, seen = about_rows(observation, about), seen.at(about, self.views)
-        b, view = len(observation.state), self.frame_view
+        seen, reduced = self._fewer(observation, seen)
+        b, view = len(observation.state), self.frame.view
         embed = self.model.get_input_embeddings()
-        frame = embed(self.frame_ids).expand(b, -1, -1)
+        frame = embed(self.frame.ids).expand(b, -1, -1)
         is_image = (view >= 0).expand(b, -1)
         frame = frame.masked_scatter(is_image[..., None], seen.tokens.to(frame))
         state = self.state_encoder(observation.state)[:, None].to(frame)
-        mask = torch.cat(
-            [self._frame_mask(observation), observation.text_mask, observation.text_mask.new_ones(b, 1)], dim=1
-        )
-        layout = self._layout(observation.text.shape[1])
-        places, following = self._parts.family.positions(self.model, layout.view, mask, self.grid)
+        mask = self.frame.mask(observation)
+        cells = None
+        if self.reduction is not None and reduced is not None:
+            cells = at_images(self.reduction.cells(reduced), view, -1.0)
+        layout = self.frame.layout(observation.text.shape[1], 0, cells)
+        places, following = self.frame.places(self.model, observation, mask, reduced)
         return TokenSequence(
             embedded=torch.cat([frame, embed(observation.text), state], dim=1),
             mask=mask,
@@ -262,19 +285,17 @@ class VLM(Backbone):
             following=following,
             layout=layout,
             deep=tuple(layer.flatten(0, 1) for layer in seen.deep),
+            size=None if reduced is None else at_images(reduced.size, layout.view, 1.0),
         )
 
-    def _frame_mask(self, observation: Observation) -> Bool[Tensor, "b n"]:
-        """Which tokens before the text are there: those of a missing view are not, nor what stands around it."""
-        there, opening = observation.view_mask[:, -1], len(self._parts.tokenizer.opening)
-        each = sum(self._wraps) + self._per_image
-        return torch.cat([there.new_ones(len(there), opening), there.repeat_interleave(each, dim=1)], dim=1)
-
-    def _layout(self, text_tokens: int) -> TokenLayout:
-        """Role, view and cell of every token of a prefix."""
-        role = torch.where(self.frame_view >= 0, int(TokenRole.IMAGE), int(TokenRole.TEXT))
-        layout = TokenLayout(role=role, view=self.frame_view, cell=self.frame_cell)
-        return longer(longer(layout, TokenRole.TEXT, text_tokens), TokenRole.STATE, 1)
+    def _fewer(self, observation: Observation, seen: Seen) -> tuple[Seen, Reduced | None]:
+        """Images in the tokens that go into the decoder, and how those came of the encoder's grid, if by anything."""
+        if self.reduction is None:
+            return seen, None
+        there = observation.view_mask[:, -1].flatten()
+        reduced = self.reduction.reduced(seen.tokens, there, seen.reduced)
+        further = reduced.after(seen.reduced)
+        return Seen(tokens=further.of(seen.tokens), deep=tuple(further.of(layer) for layer in seen.deep)), reduced
 
     def _encode(self, sequence: TokenSequence, state: Float[Tensor, "b s"]) -> Prefix:
         hidden, cache = self._decode(
@@ -283,10 +304,11 @@ class VLM(Backbone):
             sequence.mask,
             sequence.places,
             sequence,
+            size=sequence.size,
             cache=cache_of(None),
         )
         features = Features(hidden=hidden, mask=sequence.mask, layout=sequence.layout, state=state)
-        return Prefix(features=features, cache=memory_of(cache, sequence.mask, sequence.following))
+        return Prefix(features=features, cache=memory_of(cache, sequence.mask, sequence.following, sequence.size))
 
     def _allowed(self, sequence: TokenSequence) -> Bool[Tensor, "b n n"]:
         return prefix_pattern(self._parts.family.pattern, sequence.layout.view, sequence.mask, last=1)
@@ -300,18 +322,20 @@ class VLM(Backbone):
         embedded: Float[Tensor, "b m d"],
         allowed: Bool[Tensor, "b m k"],
         mask: Bool[Tensor, "b k"],
-        places: Int[Tensor, "*r b m"],
+        places: Real[Tensor, "*r b m"],
         sequence: TokenSequence | None,
+        *,
+        size: Float[Tensor, "b n"] | None,
         cache: Any = None,
     ) -> tuple[Float[Tensor, "l b m d"], Any]:
         """Hidden states of every layer, the last one normalised; ``sequence`` is the prefix that ``embedded`` begins
-        with, if it does, and ``mask`` that of all tokens that there are.
+        with, if it does, ``mask`` that of all tokens that there are, and ``size`` what the first of them count for.
         """
         decoder, given = self._parts.family.decoder(self.model), embedded.to(self._dtype)
-        bias: Any = bias_of(allowed, given.dtype)
+        bias: Any = counted(bias_of(allowed, given.dtype), size)
         if self._windows is not None:
             whole = 0 if sequence is None or self._parts.family.pattern != "prefix" else sequence.mask.shape[1] - 1
-            near = bias_of(within(self._windows, allowed, mask, whole), given.dtype)
+            near = counted(bias_of(within(self._windows, allowed, mask, whole), given.dtype), size)
             bias = {"full_attention": bias, "sliding_attention": near}
         deep = {}
         if sequence is not None and sequence.deep:

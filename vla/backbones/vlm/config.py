@@ -39,6 +39,14 @@ class VLMConfig:
     ``gradient_checkpointing`` computes layers again in the backward pass, for less memory; not those of the decoder
     for heads whose tokens go through it.
 
+    Fewer tokens of images: ``merge_per_layer`` similar ones are merged after each layer of the vision encoder
+    (:mod:`vla.backbones.vlm.merging_layers`). Before the decoder, ``image_budget`` is the most that all views may have
+    together, to which each view's grid is averaged down, and ``merged_tokens`` to how many a view's are merged
+    (:mod:`vla.backbones.token_reduction`); families with tokens of an image beside its grid's have neither.
+    ``position_prompt`` puts a learned frame around each picture, normalised as the encoder sees it, and one for each
+    encoder (:mod:`vla.backbones.position_prompt`); the gradient to it goes through the vision encoder, also where that
+    is frozen. All are off by default.
+
     ``sha256`` is that of the checkpoint's weights. It is filled in when they are read, and others are refused then.
     """
 
@@ -55,6 +63,10 @@ class VLMConfig:
     prompt: str = PROMPT
     half: bool = True
     gradient_checkpointing: bool = False
+    image_budget: int | None = None
+    merged_tokens: int | None = None
+    merge_per_layer: int = 0
+    position_prompt: bool = False
     sha256: str = ""
 
     def __post_init__(self) -> None:
@@ -62,9 +74,18 @@ class VLMConfig:
             raise ValueError("expected a checkpoint: a folder with a model of transformers, or an id on the hub")
         if self.tuning not in get_args(Tuning):
             raise ValueError(f"expected tuning out of {', '.join(get_args(Tuning))}, got {self.tuning!r}")
-        for name in ("n_queries", "lora_rank", "lora_alpha", "side_px", "max_text_tokens"):
+        numbers = ("n_queries", "lora_rank", "lora_alpha", "side_px", "max_text_tokens")
+        for name in (*numbers, "image_budget", "merged_tokens"):
             if (value := getattr(self, name)) is not None and value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
+        if self.merge_per_layer < 0:
+            raise ValueError(f"merge_per_layer must not be negative, got {self.merge_per_layer}")
+        if self.merge_per_layer and (self.image_budget is not None or self.gradient_checkpointing):
+            raise ValueError(
+                "merge_per_layer leaves no grid to average down to an image_budget, and no layers to compute again "
+                f"with gradient_checkpointing: got image_budget {self.image_budget}, gradient_checkpointing "
+                f"{self.gradient_checkpointing}"
+            )
         if not 0 <= self.lora_dropout < 1:
             raise ValueError(f"lora_dropout must lie in [0, 1), got {self.lora_dropout}")
         for name in ("lora_targets", "also_learns"):

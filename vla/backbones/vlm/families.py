@@ -10,8 +10,9 @@ from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
+from vla.backbones.token_reduction import Reduced
 from vla.backbones.vlm.attention import Pattern
 from vla.backbones.vlm.encoder import BartEncoder
 from vla.backbones.vlm.pictures import patchify
@@ -23,16 +24,21 @@ Size = tuple[int, int]
 class Seen:
     """What a vision encoder makes of m images: k tokens of the decoder's width each, in raster order.
 
-    ``deep`` are added to the decoder's first layers at the same places, one layer after the other.
+    ``deep`` are added to the decoder's first layers at the same places, one layer after the other. ``reduced`` says how
+    the tokens became fewer than the encoder's grid has, if they did.
     """
 
     tokens: Float[Tensor, "m k d"]
     deep: tuple[Float[Tensor, "m k d"], ...] = ()
+    reduced: Reduced | None = None
 
     def at(self, rows: Int[Tensor, " n"], views: int) -> "Seen":
         """The images of each row of samples with so many views."""
         tokens, *deep = (x.unflatten(0, (-1, views))[rows].flatten(0, 1) for x in (self.tokens, *self.deep))
-        return Seen(tokens=tokens, deep=tuple(deep))
+        if self.reduced is None:
+            return Seen(tokens=tokens, deep=tuple(deep))
+        pictures = (rows[:, None] * views + torch.arange(views, device=rows.device)).flatten()
+        return Seen(tokens=tokens, deep=tuple(deep), reduced=self.reduced.at(pictures))
 
 
 class Family:
@@ -88,6 +94,15 @@ class Family:
         """What runs on the embeddings of a sequence."""
         return model.get_decoder()
 
+    def merging(self, model: Any) -> tuple[list[nn.Module], int]:
+        """The layers of the vision encoder that lead to the tokens which the decoder sees, and how many tokens of no
+        place in the picture come first in them; ``ValueError`` for a family that needs the whole grid behind them.
+        """
+        raise ValueError(
+            f"merge_per_layer is for families that take an encoder's tokens one by one, which {self.name} does not; "
+            "merged_tokens merges behind the encoder"
+        )
+
     def positions(
         self, model: Any, view: Int[Tensor, " n"], mask: Bool[Tensor, "b n"], grid: Size
     ) -> tuple[Int[Tensor, "*r b n"], Int[Tensor, " b"]]:
@@ -131,6 +146,9 @@ class PaliGemma(Interpolating):
     first = 1
     begins_text = True
 
+    def merging(self, model: Any) -> tuple[list[nn.Module], int]:
+        return encoder_layers(model.vision_tower), 0
+
 
 class Llava(Interpolating):
     """LLaVA (arXiv 2304.08485): a SigLIP, CLIP or DINOv2 encoder before any decoder."""
@@ -142,6 +160,16 @@ class Llava(Interpolating):
         kind, strategy = self.vision.model_type, config.vision_feature_select_strategy
         if kind.startswith(("clip", "dinov2")) and strategy == "full":
             raise ValueError(f"llava is supported without the class token of its {kind} alone, got strategy 'full'")
+
+    def merging(self, model: Any) -> tuple[list[nn.Module], int]:
+        layer = self.config.vision_feature_layer
+        if not isinstance(layer, int) or not self.vision.model_type.startswith(("clip", "siglip")):
+            raise ValueError(
+                f"merge_per_layer is for one layer of a CLIP or SigLIP encoder, got layer {layer} of a "
+                f"{self.vision.model_type}"
+            )
+        layers = encoder_layers(model.vision_tower)
+        return layers[: layer % (len(layers) + 1)], int(self.config.vision_feature_select_strategy == "default")
 
 
 class Fused(Interpolating):
@@ -332,6 +360,11 @@ def family_of(config: Any) -> Family:
             f"expected a vision-language model of the families {', '.join(FAMILIES)}, got {config.model_type!r}"
         )
     return FAMILIES[config.model_type](config)
+
+
+def encoder_layers(encoder: nn.Module) -> list[nn.Module]:
+    """The transformer layers of a vision encoder, first to last."""
+    return list(next(part for part in encoder.modules() if isinstance(part, nn.ModuleList)))
 
 
 def _square(side: int) -> Size:

@@ -8,9 +8,12 @@ from typing import Any
 import torch
 from torch import nn
 
+from vla.backbones.token_reduction import token_reduction
 from vla.backbones.vlm.config import TEXT_TOKENS, VLMConfig
 from vla.backbones.vlm.families import family_of
+from vla.backbones.vlm.fewer_images import check_reducible
 from vla.backbones.vlm.locate import locate
+from vla.backbones.vlm.merging_layers import left
 from vla.backbones.vlm.pretrained import new_network, read_architecture
 
 FLOAT, HALF = 4, 2
@@ -35,6 +38,8 @@ class ModelSize:
     side_px: int
     grid: tuple[int, int]
     tokens_per_image: int
+    leaving: int
+    """Tokens of an image behind the vision encoder: fewer than the grid's where it merges them."""
 
     @property
     def parameters(self) -> int:
@@ -43,7 +48,11 @@ class ModelSize:
 
     def tokens(self, config: VLMConfig, views: int) -> int:
         """About how long a sequence is: images, text window, state and queries."""
-        return views * self.tokens_per_image + (config.max_text_tokens or TEXT_TOKENS) + 1 + config.n_queries
+        reduction = token_reduction(
+            self.grid, views, budget=config.image_budget, merged=config.merged_tokens, entering=self.leaving
+        )
+        image = self.tokens_per_image if reduction is None else reduction.tokens
+        return views * image + (config.max_text_tokens or TEXT_TOKENS) + 1 + config.n_queries
 
     def learned(self, config: VLMConfig) -> int:
         """Parameters of the model itself that learn."""
@@ -88,12 +97,14 @@ def model_size(config: VLMConfig, folder: Path | None = None) -> ModelSize:
     family = family_of(architecture)
     side_px = config.side_px or family.learned_px
     family.check(side_px)
+    check_reducible(config, family)
     with torch.device("meta"):
         model = new_network(architecture)
     family.trim(model)
     linear = [(name, module) for name, module in model.named_modules() if isinstance(module, nn.Linear)]
     tuned = [layer for name, layer in linear if re.fullmatch(config.lora_targets, name)]
-    text = architecture.get_text_config()
+    text, grid, r = architecture.get_text_config(), family.grid(side_px), config.merge_per_layer
+    cells = grid[0] * grid[1]
     return ModelSize(
         family=architecture.model_type,
         parts=_parts(model),
@@ -103,8 +114,9 @@ def model_size(config: VLMConfig, folder: Path | None = None) -> ModelSize:
         depth=text.num_hidden_layers,
         heads=text.num_attention_heads,
         side_px=side_px,
-        grid=family.grid(side_px),
+        grid=grid,
         tokens_per_image=family.tokens(side_px),
+        leaving=left(cells, len(family.merging(model)[0]), r) if r else cells,
     )
 
 

@@ -44,6 +44,7 @@ def test_every_phrasing_is_described_by_its_own_task(split):
     assert goal_describer(("push",))("push the red cube") == "push the red cube"
 
 
+@pytest.mark.slow
 def test_a_classifier_is_trained_and_tried(tmp_path, capsys):
     few = ["--tasks", "reach", "--episodes", "2", "--calibration-episodes", "2", "--every", "6", "--env.threads", "1"]
     few += ["--env.image-size-px", "32", "--env.render-limit-s", "300", "--outputs", str(tmp_path)]
