@@ -64,18 +64,17 @@ class Sight:
     ``waypoint`` is as in :class:`Features`. ``position`` (x, y) is the mean of each keypoint's heatmap, −1 … 1 from the
     left or upper edge of the picture to the other; ``log_heatmap`` the logarithm of the heatmap's probability in each
     of its cells. Both are of the present, and of no meaning in a view that is missing. ``maps`` are the feature maps
-    that heatmaps were read from, of the same cells, where somebody needs them.
+    that heatmaps were read from, of the same cells, where they are kept.
     """
 
     waypoint: Float[Tensor, "n w"] | None
     position: Float[Tensor, "n v k 2"]
     log_heatmap: Float[Tensor, "n v k h w"]
-    maps: Float[Tensor, "n v c h w"] | None
+    maps: Float[Tensor, "n v c h w"] | None = None
 
     def at(self, about: Int[Tensor, " m"]) -> "Sight":
         """That of each row; one may come several times."""
-        waypoint, maps = (None if x is None else x[about] for x in (self.waypoint, self.maps))
-        return Sight(waypoint=waypoint, position=self.position[about], log_heatmap=self.log_heatmap[about], maps=maps)
+        return Sight(**{name: None if value is None else value[about] for name, value in vars(self).items()})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -185,7 +185,7 @@ class HeatmapHead(Head[Surroundings]):
 
     def _look(self, backbone: Backbone, pictures: Observation, cube: CubeViews) -> Look:
         features = backbone(pictures)
-        assert features.sight is not None
+        assert features.sight is not None and features.sight.maps is not None
         queries, _ = features.select(TokenRole.QUERY)
         thought = self.norm(queries[-1]).mean(dim=1)
         return Look(
@@ -200,6 +200,7 @@ class HeatmapHead(Head[Surroundings]):
         with torch.autocast(thought.device.type, enabled=False):
             shares = self.gates(thought.float()).log_softmax(dim=-1)
             coarse = (sight.log_heatmap.float() + shares[:, None, :, None, None]).logsumexp(dim=2)
+        assert sight.maps is not None
         fine = self.upsampler(coarse.flatten(0, 1), sight.maps.flatten(0, 1))
         return fine.flatten(1).log_softmax(dim=-1).view(*coarse.shape[:2], *fine.shape[-2:])
 
