@@ -6,6 +6,7 @@ from typing import Literal
 
 from configs.environments import EnvConfig, Split
 from configs.run_directory import OUTPUTS
+from configs.training import EvaluateConfig
 from policies.state_policy import StateNetworkConfig
 from rl.config import CriticConfig, RLConfig
 from rl.rewards.config import ScorerConfig
@@ -40,6 +41,8 @@ class Config:
     """How far from home the arm starts at most, in joint space (0: at home)."""
     env: EnvConfig = field(default_factory=EnvConfig)
     """The simulated worlds; a policy decides itself what its cameras must look like."""
+    evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
+    """How the policy is tried out while it learns, every so many iterations; on the run's tasks by default."""
     outputs: Path = OUTPUTS
     """Folder that holds the runs."""
 

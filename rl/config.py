@@ -20,7 +20,8 @@ class CriticConfig:
 
     It learns at a rate of its own; for ``warmup`` iterations it learns alone, and the policy waits. With ``detach`` it
     does not reshape what it looks at (VL-DAC, arXiv 2508.04280). ``clip`` bounds how far values move from the old ones
-    in an iteration, beyond ``huber`` errors count linearly; None for neither.
+    in an iteration, beyond ``huber`` errors count linearly; None for neither. ``norm`` scales what it looks at to zero
+    mean and unit deviation over its numbers, which features need and a few numbers do not bear: two are then one.
     """
 
     width: int = 256
@@ -31,6 +32,7 @@ class CriticConfig:
     weight: float = 0.5
     clip: float | None = None
     huber: float | None = 10.0
+    norm: bool = True
 
     def __post_init__(self) -> None:
         if min(self.width, self.layers) < 1 or self.warmup < 0 or not min(self.lr, self.weight) > 0:

@@ -13,7 +13,7 @@ class Critic(nn.Module):
     def __init__(self, config: CriticConfig, width_in: int) -> None:
         super().__init__()
         self.detach = config.detach
-        layers: list[nn.Module] = [nn.LayerNorm(width_in)]
+        layers: list[nn.Module] = [nn.LayerNorm(width_in)] if config.norm else []
         for _ in range(config.layers):
             layers += [nn.Linear(width_in, config.width), nn.GELU()]
             width_in = config.width

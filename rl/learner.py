@@ -12,12 +12,13 @@ from torch import Tensor
 
 from envs.specs import VectorEnv
 from policies.evaluation import check_robot
+from policies.imitation.evaluating import SUCCESS, Best, Evaluator, report_of
 from policies.training.checkpoint import POLICY
 from policies.training.group import Group, Part
 from policies.training.learner import Learner
 from policies.training.metrics import RunningMean
 from policies.training.schedule import Pace, lay_out, span_at
-from policies.training.seeding import Draw, derive_seed, seed_everything
+from policies.training.seeding import Draw, derive_seed, random_state_kept, seed_everything
 from rl.agent import Agent
 from rl.config import FREE_TO_CHANGE, RLConfig
 from rl.critic import ActorCritic, Critic
@@ -32,6 +33,8 @@ from vla.strict_json import strict_json
 
 SAME = 1e-5
 """By how much the mean ratio of probabilities may differ from 1 before anything was learned: rounding."""
+EVALUATED = "evaluated/"
+"""What the names of success rates in an evaluation begin with; those of its own episodes begin with ``success/``."""
 REFERENCE, REWARDS = "reference/", "rewards/"
 """What the names of carried tensors begin with."""
 FASTER, MOST = 1.5, 100.0
@@ -62,6 +65,7 @@ class RLLearner(Learner[RLConfig]):
 
     ``tasks`` are all that its worlds may be at; ``weigh`` sets how often each is drawn, for a curriculum. ``rewards``
     are paid beside the environment's own. ``about`` is what else decides the numbers of a run, JSON-ready.
+    ``evaluator`` tries out what was learned so far; ``best`` is the best that came of it.
     ``ValueError`` where agent, environment and settings do not fit together.
     """
 
@@ -78,6 +82,7 @@ class RLLearner(Learner[RLConfig]):
         rewards: Sequence[Reward] = (),
         weigh: Weigh | None = None,
         about: Mapping[str, Any] | None = None,
+        evaluator: Evaluator | None = None,
     ) -> None:
         super().__init__(config, legs)
         self.part = worlds_of(config, self.group)
@@ -103,6 +108,8 @@ class RLLearner(Learner[RLConfig]):
         self._improvement = Improvement(config, agent, self.critic, self.reference)
         self._watch = Stopwatch(self.device)
         self._decided = 0
+        self.best: Best | None = None
+        self._evaluator = evaluator
 
     def step(self, step: int) -> dict[str, float]:
         """One iteration (0-based)."""
@@ -116,6 +123,20 @@ class RLLearner(Learner[RLConfig]):
             self._adapt(numbers)
         self._decided = int(self.group.total(rollout.valid.sum()))
         return {**numbers, **self._outcomes(), **targets.numbers, "decisions": float(self._decided)}
+
+    def examine(self, done: int) -> dict[str, float]:
+        """How often the policy succeeds where it does not learn, ``evaluated/TASK``, with each interval's bounds."""
+        evaluator = self._evaluator
+        if evaluator is None or (done % evaluator.every and done != self.legs[-1]):
+            return {}
+        with random_state_kept(self.device), self.average.applied():
+            outcomes = evaluator.outcomes(self.agent.acting())
+        self.best = Best.of(done, outcomes, evaluator.about).unless(self.best)
+        return {f"{EVALUATED}{name.removeprefix(SUCCESS)}": rate for name, rate in report_of(outcomes).items()}
+
+    @property
+    def best_step(self) -> int | None:
+        return None if self.best is None else self.best.step
 
     def timings(self) -> dict[str, float]:
         seconds = self._watch.seconds
@@ -149,10 +170,16 @@ class RLLearner(Learner[RLConfig]):
         return json.loads(strict_json({"rl": rl, "agent": self.agent.settings(), "worlds": worlds, **self._about}))
 
     def memory(self) -> dict[str, Any]:
-        return {"curriculum": None if self.curriculum is None else self.curriculum.memory(), "pace": self._pace}
+        return {
+            "curriculum": None if self.curriculum is None else self.curriculum.memory(),
+            "pace": self._pace,
+            "best": None if self.best is None else asdict(self.best),
+        }
 
     def recall(self, memory: Mapping[str, Any]) -> None:
         self._pace = memory["pace"]
+        best = memory.get("best")
+        self.best = None if best is None else Best(**best)
         self._set_rates()
         if self.curriculum is not None:
             self.curriculum = self.curriculum.recall(memory["curriculum"])
