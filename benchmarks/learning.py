@@ -10,8 +10,10 @@ deviation, normalises advantages over the rollout rather than the minibatch, and
 *return* is the mean of 100 episodes without noise, on starts that nobody learned from; steps/s are of learning alone,
 and seeds take turns. The pendulums are checked against gymnasium's, step by step, before anything is measured.
 
-*vla*: the preset nano-ppo from a policy of random weights (the shape of nano-bridge), in rendered worlds: decisions per
-second, and each part's share of the time of an iteration. The first iteration is not counted.
+*vla*: presets of vla rl from a policy of random weights (the shape of nano-bridge), in rendered worlds: decisions per
+second, and each part's share of the time of an iteration; acting while learning (nano-ppo-async), the shares of what is
+collected meanwhile overlap with the update, and *wait* is what is left to wait for. Iterations in which nothing is
+collected beside the update, the first and the last, are not counted.
 """
 
 import argparse
@@ -59,7 +61,7 @@ def main() -> None:
     parser.add_argument("--steps", type=natural, default=150_000, help="of all pendulums together")
     parser.add_argument("--worlds", type=natural, default=64, help="pendulums stepped at once")
     parser.add_argument("--tasks", type=known_task, nargs="+", default=["reach", "pick", "place"], help="of the VLA")
-    parser.add_argument("--presets", nargs="+", choices=list(PRESETS), default=["nano-ppo"], help="of vla rl")
+    parser.add_argument("--presets", nargs="+", choices=list(PRESETS), default=["nano-ppo", "nano-ppo-async"])
     parser.add_argument("--iterations", type=natural, default=4, help="of the VLA, counted")
     parser.add_argument("--vla-worlds", type=natural, default=64)
     parser.add_argument("--device", default="cpu", help="where the VLA computes")
@@ -191,7 +193,7 @@ def of_a_vla(preset: str, arguments: argparse.Namespace) -> dict[str, Any]:
     made = PRESETS[preset]()
     rl = replace(
         made.rl,
-        iterations=arguments.iterations + 1,
+        iterations=arguments.iterations + (2 if made.rl.staleness else 1),
         num_envs=arguments.vla_worlds,
         critic=replace(made.rl.critic, warmup=0),
         device=arguments.device,
@@ -210,10 +212,13 @@ def of_a_vla(preset: str, arguments: argparse.Namespace) -> dict[str, Any]:
 def timed(learner: RLLearner, iterations: int) -> list[dict[str, float]]:
     """The learner's own times of each iteration but the first."""
     found = []
-    for step in range(iterations):
-        learner.step(step)
-        found.append(learner.timings())
-    return found[1:]
+    try:
+        for step in range(iterations):
+            learner.step(step)
+            found.append(learner.timings())
+    finally:
+        learner.close()
+    return found[1:-1] if learner.config.staleness else found[1:]  # nothing is collected in the last one any more
 
 
 def random_policy(config: Config, device: str) -> VLAPolicy:

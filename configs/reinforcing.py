@@ -45,7 +45,7 @@ def starting_policy(config: Config, run_dir: Path | None = None) -> "VLAPolicy |
 
 def check(config: Config) -> None:
     """``ValueError`` or ``CheckpointError`` unless there is a policy that can learn with these settings."""
-    from rl.learner import worlds_of
+    from rl.sharing import worlds_of
 
     processes = max(config.rl.processes, Group.here().size)
     worlds_of(config.rl, Group(size=processes, local_size=processes))

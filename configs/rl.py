@@ -64,6 +64,11 @@ def nano_ppo() -> Config:
     return Config(name="nano-ppo", rl=LAPTOP)
 
 
+def nano_ppo_async() -> Config:
+    """The same, which acts on while it learns, with a policy one iteration old (decoupled PPO)."""
+    return Config(name="nano-ppo-async", rl=replace(LAPTOP, staleness=1))
+
+
 def nano_grpo() -> Config:
     """Whole episodes, eight from each start, compared with each other; no critic (GRPO)."""
     rl = replace(LAPTOP, advantages="grpo", group_size=8, clip_high=0.28, level="action")
@@ -105,6 +110,7 @@ def mlp_ppo() -> Config:
 
 PRESETS = {
     "nano-ppo": nano_ppo,
+    "nano-ppo-async": nano_ppo_async,
     "nano-grpo": nano_grpo,
     "nano-vldac": nano_vldac,
     "nano-filtered": nano_filtered,

@@ -42,7 +42,10 @@ def prepare(
 
 def finish(run: Run[RLLearner], show_progress: bool = True) -> RLSummary:
     """Take the iterations that are left: see :meth:`policies.training.run.Run.finish`."""
-    summary: Any = run.finish(show_progress)
+    try:
+        summary: Any = run.finish(show_progress)
+    finally:
+        run.learner.close()
     leads = run.learner.group.leads
     last = read_metrics(run.run_dir)[-1] if leads else {}
     timings = _medians(read_metrics(run.run_dir, TIMINGS_FILE)) if leads else {}

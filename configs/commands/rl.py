@@ -69,7 +69,7 @@ def learn_in(config: Config, run_dir: Path, *, resume: bool) -> "RLSummary":
 
 def _take_part(config: Config, run_dir: Path, resume: bool) -> "RLSummary":
     """Learn as one of the processes that learn together; the leading one saves the config and says what happens."""
-    from rl.learner import worlds_of
+    from rl.sharing import worlds_of
     from rl.trainer import finish, prepare
 
     worlds = worlds_of(config.rl, Group.here())
