@@ -52,6 +52,11 @@ def available(folder: Path = BENCHMARKS) -> list[str]:
     return sorted(called.get(path.stem, path.stem) for path in folder.glob("*.py") if path.stem not in NOT_BENCHMARKS)
 
 
+def file_of(name: str) -> Path:
+    """The script of a benchmark."""
+    return BENCHMARKS / f"{FILES.get(name, name)}.py"
+
+
 def run(config: Config) -> int:
     """The benchmark's own exit status; ``ValueError`` lists the names there are."""
     names = available()
@@ -59,7 +64,7 @@ def run(config: Config) -> int:
         raise FileNotFoundError(f"no benchmarks at {BENCHMARKS}: vla bench runs from a checkout of the project")
     if config.name not in names:
         raise ValueError(unknown_choice("benchmark", config.name, names))
-    command = [sys.executable, str(BENCHMARKS / f"{FILES.get(config.name, config.name)}.py"), *config.options]
+    command = [sys.executable, str(file_of(config.name)), *config.options]
     if config.json is not None:
         check_output_file(config.json)
         command += ["--json", str(config.json)]

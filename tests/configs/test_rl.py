@@ -57,11 +57,14 @@ def test_a_run_that_goes_on_in_simulated_worlds_ends_as_one_that_never_stopped(p
     evaluated as any policy.
     """
     reward = ["--reward", "dense", "--learned-rewards", "towers", "--rl.critic.warmup", "1", "--rl.save-every", "1"]
+    reward += ["--evaluate.every", "2", "--evaluate.tasks", "button", "--evaluate.episodes", "1"]
     whole = learn(policy, tmp_path / "whole", "--rl.iterations", "3", *reward)
     run_dir = learn(policy, tmp_path / "part", "--rl.iterations", "2", *reward)
     assert main(["rl", "--resume", str(run_dir), "--rl.iterations", "3"]) == 0
     assert (run_dir / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
+    assert [line["step"] for line in read_metrics(run_dir) if "evaluated/button" in line] == [2, 3]
     last = read_metrics(run_dir)[-1]
+    assert last["diverged"] == 0
     assert last["decisions"] == 12 and last["first_deviation"] < 1e-5 and np.isfinite(last["approx_kl"])
     assert "decisions_per_s" in capsys.readouterr().out
     assert main(["eval", str(run_dir), "--tasks", "reach", "--episodes", "1", "--outputs", str(tmp_path)]) == 0
