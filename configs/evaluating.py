@@ -17,14 +17,18 @@ is measured on seeds from 0 on: nobody chooses a checkpoint by the episodes that
 
 
 class SimulationEvaluator:
-    """Fulfils ``policies.imitation.evaluating.Evaluator`` with simulated worlds of ``tasks`` for the robot."""
+    """Fulfils ``policies.imitation.evaluating.Evaluator`` with simulated worlds of ``tasks`` for the robot.
+
+    For one without cameras nothing is drawn, and it sees what the simulator knows.
+    """
 
     def __init__(self, config: EvaluateConfig, embodiment: EmbodimentSpec, tasks: Sequence[str]) -> None:
         """``ValueError`` for a task that there is not, and for worlds whose cameras the policy does not expect."""
         self._config, self._embodiment = config, embodiment
         self._tasks = expand_tasks(tasks)
         self._seeds = episode_seeds(config.episodes, SELECTION_SEEDS)
-        self._env: EnvConfig = seen_as(embodiment, config.env)
+        self._sees = bool(embodiment.cameras)
+        self._env: EnvConfig = seen_as(embodiment, config.env) if self._sees else config.env
 
     @property
     def every(self) -> int:
@@ -64,7 +68,15 @@ class SimulationEvaluator:
         return won
 
     def _make(self, task: str, num_envs: int) -> "TaskEnv":
-        return make_env(task, num_envs, stream="evaluate", split=self._config.split, config=self._env)
+        return make_env(
+            task,
+            num_envs,
+            stream="evaluate",
+            split=self._config.split,
+            config=self._env,
+            render=self._sees,
+            privileged=not self._sees,
+        )
 
 
 def evaluator_of(config: Config) -> SimulationEvaluator | None:

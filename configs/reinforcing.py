@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from configs.environments import expand_tasks, make_env, seen_as
+from configs.evaluating import evaluator_for
 from configs.rl import Config
 from configs.serialization import to_json
 from envs.specs import EmbodimentSpec
@@ -44,7 +45,7 @@ def starting_policy(config: Config, run_dir: Path | None = None) -> "VLAPolicy |
 
 def check(config: Config) -> None:
     """``ValueError`` or ``CheckpointError`` unless there is a policy that can learn with these settings."""
-    from rl.learner import worlds_of
+    from rl.sharing import worlds_of
 
     processes = max(config.rl.processes, Group.here().size)
     worlds_of(config.rl, Group(size=processes, local_size=processes))
@@ -52,8 +53,12 @@ def check(config: Config) -> None:
     if config.rl.weigh_tasks and len(tasks) < 2:
         raise ValueError(f"rl.weigh_tasks chooses among several tasks, got {', '.join(tasks)} alone")
     policy = starting_policy(config)
-    if policy is not None and policy.embodiment.cameras:
+    if policy is None:
+        return
+    if policy.embodiment.cameras:
         seen_as(policy.embodiment, config.env)
+    if (evaluator := evaluator_for(config.evaluate, policy.embodiment, config.tasks)) is not None:
+        evaluator.check()
 
 
 def worlds_for(
@@ -115,15 +120,17 @@ def learner_for(
     from rl.learner import RLLearner
 
     env, weigh = worlds
+    agent = agent_for(config, policy, env)
     return RLLearner(
         config.rl,
-        agent_for(config, policy, env),
+        agent,
         env,
         tasks=expand_tasks(config.tasks),
         legs=legs,
         rewards=rewards_for(config, env.embodiment),
         weigh=weigh,
         about={"env": _about_worlds(config)},
+        evaluator=evaluator_for(config.evaluate, agent.embodiment, config.tasks),
     )
 
 

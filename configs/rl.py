@@ -6,6 +6,7 @@ from typing import Literal
 
 from configs.environments import EnvConfig, Split
 from configs.run_directory import OUTPUTS
+from configs.training import EvaluateConfig
 from policies.state_policy import StateNetworkConfig
 from rl.config import CriticConfig, RLConfig
 from rl.rewards.config import ScorerConfig
@@ -40,6 +41,8 @@ class Config:
     """How far from home the arm starts at most, in joint space (0: at home)."""
     env: EnvConfig = field(default_factory=EnvConfig)
     """The simulated worlds; a policy decides itself what its cameras must look like."""
+    evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
+    """How the policy is tried out while it learns, every so many iterations; on the run's tasks by default."""
     outputs: Path = OUTPUTS
     """Folder that holds the runs."""
 
@@ -59,6 +62,11 @@ LAPTOP = RLConfig(lr=2e-5, threads=1)
 def nano_ppo() -> Config:
     """PPO with a critic and advantages of each decision (GAE): the default."""
     return Config(name="nano-ppo", rl=LAPTOP)
+
+
+def nano_ppo_async() -> Config:
+    """The same, which acts on while it learns, with a policy one iteration old (decoupled PPO)."""
+    return Config(name="nano-ppo-async", rl=replace(LAPTOP, staleness=1))
 
 
 def nano_grpo() -> Config:
@@ -102,6 +110,7 @@ def mlp_ppo() -> Config:
 
 PRESETS = {
     "nano-ppo": nano_ppo,
+    "nano-ppo-async": nano_ppo_async,
     "nano-grpo": nano_grpo,
     "nano-vldac": nano_vldac,
     "nano-filtered": nano_filtered,

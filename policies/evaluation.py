@@ -163,7 +163,7 @@ def evaluate(
     check_instructions(instructions, len(seeds))
     check_robot(policy.embodiment, env)
     waves = [[int(seed) for seed in seeds[i : i + env.num_envs]] for i in range(0, len(seeds), env.num_envs)]
-    camera = env.embodiment.camera(camera).name if camera else env.embodiment.camera_names[0]
+    camera = env.embodiment.camera(camera).name if camera else next(iter(env.embodiment.camera_names), "")
 
     began = time.perf_counter()
     told = iter(_shuffled(env, waves) if instructions == "shuffled" else ())

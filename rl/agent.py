@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from envs.specs import EmbodimentSpec
+from policies.policy import Policy
 from vla.distribution import Distribution
 from vla.observation import ActionChunk
 
@@ -54,8 +55,12 @@ class Agent(nn.Module, ABC, Generic[Seen]):
         """Normalised actions in the robot's units and within its bounds, without gradient."""
 
     @abstractmethod
+    def acting(self) -> Policy[Any]:
+        """The policy, of the same network, which acts with the distribution's mode."""
+
+    @abstractmethod
     def save(self, directory: Path) -> None:
-        """Write the policy, which acts with the distribution's mode."""
+        """Write that."""
 
     @abstractmethod
     def settings(self) -> dict[str, Any]:

@@ -20,7 +20,8 @@ class CriticConfig:
 
     It learns at a rate of its own; for ``warmup`` iterations it learns alone, and the policy waits. With ``detach`` it
     does not reshape what it looks at (VL-DAC, arXiv 2508.04280). ``clip`` bounds how far values move from the old ones
-    in an iteration, beyond ``huber`` errors count linearly; None for neither.
+    in an iteration, beyond ``huber`` errors count linearly; None for neither. ``norm`` scales what it looks at to zero
+    mean and unit deviation over its numbers, which features need and a few numbers do not bear: two are then one.
     """
 
     width: int = 256
@@ -31,6 +32,7 @@ class CriticConfig:
     weight: float = 0.5
     clip: float | None = None
     huber: float | None = 10.0
+    norm: bool = True
 
     def __post_init__(self) -> None:
         if min(self.width, self.layers) < 1 or self.warmup < 0 or not min(self.lr, self.weight) > 0:
@@ -51,6 +53,11 @@ class RLConfig:
     less than a quarter of that. ``entropy`` and ``reference_kl`` are weights of a bonus for spread and of a
     pull towards the policy that the run started from; ``imitate`` that of the head's own loss on what succeeded.
 
+    With a ``staleness`` s above 0 worlds are acted in while the policy learns, by one at most s iterations older
+    (:mod:`rl.background`), and the loss is that of decoupled PPO: the policy is kept near the one that an iteration
+    began with, and what counts more than ``weight_limit`` times for having become likelier is dropped. Within
+    ``patience_s`` seconds what acts must give a sign of life.
+
     ``frozen`` names parts of the network that do not learn. Where the whole backbone is among them, what it sees is
     worked out once, as the policy acts. ``std`` is the first spread, in normalised actions, of a policy that comes
     without a distribution. With ``weigh_tasks``, tasks are drawn as the ``curriculum`` has it. Worlds are dealt to
@@ -66,6 +73,9 @@ class RLConfig:
     group_size: int = 8
     discount: float = 0.99
     lam: float = 0.95
+    staleness: int = 0
+    weight_limit: float | None = 2.0
+    patience_s: float = 300.0
     level: Level = "action"
     over: Over = "parts"
     clip_low: float = 0.2
@@ -111,6 +121,11 @@ class RLConfig:
             raise ValueError(f"discount must lie in (0, 1] and lam in [0, 1], got {self.discount} and {self.lam}")
         if min(self.entropy, self.reference_kl, self.imitate) < 0:
             raise ValueError("the weights entropy, reference_kl and imitate must not be negative")
+        if self.staleness < 0 or not self.patience_s > 0 or not (self.weight_limit is None or self.weight_limit > 0):
+            raise ValueError(
+                "expected a staleness of at least 0, patience_s above 0 and weight_limit above 0 or none, got "
+                f"{self.staleness}, {self.patience_s} and {self.weight_limit}"
+            )
         if self.advantages == "none" and not self.imitate:
             raise ValueError("without advantages there is imitation alone: give imitate a weight")
         if self.alike > 1 and self.num_envs % self.group_size:
@@ -132,5 +147,5 @@ class RLConfig:
         return self.advantages != "gae"
 
 
-FREE_TO_CHANGE = FREE_IN_ANY_RUN | {"iterations", "shards"}
+FREE_TO_CHANGE = FREE_IN_ANY_RUN | {"iterations", "shards", "patience_s"}
 """Fields that a resumed run may set anew; ``shards`` are compared by what they come to."""

@@ -126,6 +126,18 @@ def tally(finished: Sequence[Finished], tasks: Sequence[str]) -> Float[Tensor, "
     return sums
 
 
+def outcomes(sums: Float[Tensor, "m 4"], tasks: Sequence[str]) -> dict[str, float]:
+    """What there is to report of a :func:`tally`: success of all and of each of several tasks, return and length."""
+    whole = sums.sum(dim=0)
+    found: dict[str, float] = {"episodes": float(whole[0])}
+    for name, row in [("all", whole), *zip(tasks, sums, strict=True)]:
+        if row[0] and (name == "all" or len(tasks) > 1):
+            found[f"success/{name}"] = float(row[1] / row[0])
+    if found["episodes"]:
+        found |= {"return": float(whole[2] / whole[0]), "episode_steps": float(whole[3] / whole[0])}
+    return found
+
+
 def encoded(texts: Sequence[str]) -> UInt8[Tensor, "n c"]:
     """UTF-8, each row filled up with zeros."""
     rows = [torch.tensor(list(text.encode()), dtype=torch.uint8) for text in texts]

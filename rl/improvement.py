@@ -11,7 +11,7 @@ from rl.agent import Agent
 from rl.config import RLConfig
 from rl.critic import Critic
 from rl.levels import Evaluated, at_level, evaluate
-from rl.losses import kl_k3, mean_over, ppo_policy_loss, value_loss
+from rl.losses import decoupled_policy_loss, kl_k3, mean_over, ppo_policy_loss, value_loss
 from rl.rollout import Decisions, Rollout
 from rl.targets import Targets
 from vla.distribution import Distribution
@@ -37,6 +37,8 @@ class Learning:
 
     def __init__(self, about: Improvement, rollout: Rollout, targets: Targets, warming: bool) -> None:
         self._about, self._rollout, self._targets, self._warming = about, rollout, targets, warming
+        decoupled = about.config.staleness and about.config.advantages != "none" and not warming
+        self._proximal = self._log_probs_now() if decoupled else None
 
     def terms(self, rows: Int[Tensor, " k"]) -> tuple[dict[str, Term], dict[str, float]]:
         """Of the decisions ``rows`` (any number, none too): losses and what else there is to report, and the weights of
@@ -72,17 +74,19 @@ class Learning:
         now = evaluate(distribution, batch.latent, config.level, steps)
         parts = self._rollout.log_prob.flatten(0, 1)[rows]
         old, _ = at_level(parts, config.level, steps, distribution.action_axis)
-        found = ppo_policy_loss(
-            now.log_prob,
-            old,
-            self._targets.advantages[rows],
-            now.mask,
-            clip_low=config.clip_low,
-            clip_high=config.clip_high,
-            dual_clip=config.dual_clip,
-            log_ratio_limit=config.log_ratio_limit,
-            over=config.over,
-        )
+        advantages = self._targets.advantages[rows]
+        limits: dict[str, Any] = {
+            "clip_low": config.clip_low,
+            "clip_high": config.clip_high,
+            "dual_clip": config.dual_clip,
+            "log_ratio_limit": config.log_ratio_limit,
+            "over": config.over,
+        }
+        if self._proximal is None:
+            found = ppo_policy_loss(now.log_prob, old, advantages, now.mask, **limits)
+        else:
+            near, limits["weight_limit"] = self._proximal[rows], config.weight_limit
+            found = decoupled_policy_loss(now.log_prob, near, old, advantages, now.mask, **limits)
         terms = {"policy_loss": found.loss, **found.numbers, "entropy": mean_over(now.entropy, now.mask)}
         if self._about.reference is not None:
             terms["reference_kl"] = kl_k3(now.log_prob, self._reference(batch, steps), now.mask, over=config.over)
@@ -91,6 +95,18 @@ class Learning:
             std = log_std.detach().exp().flatten(1)
             terms["std"] = Term.over(std, counts[:, None].expand_as(std))
         return terms
+
+    @torch.no_grad()
+    def _log_probs_now(self) -> Float[Tensor, "b p"]:
+        """Of all that was done, under the policy as it is before it learns from it; in pieces, to save memory."""
+        config, agent = self._about.config, self._about.agent
+        found = []
+        device = self._rollout.steps.device
+        for rows in torch.arange(self._rollout.steps.numel(), device=device).chunk(config.minibatches):
+            batch = self._rollout.rows(rows)
+            distribution = agent.distribution(agent.see(batch.looked))
+            found.append(evaluate(distribution, batch.latent, config.level, batch.steps).log_prob)
+        return torch.cat(found)
 
     @torch.no_grad()
     def _reference(self, batch: Decisions, steps: Int[Tensor, " k"]) -> Float[Tensor, "k p"]:

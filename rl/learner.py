@@ -1,6 +1,7 @@
 """One iteration of learning from reward: collect, say what was good, and improve the policy by it."""
 
 import json
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -12,26 +13,31 @@ from torch import Tensor
 
 from envs.specs import VectorEnv
 from policies.evaluation import check_robot
+from policies.imitation.evaluating import SUCCESS, Best, Evaluator, report_of
 from policies.training.checkpoint import POLICY
-from policies.training.group import Group, Part
 from policies.training.learner import Learner
 from policies.training.metrics import RunningMean
 from policies.training.schedule import Pace, lay_out, span_at
-from policies.training.seeding import Draw, derive_seed, seed_everything
+from policies.training.seeding import Draw, derive_seed, random_state_kept, seed_everything
 from rl.agent import Agent
+from rl.background import BackgroundCollector, Collected, Order
 from rl.config import FREE_TO_CHANGE, RLConfig
 from rl.critic import ActorCritic, Critic
 from rl.curriculum import TaskCurriculum
-from rl.episodes import Episodes, tally
+from rl.episodes import Episodes, Finished, outcomes, tally
 from rl.improvement import Improvement, Learning
 from rl.levels import check_level
+from rl.rewards.alarm import DivergenceAlarm
 from rl.rewards.reward import Reward
-from rl.rollout import Collector, Rollout, Stopwatch
+from rl.rollout import Collector, Judged, Rollout, Stopwatch
+from rl.sharing import shards_of, worlds_of
 from rl.targets import Targets, targets_of
 from vla.strict_json import strict_json
 
 SAME = 1e-5
 """By how much the mean ratio of probabilities may differ from 1 before anything was learned: rounding."""
+EVALUATED = "evaluated/"
+"""What the names of success rates in an evaluation begin with; those of its own episodes begin with ``success/``."""
 REFERENCE, REWARDS = "reference/", "rewards/"
 """What the names of carried tensors begin with."""
 FASTER, MOST = 1.5, 100.0
@@ -40,28 +46,12 @@ Weigh = Callable[[Sequence[float]], None]
 """Sets how often each task is drawn."""
 
 
-def worlds_of(config: RLConfig, group: Group) -> Part:
-    """Those of this process among all of a run's; ``ValueError`` where they cannot be shared out."""
-    shards = shards_of(config, group)
-    for what, count in (("shards", shards), ("processes", group.size)):
-        if config.num_envs % (count * config.alike):
-            alike = f" in groups of {config.alike}" if config.alike > 1 else ""
-            raise ValueError(f"num_envs {config.num_envs}{alike} cannot be shared out to {count} {what}")
-    if shards % group.size:
-        raise ValueError(f"{shards} shards cannot be shared out to {group.size} processes")
-    return group.part(config.num_envs)
-
-
-def shards_of(config: RLConfig, group: Group) -> int:
-    """How many shards there are in all processes."""
-    return config.shards or group.size
-
-
 class RLLearner(Learner[RLConfig]):
     """Improves ``agent`` in ``env``, this process's worlds of the stream ``learn`` (:func:`worlds_of`).
 
     ``tasks`` are all that its worlds may be at; ``weigh`` sets how often each is drawn, for a curriculum. ``rewards``
     are paid beside the environment's own. ``about`` is what else decides the numbers of a run, JSON-ready.
+    ``evaluator`` tries out what was learned so far; ``best`` is the best that came of it.
     ``ValueError`` where agent, environment and settings do not fit together.
     """
 
@@ -78,6 +68,7 @@ class RLLearner(Learner[RLConfig]):
         rewards: Sequence[Reward] = (),
         weigh: Weigh | None = None,
         about: Mapping[str, Any] | None = None,
+        evaluator: Evaluator | None = None,
     ) -> None:
         super().__init__(config, legs)
         self.part = worlds_of(config, self.group)
@@ -95,19 +86,28 @@ class RLLearner(Learner[RLConfig]):
                 raise ValueError("to weigh tasks, there must be several, which can be drawn more or less often")
             self.curriculum = config.curriculum.build(self.tasks)
         self.critic = self._first_critic()
-        self.take_up(ActorCritic(agent, self.critic), lambda name: name.startswith("critic."))
+        self.whole = ActorCritic(agent, self.critic)
+        self.take_up(self.whole, lambda name: name.startswith("critic."))
         self._pace = 1.0
         self._set_rates()
         self.reference = agent.frozen_copy() if config.reference_kl else None
-        self.collector = Collector(agent, self.critic, self.episodes, discount=config.discount, rewards=rewards)
+        self._acting = self.whole.frozen_copy() if config.staleness else self.whole
+        self.collector = Collector(
+            self._acting.actor, self._acting.critic, self.episodes, discount=config.discount, rewards=rewards
+        )
+        self.alarm = DivergenceAlarm() if rewards else None
+        self._background: BackgroundCollector | None = None
         self._improvement = Improvement(config, agent, self.critic, self.reference)
-        self._watch = Stopwatch(self.device)
-        self._decided = 0
+        self._seconds: dict[str, float] = {}
+        self._decided, self._iteration_s = 0, 0.0
+        self.best: Best | None = None
+        self._evaluator = evaluator
 
     def step(self, step: int) -> dict[str, float]:
         """One iteration (0-based)."""
-        self._watch = watch = Stopwatch(self.device)
-        rollout = self._collect(step)
+        began, watch = time.perf_counter(), Stopwatch(self.device)
+        collected = self._next_rollout(step, watch)
+        rollout = collected.rollout
         with watch.timing("update"):
             targets = targets_of(rollout, self.config, self.group)
             numbers = self._improve(step, rollout, targets)
@@ -115,12 +115,32 @@ class RLLearner(Learner[RLConfig]):
             self.agent.take_in(sums)
             self._adapt(numbers)
         self._decided = int(self.group.total(rollout.valid.sum()))
-        return {**numbers, **self._outcomes(), **targets.numbers, "decisions": float(self._decided)}
+        numbers |= {**self._outcomes(collected.finished), **targets.numbers, "decisions": float(self._decided)}
+        numbers |= self._watched(collected.judged)
+        if self.config.staleness:
+            numbers["staleness"] = float(step - rollout.version)
+        self._seconds = {**collected.seconds, **watch.seconds}
+        self._iteration_s = time.perf_counter() - began
+        return numbers
+
+    def examine(self, done: int) -> dict[str, float]:
+        """How often the policy succeeds where it does not learn, ``evaluated/TASK``, with each interval's bounds."""
+        evaluator = self._evaluator
+        if evaluator is None or (done % evaluator.every and done != self.legs[-1]):
+            return {}
+        with random_state_kept(self.device), self.average.applied():
+            won = evaluator.outcomes(self.agent.acting())
+        self.best = Best.of(done, won, evaluator.about).unless(self.best)
+        return {f"{EVALUATED}{name.removeprefix(SUCCESS)}": rate for name, rate in report_of(won).items()}
+
+    @property
+    def best_step(self) -> int | None:
+        return None if self.best is None else self.best.step
 
     def timings(self) -> dict[str, float]:
-        seconds = self._watch.seconds
-        total = sum(seconds.values()) or 1.0
-        shares = {f"share_{name}": value / total for name, value in seconds.items()}
+        """Parts are shares of the iteration's time; what is collected meanwhile may take more than is left of it."""
+        total = self._iteration_s or 1.0
+        shares = {f"share_{name}": value / total for name, value in self._seconds.items()}
         return {"decisions_per_s": self._decided / total, "iteration_s": total, **shares}
 
     def note(self, means: Mapping[str, float]) -> str:
@@ -130,11 +150,9 @@ class RLLearner(Learner[RLConfig]):
 
     def clip(self) -> Tensor:
         """The critic's gradient and the policy's apart: neither slows the other down."""
-        model = self.model
-        assert isinstance(model, ActorCritic)
         norms = []
         for critic in (False, True):
-            chosen = [p for name, p in self.parameters.items() if model.is_critic(name) == critic]
+            chosen = [p for name, p in self.parameters.items() if self.whole.is_critic(name) == critic]
             if chosen:
                 norms.append(torch.nn.utils.clip_grad_norm_(chosen, self.config.grad_clip))
         return norms[0]
@@ -149,16 +167,27 @@ class RLLearner(Learner[RLConfig]):
         return json.loads(strict_json({"rl": rl, "agent": self.agent.settings(), "worlds": worlds, **self._about}))
 
     def memory(self) -> dict[str, Any]:
-        return {"curriculum": None if self.curriculum is None else self.curriculum.memory(), "pace": self._pace}
+        return {
+            "curriculum": None if self.curriculum is None else self.curriculum.memory(),
+            "pace": self._pace,
+            "best": None if self.best is None else asdict(self.best),
+            "alarm": None if self.alarm is None else self.alarm.state_dict(),
+        }
 
     def recall(self, memory: Mapping[str, Any]) -> None:
         self._pace = memory["pace"]
+        best = memory.get("best")
+        self.best = None if best is None else Best(**best)
         self._set_rates()
+        if self.alarm is not None and memory.get("alarm") is not None:
+            self.alarm.load_state_dict(memory["alarm"])
         if self.curriculum is not None:
             self.curriculum = self.curriculum.recall(memory["curriculum"])
 
     def carried(self) -> dict[str, Tensor]:
         """The worlds and their episodes, what rewards remember of them, and the policy that the run started from."""
+        if self._background is not None:
+            self._background.rest()
         remembered = {f"{REWARDS}{name}": x for name, x in self.collector.memory().items()}
         carried = self.group.gathered({**self.episodes.tensors(), **remembered})
         if self.reference is None:
@@ -176,16 +205,42 @@ class RLLearner(Learner[RLConfig]):
         self.episodes.restore(rows)
         self.collector.remember({n.removeprefix(REWARDS): x for n, x in rows.items() if n.startswith(REWARDS)})
 
-    def _collect(self, step: int) -> Rollout:
-        if self.curriculum is not None and self._weigh is not None:
-            self._weigh(self.curriculum.weights)
+    def close(self) -> None:
+        """End what collects; the environment is its maker's to close."""
+        if self._background is not None:
+            self._background.close()
+
+    def _next_rollout(self, step: int, watch: Stopwatch) -> Collected:
+        """What this iteration learns from: collected now, or meanwhile."""
+        config, weights = self.config, None if self.curriculum is None else self.curriculum.weights
+        if not config.staleness:
+            return self._collect(step, Order(step, {}, weights), watch)
+        order = Order(step, self.whole.current(), weights)
+        if self._background is None:
+            name = f"the collector of rank {self.group.rank}"
+            about: dict[str, Any] = {"first": step, "end": config.iterations, "device": self.device, "name": name}
+            limits = {"staleness": config.staleness, "patience_s": config.patience_s}
+            self._background = BackgroundCollector(self._collect, **about, **limits)
+            self._background.order(order)
+        with watch.timing("wait"):
+            collected = self._background.take()
+        self._background.order(order)
+        return collected
+
+    def _collect(self, step: int, order: Order, watch: Stopwatch) -> Collected:
+        """Touches nothing of what learns, so that another thread may call it."""
+        if order.task_weights is not None and self._weigh is not None:
+            self._weigh(order.task_weights)
+        if order.weights:
+            self._acting.become(order.weights)
         count = shards_of(self.config, self.group)
         ours = self.group.part(count)
         generators = [
             torch.Generator(self.device).manual_seed(derive_seed(self.config.seed, step, Draw.ROLLOUT, shard))
             for shard in range(ours.first, ours.end)
         ]
-        return self.collector.collect(self._decisions(), generators, step, self._watch)
+        rollout = self.collector.collect(self._decisions(), generators, order.version, watch)
+        return Collected(rollout, self.episodes.take_finished(), self.collector.take_judged(), watch.seconds)
 
     def _decisions(self) -> int:
         """Per world and iteration, at most."""
@@ -249,21 +304,20 @@ class RLLearner(Learner[RLConfig]):
         found = {name: term.mean.detach() for name, term in terms.items()}
         return self.descend(step, span_at(self.spans, step), {"loss": loss.detach(), **found})
 
-    def _outcomes(self) -> dict[str, float]:
+    def _outcomes(self, finished: Sequence[Finished]) -> dict[str, float]:
         """Of the episodes that ended in this iteration, in all processes; the curriculum is told."""
-        sums = self.group.total(tally(self.episodes.take_finished(), self.tasks))
+        sums = self.group.total(tally(finished, self.tasks))
         if self.curriculum is not None:
             self.curriculum = self.curriculum.after(sums[:, :2].long())
-        found: dict[str, float] = {"episodes": float(sums[:, 0].sum())}
-        for name, row in [("all", sums.sum(dim=0)), *zip(self.tasks, sums, strict=True)]:
-            if row[0] and (name == "all" or len(self.tasks) > 1):
-                found[f"success/{name}"] = float(row[1] / row[0])
-        if found["episodes"]:
-            found |= {
-                "return": float(sums[:, 2].sum() / sums[:, 0].sum()),
-                "episode_steps": float(sums[:, 3].sum() / sums[:, 0].sum()),
-            }
-        return found
+        return outcomes(sums, self.tasks)
+
+    def _watched(self, judged: Sequence[Judged]) -> dict[str, float]:
+        """Whether learned rewards still go with success, by the episodes of all processes; the leading one knows."""
+        if self.alarm is None:
+            return {}
+        columns = [torch.cat([torch.zeros(0), *column]) for column in zip(*judged, strict=True)] or [torch.zeros(0)] * 2
+        whole = self.group.gathered(dict(zip(Judged._fields, columns, strict=True)))
+        return self.alarm.watch(**whole)
 
     def _first_critic(self) -> Critic | None:
         """Also sees that the level of the loss fits the distribution, by a look at the worlds' first pictures."""

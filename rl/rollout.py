@@ -1,7 +1,7 @@
 """What a policy did and what came of it: collected on the device, time-major."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -80,10 +80,10 @@ class Rollout:
 
 
 class Stopwatch:
-    """Seconds by name; on a GPU it waits for what was asked of it before."""
+    """Seconds by name; on a GPU it waits for what was asked of it before. ``each`` is called after each part."""
 
-    def __init__(self, device: torch.device) -> None:
-        self._device = device
+    def __init__(self, device: torch.device, each: Callable[[], None] | None = None) -> None:
+        self._device, self._each = device, each
         self.seconds: dict[str, float] = {}
 
     @contextmanager
@@ -91,11 +91,20 @@ class Stopwatch:
         began = self._now()
         yield
         self.seconds[name] = self.seconds.get(name, 0.0) + self._now() - began
+        if self._each is not None:
+            self._each()
 
     def _now(self) -> float:
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)
         return time.perf_counter()
+
+
+class Judged(NamedTuple):
+    """Of e episodes that have ended: the rewards' scores of what was seen last, and success as 0 or 1."""
+
+    scores: Float[Tensor, " e"]
+    success: Float[Tensor, " e"]
 
 
 class Collector:
@@ -117,6 +126,7 @@ class Collector:
         self._discount, self._rewards = discount, tuple(rewards)
         self._device = next(agent.parameters()).device
         self._told = False
+        self._judged: list[Judged] = []
         self._ahead: tuple[Mapping[str, Any] | None, list[Looked | None]] = None, []
 
     def memory(self) -> dict[str, Tensor]:
@@ -130,6 +140,11 @@ class Collector:
             prefix = f"{reward.name}/"
             own = {name.removeprefix(prefix): x for name, x in memory.items() if name.startswith(prefix)}
             reward.remember(own, self.episodes.env.goals)
+
+    def take_judged(self) -> list[Judged]:
+        """What rewards thought of the ends of episodes since the last call; nothing where there are none."""
+        judged, self._judged = self._judged, []
+        return judged
 
     @torch.no_grad()
     def collect(self, decisions: int, generators: Sequence[torch.Generator], version: int, watch: Stopwatch) -> Rollout:
@@ -215,6 +230,9 @@ class Collector:
             last = (moved.steps - 1).clamp(min=0)[:, None]
             more = torch.stack([reward(before, moved) for reward in self._rewards]).sum(dim=0)
             rewards = rewards.scatter_add(1, last, torch.where(moved.steps > 0, more.float(), 0.0)[:, None])
+            if moved.ended:
+                scores = torch.stack([reward.scores for reward in self._rewards]).sum(dim=0)
+                self._judged.append(Judged(*(x[moved.ended].float().cpu() for x in (scores, moved.success))))
             self._started(self.episodes.observation, moved.ended)
         over = torch.zeros_like(moved.terminated)
         if moved.ended:

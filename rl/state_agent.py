@@ -47,6 +47,9 @@ class StateAgent(Agent[Tensor]):
     def executable(self, actions: Float[Tensor, "n h a"]) -> Float[Tensor, "n h a"]:
         return self.policy.executable(actions)
 
+    def acting(self) -> StatePolicy:
+        return self.policy
+
     def save(self, directory: Path) -> None:
         self.policy.save(directory)
 

@@ -53,7 +53,7 @@ class VLAAgent(Agent[Sight]):
         self.keeps_features = isinstance(self.vla.head, FeaturesHead) and not learning
         self._layout: TokenLayout | None = None
         self._roles: list[TokenRole] | None = None
-        self._policy()  # refuses an interval that does not fit
+        self.acting()  # refuses an interval that does not fit
 
     @torch.no_grad()
     def look(self, observation: Mapping[str, Any]) -> Looked:
@@ -96,8 +96,11 @@ class VLAAgent(Agent[Sight]):
     def executable(self, actions: Float[Tensor, "n h a"]) -> Float[Tensor, "n h a"]:
         return self.inputs.executable(actions)
 
+    def acting(self) -> VLAPolicy:
+        return VLAPolicy(self.vla, self._normalization, self.embodiment, self.execute, base=self._base)
+
     def save(self, directory: Path) -> None:
-        self._policy().save(directory)
+        self.acting().save(directory)
 
     def settings(self) -> dict[str, Any]:
         return {"network": self.vla.config.to_dict(), "execute": self.execute}
@@ -108,9 +111,6 @@ class VLAAgent(Agent[Sight]):
         known = [role_means(features, self._roles), features.state]
         known += [] if features.waypoint is None else [features.waypoint]
         return torch.cat([x.float() for x in known], dim=-1)
-
-    def _policy(self) -> VLAPolicy:
-        return VLAPolicy(self.vla, self._normalization, self.embodiment, self.execute, base=self._base)
 
 
 def role_means(features: Features, roles: Sequence[TokenRole]) -> Float[Tensor, "b d"]:

@@ -16,8 +16,10 @@ from configs.machine import CHECKOUT, check_output_file
 BENCHMARKS = CHECKOUT / "benchmarks"
 NOT_BENCHMARKS = (
     *("report", "peers", "ledger", "claim_methods", "claim_ranges", "claim_rows", "claim_tables", "measuring"),
-    *("model_peers", "model_shapes", "serve_load", "__init__", "conftest"),
+    *("model_peers", "model_shapes", "serve_load", "pendulum", "__init__", "conftest"),
 )
+FILES = {"rl": "learning"}
+"""Benchmarks whose files are called otherwise: a script's folder comes first on the path, so rl.py would hide rl."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +48,13 @@ def arguments(args: Sequence[str]) -> list[str]:
 
 def available(folder: Path = BENCHMARKS) -> list[str]:
     """Names of the benchmarks in the checkout; none where the package is installed without it."""
-    return sorted(path.stem for path in folder.glob("*.py") if path.stem not in NOT_BENCHMARKS)
+    called = {file: name for name, file in FILES.items()}
+    return sorted(called.get(path.stem, path.stem) for path in folder.glob("*.py") if path.stem not in NOT_BENCHMARKS)
+
+
+def file_of(name: str) -> Path:
+    """The script of a benchmark."""
+    return BENCHMARKS / f"{FILES.get(name, name)}.py"
 
 
 def run(config: Config) -> int:
@@ -56,7 +64,7 @@ def run(config: Config) -> int:
         raise FileNotFoundError(f"no benchmarks at {BENCHMARKS}: vla bench runs from a checkout of the project")
     if config.name not in names:
         raise ValueError(unknown_choice("benchmark", config.name, names))
-    command = [sys.executable, str(BENCHMARKS / f"{config.name}.py"), *config.options]
+    command = [sys.executable, str(file_of(config.name)), *config.options]
     if config.json is not None:
         check_output_file(config.json)
         command += ["--json", str(config.json)]

@@ -2,6 +2,7 @@
 
 What comes of it is a run directory whose last checkpoint acts as any other policy: vla eval RUN_DIR. vla rl --resume
 RUN_DIR goes on with a run that was stopped; with --rl.iterations N, more than it has, it lengthens a finished one.
+--evaluate.every N tries the policy out in other episodes as it learns, and keeps the checkpoint that did best.
 """
 
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from configs.rl import PRESETS, Config
 from configs.run_directory import CONFIG_FILE, create_run_directory, save_config
 from configs.serialization import to_json
 from configs.terminal import print_anything
+from policies.training.checkpoint import BEST
 from policies.training.group import Group
 from policies.training.processes import in_processes, started_by_torchrun
 
@@ -56,16 +58,18 @@ def learn_in(config: Config, run_dir: Path, *, resume: bool) -> "RLSummary":
         told = ", ".join(f"{name} {value:.3g}" for name, value in summary.timings.items())
         success = "; ".join(f"{k[8:]} {v:.1%}" for k, v in summary.last.items() if k.startswith("success/"))
         print(
-            f"{summary.steps} iterations in {summary.wall_s:.0f} s; the last one: {told}\n"
+            f"{summary.steps} iterations in {summary.wall_s:.0f} s; medians: {told}\n"
             f"success while learning: {success or 'no episode ended in the last iterations'}\n"
             f"checkpoint: {summary.checkpoint}\nreport: {run_dir / REPORT_FILE}"
         )
+        if summary.best is not None:
+            print(f"best: {summary.checkpoint.with_name(BEST)}, {summary.best}")
     return summary
 
 
 def _take_part(config: Config, run_dir: Path, resume: bool) -> "RLSummary":
     """Learn as one of the processes that learn together; the leading one saves the config and says what happens."""
-    from rl.learner import worlds_of
+    from rl.sharing import worlds_of
     from rl.trainer import finish, prepare
 
     worlds = worlds_of(config.rl, Group.here())
@@ -99,7 +103,8 @@ def write_rl_report(config: Config, summary: "RLSummary", run_dir: Path) -> None
         "parameters": f"{summary.parameters:,}",
         "wall time": f"{summary.wall_s:.0f} s",
         **{name: f"{value:.4g}" for name, value in summary.last.items()},
-        **{f"last iteration, {name}": f"{value:.4g}" for name, value in summary.timings.items()},
+        "best checkpoint": "not evaluated" if summary.best is None else summary.best,
+        **{f"median, {name}": f"{value:.4g}" for name, value in summary.timings.items()},
         "seed": config.rl.seed,
         "checkpoint": summary.checkpoint,
     }

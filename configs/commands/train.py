@@ -34,7 +34,6 @@ from vla.heads.heatmap_config import HeatmapConfig
 
 if TYPE_CHECKING:
     from envs.specs import EmbodimentSpec
-    from policies.imitation.evaluating import Best
     from policies.imitation.starting import Start
     from policies.imitation.trainer import TrainSummary
 
@@ -192,7 +191,7 @@ def train_in(config: Config, vla_config: VLAConfig, run_dir: Path, *, resume: bo
             f"checkpoint: {summary.checkpoint}\nreport: {run_dir / REPORT_FILE}"
         )
         if summary.best is not None:
-            print(f"best: {summary.checkpoint.with_name(BEST)}, {best_in_words(summary.best)}")
+            print(f"best: {summary.checkpoint.with_name(BEST)}, {summary.best}")
     return summary
 
 
@@ -218,11 +217,6 @@ def _take_part(config: Config, vla_config: VLAConfig, run_dir: Path, resume: boo
     return finish(prepared)
 
 
-def best_in_words(best: "Best") -> str:
-    """``step 1500, success 85.0 % on …``"""
-    return f"step {best.step}, success {best.success:.1%} on {best.about}"
-
-
 def write_training_report(config: Config, summary: "TrainSummary", run_dir: Path) -> None:
     """Learning curves, numbers and settings as ``report.html`` in the run directory."""
     from configs.report.document import CurvesSection, FactsSection, SettingsSection, read_curves, write_report
@@ -234,7 +228,7 @@ def write_training_report(config: Config, summary: "TrainSummary", run_dir: Path
         "parameters": f"{summary.parameters:,}",
         "demonstrations": f"{summary.episodes} episodes, {summary.frames} frames",
         "held out": f"{summary.held_out} episodes",
-        "best checkpoint": "not evaluated" if summary.best is None else best_in_words(summary.best),
+        "best checkpoint": "not evaluated" if summary.best is None else summary.best,
         "wall time": f"{summary.wall_s:.0f} s",
         "speed": f"{summary.steps_per_s:.1f} steps/s",
         "seed": config.train.seed,

@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from policies.intervals import Interval, wilson
-from policies.vla_policy import VLAPolicy
+from policies.policy import Policy
 
 SUCCESS = "success/"
 """What the names of success rates begin with; the task follows."""
@@ -24,7 +24,7 @@ class Evaluator(Protocol):
         """On what, in words: results with the same words can be compared."""
         ...
 
-    def outcomes(self, policy: VLAPolicy) -> Mapping[str, Sequence[bool]]:
+    def outcomes(self, policy: Policy[Any]) -> Mapping[str, Sequence[bool]]:
         """By task, whether each episode was a success."""
         ...
 
@@ -36,6 +36,10 @@ class Best:
     step: int
     success: float
     about: str
+
+    def __str__(self) -> str:
+        """``step 1500, success 85.0 % on …``"""
+        return f"step {self.step}, success {self.success:.1%} on {self.about}"
 
     @classmethod
     def of(cls, step: int, outcomes: Mapping[str, Sequence[bool]], about: str) -> "Best":

@@ -1,5 +1,6 @@
 """What a run teaches: a network, its optimiser and its weight average, step by step."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
@@ -168,7 +169,7 @@ class Learner(ABC, Generic[C]):
         return {**values, "lr": rate}
 
     def _check_finite(self, values: Mapping[str, float], step: int) -> None:
-        bad = {name: value for name, value in values.items() if not torch.isfinite(torch.tensor(value))}
+        bad = {name: value for name, value in values.items() if not math.isfinite(value)}
         if bad:
             config = self.config
             raise NonFiniteLossError(

@@ -5,14 +5,14 @@ import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from torch.utils.tensorboard import SummaryWriter
 
 from vla.durable import write_text_atomically
 from vla.strict_json import finite, strict_json
 
-METRICS_FILE = "metrics.jsonl"
+METRICS_FILE, TIMINGS_FILE = "metrics.jsonl", "timings.jsonl"
 
 
 class RunningMean:
@@ -45,21 +45,21 @@ class MetricsLog:
 
     There a number belongs to ``train/``, unless its name says to what (``success/reach``). In the file null stands for
     a number that is not finite. Opened at ``step`` the log drops what was reported after that step, so that the file of
-    a resumed run equals that of an undisturbed one. Times and rates differ between the two, so they go to TensorBoard
-    alone.
+    a resumed run equals that of an undisturbed one. Times and rates differ between the two, so they have a file of
+    their own, ``timings.jsonl``.
     """
 
     def __init__(self, run_dir: Path, step: int) -> None:
-        path = run_dir / METRICS_FILE
-        kept = [] if step == 0 else _lines_up_to(path, step)
-        write_text_atomically(path, "".join(kept))
-        self._file = path.open("a", encoding="utf-8")
+        self._file, self._timings = (_opened(run_dir / name, step) for name in (METRICS_FILE, TIMINGS_FILE))
         self._events = SummaryWriter(str(run_dir / "tensorboard"), purge_step=step + 1)
 
     def report(self, step: int, values: Mapping[str, float], timings: Mapping[str, float]) -> None:
         """Write down the values of 1-based ``step``."""
         self._file.write(strict_json(finite({"step": step, **values})) + "\n")
         self._file.flush()
+        if timings:
+            self._timings.write(strict_json(finite({"step": step, **timings})) + "\n")
+            self._timings.flush()
         for name, value in {**values, **timings}.items():
             self._events.add_scalar(name if "/" in name else f"train/{name}", value, step)
 
@@ -70,16 +70,27 @@ class MetricsLog:
 
     def close(self) -> None:
         self._file.close()
+        self._timings.close()
         self._events.close()
 
 
-def read_metrics(run_dir: Path) -> list[dict[str, float]]:
-    """All reports of a run, oldest first, NaN where null stands; a last line that was cut short is left out."""
-    path = run_dir / METRICS_FILE
+def read_metrics(run_dir: Path, name: str = METRICS_FILE) -> list[dict[str, float]]:
+    """All reports of a run, oldest first, NaN where null stands; a last line that was cut short is left out.
+
+    ``name`` is the file: that of the metrics, or of the times.
+    """
+    path = run_dir / name
     if not path.exists():
         return []
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
     return [_numbers(json.loads(line)) for line in lines if line.endswith("\n")]
+
+
+def _opened(path: Path, step: int) -> TextIO:
+    """To be appended to, without what was reported after ``step``."""
+    kept = [] if step == 0 or not path.exists() else _lines_up_to(path, step)
+    write_text_atomically(path, "".join(kept))
+    return path.open("a", encoding="utf-8")
 
 
 def _lines_up_to(path: Path, step: int) -> list[str]:

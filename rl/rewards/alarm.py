@@ -1,13 +1,19 @@
 """When a learned reward and true success part: the policy has found what the reward likes better than the task."""
 
+import logging
 import math
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from jaxtyping import Float
+from torch import Tensor
+
 from policies.intervals import Z_95
 from rl.rewards.measures import spearman
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +65,7 @@ class DivergenceAlarm:
         self._recent: deque[tuple[float, bool]] = deque(maxlen=config.window)
         self._episodes = 0
         self._best_rate = 0.0
+        self._ringing = False
 
     def finished(self, reward: float, success: bool) -> Divergence | None:
         """One more episode, with the sum of its learned reward; the divergence, if there is one now."""
@@ -88,14 +95,31 @@ class DivergenceAlarm:
             success_now=sum(successes[half:]) / len(now),
         )
 
+    def watch(self, scores: Float[Tensor, " e"], success: Float[Tensor, " e"]) -> dict[str, float]:
+        """Tell it of episodes, in order; ``diverged`` says whether it rings after the last of them, and a warning tells
+        why when it begins to. Scores that are no numbers are passed over.
+        """
+        found: Divergence | None = None
+        for score, won in zip(scores.tolist(), success.tolist(), strict=True):
+            if math.isfinite(score):
+                found = self.finished(score, bool(won))
+        if len(scores):
+            if found is not None and not self._ringing:
+                log.warning("do not trust the learned reward any more: %s", found)
+            self._ringing = found is not None
+        return {"diverged": float(self._ringing)}
+
     def state_dict(self) -> dict[str, Any]:
         """JSON-ready; :meth:`load_state_dict` is the inverse."""
-        return {"recent": [list(each) for each in self._recent], "episodes": self._episodes, "best": self._best_rate}
+        recent = [list(each) for each in self._recent]
+        about = {"episodes": self._episodes, "best": self._best_rate, "ringing": self._ringing}
+        return {"recent": recent, **about}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self._recent.clear()
         self._recent.extend((float(reward), bool(success)) for reward, success in state["recent"])
         self._episodes, self._best_rate = int(state["episodes"]), float(state["best"])
+        self._ringing = bool(state["ringing"])
 
 
 def _upper(correlation: float, n: int) -> float:

@@ -206,6 +206,11 @@ class SuccessReward:
         self._last, self.succeeded = last, self.succeeded.to(device) | now
         return now.float()
 
+    @property
+    def scores(self) -> Float[Tensor, " n"]:
+        """1 where it has paid."""
+        return self.succeeded.float()
+
     def memory(self) -> dict[str, Tensor]:
         return {"votes": self._last, "succeeded": self.succeeded}
 

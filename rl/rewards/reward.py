@@ -29,6 +29,13 @@ class Reward(Protocol):
         """
         ...
 
+    @property
+    def scores(self) -> Float[Tensor, " n"]:
+        """What it thinks of what each world showed last, the larger the better: not what it paid, which for a
+        potential is little where an episode succeeds.
+        """
+        ...
+
     def memory(self) -> dict[str, Tensor]:
         """What is kept of the running episodes, for a checkpoint; :meth:`remember` puts it back."""
         ...
@@ -55,6 +62,7 @@ class Scored:
     def __init__(self, scorer: Scorer) -> None:
         self.name, self.scorer = scorer.name, scorer
         self._goals: list[str] = []
+        self.scores = torch.zeros(0)
 
     def start(
         self, observation: Mapping[str, Any], goals: Sequence[str], mask: Bool[Tensor, " n"] | None = None
@@ -62,8 +70,8 @@ class Scored:
         self._goals = merged(self._goals, goals, mask)
 
     def __call__(self, before: Mapping[str, Any], transition: Transition) -> Float[Tensor, " n"]:
-        score = self.scorer(transition.observation, self._goals)
-        return score.to(transition.reward.device) * (transition.steps > 0)
+        self.scores = self.scorer(transition.observation, self._goals)
+        return self.scores.to(transition.reward.device) * (transition.steps > 0)
 
     def memory(self) -> dict[str, Tensor]:
         return {}
@@ -86,6 +94,7 @@ class Shaped:
         self.name, self.scorer, self.discount = f"{scorer.name}-shaped", scorer, discount
         self._goals: list[str] = []
         self._potential: Float[Tensor, " n"] | None = None
+        self.scores = torch.zeros(0)
 
     def start(
         self, observation: Mapping[str, Any], goals: Sequence[str], mask: Bool[Tensor, " n"] | None = None
@@ -100,7 +109,8 @@ class Shaped:
         if self._potential is None:
             raise RuntimeError("start episodes before paying for decisions")
         steps, behind = transition.steps, self._potential.to(transition.reward)
-        ahead = self.scorer(transition.observation, self._goals).to(behind).masked_fill(transition.terminated, 0.0)
+        self.scores = self.scorer(transition.observation, self._goals).to(behind)
+        ahead = self.scores.masked_fill(transition.terminated, 0.0)
         moved = steps > 0
         paid = self.discount * ahead - self.discount ** (1 - steps).to(behind) * behind
         self._potential = torch.where(moved, ahead, behind)
@@ -132,6 +142,10 @@ class Weighed:
     def __call__(self, before: Mapping[str, Any], transition: Transition) -> Float[Tensor, " n"]:
         self.parts = {reward.name: weight * reward(before, transition) for weight, reward in self._rewards}
         return torch.stack(list(self.parts.values())).sum(dim=0)
+
+    @property
+    def scores(self) -> Float[Tensor, " n"]:
+        return torch.stack([weight * reward.scores for weight, reward in self._rewards]).sum(dim=0)
 
     def memory(self) -> dict[str, Tensor]:
         return {

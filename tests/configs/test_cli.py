@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from configs.cli import VERBS, main, run_verb, take_flag
-from configs.commands.bench import BENCHMARKS, available
+from configs.commands.bench import available, file_of
 from configs.run_directory import create_run_directory
 
 
@@ -302,7 +302,7 @@ def test_a_reader_that_leaves_ends_the_command_quietly(args, unbuffered):
 
 @pytest.mark.parametrize("name", available())
 def test_every_benchmark_heeds_its_reader(name):
-    source = (BENCHMARKS / f"{name}.py").read_text(encoding="utf-8")
+    source = file_of(name).read_text(encoding="utf-8")
     assert "    with ending_with_the_reader():\n        main()\n" in source.partition('if __name__ == "__main__":')[2]
 
 

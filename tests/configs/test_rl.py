@@ -8,7 +8,7 @@ from configs.cli import main
 from configs.environments import EnvConfig, make_env
 from policies.data.statistics import DatasetStatistics, FieldStatistics
 from policies.processors import Normalization, NormalizationMode
-from policies.training.metrics import read_metrics
+from policies.training.metrics import TIMINGS_FILE, read_metrics
 from policies.vla_policy import VLAPolicy
 from vla.backbones.nano import NanoConfig
 from vla.config import VLAConfig
@@ -57,20 +57,34 @@ def test_a_run_that_goes_on_in_simulated_worlds_ends_as_one_that_never_stopped(p
     evaluated as any policy.
     """
     reward = ["--reward", "dense", "--learned-rewards", "towers", "--rl.critic.warmup", "1", "--rl.save-every", "1"]
+    reward += ["--evaluate.every", "2", "--evaluate.tasks", "button", "--evaluate.episodes", "1"]
     whole = learn(policy, tmp_path / "whole", "--rl.iterations", "3", *reward)
     run_dir = learn(policy, tmp_path / "part", "--rl.iterations", "2", *reward)
     assert main(["rl", "--resume", str(run_dir), "--rl.iterations", "3"]) == 0
     assert (run_dir / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
+    assert [line["step"] for line in read_metrics(run_dir) if "evaluated/button" in line] == [2, 3]
     last = read_metrics(run_dir)[-1]
+    assert last["diverged"] == 0
     assert last["decisions"] == 12 and last["first_deviation"] < 1e-5 and np.isfinite(last["approx_kl"])
     assert "decisions_per_s" in capsys.readouterr().out
     assert main(["eval", str(run_dir), "--tasks", "reach", "--episodes", "1", "--outputs", str(tmp_path)]) == 0
 
 
 def test_a_small_network_of_numbers_learns_from_nothing_and_is_evaluated(tmp_path):
-    small = [*SMALL, "--rl.iterations", "1", "--outputs", str(tmp_path)]
-    assert main(["rl", "mlp-ppo", *small]) == 0
+    """It is tried out as it learns; what that took is written apart from what the run must repeat."""
+    small = [*SMALL, "--rl.iterations", "3", "--outputs", str(tmp_path)]
+    tried = ["--evaluate.every", "2", "--evaluate.episodes", "2", "--evaluate.env.threads", "1"]
+    assert main(["rl", "mlp-ppo", *small, *tried]) == 0
     (run_dir,) = tmp_path.glob("rl/*/*")
+    evaluated = {int(line["step"]): line["evaluated/all"] for line in read_metrics(run_dir) if "evaluated/all" in line}
+    assert list(evaluated) == [2, 3]
+    best = max(evaluated, key=lambda step: (evaluated[step], step))
+    assert (run_dir / "checkpoints/best").readlink().as_posix() == f"{best:06d}"
+    report = (run_dir / "report.html").read_text(encoding="utf-8")
+    assert "evaluated/reach_lo" in report and "on reach; 2 episodes each" in report
+    times = read_metrics(run_dir, TIMINGS_FILE)
+    assert [line["step"] for line in times] == [1, 2, 3]
+    assert all(line["decisions_per_s"] > 0 and 0 < line["share_simulate"] <= 1 for line in times)
     assert main(["eval", str(run_dir), "--tasks", "reach", "--episodes", "1", "--outputs", str(tmp_path)]) == 0
 
 

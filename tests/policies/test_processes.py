@@ -140,7 +140,12 @@ def test_more_processes_than_rows_are_refused(tmp_path, store):
 
 
 def test_the_group_leaves_what_one_process_leaves_and_no_more(whole):
-    assert sorted(path.name for path in whole.iterdir()) == ["checkpoints", "metrics.jsonl", "tensorboard"]
+    assert sorted(path.name for path in whole.iterdir()) == [
+        "checkpoints",
+        "metrics.jsonl",
+        "tensorboard",
+        "timings.jsonl",
+    ]
     assert len(list((whole / "tensorboard").iterdir())) == 1
     assert [report["step"] for report in read_metrics(whole)] == [3, 6, 9, 12, 15, 18, 20]
 

@@ -10,7 +10,8 @@ from policies.training.group import Group
 from policies.training.processes import in_processes
 from policies.vla_policy import VLAPolicy
 from rl.config import CriticConfig, RLConfig
-from rl.learner import RLLearner, worlds_of
+from rl.learner import RLLearner
+from rl.sharing import worlds_of
 from rl.trainer import finish, prepare
 from rl.vla_agent import VLAAgent, with_distribution
 

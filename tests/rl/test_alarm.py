@@ -1,9 +1,17 @@
 """The alarm rings when the reward is had without success, and keeps still while both rise."""
 
+import logging
+
 import numpy as np
 import pytest
+import torch
+from following import FollowingEnv
+from test_rl_learning import learner
 
+from envs.specs import STATE_KEY
+from rl.config import CriticConfig
 from rl.rewards.alarm import AlarmConfig, DivergenceAlarm
+from rl.rewards.reward import Shaped, Weighed
 
 
 def told(alarm, episodes):
@@ -62,6 +70,46 @@ def test_it_goes_on_where_it_was():
     assert told(first, episodes[:300])[0] is None
     second.load_state_dict(first.state_dict())
     assert told(second, episodes[300:])[0] == whole - 300
+
+
+class Easier:
+    """Likes whatever it sees more and more."""
+
+    name = "easier"
+
+    def __init__(self):
+        self.calls = 0
+
+    def __call__(self, observation, goals):
+        self.calls += 1
+        return 0.2 * self.calls + observation[STATE_KEY][:, 0]
+
+
+@pytest.mark.parametrize("staleness", [0, 1])
+def test_a_run_says_when_its_learned_reward_has_parted_from_success(staleness, caplog):
+    env, scorer = FollowingEnv(16, length=1, near=0.9), Easier()
+    fields = {"decisions": 4, "staleness": staleness, "critic": CriticConfig(width=8, warmup=50), "epochs": 1}
+    learning = learner(env, rewards=[Weighed([(2.0, Shaped(scorer, 0.5))])], **fields)
+    found = [learning.step(step) for step in range(2)]
+    assert 0 < found[0]["success/all"] < 1
+    env.near = -1.0  # from now on nothing succeeds
+    with caplog.at_level(logging.WARNING):
+        found += [learning.step(step) for step in range(2, 7)]
+    learning.close()
+    assert [each["diverged"] for each in found[:2]] == [0, 0] and found[-1]["diverged"] == 1
+    assert caplog.text.count("do not trust the learned reward any more: after") == 1
+    again = learner(FollowingEnv(16), rewards=[Shaped(Easier(), 0.5)], **fields)
+    again.recall(learning.memory())
+    assert again.alarm.state_dict() == learning.alarm.state_dict()
+
+
+def test_scores_are_what_was_thought_of_the_end_whatever_was_paid():
+    env, shaped = FollowingEnv(4, length=1, near=5.0), Shaped(Easier(), 0.9)
+    shaped.start(env.reset([0, 1, 2, 3]), env.goals)
+    moved = env.step(torch.zeros(4, 2))
+    before = moved.observation
+    assert moved.success.all() and not torch.equal(shaped(before, moved), shaped.scores)
+    torch.testing.assert_close(shaped.scores, 0.4 + moved.observation[STATE_KEY][:, 0])
 
 
 def test_what_is_no_number_is_refused():

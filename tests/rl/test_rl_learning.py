@@ -6,12 +6,14 @@ from following import FollowingEnv
 
 from envs.specs import STATE_KEY
 from policies.state_policy import StateNetworkConfig, StatePolicy
+from rl.background import Order
 from rl.config import CriticConfig, RLConfig
 from rl.learner import RLLearner
+from rl.rollout import Stopwatch
 from rl.state_agent import StateAgent, fresh_policy
 
 
-def learner(env=None, horizon=1, std=0.5, **fields):
+def learner(env=None, horizon=1, std=0.5, rewards=(), **fields):
     env = env or FollowingEnv(16)
     torch.manual_seed(0)
     agent = StateAgent(fresh_policy(StateNetworkConfig(horizon=horizon, width=32, std=std), env))
@@ -25,7 +27,7 @@ def learner(env=None, horizon=1, std=0.5, **fields):
         "critic": CriticConfig(width=32, warmup=1, lr=1e-2),
         **fields,
     }
-    return RLLearner(RLConfig(**settings), agent, env)
+    return RLLearner(RLConfig(**settings), agent, env, rewards=rewards)
 
 
 def error(policy, env=None):
@@ -112,7 +114,7 @@ def test_values_after_a_truncation_are_of_the_last_observation():
     """The environment is stepped again by hand, with the actions of the rollout."""
     env = FollowingEnv(4, length=3, near=0.3)
     learning = learner(env, horizon=2, decisions=5)
-    rollout = learning._collect(0)
+    rollout = learning._collect(0, Order(0, {}, None), Stopwatch(env.device)).rollout
     again = FollowingEnv(4, length=3, near=0.3)
     seed, next_seed = torch.arange(4) + 4, torch.arange(4) + 8  # the learner looked at the first ones when it was made
     observation = again.reset(seed - 4)
