@@ -74,7 +74,8 @@ class Sight:
 
     def at(self, about: Int[Tensor, " m"]) -> "Sight":
         """That of each row; one may come several times."""
-        return Sight(**{name: None if value is None else value[about] for name, value in vars(self).items()})
+        waypoint, maps = (None if value is None else value[about] for value in (self.waypoint, self.maps))
+        return Sight(waypoint=waypoint, position=self.position[about], log_heatmap=self.log_heatmap[about], maps=maps)
 
 
 @dataclass(frozen=True, kw_only=True)
