@@ -74,7 +74,7 @@ class Sight:
 
     def at(self, about: Int[Tensor, " m"]) -> "Sight":
         """That of each row; one may come several times."""
-        waypoint, maps = (None if x is None else x[about] for x in (self.waypoint, self.maps))
+        waypoint, maps = (None if value is None else value[about] for value in (self.waypoint, self.maps))
         return Sight(waypoint=waypoint, position=self.position[about], log_heatmap=self.log_heatmap[about], maps=maps)
 
 
