@@ -116,7 +116,7 @@ _ROWS = (
         about="With *known cameras* the network is told the line of sight of each of its keypoints in the world, by "
         "maps that are 0 at first; the eye that it starts from never knew cameras. Demonstrations are those of the "
         "quickstart's row, of which the first method's cells are.",
-        reading="One training seed so far with known cameras. Where the camera alone is moved "
+        reading="Two training seeds so far with known cameras. Where the camera alone is moved "
         "(`colosseum-14:camera`), the place that the network expects the named cube of `reach` at is off by 2.8 cm at "
         "the median without and by 1.7 cm with knowing the cameras, by 1.0 and 0.9 cm in the usual worlds (100 "
         "episodes).",
