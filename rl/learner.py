@@ -251,8 +251,10 @@ class RLLearner(Learner[RLConfig]):
     def _improve(self, step: int, rollout: Rollout, targets: Targets) -> dict[str, float]:
         """Go through the iteration's decisions, in minibatches, until the policy has moved far enough.
 
-        Returns the means over the last of the epochs. ``RuntimeError`` where the policy that learns is not the one that
-        acted.
+        That is when the mean over an epoch is sure to lie above ``target_kl``, which may be before its end, as no
+        minibatch's is negative. One of them alone says little: a single decision that has become a hundred times as
+        likely is most of it. Returns the means over the last of the epochs. ``RuntimeError`` where the policy that
+        learns is not the one that acted.
         """
         config = self.config
         warming = self.critic is not None and step < config.critic.warmup
@@ -262,7 +264,8 @@ class RLLearner(Learner[RLConfig]):
             return {"loss": 0.0, "updates": 0.0}
         for epoch in range(config.epochs):
             means.take()
-            for rows in targets.minibatches(config, step, epoch):
+            moved, minibatches = 0.0, list(targets.minibatches(config, step, epoch))
+            for rows in minibatches:
                 numbers = self._update(step, learning, rows)
                 means.add(numbers)
                 updates += 1
@@ -271,7 +274,8 @@ class RLLearner(Learner[RLConfig]):
                         "before anything was learned, the policy that learns gives other probabilities than the one "
                         f"that acted: their ratios differ from 1 by {first:.2g} on average"
                     )
-                if config.target_kl is not None and numbers.get("approx_kl", 0.0) > config.target_kl:
+                moved += numbers.get("approx_kl", 0.0) / len(minibatches)
+                if config.target_kl is not None and moved > config.target_kl:
                     return {**means.take(), "first_deviation": first, "updates": float(updates), "stopped": 1.0}
         return {**means.take(), "first_deviation": first, "updates": float(updates), "stopped": 0.0}
 

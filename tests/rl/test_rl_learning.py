@@ -77,10 +77,22 @@ def test_the_policy_waits_while_the_critic_warms_up():
     assert not torch.equal(before[0], next(iter(learning.agent.parameters())))
 
 
-def test_an_iteration_ends_when_the_policy_has_moved_far_enough():
-    config = {"critic": CriticConfig(width=32, warmup=0), "epochs": 8}
-    assert learner(target_kl=1e-9, **config).step(0)["updates"] <= 3
-    assert learner(target_kl=None, **config).step(0)["updates"] == 8 * 4
+def test_an_iteration_ends_when_an_epoch_has_moved_the_policy_far_enough(monkeypatch):
+    """Not when a single minibatch says so; the rate follows."""
+    fields = {"critic": CriticConfig(width=32, warmup=0), "epochs": 8}
+    learning, moved = learner(target_kl=None, **fields), []
+    update = learning._update
+    monkeypatch.setattr(learning, "_update", lambda *args: moved.append(found := update(*args)) or found)
+    assert learning.step(0)["updates"] == 8 * 4
+    moved = torch.tensor([each["approx_kl"] for each in moved]).view(8, 4)
+    furthest = float(moved.mean(dim=1).max())
+    assert (moved > 1.1 * furthest).any()
+    found = learner(target_kl=1.1 * furthest, **fields).step(0)
+    assert (found["updates"], found["stopped"], found["pace"]) == (8 * 4, 0, 1)
+    beyond = (moved.cumsum(dim=1) / 4 > 0.6 * furthest).flatten().nonzero()[:, 0]
+    found = learner(target_kl=0.6 * furthest, **fields).step(0)
+    assert found["updates"] == int(beyond[0]) + 1 < 8 * 4
+    assert found["stopped"] == 1 and found["pace"] == pytest.approx(1 / 1.5) and found["approx_kl"] > 0.6 * furthest
 
 
 def test_a_policy_that_is_not_the_one_that_acted_is_noticed(monkeypatch):
