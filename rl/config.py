@@ -50,8 +50,9 @@ class RLConfig:
     ``level``, ``over``, ``clip_low``, ``clip_high``, ``dual_clip`` and ``log_ratio_limit`` are those of the policy's
     loss (:mod:`rl.losses`). An iteration learns from its decisions ``epochs`` times, in ``minibatches``, and stops when
     the policy has moved by more than ``target_kl`` in the mean over an epoch; with ``adapt_lr``, the policy's rate then
-    falls, and rises where it has moved by less than a quarter of that in the mean over the last epoch. ``entropy`` and ``reference_kl`` are weights of a bonus for spread and of a
-    pull towards the policy that the run started from; ``imitate`` that of the head's own loss on what succeeded.
+    falls, and rises where it has moved by less than a quarter of that in the last epoch. ``entropy`` and
+    ``reference_kl`` are weights of a bonus for spread and of a pull towards the policy that the run started from;
+    ``imitate`` that of the head's own loss on what succeeded.
 
     With a ``staleness`` s above 0 worlds are acted in while the policy learns, by one at most s iterations older
     (:mod:`rl.background`), and the loss is that of decoupled PPO: the policy is kept near the one that an iteration

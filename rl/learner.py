@@ -126,12 +126,16 @@ class RLLearner(Learner[RLConfig]):
     def examine(self, done: int) -> dict[str, float]:
         """How often the policy succeeds where it does not learn, ``evaluated/TASK``, with each interval's bounds."""
         evaluator = self._evaluator
-        if evaluator is None or (done % evaluator.every and done != self.legs[-1]):
+        if evaluator is None or not self.carries(done):
             return {}
         with random_state_kept(self.device), self.average.applied():
             won = evaluator.outcomes(self.agent.acting())
         self.best = Best.of(done, won, evaluator.about).unless(self.best)
         return {f"{EVALUATED}{name.removeprefix(SUCCESS)}": rate for name, rate in report_of(won).items()}
+
+    def carries(self, done: int) -> bool:
+        evaluator = self._evaluator
+        return evaluator is not None and (done % evaluator.every == 0 or done == self.legs[-1])
 
     @property
     def best_step(self) -> int | None:

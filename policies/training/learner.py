@@ -99,6 +99,12 @@ class Learner(ABC, Generic[C]):
         """
         return {}
 
+    def carries(self, done: int) -> bool:
+        """Whether :meth:`carried` is also asked for after ``done`` steps where no checkpoint is due, since that step
+        may turn out to be the best, which is kept; every process says the same. False by default.
+        """
+        return False
+
     @property
     def best_step(self) -> int | None:
         """After how many steps the averaged weights did best in an evaluation, if there was one."""

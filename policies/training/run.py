@@ -138,17 +138,18 @@ class Run(Generic[L]):
         """Take the steps as one of the processes that do not lead."""
         for step in range(self.start, self._config.steps):
             self.learner.step(step)
-            if self._saves(step + 1):
-                self._check_weights()
-                self.learner.carried()
+            self._check_and_carry(step + 1)
 
     def _saves(self, done: int) -> bool:
         return done % self._config.save_every == 0 or done == self._config.steps
 
-    def _check_weights(self) -> None:
-        """Before they are saved: processes that have drifted apart learn something else than one would."""
-        if self._group.size > 1:
+    def _check_and_carry(self, done: int) -> dict[str, torch.Tensor]:
+        """Before a checkpoint, in every process: those that have drifted apart learn something else than one would.
+        Returns what the learner carries, if there may be a checkpoint.
+        """
+        if self._saves(done) and self._group.size > 1:
             self._group.agree("the weights", fingerprint(self.learner))
+        return self.learner.carried() if self._saves(done) or self.learner.carries(done) else {}
 
     def _lead(self, metrics: MetricsLog, show_progress: bool) -> None:
         learner, config = self.learner, self._config
@@ -168,10 +169,7 @@ class Run(Generic[L]):
                     metrics.report(done, means, timings)
                     reported = now
                     progress.update(bar, note=f"{learner.note(means)} · {rate:.1f} steps/s")
-                carried: dict[str, torch.Tensor] = {}
-                if self._saves(done):
-                    self._check_weights()
-                    carried = learner.carried()
+                carried = self._check_and_carry(done)
                 if self._saves(done) or done == learner.best_step:
                     metrics.sync()
                     state, best = capture(learner, done, self._running, carried), learner.best_step

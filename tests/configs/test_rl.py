@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from stopping import stopped_before
 
 from configs.cli import main
 from configs.environments import EnvConfig, make_env
@@ -10,6 +11,7 @@ from policies.data.statistics import DatasetStatistics, FieldStatistics
 from policies.processors import Normalization, NormalizationMode
 from policies.training.metrics import TIMINGS_FILE, read_metrics
 from policies.vla_policy import VLAPolicy
+from rl.learner import RLLearner
 from vla.backbones.nano import NanoConfig
 from vla.config import VLAConfig
 from vla.heads.bridge import BridgeConfig
@@ -71,11 +73,17 @@ def test_a_run_that_goes_on_in_simulated_worlds_ends_as_one_that_never_stopped(p
 
 
 def test_a_small_network_of_numbers_learns_from_nothing_and_is_evaluated(tmp_path):
-    """It is tried out as it learns; what that took is written apart from what the run must repeat."""
+    """It is tried out as it learns, and gone on with; what that took is written apart from what the run must repeat."""
     small = [*SMALL, "--rl.iterations", "3", "--outputs", str(tmp_path)]
     tried = ["--evaluate.every", "2", "--evaluate.episodes", "2", "--evaluate.env.threads", "1"]
     assert main(["rl", "mlp-ppo", *small, *tried]) == 0
     (run_dir,) = tmp_path.glob("rl/*/*")
+    with stopped_before(2, RLLearner):
+        if main(["rl", "mlp-ppo", *small, *tried, "--outputs", str(tmp_path / "stopped")]) == 130:
+            raise KeyboardInterrupt
+    (stopped,) = tmp_path.glob("stopped/rl/*/*")
+    assert main(["rl", "--resume", str(stopped)]) == 0  # from a checkpoint that is there for being the best alone
+    assert (stopped / "metrics.jsonl").read_bytes() == (run_dir / "metrics.jsonl").read_bytes()
     evaluated = {int(line["step"]): line["evaluated/all"] for line in read_metrics(run_dir) if "evaluated/all" in line}
     assert list(evaluated) == [2, 3]
     best = max(evaluated, key=lambda step: (evaluated[step], step))
