@@ -23,6 +23,7 @@ from transformers.image_processing_base import ImageProcessingMixin
 from vla.backbones.vlm.fused import ENCODERS, LANGUAGE, FusedArchitecture, FusedModel
 from vla.backbones.vlm.locate import locate
 from vla.backbones.vlm.pictures import PictureNumbers
+from vla.checkpoint import CheckpointError
 from vla.durable import write_text_atomically
 from vla.strict_json import strict_json
 
@@ -87,10 +88,22 @@ def _text(folder: Path, name: str) -> Any:
 
 
 def _learned(folder: Path, part: Any) -> Any:
-    """The network of the config ``part`` with its weights in ``folder``, which may hold others beside them."""
+    """The network of the config ``part`` with its weights in ``folder``, which may hold others beside them;
+    ``CheckpointError`` where some of its own are not there.
+    """
     with torch.device("meta"):
-        kind = type(AutoModel.from_config(part))
-    return kind.from_pretrained(folder, config=part, dtype=torch.float32, local_files_only=True)
+        kind: Any = type(AutoModel.from_config(part))
+    model, found = kind.from_pretrained(
+        folder,
+        config=part,
+        dtype=torch.float32,
+        local_files_only=True,
+        use_safetensors=True,
+        output_loading_info=True,
+    )
+    if missing := sorted(found["missing_keys"]):
+        raise CheckpointError(f"the weights in {folder} lack {len(missing)} tensors, among them {missing[0]}")
+    return model
 
 
 def _save_words(folder: Path, out: Path) -> None:

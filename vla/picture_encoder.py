@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from vla.backbones.vlm.locate import locate
-from vla.backbones.vlm.pretrained import read_architecture, read_pictures, weights_hash
+from vla.backbones.vlm.pretrained import read_architecture, read_network, read_pictures, weights_hash
 from vla.checkpoint import CheckpointError
 
 SIDE_PX = 224
@@ -32,7 +32,7 @@ class PictureEncoder:
         if not hasattr(vision, "num_channels") and not hasattr(vision, "patch_size"):
             raise CheckpointError(f"expected a vision encoder in {self._folder}, got a {architecture.model_type}")
         self._pictures = read_pictures(self._folder)
-        self._model, pooled = _loaded(self._folder)
+        self._model, pooled = _loaded(self._folder, architecture)
         self._tower: Any = getattr(self._model, "vision_model", self._model)
         self._pools = pooled
         self.reads = hasattr(self._model, "get_text_features")
@@ -98,19 +98,11 @@ class PictureEncoder:
         return tokens[:, tokens.shape[1] - side * side :].mT.unflatten(2, (side, side))
 
 
-def _loaded(folder: Path) -> tuple[Any, bool]:
+def _loaded(folder: Path, architecture: Any) -> tuple[Any, bool]:
     """The model, and whether the checkpoint has all that it pools with."""
-    from transformers import AutoModel
-
-    try:
-        model, found = AutoModel.from_pretrained(
-            str(folder), dtype=torch.float32, local_files_only=True, output_loading_info=True
-        )
-    except (OSError, ValueError, KeyError) as error:
-        raise CheckpointError(f"expected a vision encoder of transformers in {folder}: {error}") from error
-    missing = sorted(name for name in found["missing_keys"] if "pooler" not in name)
-    if missing:
-        raise CheckpointError(f"the weights in {folder} lack {len(missing)} tensors, among them {missing[0]}")
+    model, missing = read_network(folder, architecture)
+    if lacking := [name for name in missing if "pooler" not in name]:
+        raise CheckpointError(f"the weights in {folder} lack {len(lacking)} tensors, among them {lacking[0]}")
     if not (hasattr(model, "get_image_features") or model.main_input_name == "pixel_values"):
         raise CheckpointError(f"expected a vision encoder in {folder}, got a {model.config.model_type}")
-    return model.eval().requires_grad_(False), not found["missing_keys"]
+    return model.requires_grad_(False), not missing

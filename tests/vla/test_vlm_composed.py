@@ -5,12 +5,14 @@ import runpy
 from pathlib import Path
 
 import pytest
+import safetensors.torch
 import torch
 from tiny_checkpoints import MEAN, STD, TEXT, VISION, tiny_tokenizer
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, PreTrainedTokenizerFast
 from vla_inputs import random_observation, random_target
 from vlm_inputs import vlm_policy_config
 
+from vla.checkpoint import CheckpointError
 from vla.model import VLA
 
 compose = runpy.run_path(str(Path(__file__).parents[2] / "examples" / "compose_vlm.py"))["compose"]
@@ -45,3 +47,15 @@ def test_an_encoder_and_a_decoder_become_a_backbone(tmp_path, decoder, kind):
     loss.backward()
     parts = {name.split(".")[2] for name, p in model.named_parameters() if p.requires_grad and ".model." in name}
     assert parts == {"multi_modal_projector"}
+
+
+def test_a_part_without_all_of_its_weights_is_refused(tmp_path, decoder):
+    """Nobody would notice that some of them are new."""
+    encoder = AutoModel.from_config(AutoConfig.for_model("siglip_vision_model", **VISION))
+    encoder.save_pretrained(tmp_path)
+    weights = safetensors.torch.load_file(tmp_path / "model.safetensors")
+    lost = next(name for name in weights if name.endswith("k_proj.weight"))
+    del weights[lost]
+    safetensors.torch.save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(CheckpointError, match=r"lack 1 tensors, among them .*k_proj\.weight"):
+        compose(str(tmp_path), str(decoder), tmp_path / "whole")

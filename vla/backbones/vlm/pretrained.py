@@ -207,6 +207,17 @@ def load_weights(folder: Path, architecture: Any, unused: str = "\n") -> Any:
     """One network of transformers, in float32, with what lies in ``folder``: all of it, and nothing missing but what
     nobody needs, whose names begin with ``unused``.
     """
+    model, missing = read_network(folder, architecture)
+    if lacking := [name for name in missing if not name.startswith(unused)]:
+        raise CheckpointError(f"the weights in {folder} lack {len(lacking)} tensors, among them {lacking[0]}")
+    return model
+
+
+def read_network(folder: Path, architecture: Any) -> tuple[Any, list[str]]:
+    """One network of transformers, in float32 and evaluation mode, with what lies in ``folder``, and the names of the
+    weights that are not there, which are new. Files are read that hold numbers and no code; ``CheckpointError`` where
+    they do not fit.
+    """
     from transformers import AutoModel
 
     try:
@@ -221,11 +232,9 @@ def load_weights(folder: Path, architecture: Any, unused: str = "\n") -> Any:
             )
     except Exception as error:  # transformers and safetensors raise errors of many kinds for files that do not fit
         raise CheckpointError(f"expected the weights of a {architecture.model_type} in {folder}: {error}") from error
-    if missing := sorted(name for name in found["missing_keys"] if not name.startswith(unused)):
-        raise CheckpointError(f"the weights in {folder} lack {len(missing)} tensors, among them {missing[0]}")
     if extra := sorted(name for name in found["unexpected_keys"] if _HEAD not in name.split(".")):
         log.warning("left out %d tensors of %s that the network lacks, among them %s", len(extra), folder, extra[0])
-    return model.eval()
+    return model.eval(), sorted(found["missing_keys"])
 
 
 def check_hash(model: nn.Module, expected: str, folder: Path) -> str:
