@@ -48,10 +48,9 @@ def load_policy(
     import torch
 
     from policies.blocks import BLOCK, growing_blocks
-    from policies.keyframe_policy import policy_kind
+    from policies.keyframe_policy import load_vla_policy
     from policies.state_policy import StatePolicy, is_state_policy
     from policies.vla_policy import find_policy
-    from vla.saving import CONFIG_FILE, read_config
 
     if threads:
         torch.set_num_threads(threads)
@@ -62,9 +61,7 @@ def load_policy(
             raise ValueError(f"{source} is a small policy of numbers, which int8 does not speed up: leave it out")
         return StatePolicy.load(folder, device, replan_interval)
     blocks = (1,) if int8 else growing_blocks(at_once) if at_once else (BLOCK,)
-    policy = policy_kind(read_config(folder / CONFIG_FILE)).load(
-        folder, device, replan_interval, blocks=blocks, answer=answer
-    )
+    policy = load_vla_policy(folder, device, replan_interval, blocks=blocks, answer=answer)
     if int8:
         from policies.quantization import quantize_linears
 

@@ -1,6 +1,7 @@
 """A network that aims, as a policy: raw observations of a robot in, the way to the next keyframe out."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,11 +13,12 @@ from policies.blocks import in_blocks
 from policies.keyframe_targets import check_depth, pose_dims, tool_rotation
 from policies.policy import Plan, seen_by, spread
 from policies.straight_motion import StraightMotion
-from policies.vla_policy import VLAPolicy
+from policies.vla_policy import VLAPolicy, find_policy
 from vla.config import VLAConfig
 from vla.heads.heatmap import HeatmapHead
 from vla.model import VLA
 from vla.observation import Keyframe
+from vla.saving import CONFIG_FILE, read_config
 
 MOTION = StraightMotion()
 
@@ -72,3 +74,9 @@ class KeyframePolicy(VLAPolicy):
 def policy_kind(config: VLAConfig) -> type[VLAPolicy]:
     """What a network of ``config`` acts as."""
     return KeyframePolicy if config.aims else VLAPolicy
+
+
+def load_vla_policy(directory: Path | str, *args: Any, **settings: Any) -> VLAPolicy:
+    """A saved policy as what its network acts as; arguments and errors are those of :meth:`VLAPolicy.load`."""
+    folder = find_policy(Path(directory))
+    return policy_kind(read_config(folder / CONFIG_FILE)).load(folder, *args, **settings)

@@ -20,7 +20,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from envs.specs import EmbodimentSpec
-from policies.data.keyframes import GRIPPER_FRAME
+from policies.data.keyframes import GRIPPER_FRAME, tool_dims
 
 QUESTION = "what are you doing?"
 DIRECTIONS = {"x": ("forward", "backward"), "y": ("left", "right"), "z": ("up", "down")}
@@ -99,12 +99,8 @@ class Narrator:
             )
         self.axes = tuple(moves)
         self._moves, self._gripper = list(moves.values()), grippers[0] if grippers else None
-        self._tool = [
-            next(
-                (i for i, d in enumerate(embodiment.state) if (d.name[-1], d.unit, d.frame) == (axis, "m", "world")), -1
-            )
-            for axis in self.axes
-        ]
+        tool = {embodiment.state[i].name[-1]: i for i in reversed(tool_dims(embodiment))}
+        self._tool = [tool.get(axis, -1) for axis in self.axes]
         gaps = [(i, d.high) for i, d in enumerate(embodiment.state) if (d.unit, d.frame) == ("m", GRIPPER_FRAME)]
         self._gap = gaps[0] if grippers and len(gaps) == 1 else None
         words = GRIPPER if grippers else (None,)

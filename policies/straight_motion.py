@@ -90,7 +90,7 @@ def rotation_vector(matrix: Float[Tensor, "n 3 3"]) -> Float[Tensor, "n 3"]:
     squares = torch.stack([1 + x + y + z, 1 + x - y - z, 1 - x + y - z, 1 - x - y + z], dim=-1).clamp(min=0)
     a, b, c = m[:, 2, 1] - m[:, 1, 2], m[:, 0, 2] - m[:, 2, 0], m[:, 1, 0] - m[:, 0, 1]
     d, e, f = m[:, 1, 0] + m[:, 0, 1], m[:, 0, 2] + m[:, 2, 0], m[:, 2, 1] + m[:, 1, 2]
-    products = torch.stack([squares.diag_embed()[:, i] for i in range(4)], dim=1)
+    products = squares.diag_embed()
     for i, j, value in ((0, 1, a), (0, 2, b), (0, 3, c), (1, 2, d), (1, 3, e), (2, 3, f)):
         products[:, i, j] = products[:, j, i] = value
     best = squares.argmax(dim=-1)

@@ -6,6 +6,7 @@ They lie in blocks of frames, each written whole or not at all, so that making t
 import hashlib
 import json
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ FEATURES_DIR = "features"
 """Folder of a store; it may be deleted at any time that nobody reads from it."""
 ABOUT_FILE = "about.json"
 BLOCK_FRAMES = 256
+MAPPED_BLOCKS = 256
+"""Blocks that a process has mapped at a time, of all stores: each holds a file open, of which there may be 1024."""
 
 Make = Callable[[Int[np.ndarray, " b"]], Float[np.ndarray, "b ..."]]
 """From frames of the store to their numbers, float32."""
@@ -44,7 +47,6 @@ class FrameFeatures:
         self.about = json.loads(strict_json(content))
         name = hashlib.sha256(strict_json(self.about, sort_keys=True).encode()).hexdigest()[:32]
         self.folder = dataset.path / FEATURES_DIR / name
-        self._blocks: dict[int, Float[np.ndarray, "b ..."]] = {}
         self._check_about()
 
     @property
@@ -91,15 +93,10 @@ class FrameFeatures:
 
     def _open(self, index: int) -> Float[np.ndarray, "b ..."] | None:
         """A block, mapped read-only; None where it is not there, cut short or of another form."""
-        if index not in self._blocks:
-            try:
-                block = np.load(self._path(index), mmap_mode="r")
-            except (OSError, ValueError, EOFError):
-                return None
-            if block.shape != (len(self._frames_of(index)), *self.shape) or block.dtype != np.float32:
-                return None
-            self._blocks[index] = block
-        return self._blocks[index]
+        try:
+            return _mapped(self._path(index), (len(self._frames_of(index)), *self.shape))
+        except (OSError, ValueError, EOFError):
+            return None
 
     def _check_about(self) -> None:
         file = self.folder / ABOUT_FILE
@@ -115,3 +112,12 @@ class FrameFeatures:
                 f"{self.folder} holds numbers of something else than its name says, it differs in "
                 f"{', '.join(differing)}; delete it to have it made anew"
             )
+
+
+@lru_cache(maxsize=MAPPED_BLOCKS)
+def _mapped(file: Path, shape: tuple[int, ...]) -> Float[np.ndarray, "b ..."]:
+    """A block, mapped read-only; ``OSError``, ``EOFError`` or ``ValueError`` where there is none of this form."""
+    block = np.load(file, mmap_mode="r")
+    if block.shape != shape or block.dtype != np.float32:
+        raise ValueError(f"expected float32 of shape {shape} in {file}, got {block.dtype} of {block.shape}")
+    return block

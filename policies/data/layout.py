@@ -9,7 +9,8 @@ A store is one directory and one zarr v3 group::
     removed.json                     the numbers of the records whose episodes were taken out again
     left_out.json                    seeds that a recording tried and the store does not hold
     writer.lock
-    statistics.json  decoded/        kept to be found again, and renders/, its films; all may be deleted
+    statistics.json  decoded/        kept to be found again, as features/, what teachers said of its frames;
+                                     and renders/, its films; all may be deleted
 
 An episode begins at a multiple of ``ROW_ALIGNMENT`` rows, which every field's chunk length divides.
 So a chunk never holds two episodes: an append writes new chunk files only, never one that holds

@@ -89,12 +89,7 @@ class Demonstrations:
     def chunks(self, most: int) -> tuple[Float[Tensor, "n h a"], Bool[Tensor, "n h"]]:
         """The actions of at most so many windows, spread evenly over all, and which of them are valid."""
         frames = np.linspace(0, len(self) - 1, min(most, len(self))).round().astype(np.int64)
-        owner = np.searchsorted(self._ends, frames, side="right")
-        parts = [
-            windows.chunks(frames[owner == index] - (self._ends[index] - len(windows)))
-            for index, windows in enumerate(self.windows)
-            if (owner == index).any()
-        ]
+        parts = [self.windows[index].chunks(local) for index, _, local in self.by_store(frames)]
         actions, valid = zip(*parts, strict=True)
         return torch.cat(actions), torch.cat(valid)
 

@@ -106,7 +106,8 @@ class ImitationLearner(Learner[TrainConfig]):
         """One optimiser step (0-based); returns loss, gradient norm before clipping, rate and the losses' numbers.
 
         A batch in pieces, of one process or of several, gives the gradient of the whole: each piece counts by its
-        valid actions, which every loss is the mean over.
+        valid actions, which every loss is the mean over. Only what compares samples with one another, the contrast of
+        ``layers`` and the typical error of ``surprise``, compares those of a piece.
         """
         config, span = self.config, span_at(self.spans, step)
         self._enter(span)

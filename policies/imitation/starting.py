@@ -6,6 +6,7 @@ from typing import Any
 
 from envs.specs import EmbodimentSpec
 from policies.data.differences import differences
+from policies.keyframe_policy import load_vla_policy
 from policies.training.checkpoint import BACKBONE, find_product
 from policies.vla_policy import VLAPolicy
 from vla.adopting import check_base
@@ -53,7 +54,7 @@ def load_start(path: Path, vla_config: VLAConfig, embodiment: EmbodimentSpec) ->
     ``ValueError`` says in what its network differs, or its robot from that of the demonstrations;
     ``CheckpointError`` where there is no whole policy. Sizes of the cameras' pictures may differ, for they are resized.
     """
-    policy = VLAPolicy.load(path)
+    policy = load_vla_policy(path)
     there = {"network": policy.vla.config.to_dict(), "robot": _robot(policy.embodiment)}
     now = {"network": vla_config.to_dict(), "robot": _robot(embodiment)}
     if differing := differences(there, now):

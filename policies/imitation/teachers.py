@@ -18,6 +18,7 @@ from torch.nn import functional
 from envs.specs import STATE_KEY, TASK_KEY, EmbodimentSpec, image_key
 from policies.data.windows import WindowBatch
 from policies.imitation.starting import check_robot
+from policies.keyframe_policy import load_vla_policy
 from policies.training.checkpoint import CHECKPOINTS, MANIFEST
 from policies.vla_policy import POLICY_FILE, VLAPolicy, find_policy
 from vla.backbone import Backbone
@@ -53,12 +54,15 @@ class TeacherPolicy:
         digest = hashlib.sha256()
         for file in sorted(each for each in folder.rglob("*") if each.is_file()):
             digest.update(f"{file.relative_to(folder).as_posix()}\0".encode() + file.read_bytes())
-        return cls(path=path, policy=VLAPolicy.load(folder, device), cameras=cameras, fingerprint=digest.hexdigest())
+        return cls(path=path, policy=load_vla_policy(folder, device), cameras=cameras, fingerprint=digest.hexdigest())
 
     def check(self, embodiment: EmbodimentSpec, instructions: Sequence[str]) -> None:
         """``ValueError`` unless it acts with the robot of the data, sees what the network sees and reads all texts."""
         check_robot(f"{self.path} cannot teach", self.policy, embodiment)
-        if missing := sorted(set(self.policy.vla.config.cameras) - set(self.cameras)):
+        config = self.policy.vla.config
+        if config.needs_depth or config.needs_cameras:
+            raise ValueError(f"{self.path} cannot teach: it needs depth or calibrated cameras, and is shown neither")
+        if missing := sorted(set(config.cameras) - set(self.cameras)):
             raise ValueError(f"{self.path} cannot teach: it has the cameras {missing}, the network {self.cameras}")
         try:
             self.policy.vla.backbone.check_texts(instructions)
@@ -112,10 +116,8 @@ class PolicyPictures:
 
     def teach(self, batch: WindowBatch, instructions: Sequence[str]) -> Float[Tensor, "b ..."]:
         backbone = self._teacher.policy.vla.backbone
-        if self._grid is not None:
-            return self._teacher.ask(batch, instructions, lambda seen: image_cells(backbone, seen, self._grid or 1))
-        cells = self._teacher.ask(batch, instructions, lambda seen: image_cells(backbone, seen, 1))
-        return functional.normalize(cells.mean(dim=(1, 2)), dim=-1)
+        cells = self._teacher.ask(batch, instructions, lambda seen: image_cells(backbone, seen, self._grid or 1))
+        return cells if self._grid is not None else functional.normalize(cells.mean(dim=(1, 2)), dim=-1)
 
 
 class EncoderPictures:

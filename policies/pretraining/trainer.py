@@ -88,18 +88,17 @@ def prepare(
     With ``teaching`` its lessons are taken first. ``ValueError`` for a teacher without a weight, and for weights and
     networks ``before`` that do not fit.
     """
+    if bool(config.weights.features) != (before.further is not None):
+        raise ValueError(
+            "features to keep need a weight above 0 and a network that has learned further, "
+            f"got weights.features {config.weights.features} and {before.further}"
+        )
     taught = None
     if teaching is not None:
         if not config.weights.teacher:
             raise ValueError(f"a teacher needs a weight above 0, got {teaching.teacher} and weights.teacher 0")
         encoder, folder = SentenceEncoder(teaching.teacher), teaching.keep or run_dir
         taught = take_lessons(encoder, scenes, config.corpus, teaching.sentences, folder, show_progress)
-
-    if bool(config.weights.features) != (before.further is not None):
-        raise ValueError(
-            "features to keep need a weight above 0 and a network that has learned further, "
-            f"got weights.features {config.weights.features} and {before.further}"
-        )
 
     def make(legs: Sequence[int], state: TrainingState | None) -> PretrainLearner:
         given = before.load(resume=state is not None)

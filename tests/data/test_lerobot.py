@@ -390,3 +390,31 @@ def test_a_dataset_goes_to_lerobot_and_back_from_the_command_line(smooth, foreig
         status, said = vla(*words)
         assert status == 2 and says in said, said
     assert not (tmp_path / "third").exists()
+
+
+def change_json(file, change):
+    content = read_json(file)
+    change(content)
+    file.write_text(json.dumps(content), encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda info: info["features"]["action"].pop("shape"), "the metadata of .* are corrupt: KeyError.'shape'"),
+        (lambda info: info.update(video_path="{nothing}.mp4"), "the metadata of .* are corrupt: KeyError.'nothing'"),
+        (lambda info: info.update(video_path="../{video_key}.mp4"), "expected a file in .*, it names '../observation"),
+    ],
+)
+def test_metadata_that_make_no_sense_are_refused_at_once(v3, tmp_path, change, says):
+    folder = shutil.copytree(v3, tmp_path / "lerobot")
+    change_json(folder / "meta" / "info.json", change)
+    with pytest.raises(DatasetError, match=says):
+        LeRobotDataset(folder)
+
+
+def test_seeds_left_out_that_are_damaged_are_named_before_anything_is_converted(v3, tmp_path):
+    folder = shutil.copytree(v3, tmp_path / "lerobot")
+    change_json(folder / "meta" / "vla.json", lambda ours: ours.update(left_out={"failed": 3}))
+    with pytest.raises(DatasetError, match=r"vla\.json is corrupt"):
+        to_store(LeRobotDataset(folder), tmp_path / "back", None, lambda _: pytest.fail("an episode was converted"))

@@ -18,6 +18,9 @@ from policies.execution import Execution
 from policies.expert import ExpertPolicy
 from policies.imitation.config import TrainConfig
 from policies.imitation.demonstrations import Demonstrations
+from policies.imitation.learner import ImitationLearner
+from policies.imitation.starting import Start
+from policies.imitation.teachers import TeacherPolicy
 from policies.imitation.trainer import train
 from policies.keyframe_policy import MOTION, KeyframePolicy
 from policies.keyframe_targets import KeyframeTargets, pose_dims, tool_rotation
@@ -232,3 +235,17 @@ def test_it_is_told_how_far_the_gripper_is_open_and_nothing_else(store):
     network = network_config(config(store))
     names = [DemonstrationDataset(store).embodiment.state[i].name for i in network.head.state_dims]
     assert names == ["gripper_gap"] and network.waypoint_dims == ()
+
+
+def test_a_run_starts_from_another_one_of_its_kind(store, run_dir):
+    network = network_config(config(store))
+    start = Start(policy=run_dir).load(network, DemonstrationDataset(store).embodiment)
+    learner = ImitationLearner(TrainConfig(steps=1, batch_size=2, threads=1), network, [store], start=start)
+    assert isinstance(start, KeyframePolicy) and learner.normalization == start.normalization
+    assert all(learner.vla.state_dict()[name].equal(x) for name, x in start.vla.state_dict().items())
+
+
+def test_it_cannot_teach_for_a_teacher_is_shown_no_depth(store, run_dir):
+    teacher = TeacherPolicy.load(run_dir, ("front", "wrist"), "cpu")
+    with pytest.raises(ValueError, match="cannot teach: it needs depth or calibrated cameras, and is shown neither"):
+        teacher.check(DemonstrationDataset(store).embodiment, ("pick up the red cube",))

@@ -66,6 +66,7 @@ def to_store(source: LeRobotDataset, target: Path, robot: RobotFile | None, done
     """
     ours = None if robot else read_ours(source)
     header = _header_for(source, robot) if robot else _header_of(source, ours or {})
+    left_out = None if ours is None else _left_out(source, ours)
     watch = _Watch(header.embodiment) if robot else None
     with (
         new_folder(target) as folder,
@@ -82,8 +83,8 @@ def to_store(source: LeRobotDataset, target: Path, robot: RobotFile | None, done
             except ValueError as error:
                 raise DatasetError(f"episode {place.number} of {place.data}: {error}") from error
             done(number + 1)
-        if ours:
-            LeftOut.from_dict(ours["left_out"]).write(folder)
+        if left_out is not None:
+            left_out.write(folder)
     return watch.report(_not_taken(source, robot)) if watch and robot else Report()
 
 
@@ -114,6 +115,14 @@ def _header_of(source: LeRobotDataset, ours: dict[str, Any]) -> StoreHeader:
                 "give --embodiment to read it as any other"
             )
     return header
+
+
+def _left_out(source: LeRobotDataset, ours: dict[str, Any]) -> LeftOut:
+    """The seeds that the store left out; ``DatasetError`` where the dataset does not say them as they were written."""
+    try:
+        return LeftOut.from_dict(ours["left_out"])
+    except (KeyError, AttributeError, TypeError, ValueError) as error:
+        raise DatasetError(f"{source.path / OURS_FILE} is corrupt: {error!r}") from error
 
 
 def _header_for(source: LeRobotDataset, robot: RobotFile) -> StoreHeader:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from jaxtyping import Shaped, UInt8
+from jaxtyping import Int, Shaped, UInt8
 
 from policies.data.layout import DatasetError
 from policies.data.lerobot.layout import (
@@ -59,11 +59,15 @@ class LeRobotDataset:
     def __init__(self, path: Path) -> None:
         self.path, self.info = path, read_info(path)
         self.version, self.fps = self.info["codebase_version"], self.info["fps"]
-        self.features: dict[str, Feature] = read_features(self.info)
         tasks = path / TASKS_FILE[self.version]
         rows = read_table(tasks).to_pylist() if self.version == "v3.0" else read_lines(tasks)
-        self.instructions = instructions_by_number(rows)
-        self.episodes = self._places()
+        try:
+            self.features: dict[str, Feature] = read_features(self.info)
+            self.instructions = instructions_by_number(rows)
+            self.episodes = self._places()
+        except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
+            raise DatasetError(f"the metadata of {path} are corrupt: {error!r}") from error
+        self._file: tuple[Path, pq.ParquetFile, np.ndarray] | None = None
         self._group: tuple[tuple[Path, int, int], pa.Table] | None = None
         self._open: dict[tuple[str, Size | None], VideoReader] = {}
 
@@ -100,30 +104,42 @@ class LeRobotDataset:
 
     def _rows(self, place: EpisodePlace) -> pa.Table:
         """The rows of one episode; those of the row groups that hold it are kept for the next."""
-        file = pq.ParquetFile(place.data)
-        counts = [file.metadata.row_group(index).num_rows for index in range(file.metadata.num_row_groups)]
-        ends = np.cumsum(counts)
-        first = int(np.searchsorted(ends, place.first_row, side="right"))
-        last = int(np.searchsorted(ends, place.first_row + place.length - 1, side="right"))
-        wanted = (place.data, first, last)
-        if self._group is None or self._group[0] != wanted:
-            try:
+        try:
+            file, ends = self._row_groups(place.data)
+            first = int(np.searchsorted(ends, place.first_row, side="right"))
+            last = int(np.searchsorted(ends, place.first_row + place.length - 1, side="right"))
+            wanted = (place.data, first, last)
+            if self._group is None or self._group[0] != wanted:
                 self._group = wanted, file.read_row_groups(list(range(first, last + 1)))
-            except (OSError, pa.ArrowException) as error:
-                raise DatasetError(f"episode {place.number}: {place.data} cannot be read: {error}") from error
-        return self._group[1].slice(place.first_row - int(ends[first] - counts[first]), place.length)
+        except (OSError, pa.ArrowException) as error:
+            raise DatasetError(f"episode {place.number}: {place.data} cannot be read: {error}") from error
+        return self._group[1].slice(place.first_row - (int(ends[first - 1]) if first else 0), place.length)
+
+    def _row_groups(self, path: Path) -> tuple[pq.ParquetFile, Int[np.ndarray, " g"]]:
+        """A data file, which stays open until another one is wanted, and the row after each of its row groups."""
+        if self._file is None or self._file[0] != path:
+            file = pq.ParquetFile(path)
+            counts = [file.metadata.row_group(index).num_rows for index in range(file.metadata.num_row_groups)]
+            self._file = path, file, np.cumsum(counts)
+        return self._file[1:]
 
     def _cells(self, place: EpisodePlace, key: str, size: Size | None) -> UInt8[np.ndarray, "t h w 3"]:
         """Pictures that lie in the data file, or in a file that it names."""
         pictures = []
         for frame, cell in enumerate(self._rows(place)[key].to_pylist()):
             try:
-                content = cell["bytes"] or (self.path / cell["path"]).read_bytes()
+                content = cell["bytes"] or self._inside(cell["path"]).read_bytes()
                 pictures.append(decode_picture(content, size))
             except (ValueError, OSError, TypeError, KeyError) as error:
                 where = f"episode {place.number}, frame {frame} of {place.data}"
                 raise DatasetError(f"{where}: {key} is no picture: {error}") from error
         return np.stack(pictures)
+
+    def _inside(self, name: str) -> Path:
+        """A file that the dataset names; ``ValueError`` for one outside of its folder, which may be anybody's."""
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            raise ValueError(f"expected a file in {self.path}, it names {name!r}")
+        return self.path / name
 
     def _reader(self, key: str, path: Path, size: Size | None) -> VideoReader:
         reader = self._open.get((key, size))
@@ -167,7 +183,7 @@ class LeRobotDataset:
                 size = self.info["chunks_size"]
                 for number in places:
                     name = template.format(episode_chunk=number // size, episode_index=number, video_key=key)
-                    found[number][key] = VideoPlace(path=self.path / name, first=0)
+                    found[number][key] = VideoPlace(path=self._inside(name), first=0)
                 continue
             for number, place in self._shared_videos(key, template, places, facts).items():
                 found[number][key] = place
@@ -192,7 +208,7 @@ class LeRobotDataset:
             except KeyError as error:
                 raise DatasetError(f"episode {number}: the table of episodes in {self.path} lacks {error}") from error
             start = about.pop("from_timestamp")
-            by_file[self.path / template.format(video_key=key, **about)].append((start, number))
+            by_file[self._inside(template.format(video_key=key, **about))].append((start, number))
         found = {}
         for path, starts in by_file.items():
             lengths = [places[number].length for _, number in sorted(starts)]
