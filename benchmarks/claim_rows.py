@@ -1,7 +1,7 @@
 """The rows of the claims: which methods, on which tasks and demonstrations, at which budget, under which conditions."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from claim_methods import (
     CAMERAS,
@@ -12,6 +12,7 @@ from claim_methods import (
     HEADS,
     IMPROVEMENTS,
     PRETRAININGS,
+    QUICKSTART,
     QUICKSTARTS,
     SEEN_COLOURS,
     THREE_TASKS,
@@ -31,7 +32,8 @@ class Row:
     in other :func:`colours`.
 
     ``budgets`` are demonstrations per task and training steps; the first method is the one that the others are held
-    against. ``about`` says what is compared, ``reading`` what we make of the table.
+    against. ``shared`` methods are another row's, which is named: so are their cells, which this row only shows.
+    ``about`` says what is compared, ``reading`` what we make of the table.
     """
 
     name: str
@@ -41,13 +43,20 @@ class Row:
     budgets: Sequence[tuple[int, int]]
     conditions: tuple[str, ...] = (USUAL,)
     episodes: int = 50
+    shared: Mapping[str, str] = field(default_factory=dict)
     about: str = ""
     reading: str = ""
 
     def grid(self, seeds: Sequence[int]) -> list[Key]:
-        """Its cells for the training seeds, seed by seed."""
+        """Its cells for the training seeds, and those that it shares, seed by seed."""
         return [
-            Key(claim=self.name, method=method, demonstrations=demonstrations, steps=steps, seed=seed)
+            Key(
+                claim=self.shared.get(method, self.name),
+                method=method,
+                demonstrations=demonstrations,
+                steps=steps,
+                seed=seed,
+            )
             for seed in seeds
             for demonstrations, steps in self.budgets
             for method in self.methods
@@ -56,6 +65,10 @@ class Row:
     def recording_of(self, method: str) -> Recording:
         """The method's own, or the row's."""
         return self.methods[method].recording or self.recording
+
+    def start_of(self, key: Key) -> Key | None:
+        """The cell of the first method, whose policy this one's improves; None for one that is trained for itself."""
+        return replace(key, method=next(iter(self.methods))) if self.methods[key.method].improving else None
 
 
 def axis_levels(preset: str, axis: str, levels: Sequence[int]) -> tuple[str, ...]:
@@ -113,6 +126,7 @@ _ROWS = (
         methods=CAMERAS,
         budgets=[(350, 2400)],
         conditions=_BEYOND,
+        shared=dict.fromkeys(QUICKSTART, "quickstart"),
         about="With *known cameras* the network is told the line of sight of each of its keypoints in the world, by "
         "maps that are 0 at first; the eye that it starts from never knew cameras. Demonstrations are those of the "
         "quickstart's row, of which the first method's cells are.",

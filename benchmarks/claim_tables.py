@@ -7,7 +7,7 @@ from typing import Any
 
 from claim_ranges import ranges
 from claim_rows import SHUFFLED, Row
-from ledger import Cell, pooled
+from ledger import LEDGER, Cell, cells, pooled
 
 from policies.intervals import paired_difference
 
@@ -25,6 +25,17 @@ does what it is told would reach there.
 BEGIN, END = "<!-- claims: ", "<!-- end of claims -->"
 """What stands around a table that is printed into another page."""
 FORMER = "Measured before, of methods or at budgets that the row no longer has:"
+
+
+def cells_for(row: Row, ledger: Path = LEDGER) -> list[Cell]:
+    """What has been measured of a row: its own cells, and of other rows' those that it shares."""
+    shared = [
+        cell
+        for method, other in row.shared.items()
+        for cell in cells(other, ledger)
+        if cell.key.method == method and cell.key.budget in row.budgets
+    ]
+    return [*shared, *cells(row.name, ledger)]
 
 
 def success_lines(row: Row, found: Sequence[Cell], *, mark_older: bool = False) -> list[dict[str, object]]:

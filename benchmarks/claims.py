@@ -18,9 +18,9 @@ from concurrent.futures import ProcessPoolExecutor
 
 from claim_methods import Base, Recording
 from claim_rows import ROWS, Row
-from claim_tables import success_lines, write_into, write_page
-from ledger import Cell, Key, cells, code_digest, missing
-from measuring import Work, measure, start_of, train_policy
+from claim_tables import cells_for, success_lines, write_into, write_page
+from ledger import Cell, Key, code_digest, missing
+from measuring import Work, measure, train_policy
 from report import home_path, print_table
 
 from configs.run_directory import OUTPUTS
@@ -50,7 +50,8 @@ def main() -> None:
     arguments = parser.parse_args()
     rows = [ROWS[name] for name in arguments.rows or ROWS]
     if not arguments.print:
-        keys = missing([key for row in rows for key in row.grid(arguments.seeds)], again=arguments.again)
+        grid = dict.fromkeys(key for row in rows for key in row.grid(arguments.seeds))
+        keys = missing(grid, again=arguments.again)
         keys = [key for key in keys if all(text in key.path for text in arguments.only)]
         folder = arguments.work / code_digest()
         work = Work(folder=folder, scenes=arguments.work / "scenes", teacher=arguments.teacher)
@@ -59,12 +60,13 @@ def main() -> None:
         except ValueError as error:
             parser.error(str(error))
         measure_all(ROWS, keys, work, arguments.jobs)
+    found = {name: cells_for(row) for name, row in ROWS.items()}
     for row in rows:
-        print_row(row, cells(row.name))
+        print_row(row, found[row.name])
     if arguments.page:
-        write_page(arguments.page, list(ROWS.values()), {name: cells(name) for name in ROWS})
+        write_page(arguments.page, list(ROWS.values()), found)
     for path in arguments.into:
-        write_into(path, list(ROWS.values()), {name: cells(name) for name in ROWS})
+        write_into(path, list(ROWS.values()), found)
 
 
 def measure_all(rows: Mapping[str, Row], keys: Sequence[Key], work: Work, jobs: int) -> None:
@@ -95,8 +97,8 @@ def bases_of(rows: Mapping[str, Row], keys: Sequence[Key]) -> list[Base]:
 
 def starts_of(rows: Mapping[str, Row], keys: Sequence[Key]) -> list[Key]:
     """The cells whose policies these cells improve, each once."""
-    improved = (key for key in keys if rows[key.claim].methods[key.method].improving)
-    return list(dict.fromkeys(start_of(rows[key.claim], key) for key in improved))
+    starts = (rows[key.claim].start_of(key) for key in keys)
+    return list(dict.fromkeys(start for start in starts if start is not None))
 
 
 def print_row(row: Row, found: Sequence[Cell]) -> None:

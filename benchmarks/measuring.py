@@ -107,20 +107,16 @@ class Work:
 def measure(row: Row, key: Key, work: Work) -> Cell:
     """Train, evaluate, and write the cell into the ledger; demonstrations and base must be there."""
     began = time.perf_counter()
-    method, run_dir = row.methods[key.method], work.run(key)
-    trained_s = _improve(method.improving, key, work.run(start_of(row, key)), run_dir) if method.improving else 0.0
-    if not method.improving:
+    method, run_dir, start = row.methods[key.method], work.run(key), row.start_of(key)
+    if method.improving is not None and start is not None:
+        trained_s = _improve(method.improving, key, work.run(start), run_dir)
+    else:
         trained_s = train_policy(row, key, work)
     outcomes = [each for condition in row.conditions for each in _evaluate(row, condition, run_dir)]
     figures = {"train_s": round(trained_s, 1), "wall_s": round(time.perf_counter() - began, 1)}
     cell = Cell(key=key, outcomes=tuple(outcomes), figures=figures, base=work.about_base(method))
     cell.write(work.ledger)
     return cell
-
-
-def start_of(row: Row, key: Key) -> Key:
-    """The cell whose policy is improved."""
-    return replace(key, method=next(iter(row.methods)))
 
 
 def train_policy(row: Row, key: Key, work: Work) -> float:

@@ -17,6 +17,7 @@ difference of their actions. Rates and this comparison are by the clock, or with
 import argparse
 import json
 import os
+import re
 import resource
 import statistics
 import subprocess
@@ -24,8 +25,8 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from copy import deepcopy
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -139,11 +140,10 @@ def check_memory(backbone: str, device: str) -> None:
 
 
 def free_bytes() -> float:
-    """Memory that a process may still take, where the system tells."""
-    names = ("SC_AVPHYS_PAGES", "SC_PAGE_SIZE")
-    if any(name not in os.sysconf_names for name in names):
-        return float("inf")
-    return float(os.sysconf(names[0]) * os.sysconf(names[1]))
+    """Memory that a process may still take, with what caches hold of it, where the system tells."""
+    known = Path("/proc/meminfo")
+    found = re.search(r"^MemAvailable: +(\d+) kB", known.read_text(encoding="utf-8"), re.M) if known.is_file() else None
+    return 1024.0 * int(found[1]) if found else float("inf")
 
 
 def in_a_process(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -174,11 +174,9 @@ def measure(
 ) -> dict[str, Any]:
     """The figures of one row."""
     torch.set_num_threads(threads)
-    torch.manual_seed(SEED)
     vla = network(backbone, head, settings).to(device)
     observation = observe(vla, batch, device)
     parameters = sum(p.numel() for p in vla.parameters())
-    whole = deepcopy(vla) if int8 and peer else vla  # rounding changes a network in place
     if int8:
         quantize_linears(vla)
     act: Act = torch.compile(vla.act) if compile else vla.act  # pyright: ignore[reportAssignmentType]
@@ -187,7 +185,9 @@ def measure(
         actions = act(observation)
         memory_gib = peak_bytes(device) / 2**30
         cases = {"ours": act}
-        plain = plain_peer(whole) if peer and not settings else None
+        plain = None
+        if peer and not settings:  # rounding has changed the network in place: the same one once more
+            plain = plain_peer(network(backbone, head, settings).to(device) if int8 else vla)
         differs = None
         if plain is not None:
             cases["plain"] = plain
@@ -220,7 +220,8 @@ def mixed(device: str, dtype: str, *, recorded: bool) -> AbstractContextManager[
 
 
 def network(backbone: str, head: str, settings: Mapping[str, Any]) -> VLA:
-    """A fresh network; its head's vocabulary, if it has one, is fitted to wandering chunks."""
+    """A network, always the same one; its head's vocabulary, if it has one, is fitted to wandering chunks."""
+    torch.manual_seed(SEED)
     side = image_side_px(backbone)
     config = VLAConfig(
         backbone=backbone_config(backbone, **settings),

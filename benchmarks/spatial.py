@@ -110,8 +110,7 @@ def picture_rows(case: Case, batch: int, turns: int) -> list[dict[str, Any]]:
     }
     if case.radius_px == 0 and (open3d := installed_open3d()):
         ways["Open3D"] = lambda: drawn_by_open3d(open3d, scenes, case)
-    else:
-        agree(drawn_by_us(scenes, case), drawn_by_numpy(scenes, case))
+    agree(drawn_by_us(scenes, case), drawn_by_numpy(scenes, case))
     return compared({"pictures": str(case)}, ways, turns, scenes=batch)
 
 

@@ -67,8 +67,35 @@ def test_a_grid_is_every_method_at_every_budget_with_every_seed(rows):
     grid = rows["pretraining"].grid([0, 1])
     assert len(grid) == len(set(grid)) == 2 * 5 * 7
     assert {key.budget for key in grid} == {(350, 300), (350, 1000), (350, 3000), (10, 1000), (50, 1000)}
-    paths = [key.path for row in rows.values() for key in row.grid([0, 1, 2])]
-    assert len(paths) == len(set(paths))
+    keys = {key for row in rows.values() for key in row.grid([0, 1, 2])}
+    assert len(keys) == len({key.path for key in keys})
+
+
+def test_a_shared_cell_is_measured_as_both_rows_have_it_and_shown_by_both(rows, tmp_path):
+    from claim_tables import cells_for
+    from ledger import Cell
+
+    sharing = [(row, method, rows[other]) for row in rows.values() for method, other in row.shared.items()]
+    assert [(row.name, other.name) for row, _, other in sharing] == [("cameras", "quickstart")]
+    for row, method, other in sharing:
+        assert row.methods[method] == other.methods[method]
+        assert row.recording_of(method) == other.recording_of(method) and row.recording == other.recording
+        assert (row.conditions, row.episodes) == (other.conditions, other.episodes)
+        assert set(row.budgets) <= set(other.budgets)
+    cameras = rows["cameras"]
+    grid = cameras.grid([0, 1])
+    assert [key.claim for key in grid] == ["quickstart", "cameras"] * 2
+    for key in (*grid, replace(grid[0], method="another"), replace(grid[0], steps=1)):
+        Cell(key=key, outcomes=()).write(tmp_path)
+    assert sorted(cell.key for cell in cells_for(cameras, tmp_path)) == sorted(grid)
+
+
+def test_what_is_improved_is_the_first_method_of_the_row(rows):
+    from claims import starts_of
+
+    start, *others = rows["rl"].grid([0])
+    assert rows["rl"].start_of(start) is None
+    assert starts_of(rows, [start, *others]) == [start] and len(others) == 4
 
 
 def test_every_method_is_a_whole_training_that_a_process_can_be_handed(rows):
@@ -176,10 +203,9 @@ def test_tables_in_other_pages_are_brought_up_to_date(tiny):
 
 @pytest.mark.parametrize("name", ["README.md", "docs/benchmarks.md", "docs/claims.md"])
 def test_what_pages_say_of_success_is_what_the_ledger_says(name, rows):
-    from claim_tables import brought_up_to_date, page
-    from ledger import cells
+    from claim_tables import brought_up_to_date, cells_for, page
 
-    text, found = (CHECKOUT / name).read_text(encoding="utf-8"), {each: cells(each) for each in rows}
+    text, found = (CHECKOUT / name).read_text(encoding="utf-8"), {each: cells_for(row) for each, row in rows.items()}
     printed = page(list(rows.values()), found) if name == "docs/claims.md" else None
     assert text == (printed or brought_up_to_date(text, list(rows.values()), found))
 
