@@ -2,7 +2,7 @@
 # make test         lint, types, import contracts, tests
 # make test-slow    the tests that take minutes each
 # make check        lint, types, import contracts
-# make install      the virtual environment alone
+# make install      the virtual environment alone, with EXTRAS; quickstart needs the core of it
 #
 # TORCH_INDEX=URL   a package index for PyTorch's own build, such as its CPU builds
 # EXTRAS=test,peft  what to install beside the core
@@ -20,9 +20,9 @@ EXTRAS ?= test
 TORCH_INDEX ?=
 TEST_WORKERS ?= 2
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
+PIP := $(BIN)/python -m pip install --disable-pip-version-check --no-compile -c constraints.txt
 
-quickstart: install
+quickstart: $(VENV)/core.stamp
 	$(BIN)/vla quickstart
 
 test: check
@@ -61,8 +61,13 @@ $(VENV)/graphics.stamp: $(VENV)/created.stamp
 	fi
 	@touch $@
 
-$(VENV)/installed.stamp: $(VENV)/created.stamp $(VENV)/graphics.stamp pyproject.toml constraints.txt
+# Nothing is compiled ahead of its first use: of all that is installed a run needs a part.
+$(VENV)/core.stamp: $(VENV)/created.stamp $(VENV)/graphics.stamp pyproject.toml constraints.txt
 	$(if $(TORCH_INDEX),$(PIP) --index-url $(TORCH_INDEX) torch)
+	$(PIP) -e .
+	@touch $@
+
+$(VENV)/installed.stamp: $(VENV)/core.stamp
 	$(PIP) -e '.[$(EXTRAS)]'
 	@touch $@
 
