@@ -21,7 +21,8 @@ from configs.environments import EnvConfig, episode_seeds, one_torch_thread
 from configs.pretraining import Config as Pretraining
 from configs.run_directory import CONFIG_FILE, save_config, write_json
 from configs.serialization import to_json
-from vla.base import Base as Shipped
+from policies.vla_policy import find_policy
+from vla.saving import WEIGHTS_FILE
 from vla.shipped import shipped_base
 from vla.strict_json import strict_json
 
@@ -45,7 +46,7 @@ class Work:
         """``ValueError`` where something that one of the methods starts from is neither there nor can be trained."""
         for method in methods:
             if (base := method.base) is None:
-                _shipped_for(method)
+                _about_shipped(method)
                 continue
             if base.taught and self.teacher is None:
                 raise ValueError(f"a sentence encoder teaches the base {base.name!r}: say which one, --teacher FOLDER")
@@ -95,8 +96,7 @@ class Work:
         """What a cell says of the base of its method; None for a policy that starts from nothing."""
         if method.base is not None:
             return json.loads((self.base_run(method.base) / BASE_FILE).read_text(encoding="utf-8"))
-        shipped = _shipped_for(method)
-        return shipped and {"name": "shipped", "sha256": shipped.sha256}
+        return _about_shipped(method)
 
     def _pretraining(self, base: Base) -> Pretraining:
         teacher = self.teacher if base.taught else None
@@ -162,9 +162,14 @@ def _evaluate(row: Row, condition: str, run_dir: Path) -> list[Outcomes]:
     ]
 
 
-def _shipped_for(method: Method) -> Shipped | None:
-    """The shipped eye, where a method starts from it; ``CheckpointError`` where the package lacks it."""
-    return shipped_base() if method.policy.backbone.weights == "shipped" else None
+def _about_shipped(method: Method) -> Mapping[str, str] | None:
+    """What of the package a method starts from, if from anything; ``CheckpointError`` where the package lacks it."""
+    if (start := method.policy.init_from) is not None:
+        weights = find_policy(start) / WEIGHTS_FILE
+        return {"name": "shipped policy", "sha256": hashlib.sha256(weights.read_bytes()).hexdigest()}
+    if method.policy.backbone.weights == "shipped":
+        return {"name": "shipped", "sha256": shipped_base().sha256}
+    return None
 
 
 def _slug(name: str) -> str:

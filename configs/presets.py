@@ -1,11 +1,13 @@
 """Complete training configs by name: what a preset fixes is written out in one function."""
 
 from dataclasses import replace
+from pathlib import Path
 
 from configs.known import KNOWN
 from configs.training import Config
 from policies.imitation.config import TrainConfig
 from policies.imitation.stages import Stage
+from policies.shipped import SHIPPED
 from vla.backbones.nano import NanoConfig
 from vla.backbones.nano_text import NanoTextConfig
 from vla.backbones.vlm.config import VLMConfig
@@ -40,6 +42,13 @@ LAPTOP = TrainConfig(steps=2400, stages=from_an_eye(), lr=2e-3, save_every=500, 
 def nano_bridge() -> Config:
     """The small vision-language network with the bridge head: the default."""
     return Config(name="nano-bridge", backbone=NanoConfig(), head=BridgeConfig(), train=LAPTOP)
+
+
+def nano_tabletop() -> Config:
+    """The policy that the package ships, which knows where its cameras stand, taught a few more tasks."""
+    train = replace(LAPTOP, steps=800, lr=1e-3)
+    backbone = NanoConfig(use_cameras=True)
+    return Config(name="nano-tabletop", backbone=backbone, head=BridgeConfig(), train=train, init_from=Path(SHIPPED))
 
 
 def nano_bridge_fresh() -> Config:
@@ -172,6 +181,7 @@ def nano_vl2v() -> Config:
 
 PRESETS = {
     "nano-bridge": nano_bridge,
+    "nano-tabletop": nano_tabletop,
     "nano-bridge-fresh": nano_bridge_fresh,
     "nano-mlp": nano_mlp,
     "nano-gaussian": nano_gaussian,

@@ -52,7 +52,7 @@ class Config:
     cameras: tuple[str, ...] = ()
     """Views in the network's order; all of the robot's cameras by default."""
     image_size_px: int | None = None
-    """Side of the square images that the network sees; by default the recorded size."""
+    """Side of the square images that the network sees; by default the recorded size, or that of init_from."""
     horizon: int = 8
     """Actions per chunk."""
     backbone: BackboneConfig = field(default_factory=NanoConfig)
@@ -63,8 +63,9 @@ class Config:
     train: TrainConfig = field(default_factory=TrainConfig)
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
     init_from: Path | None = None
-    """A run, or a policy in it, whose weights to start from; they keep the normalisation that they were trained with,
-    and their text window unless backbone.max_text_tokens says it. Optimiser and schedule are fresh."""
+    """A run, or a policy in it, whose weights to start from, or shipped for the package's own policy; they keep the
+    normalisation that they were trained with, and their text window unless backbone.max_text_tokens says it. Optimiser
+    and schedule are fresh."""
     init_backbone: Path | None = None
     """A run of vla pretrain, or a backbone in it, to look with from the first step: what fits of it is taken over."""
     outputs: Path = OUTPUTS

@@ -15,6 +15,7 @@ from policies.blocks import BLOCK, in_blocks
 from policies.device import resolve_device
 from policies.policy import ChunkPolicy, Plan, Underway, blank_remarks, seen_by
 from policies.processors import Normalization
+from policies.shipped import FOLDER, SHIPPED
 from policies.training.checkpoint import POLICY, find_product
 from vla.checkpoint import CheckpointError
 from vla.durable import write_text_atomically
@@ -216,10 +217,13 @@ def check_fit(vla: VLA, embodiment: EmbodimentSpec) -> None:
 
 
 def find_policy(path: Path) -> Path:
-    """The policy's directory in a policy, a checkpoint, or the newest whole checkpoint of a run's directory.
+    """The policy's directory in a policy, a checkpoint, or the newest whole checkpoint of a run's directory;
+    :data:`~policies.shipped.SHIPPED`, unless there is a folder of that name, stands for the package's own.
 
     ``CheckpointError`` where there is none, and for a checkpoint that is damaged.
     """
+    if path == Path(SHIPPED) and not path.exists():
+        path = FOLDER
     return find_product(path, POLICY, POLICY_FILE)
 
 

@@ -11,6 +11,9 @@ from torch import Tensor
 
 from vla.durable import write_atomically
 
+NARROW = (torch.float16, torch.bfloat16)
+"""What weights of 32 bits may be stored as, to take half of the room."""
+
 
 class CheckpointError(ValueError):
     """A checkpoint is missing, damaged, or of another network."""
@@ -22,7 +25,7 @@ def write_weights(path: Path, weights: Mapping[str, Tensor]) -> None:
 
 
 def read_weights(path: Path, expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors at ``path``, with the names, shapes and types of ``expected``.
+    """Tensors at ``path``, with the names, shapes and types of ``expected``; what is stored in 16 bits is widened.
 
     Raises ``CheckpointError`` that names the file and the first tensor that does not fit.
     """
@@ -35,6 +38,8 @@ def read_weights(path: Path, expected: Mapping[str, Tensor]) -> dict[str, Tensor
     if unknown := sorted(weights.keys() - expected.keys()):
         raise CheckpointError(f"{path} has {len(unknown)} tensors that the network lacks, among them {unknown[0]}")
     for name, tensor in expected.items():
+        if weights[name].dtype in NARROW and tensor.dtype == torch.float32:
+            weights[name] = weights[name].float()
         if _form(weights[name]) != _form(tensor):
             raise CheckpointError(f"{path}: expected {name} as {_form(tensor)}, got {_form(weights[name])}")
     return weights

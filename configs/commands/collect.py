@@ -106,7 +106,9 @@ def run(config: Config) -> int:
     return 0
 
 
-def collect_tasks(config: Config, path: Path, seeds: Sequence[int]) -> dict[str, CollectSummary]:
+def collect_tasks(
+    config: Config, path: Path, seeds: Sequence[int], show_progress: bool = True
+) -> dict[str, CollectSummary]:
     """Record one expert episode per task and seed, of the stream ``demonstrate``, into the dataset at ``path``."""
     from policies.expert import ExpertPolicy
 
@@ -123,6 +125,7 @@ def collect_tasks(config: Config, path: Path, seeds: Sequence[int]) -> dict[str,
                 noise=config.noise,
                 keep_failures=config.keep_failures,
                 settings=provenance(config, env),
+                show_progress=show_progress,
             )
         finally:
             env.close()

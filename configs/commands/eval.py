@@ -156,7 +156,11 @@ def check(config: Config) -> None:
 
 
 def evaluate_tasks(
-    actor: Actor, config: Config, seeds: Sequence[int], perturbation: str | None = None
+    actor: Actor,
+    config: Config,
+    seeds: Sequence[int],
+    perturbation: str | None = None,
+    show_progress: bool = True,
 ) -> "list[EvaluationResult]":
     """One result per task and kind of instruction; tasks in which ``perturbation`` changes nothing are left out.
 
@@ -181,6 +185,7 @@ def evaluate_tasks(
                         instructions=kind,
                         perturbation=perturbation or config.env.perturbation,
                         record_videos=videos,
+                        show_progress=show_progress,
                     )
                 )
         finally:

@@ -89,11 +89,12 @@ def _about_checkpoint(config: Config) -> dict[str, Any]:
 
 def _policy_of(model: str) -> Path | None:
     """The folder of a policy of ours at ``model``, or None where it is no run, checkpoint or policy."""
+    from policies.shipped import SHIPPED
     from policies.training.checkpoint import CHECKPOINTS, MANIFEST
     from policies.vla_policy import POLICY_FILE, find_policy
 
     path = Path(model).expanduser()
-    ours = any((path / name).exists() for name in (POLICY_FILE, MANIFEST, CHECKPOINTS))
+    ours = model == SHIPPED or any((path / name).exists() for name in (POLICY_FILE, MANIFEST, CHECKPOINTS))
     return find_policy(path) if ours else None
 
 

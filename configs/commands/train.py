@@ -108,10 +108,10 @@ def network_for(
     """The network for a robot; it is built once, so that settings which do not fit are refused before any work, and
     what its backbone reads from elsewhere is known.
 
-    Its text window, unless the config says which, is that of the policy to start from; without one it holds the
-    ``instructions`` of the data and whatever else the ``tasks`` may say in an evaluation. ``ValueError`` for one that
-    does not hold the data's, for stages that it cannot learn in, for teachers that do not fit, and for a device that is
-    not there.
+    Its text window and the size of its pictures, unless the config says which, are those of the policy to start from;
+    without one the window holds the ``instructions`` of the data and whatever else the ``tasks`` may say in an
+    evaluation, and the size is that of the data. ``ValueError`` for a window that does not hold the data's, for stages
+    that it cannot learn in, for teachers that do not fit, and for a device that is not there.
     """
     from policies.imitation.teaching import Teaching
     from vla.model import VLA
@@ -120,15 +120,12 @@ def network_for(
     if needs := config.backbone.needs:
         raise ValueError(f"imitation feeds colour images of the present only: {needs}")
     cameras = config.cameras or embodiment.camera_names
-    recorded = {(embodiment.camera(name).height_px, embodiment.camera(name).width_px) for name in cameras}
-    if config.image_size_px is None and len(recorded) != 1:
-        raise ValueError(f"the cameras {list(cameras)} have sizes {sorted(recorded)}; choose one with --image-size-px")
-    side, aims = config.image_size_px, isinstance(config.head, HeatmapConfig)
+    aims = isinstance(config.head, HeatmapConfig)
     network = VLAConfig(
         backbone=_backbone(config, tasks, instructions),
         head=_head(config.head, embodiment, tuple(cameras)),
         cameras=tuple(cameras),
-        image_size_px=(side, side) if side else next(iter(recorded)),
+        image_size_px=_image_size_px(config, embodiment, cameras),
         state_dim=embodiment.state_dim,
         action_dim=embodiment.action_dim,
         horizon=config.horizon,
@@ -150,6 +147,27 @@ def network_for(
     return built.config
 
 
+def _image_size_px(config: Config, embodiment: "EmbodimentSpec", cameras: Sequence[str]) -> tuple[int, int]:
+    """(Height, width) of the pictures that the network sees."""
+    if (side := config.image_size_px) is not None:
+        return side, side
+    if config.init_from is not None and len(set(size := _network_of(config.init_from).image_size_px)) == 1:
+        return size
+    recorded = {(embodiment.camera(name).height_px, embodiment.camera(name).width_px) for name in cameras}
+    if len(recorded) != 1:
+        raise ValueError(f"the cameras {list(cameras)} have sizes {sorted(recorded)}; choose one with --image-size-px")
+    return recorded.pop()
+
+
+def _network_of(start: Path) -> VLAConfig:
+    """The network of the policy to start from; ``CheckpointError`` where there is none."""
+    from policies.vla_policy import find_policy
+    from vla.saving import CONFIG_FILE as NETWORK_FILE
+    from vla.saving import read_config
+
+    return read_config(find_policy(start) / NETWORK_FILE)
+
+
 def _head(head: HeadConfig, embodiment: "EmbodimentSpec", cameras: tuple[str, ...]) -> HeadConfig:
     """The config's, with what it is to be told of the robot's state; ``ValueError`` for a robot that it is not for."""
     if not isinstance(head, HeatmapConfig):
@@ -162,14 +180,10 @@ def _head(head: HeadConfig, embodiment: "EmbodimentSpec", cameras: tuple[str, ..
 def _backbone(config: Config, tasks: Sequence[str], instructions: Sequence[str]) -> BackboneConfig:
     """The config's, with a text window."""
     from configs.wording import long_sentences
-    from policies.vla_policy import find_policy
-    from vla.saving import CONFIG_FILE as NETWORK_FILE
-    from vla.saving import read_config
 
     if (giver := _window_giver(config)) is None:
         return config.backbone.reading([*instructions, *long_sentences(tasks)])
-    start = read_config(find_policy(giver) / NETWORK_FILE)
-    return replace(config.backbone, max_text_tokens=start.backbone.max_text_tokens)
+    return replace(config.backbone, max_text_tokens=_network_of(giver).backbone.max_text_tokens)
 
 
 def _window_giver(config: Config) -> Path | None:
@@ -179,8 +193,10 @@ def _window_giver(config: Config) -> Path | None:
 
 def train_in(config: Config, vla_config: VLAConfig, run_dir: Path, *, resume: bool) -> "TrainSummary":
     """Train in ``run_dir``, in as many processes as there are to be, write its report, and say what came of it."""
-    if config.init_from is not None:  # a window that was taken over, so that going on does without the old policy
-        config = replace(config, backbone=vla_config.backbone)
+    if config.init_from is not None:  # what was taken over, so that going on does without the old policy
+        height, width = vla_config.image_size_px
+        side = config.image_size_px or (height if height == width else None)
+        config = replace(config, backbone=vla_config.backbone, image_size_px=side)
     train = config.train
     summary = in_processes(train.processes, train.device, _take_part, config, vla_config, run_dir, resume)
     if Group.here().leads:

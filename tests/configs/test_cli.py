@@ -376,7 +376,7 @@ def test_presets_are_complete_configs_that_flags_override():
         (["--episodes", "0"], "expected at least one episode and seeds from 0 on, got 0"),
         (["--demonstrations", "0"], "expected at least one episode and seeds from 0 on, got 0"),
         (["--arm-start-rad", "-0.1"], "arm_start_rad must lie in 0 … 1, got -0.1"),
-        (["--env.image-size-px", "84"], "patch_px must be a multiple of 8 that divides the image size"),
+        (["--training.image-size-px", "84"], "patch_px must be a multiple of 8 that divides the image size"),
         (["--num-envs", "0"], "num_envs must be at least 1, got 0"),
         (["--training.backbone.heads", "5"], "heads must divide the width 96, got 5"),
     ],

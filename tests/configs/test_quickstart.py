@@ -10,7 +10,7 @@ import pytest
 from configs.cli import main
 from configs.commands import quickstart
 from configs.environments import EnvConfig, acts_in
-from configs.presets import nano_bridge
+from configs.presets import nano_bridge, nano_tabletop
 from envs.perturbations.randomised import PROBABILITY, RANDOMISED
 from policies.data.dataset import DemonstrationDataset
 
@@ -106,7 +106,7 @@ def test_the_usual_conditions_change_something_in_every_usual_task():
         (["--randomised", "-1"], "randomised must be at least 0, got -1"),
         (["--condition-episodes", "-1"], "condition_episodes must be at least 0, got -1"),
         (["--demonstrations", "100001"], "expected at most so many demonstrations per task, got 100,001"),
-        (["--env.perturbation", "colosseum-14:light"], "expected randomised 0 beside it, got 150"),
+        (["--env.perturbation", "colosseum-14:light"], "expected randomised 0 beside it, got 80"),
         (["--conditions", "colosseum-14"], "colosseum-14 means several perturbations; choose one of"),
         (["--conditions", "colosseum-14:rain"], "unknown axis 'rain' of colosseum-14"),
         (["--conditions", "colosseum-14:receiver_colour"], "colosseum-14:receiver_colour changes nothing in reach"),
@@ -119,7 +119,7 @@ def test_what_cannot_be_is_refused_before_anything_is_recorded(tmp_path, capsys,
 
 
 def test_a_text_window_that_is_too_short_for_the_randomised_words_is_refused_at_once():
-    usual = nano_bridge()
+    usual = replace(nano_bridge(), name=nano_tabletop().name)
     short = replace(usual, backbone=replace(usual.backbone, max_text_tokens=12))
     config = quickstart.Config(tasks=("reach",), training=short, num_envs=1, randomised=0)
     quickstart._check(config)

@@ -139,6 +139,7 @@ def test_the_command_line_starts_from_the_package(store, package, tmp_path, caps
 
 def test_a_quickstart_without_its_backbone_is_refused_at_once(package, tmp_path, capsys):
     command = ["quickstart", "--tasks", "reach", "--num-envs", "1", "--outputs", str(tmp_path / "out")]
+    command += ["--training.init-from", "None"]
     assert main([*command, "--training.backbone.weights", "shipped"]) == 2
     assert "cannot start from the shipped weights" in capsys.readouterr().err
     assert main([*command, "--training.init-backbone", str(tmp_path)]) == 2
