@@ -129,6 +129,7 @@ def _knowing(policy: Training) -> Training:
 
 
 FROM_SHIPPED, FROM_SCRATCH = Method(policy=shipped(nano_bridge())), Method(policy=scratch(nano_bridge()))
+FROM_SHIPPED_POLICY = Method(policy=nano_tabletop())
 
 _BASES = (
     pretrained(),
@@ -192,7 +193,7 @@ FOUR_COLOURS = Recording(name="reach-pick-place-four-colours", tasks=USUAL_TASKS
 
 QUICKSTART = {"shipped eye, randomised demonstrations too": replace(FROM_SHIPPED, recording=RANDOMISED_TOO)}
 QUICKSTARTS = {
-    "shipped policy": Method(policy=nano_tabletop(), recording=AS_IN_QUICKSTART),
+    "shipped policy": replace(FROM_SHIPPED_POLICY, recording=AS_IN_QUICKSTART),
     "shipped eye, known cameras": Method(policy=_knowing(shipped(nano_bridge())), recording=AS_IN_QUICKSTART),
 }
 """The quickstart's policy, and the same network from the eye alone."""
