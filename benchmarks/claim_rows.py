@@ -157,8 +157,8 @@ _ROWS = (
         claim="a weak policy, improved by reward alone",
         recording=THREE_TASKS,
         methods=IMPROVEMENTS,
-        budgets=[(15, 1000)],
-        about="*Imitation alone* has learned from 15 demonstrations per task for 1,000 steps. The others go on from "
+        budgets=[(100, 350)],
+        about="*Imitation alone* has learned from 100 demonstrations per task for 350 steps. The others go on from "
         "it, paid 1 for success and nothing else, in 64 worlds of the three tasks together and phrasings of the "
         "demonstrations: PPO with advantages of every decision (GAE); GRPO with eight episodes from each start (arXiv "
         "2402.03300); VL-DAC's losses of numbers and values of decisions (arXiv 2508.04280); and imitation of one's "
