@@ -74,7 +74,7 @@ def read_actor(path: Path) -> BaselineActor:
         return BaselineActor(network=_network(_weights(stored)), keys=keys)
     except _OtherModelError as error:
         raise CheckpointError(f"{path}: {error}") from error
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} is damaged: {error!r}") from error
 
 
@@ -120,10 +120,8 @@ def _seen(settings: dict[str, Any]) -> tuple[str, ...]:
             raise _OtherModelError(f"expected observations that are one row of numbers, got {space['_shape']}")
         return (STATE_KEY,)
     names = re.findall(r"'(\w+)'", str(space["spaces"]))
-    if not names or (other := sorted(set(names) - KEYS.keys())):
-        raise _OtherModelError(
-            f"expected observations of {', '.join(KEYS)}, got {', '.join(other if names else ['none'])}"
-        )
+    if not names or not set(names) <= KEYS.keys():
+        raise _OtherModelError(f"expected observations of {_listed(KEYS)}, got {_listed(names) or 'none'}")
     return tuple(KEYS[name] for name in names)
 
 
@@ -154,10 +152,8 @@ def _network(weights: dict[str, Tensor]) -> StateNetwork:
         layers += 1
     if not layers or f"{LAST}.weight" not in weights:
         raise _OtherModelError(f"expected layers {HIDDEN} and {LAST}, got {_listed(weights)}")
-    theirs = {f"layers.{2 * layer}": f"{HIDDEN}.{2 * layer}" for layer in range(layers)} | {
-        f"layers.{2 * layers}": LAST
-    }
-    names = {f"{ours}.{part}": f"{name}.{part}" for ours, name in theirs.items() for part in ("weight", "bias")}
+    theirs = [f"{HIDDEN}.{2 * layer}" for layer in range(layers)] + [LAST]
+    names = {f"layers.{2 * i}.{part}": f"{name}.{part}" for i, name in enumerate(theirs) for part in ("weight", "bias")}
     names[SPREAD] = SPREAD
     if unknown := [name for name in weights if name not in names.values() and not name.startswith(CRITIC)]:
         raise _OtherModelError(f"expected an MLP and nothing else, got {_listed(unknown)}")
