@@ -83,11 +83,10 @@ class _OtherModelError(Exception):
 
 
 def _part(archive: zipfile.ZipFile, name: str) -> bytes:
-    with archive.open(name) as part:
-        content = part.read(PART_LIMIT_BYTES + 1)
-    if len(content) > PART_LIMIT_BYTES:
+    part = archive.getinfo(name)
+    if part.file_size > PART_LIMIT_BYTES:  # what is read is never longer than this says
         raise zipfile.BadZipFile(f"{name} is longer than {PART_LIMIT_BYTES} bytes")
-    return content
+    return archive.read(part)
 
 
 def _checked_settings(settings: dict[str, Any]) -> dict[str, Any]:
