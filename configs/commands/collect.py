@@ -1,4 +1,4 @@
-"""Record demonstrations of the scripted expert; a recording that was stopped goes on where it was."""
+"""Record demonstrations of the scripted expert, or a policy's; a recording that was stopped goes on where it was."""
 
 from collections.abc import Sequence
 from contextlib import closing
@@ -18,6 +18,7 @@ from configs.environments import (
     one_torch_thread,
     starting_anywhere,
 )
+from configs.experts import SCRIPTED, Demonstrator, find_demonstrator, try_out
 from configs.run_directory import OUTPUTS
 from configs.serialization import TYPE_TAG, to_json
 from policies.collect import CollectSummary, ExecutionNoise, collect
@@ -33,10 +34,11 @@ def recoveries() -> ExecutionNoise:
 
 FILM_SIZE_PX = 256
 FREE_TO_CHANGE = frozenset(
-    {"tasks", "episodes", "first_seed", "path", "num_envs", "render", "render_size_px"}
+    {"tasks", "expert", "episodes", "first_seed", "path", "num_envs", "render", "render_size_px"}
     | {f"env.{name}" for name in ("threads", "render_limit_s", "device", "contacts_per_world", "rows_per_world")}
 )
-"""What may differ between recordings into one dataset: how much is recorded, where, and how fast."""
+"""What may differ between recordings into one dataset: how much is recorded, where, how fast, and the folder that an
+expert lies in; who it is may not."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +50,10 @@ class Config:
 
     tasks: Annotated[tuple[str, ...], tyro.conf.Positional] = ("reach", "pick", "place")
     """Tasks or suites to record, all into one dataset."""
+    expert: str = SCRIPTED
+    """Who demonstrates: scripted; a folder of a run or policy, of numbers or pictures; or sb3:FILE.zip, a PPO of
+    stable-baselines3 trained in envs/sb3.py without VecNormalize. A policy looks again as often as in an evaluation,
+    and what noise did to its chunk's later actions it sees then."""
     episodes: int = 100
     """Seeds to try per task. Those in which the expert fails are not recorded (unless failures are kept), so that
     there may be fewer episodes; they are noted in the dataset and not tried again."""
@@ -80,6 +86,8 @@ class Config:
             raise ValueError(f"render must not be negative and render_size_px be at least 16, got {given}")
         if not self.render and self.render_size_px != FILM_SIZE_PX:
             raise ValueError(f"no films are asked for (render 0), got render_size_px {self.render_size_px}")
+        if self.render and self.expert != SCRIPTED:
+            raise ValueError(f"films show the {SCRIPTED} expert alone, got render {self.render} of {self.expert}")
 
 
 def run(config: Config) -> int:
@@ -110,35 +118,47 @@ def collect_tasks(
     config: Config, path: Path, seeds: Sequence[int], show_progress: bool = True
 ) -> dict[str, CollectSummary]:
     """Record one expert episode per task and seed, of the stream ``demonstrate``, into the dataset at ``path``."""
-    from policies.expert import ExpertPolicy
-
+    who = find_demonstrator(config.expert, config.env)
+    config = replace(config, env=who.env)
+    if config.expert != SCRIPTED:
+        for task in config.tasks:
+            with closing(_worlds(config, task, 1, who)) as env:
+                try_out(who, env, seeds[0])
     summaries = {}
     for task in config.tasks:
-        worlds = min(config.num_envs, len(seeds))
-        env = make_env(task, worlds, stream="demonstrate", config=config.env, arm_start_rad=config.arm_start_rad)
-        try:
+        with closing(_worlds(config, task, min(config.num_envs, len(seeds)), who)) as env:
             summaries[task] = collect(
                 env,
-                ExpertPolicy(env),
+                who.policy_in(env),
                 path,
                 seeds,
                 noise=config.noise,
                 keep_failures=config.keep_failures,
-                settings=provenance(config, env),
+                settings=provenance(config, env, who),
                 show_progress=show_progress,
             )
-        finally:
-            env.close()
     return summaries
 
 
-def provenance(config: Config, env: "TaskEnv") -> dict[str, Any]:
+def _worlds(config: Config, task: str, num_envs: int, who: Demonstrator) -> "TaskEnv":
+    """Worlds of the stream ``demonstrate`` that show what ``who`` sees."""
+    return make_env(
+        task,
+        num_envs,
+        stream="demonstrate",
+        config=config.env,
+        arm_start_rad=config.arm_start_rad,
+        privileged=who.privileged,
+    )
+
+
+def provenance(config: Config, env: "TaskEnv", who: Demonstrator) -> dict[str, Any]:
     """All that decides what an episode of a seed is, JSON-ready: the config, and what its names stand for."""
     preset = config.env.perturbation
     perturbation = starting_anywhere(find_perturbation(preset) if preset else None, config.arm_start_rad)
     return {
         **_decisive(to_json(config)),
-        "policy": "expert",
+        "policy": who.name,
         "split": env.split,
         "device": env.device.type,
         "render_profile": asdict(env.profile),
