@@ -80,4 +80,6 @@ def test_what_cannot_learn_is_refused_before_a_run_directory_is_made(policy, tmp
     )
     assert "unknown" in refused("nano-ppo", *named, "--tasks", "juggle")
     assert "expects image_size_px 32, got 48" in refused("nano-ppo", *named, "--env.image-size-px", "48")
+    tried = ["--tasks", "reach", "button", "--evaluate.every", "1"]
+    assert "cannot be evaluated on reach while it learns reach+button" in refused("mlp-ppo", *tried)
     assert "several tasks, got reach alone" in refused("nano-ppo", *named, "--tasks", "reach", "--rl.weigh-tasks")

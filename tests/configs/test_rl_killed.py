@@ -8,9 +8,10 @@ from untaught import save_untaught
 
 TASKS = ["--tasks", "reach", "button", "--rl.weigh-tasks"]
 SMALL = ["--rl.num-envs", "4", "--rl.epochs", "1", "--rl.minibatches", "2", "--env.threads", "1"]
-SAVED = ["--rl.save-every", "1", "--evaluate.episodes", "1", "--evaluate.env.threads", "1"]
-NUMBERS = ["--state.horizon", "4", "--rl.decisions", "12", "--rl.iterations", "8", "--evaluate.every", "3"]
-PICTURES = ["--rl.decisions", "3", "--rl.iterations", "4", "--rl.critic.warmup", "1", "--evaluate.every", "2"]
+SAVED = ["--rl.save-every", "1"]
+NUMBERS = ["--state.horizon", "4", "--rl.decisions", "12", "--rl.iterations", "8"]
+PICTURES = ["--rl.decisions", "3", "--rl.iterations", "4", "--rl.critic.warmup", "1"]
+TRIED_OUT = ["--evaluate.every", "2", "--evaluate.episodes", "1", "--evaluate.env.threads", "1"]
 ATTEMPTS_PER_KILL = 3
 
 
@@ -49,12 +50,14 @@ def kill_again_and_again(command, folder, kills):
 
 @pytest.mark.slow
 def test_twenty_kills_of_a_small_network(tmp_path):
-    """Of two tasks that a curriculum weighs, evaluated as it learns."""
+    """Of two tasks that a curriculum weighs."""
     kill_again_and_again(["mlp-ppo", *TASKS, *SMALL, *SAVED, *NUMBERS], tmp_path, kills=20)
 
 
 @pytest.mark.slow
 def test_five_kills_of_a_tiny_vla(tmp_path):
-    """Which looks at pictures, so that there are processes that draw them."""
-    command = ["nano-ppo", "--policy", str(save_untaught(tmp_path / "policy")), *TASKS, *SMALL, *SAVED, *PICTURES]
+    """Which looks at pictures, so that there are processes that draw them, and is tried out as it learns."""
+    (tmp_path / "policy").mkdir()
+    command = ["nano-ppo", "--policy", str(save_untaught(tmp_path / "policy")), *TASKS, *SMALL]
+    command += [*SAVED, *PICTURES, *TRIED_OUT]
     kill_again_and_again(command, tmp_path, kills=5)

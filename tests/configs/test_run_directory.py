@@ -22,14 +22,16 @@ def test_a_run_directory_holds_the_config_and_the_machine(tmp_path):
 
 
 def test_a_directory_with_a_config_is_whole_whenever_it_was_killed(tmp_path, monkeypatch):
-    def killed(*_):
-        raise KeyboardInterrupt
+    def killed_at_the_second(data, path):
+        if any(path.parent.iterdir()):
+            raise KeyboardInterrupt
+        write_json(data, path)
 
-    monkeypatch.setattr("configs.run_directory.write_json", killed)
+    monkeypatch.setattr("configs.run_directory.write_json", killed_at_the_second)
     with pytest.raises(KeyboardInterrupt):
         create_run_directory("rl", "x", Settings(), outputs=tmp_path)
     (run,) = tmp_path.glob("rl/*/*")
-    assert not (run / CONFIG_FILE).exists()
+    assert [path.name for path in run.iterdir()] == [MACHINE_FILE]
 
 
 def test_runs_of_the_same_second_do_not_share_a_directory(tmp_path):
