@@ -9,7 +9,7 @@ from configs.environments import expand_tasks, make_env, seen_as
 from configs.evaluating import evaluator_for
 from configs.rl import Config
 from configs.serialization import to_json
-from envs.specs import EmbodimentSpec
+from envs.specs import ENVIRONMENT_STATE_KEY, EmbodimentSpec
 from policies.training.group import Group
 
 if TYPE_CHECKING:
@@ -53,12 +53,37 @@ def check(config: Config) -> None:
     if config.rl.weigh_tasks and len(tasks) < 2:
         raise ValueError(f"rl.weigh_tasks chooses among several tasks, got {', '.join(tasks)} alone")
     policy = starting_policy(config)
+    if config.evaluate.every and (policy is None or not policy.embodiment.cameras):
+        _check_numbers(config)
     if policy is None:
         return
     if policy.embodiment.cameras:
         seen_as(policy.embodiment, config.env)
     if (evaluator := evaluator_for(config.evaluate, policy.embodiment, config.tasks)) is not None:
         evaluator.check()
+
+
+def _check_numbers(config: Config) -> None:
+    """``ValueError`` where a state policy would be tried out in worlds that are told in other numbers than its own are:
+    those of several tasks tell of the things of all of them.
+    """
+    learned = "+".join(expand_tasks(config.tasks))
+    expected = _numbers(config, learned)
+    for task in expand_tasks(config.evaluate.tasks or config.tasks):
+        if (size := _numbers(config, task)) != expected:
+            raise ValueError(
+                f"a policy of numbers cannot be evaluated on {task} while it learns {learned}: expected worlds of "
+                f"{expected} numbers, got {size}; leave out evaluate.every, or learn one task"
+            )
+
+
+def _numbers(config: Config, task: str) -> int:
+    """How many the simulator knows of a world of ``task``."""
+    env = make_env(task, 1, stream="learn", config=config.env, render=False, privileged=True)
+    try:
+        return env.reset([0])[ENVIRONMENT_STATE_KEY].shape[1]
+    finally:
+        env.close()
 
 
 def worlds_for(

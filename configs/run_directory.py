@@ -4,6 +4,7 @@
 """
 
 import json
+import os
 import re
 from datetime import datetime
 from pathlib import Path
@@ -24,9 +25,9 @@ def create_run_directory(verb: str, name: str, config: Any, outputs: Path = OUTP
     """Make a new, empty run directory and save ``config`` and the machine's description in it.
 
     Two runs that start in the same second get different directories. ``name`` is reduced to letters,
-    digits, dots, underscores and hyphens.
+    digits, dots, underscores and hyphens. The config comes last: a directory that has it is whole.
     """
-    now = datetime.now()
+    now, machine = datetime.now(), describe_run()
     slug = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.") or verb
     day = outputs / verb / now.strftime("%Y-%m-%d")
     day.mkdir(parents=True, exist_ok=True)
@@ -37,8 +38,8 @@ def create_run_directory(verb: str, name: str, config: Any, outputs: Path = OUTP
             directory.mkdir()
         except FileExistsError:
             continue
+        write_json(machine, directory / MACHINE_FILE)
         save_config(config, directory / CONFIG_FILE)
-        write_json(describe_run(), directory / MACHINE_FILE)
         return directory
     raise FileExistsError(f"no free run directory for {day / stem}")
 
@@ -57,7 +58,9 @@ def load_config(expected: type[T], path: Path) -> T:
     """
     file = path / CONFIG_FILE if path.is_dir() else path
     if not file.is_file():
-        raise FileNotFoundError(f"no run config at {file}; give a run directory or its {CONFIG_FILE}")
+        barely_begun = path.is_dir() and all(name.startswith((CONFIG_FILE, MACHINE_FILE)) for name in os.listdir(path))
+        hint = " (a run that was stopped as it began has nothing to go on from: start it anew)" if barely_begun else ""
+        raise FileNotFoundError(f"no run config at {file}; give a run directory or its {CONFIG_FILE}{hint}")
     try:
         data = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:

@@ -38,6 +38,8 @@ SAME = 1e-5
 """By how much the mean ratio of probabilities may differ from 1 before anything was learned: rounding."""
 EVALUATED = "evaluated/"
 """What the names of success rates in an evaluation begin with; those of its own episodes begin with ``success/``."""
+DRAWN = "drawn/"
+"""What the names of a curriculum's weights begin with, those that an iteration was collected with."""
 REFERENCE, REWARDS = "reference/", "rewards/"
 """What the names of carried tensors begin with."""
 FASTER, MOST = 1.5, 100.0
@@ -313,11 +315,15 @@ class RLLearner(Learner[RLConfig]):
         return self.descend(step, span_at(self.spans, step), {"loss": loss.detach(), **found})
 
     def _outcomes(self, finished: Sequence[Finished]) -> dict[str, float]:
-        """Of the episodes that ended in this iteration, in all processes; the curriculum is told."""
+        """Of the episodes that ended in this iteration, in all processes, and how often tasks were drawn meanwhile; the
+        curriculum is told.
+        """
         sums = self.group.total(tally(finished, self.tasks))
+        found = outcomes(sums, self.tasks)
         if self.curriculum is not None:
+            found |= {f"{DRAWN}{task}": w for task, w in zip(self.tasks, self.curriculum.weights, strict=True)}
             self.curriculum = self.curriculum.after(sums[:, :2].long())
-        return outcomes(sums, self.tasks)
+        return found
 
     def _watched(self, judged: Sequence[Judged]) -> dict[str, float]:
         """Whether learned rewards still go with success, by the episodes of all processes; the leading one knows."""

@@ -64,7 +64,7 @@ def written_aside(path: Path) -> Iterator[Path]:
     """A file to write in place of ``path``, renamed to it at the end: readers see the old file or the whole new one.
 
     It is ``path`` with the process id and ``.tmp`` appended, so that two processes may write the same file. An error
-    removes it, and an ``OSError`` names ``path``; a kill may leave it behind.
+    removes it, and an ``OSError`` names ``path``; a kill may leave it behind, for :func:`clear_asides`.
     """
     aside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     with naming(path):
@@ -77,6 +77,13 @@ def written_aside(path: Path) -> Iterator[Path]:
             raise
         os.replace(aside, path)
         fsync_path(path.parent)
+
+
+def clear_asides(folder: Path) -> None:
+    """Remove what killed processes left of :func:`written_aside` in ``folder``; for who alone writes there."""
+    for aside in folder.glob("*.tmp"):
+        if aside.suffixes[-2:-1] and aside.suffixes[-2][1:].isdigit():
+            aside.unlink(missing_ok=True)
 
 
 def write_atomically(path: Path, data: bytes) -> None:

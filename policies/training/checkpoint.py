@@ -79,11 +79,19 @@ def save_checkpoint(
     _remove(final)
     aside.rename(final)
     fsync_path(root)
-    _point_at(final, LAST)
+    settle(root, state.step, keep_last, best)
+    return final
+
+
+def settle(root: Path, newest: int, keep_last: int, best: int | None = None) -> None:
+    """Point the links at the checkpoints after ``newest`` and ``best`` steps, and prune as a save does.
+
+    What was killed after a checkpoint was in its place, and before this was done, does it when it goes on.
+    """
+    _point_at(checkpoint_path(root, newest), LAST)
     if best is not None and checkpoint_path(root, best).is_dir():
         _point_at(checkpoint_path(root, best), BEST)
-    _prune(root, state.step, keep_last, best)
-    return final
+    _prune(root, newest, keep_last, best)
 
 
 def verify_checkpoint(checkpoint: Path) -> None:

@@ -18,11 +18,13 @@ from policies.training.checkpoint import (
     clear_leftovers,
     load_newest,
     save_checkpoint,
+    settle,
 )
 from policies.training.group import Group
 from policies.training.learner import Learner, RunSettings
 from policies.training.metrics import MetricsLog, RunningMean, read_metrics
 from policies.training.run_state import capture, fingerprint, legs_to, restore
+from vla.durable import clear_asides
 
 L = TypeVar("L", bound=Learner[Any])
 
@@ -75,6 +77,9 @@ def prepare_run(
         root = run_dir / CHECKPOINTS
         root.mkdir(parents=True, exist_ok=True)
         clear_leftovers(root)
+        clear_asides(run_dir)
+        if state is not None:
+            settle(root, state.step, config.keep_last, learner.best_step)
     running = RunningMean(state.progress["running"] if state else None)
     return Run(run_dir, learner, running, state.step if state else 0)
 

@@ -2,49 +2,19 @@
 
 import numpy as np
 import pytest
-import torch
 from stopping import stopped_before
+from untaught import save_untaught
 
 from configs.cli import main
-from configs.environments import EnvConfig, make_env
-from policies.data.statistics import DatasetStatistics, FieldStatistics
-from policies.processors import Normalization, NormalizationMode
 from policies.training.metrics import TIMINGS_FILE, read_metrics
-from policies.vla_policy import VLAPolicy
 from rl.learner import RLLearner
-from vla.backbones.nano import NanoConfig
-from vla.config import VLAConfig
-from vla.heads.bridge import BridgeConfig
 
 SMALL = ["--rl.num-envs", "4", "--rl.decisions", "3", "--rl.epochs", "1", "--rl.minibatches", "2", "--env.threads", "1"]
-TINY = NanoConfig(
-    weights="fresh", width=16, depth=1, heads=2, n_queries=2, channels=8, blocks=1, keypoints=2, keypoints_per_token=1
-)
 
 
 @pytest.fixture(scope="module")
 def policy(tmp_path_factory):
-    """Random weights for the simulated arm, with a head that has no distribution."""
-    env = make_env("reach", 1, stream="learn", config=EnvConfig(image_size_px=32, threads=1))
-    embodiment = env.embodiment
-    env.close()
-    rng, spans = np.random.default_rng(0), {"state": embodiment.state_dim, "action": embodiment.action_dim}
-    fields = {name: FieldStatistics.of(rng.uniform(-1, 1, size=(50, dim))) for name, dim in spans.items()}
-    statistics = DatasetStatistics(episodes=1, frames=50, **fields)
-    modes = {"state": NormalizationMode.MEAN_STD, "action": NormalizationMode.MIN_MAX}
-    torch.manual_seed(0)
-    network = VLAConfig(
-        backbone=TINY,
-        head=BridgeConfig(heads=2),
-        cameras=embodiment.camera_names,
-        image_size_px=(32, 32),
-        state_dim=embodiment.state_dim,
-        action_dim=embodiment.action_dim,
-        horizon=4,
-    )
-    folder = tmp_path_factory.mktemp("policy")
-    VLAPolicy(network.build(), Normalization.from_statistics(statistics, embodiment, **modes), embodiment).save(folder)
-    return folder
+    return save_untaught(tmp_path_factory.mktemp("policy"))
 
 
 def learn(policy, outputs, *more):
@@ -110,4 +80,6 @@ def test_what_cannot_learn_is_refused_before_a_run_directory_is_made(policy, tmp
     )
     assert "unknown" in refused("nano-ppo", *named, "--tasks", "juggle")
     assert "expects image_size_px 32, got 48" in refused("nano-ppo", *named, "--env.image-size-px", "48")
+    tried = ["--tasks", "reach", "button", "--evaluate.every", "1"]
+    assert "cannot be evaluated on reach while it learns reach+button" in refused("mlp-ppo", *tried)
     assert "several tasks, got reach alone" in refused("nano-ppo", *named, "--tasks", "reach", "--rl.weigh-tasks")

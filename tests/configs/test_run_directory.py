@@ -21,13 +21,29 @@ def test_a_run_directory_holds_the_config_and_the_machine(tmp_path):
     assert json.loads((run / MACHINE_FILE).read_text())["cores"] >= 1
 
 
+def test_a_directory_with_a_config_is_whole_whenever_it_was_killed(tmp_path, monkeypatch):
+    def killed_at_the_second(data, path):
+        if any(path.parent.iterdir()):
+            raise KeyboardInterrupt
+        write_json(data, path)
+
+    monkeypatch.setattr("configs.run_directory.write_json", killed_at_the_second)
+    with pytest.raises(KeyboardInterrupt):
+        create_run_directory("rl", "x", Settings(), outputs=tmp_path)
+    (run,) = tmp_path.glob("rl/*/*")
+    assert [path.name for path in run.iterdir()] == [MACHINE_FILE]
+
+
 def test_runs_of_the_same_second_do_not_share_a_directory(tmp_path):
     runs = {create_run_directory("eval", "same", Settings(), outputs=tmp_path) for _ in range(5)}
     assert len(runs) == 5
 
 
 def test_a_missing_or_broken_config_is_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match="no run config at"):
+    with pytest.raises(FileNotFoundError, match=r"no run config at .* stopped as it began .* start it anew"):
+        load_config(Settings, tmp_path)
+    (tmp_path / "picture.png").touch()
+    with pytest.raises(FileNotFoundError, match=rf"give a run directory or its {CONFIG_FILE}$"):
         load_config(Settings, tmp_path)
     (tmp_path / CONFIG_FILE).write_text('{"steps": 3')
     with pytest.raises(ValueError, match=f"{CONFIG_FILE} is not JSON"):

@@ -14,6 +14,7 @@ from policies.training.checkpoint import (
     load_newest,
     newest_whole,
     save_checkpoint,
+    settle,
     verify_checkpoint,
 )
 from vla.checkpoint import CheckpointError
@@ -44,6 +45,20 @@ def test_the_newest_are_kept_and_last_points_at_the_newest(tmp_path):
     assert [path.name for path in checkpoints(tmp_path)] == ["000015", "000020"]
     assert (tmp_path / "last").readlink().as_posix() == "000020"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["000015", "000020", "last"]
+
+
+def test_what_a_kill_left_unsettled_is_settled(tmp_path):
+    """Killed between the last checkpoint's coming into place and what follows it."""
+    for step in (5, 10, 15):
+        save(tmp_path, step)
+    (tmp_path / "last").unlink()
+    (tmp_path / "last").symlink_to("000010")
+    settle(tmp_path, 15, keep_last=1, best=5)
+    assert {name: (tmp_path / name).readlink().as_posix() for name in ("last", "best")} == {
+        "last": "000015",
+        "best": "000005",
+    }
+    assert [path.name for path in checkpoints(tmp_path)] == ["000005", "000015"]
 
 
 def test_a_folder_in_the_links_place_gives_way(tmp_path):

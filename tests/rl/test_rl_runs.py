@@ -36,6 +36,17 @@ def test_an_interrupted_run_ends_as_an_undisturbed_one(tmp_path, advantages):
     assert len(evaluate(PointMassEnv(2, stream="evaluate"), policy, [0, 1], show_progress=False).episodes) == 2
 
 
+def test_a_run_killed_after_its_last_checkpoint_settles_what_was_left(tmp_path):
+    rl_crews.run(tmp_path)
+    before = result(tmp_path)
+    (tmp_path / "checkpoints/last").unlink()
+    (tmp_path / "checkpoints/.writing-last").symlink_to("000004")
+    (tmp_path / "metrics.jsonl.4711.tmp").touch()
+    assert rl_crews.run(tmp_path, resume=True).resumed_from == 4
+    assert result(tmp_path) == before
+    assert not [*tmp_path.glob("*.tmp"), *tmp_path.glob("checkpoints/.*")]
+
+
 @pytest.mark.slow
 def test_two_processes_learn_what_one_learns(tmp_path):
     """One process deals its worlds to two shards, so that random numbers are those of two processes."""

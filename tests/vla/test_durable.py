@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from vla.durable import naming, write_atomically, write_text_atomically, written_aside
+from vla.durable import clear_asides, naming, write_atomically, write_text_atomically, written_aside
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -18,6 +18,13 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
         aside.write_text("half")
         raise RuntimeError("struck by lightning")
     assert path.read_text(encoding="utf-8") == "größer" and list(tmp_path.iterdir()) == [path]
+
+
+def test_what_a_killed_write_left_goes_and_nothing_else(tmp_path):
+    for name in ("metrics.jsonl.4711.tmp", "notes.tmp", "config.json"):
+        (tmp_path / name).touch()
+    clear_asides(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "notes.tmp"]
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
