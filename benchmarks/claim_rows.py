@@ -190,8 +190,8 @@ _ROWS = (
         "package's policy has acted on some. The "
         "phrasings of an evaluation are held out in either case, here as in every row. Who takes any of the two to "
         "four cubes is right in 36 % of `reach` and `pick` and in 18 % of `place`.",
-        reading="Two training seeds. What it starts from having seen a colour is worth much, and is no substitute for a "
-        "demonstration of it.",
+        reading="Two training seeds. That what it starts from has seen a colour is worth much, but less than a "
+        "demonstration.",
     ),
 )
 
