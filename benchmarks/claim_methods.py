@@ -195,8 +195,9 @@ QUICKSTART = {"shipped eye, randomised demonstrations too": replace(FROM_SHIPPED
 QUICKSTARTS = {
     "shipped policy": replace(FROM_SHIPPED_POLICY, recording=AS_IN_QUICKSTART),
     "shipped eye, known cameras": Method(policy=_knowing(shipped(nano_bridge())), recording=AS_IN_QUICKSTART),
+    **QUICKSTART,
 }
-"""The quickstart's policy, and the same network from the eye alone."""
+"""The quickstart's policy, the same network from the eye alone, and the policy before."""
 CAMERAS = {
     **QUICKSTART,
     **{

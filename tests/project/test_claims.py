@@ -134,7 +134,8 @@ def test_bases_and_recordings_of_several_cells_are_made_once(rows):
     assert bases_of(rows, quickstart) == []
     made = [(recording.name, count) for recording, count in recordings_of(rows, [*pretraining, *quickstart])]
     three = "reach-pick-place"
-    assert made == [(three, 350), (three, 10), (three, 50), (f"{three}-randomised", 350)]
+    ours = [(f"{three}-{worlds}", count) for count in (200, 350) for worlds in ("quickstart", "randomised")]
+    assert made == [(three, 350), (three, 10), (three, 50), *ours]
 
 
 @pytest.mark.parametrize(("count", "usual", "randomised"), [(350, 200, 150), (7, 4, 3), (2, 1, 1), (1, 1, 0)])

@@ -133,7 +133,7 @@ def test_noise_instead_of_weights_is_refused(saved):
             lambda w: w.update({"head.slots": torch.zeros(9, 32)}),
             r"expected head.slots as .*\(4, 32\).*got .*\(9, 32\)",
         ),
-        (lambda w: w.update({"head.slots": torch.zeros(4, 32).half()}), "expected head.slots as .*float32.*float16"),
+        (lambda w: w.update({"head.slots": torch.zeros(4, 32).double()}), "expected head.slots as .*float32.*float64"),
     ],
 )
 def test_weights_of_another_network_are_refused(saved, change, message):
