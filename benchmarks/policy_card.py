@@ -66,10 +66,9 @@ a perturbation can change, in ranges that leave out a part of what tests show ([
 
 ## How to make it again
 
-Record with `vla collect` what the second table lists, then
-
 ```bash
-vla train --config policies/pretrained/tabletop/run.json --data FOLDER …
+{recordings}
+vla train --config policies/pretrained/tabletop/run.json --data {folders}
 vla bench policy-card --ship outputs/train/DATE/RUN --seen outputs/eval/DATE/RUN … --page docs/models/tabletop.md
 ```
 """
@@ -134,7 +133,9 @@ def card(folder: Path = FOLDER) -> str:
         raise ValueError(f"the record in {folder} is of {known['sha256']}, the weights are {digest}")
     return PAGE.format(
         facts=markdown(_facts(policy, config, known)),
-        data=markdown(known["data"]),
+        data=markdown([_line_of_data(each) for each in known["data"]]),
+        recordings="\n".join(_command(each) for each in known["data"]),
+        folders=" ".join(_folder(each) for each in known["data"]),
         seen=markdown([_line(each) for each in known["seen"]]),
         steps=f"{config.train.steps:,}",
     )
@@ -159,12 +160,38 @@ def _facts(policy: VLAPolicy, config: Config, known: Mapping[str, Any]) -> list[
 def _about_data(path: Path) -> dict[str, object]:
     dataset = DemonstrationDataset(path)
     tasks = dict.fromkeys(record.task.partition("/")[0] for record in dataset.records)  # or their suites
+    seeds = [record.seed for record in dataset.records]
     return {
-        "demonstrations": path.name,
-        "tasks and suites": ", ".join(tasks),
+        "name": path.name,
+        "tasks": list(tasks),
+        "perturbation": dataset.settings.get("env", {}).get("perturbation"),
+        "seeds": [min(seeds), max(seeds)],
         "episodes": len(dataset.records),
         "frames": sum(record.length for record in dataset.records),
     }
+
+
+def _line_of_data(each: Mapping[str, Any]) -> dict[str, object]:
+    first, last = each["seeds"]
+    return {
+        "demonstrations": each["name"],
+        "tasks and suites": ", ".join(each["tasks"]),
+        "seeds": f"{first:,} … {last:,}",
+        "episodes": each["episodes"],
+        "frames": each["frames"],
+    }
+
+
+def _folder(each: Mapping[str, Any]) -> str:
+    return f"outputs/{each['name']}"
+
+
+def _command(each: Mapping[str, Any]) -> str:
+    """What records a store again."""
+    first, last = each["seeds"]
+    worlds = f" --env.perturbation {each['perturbation']}" if each["perturbation"] else ""
+    seeds = f"--episodes {last - first + 1} --first-seed {first}"
+    return f"vla collect {' '.join(each['tasks'])} {seeds}{worlds} --path {_folder(each)}"
 
 
 def _line(each: Mapping[str, Any]) -> dict[str, object]:

@@ -65,6 +65,12 @@ class CollectSummary:
     frames: int
     wall_s: float
 
+    def __str__(self) -> str:
+        return (
+            f"{self.recorded} recorded, {self.failed} failed, {self.skipped} there already; "
+            f"{self.frames} frames in {self.wall_s:.0f} s ({self.frames / self.wall_s:.0f}/s)"
+        )
+
 
 def collect(
     env: VectorEnv,

@@ -1,6 +1,7 @@
 """Networks that stable-baselines3 trained, read from its zip files without its code: nothing pickled is executed.
 
 Of the file's parts two are read: ``data``, JSON whose pickles stay the text that they are, and ``policy.pth``, tensors.
+The latter is torch's own format, a pickle; its reader for tensors alone (``weights_only``) builds nothing else of it.
 """
 
 import io

@@ -103,11 +103,7 @@ def run(config: Config) -> int:
     with one_torch_thread():
         summaries = collect_tasks(config, path, seeds)
     for task, summary in summaries.items():
-        rate = summary.frames / summary.wall_s
-        print(
-            f"{task}: {summary.recorded} recorded, {summary.failed} failed, {summary.skipped} there already; "
-            f"{summary.frames} frames in {summary.wall_s:.0f} s ({rate:.0f}/s)"
-        )
+        print(f"{task}: {summary}")
     for task in config.tasks:
         film_first_episodes(config, task, path, seeds[: config.render])
     print(f"dataset: {path}")

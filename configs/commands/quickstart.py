@@ -234,8 +234,13 @@ def _demonstrate(config: Config, data: Path) -> "dict[str, dict[str, CollectSumm
 
 
 def _record(recording: collect.Config, store: Path, seeds: list[int], alone: bool) -> "dict[str, CollectSummary]":
+    """Record one store; a line tells of each task that is done."""
+    found = {}
     with one_torch_thread():
-        return collect.collect_tasks(recording, store, seeds, show_progress=alone)
+        for task in recording.tasks:
+            found |= collect.collect_tasks(replace(recording, tasks=(task,)), store, seeds, show_progress=alone)
+            print(f"{store.name} worlds, {task}: {found[task]}", flush=True)
+    return found
 
 
 def _evaluate(config: Config, policy: Path) -> "tuple[Judged, dict[str, list[EvaluationResult]]]":
@@ -260,6 +265,8 @@ def _judge(config: Config, policy: Path, alone: bool) -> "Judged":
     expert = evaluation.evaluate_tasks(Actor(EXPERT, config.env), by_expert, seeds, show_progress=alone)
     given = [result for result in results if result.instructions == "given"]
     shuffled = [result for result in results if result.instructions == "shuffled"]
+    for name, some in (("usual worlds", given), ("shuffled instructions", shuffled), ("the expert", expert)):
+        _tell(name, some)
     return given, shuffled, expert
 
 
@@ -271,9 +278,16 @@ def _judge_conditions(config: Config, policy: Path, alone: bool) -> "dict[str, l
     worlds = config.num_envs
     settings = evaluation.Config(policy=str(policy), tasks=config.tasks, num_envs=worlds, videos=0, env=config.env)
     actor = _actor(config, policy)
-    return {
-        name: evaluation.evaluate_tasks(actor, settings, seeds, name, show_progress=alone) for name in config.conditions
-    }
+    found = {}
+    for name in config.conditions:
+        found[name] = evaluation.evaluate_tasks(actor, settings, seeds, name, show_progress=alone)
+        _tell(name, found[name])
+    return found
+
+
+def _tell(name: str, results: "list[EvaluationResult]") -> None:
+    """A line about what is done, where several processes share the screen."""
+    print(f"{name}: {', '.join(f'{result.task} {result.success.value:.0%}' for result in results)}", flush=True)
 
 
 def _actor(config: Config, policy: Path) -> Actor:

@@ -3,7 +3,6 @@
 import importlib
 import json
 import shutil
-import sys
 
 import pytest
 
@@ -22,12 +21,8 @@ PAGE = CHECKOUT / "docs" / "models" / "nano.md"
 
 
 @pytest.fixture(scope="module")
-def card():
-    sys.path.insert(0, str(CHECKOUT / "benchmarks"))
-    try:
-        yield importlib.import_module("card")
-    finally:
-        sys.path.remove(str(CHECKOUT / "benchmarks"))
+def card(benchmarks):
+    return importlib.import_module("card")
 
 
 def pretrained(outputs, preset):

@@ -3,21 +3,13 @@
 import importlib
 import json
 import pickle
-import sys
 from dataclasses import replace
 
 import pytest
 
 from configs.machine import CHECKOUT
 
-
-@pytest.fixture(scope="module", autouse=True)
-def benchmarks():
-    sys.path.insert(0, str(CHECKOUT / "benchmarks"))
-    try:
-        yield
-    finally:
-        sys.path.remove(str(CHECKOUT / "benchmarks"))
+pytestmark = pytest.mark.usefixtures("benchmarks")
 
 
 @pytest.fixture

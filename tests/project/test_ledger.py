@@ -1,7 +1,6 @@
 """The ledger of measured cells: what is written comes back, gaps are found, and a change of the code is noticed."""
 
 import importlib
-import sys
 from dataclasses import replace
 
 import pytest
@@ -10,12 +9,8 @@ from configs.machine import CHECKOUT
 
 
 @pytest.fixture(scope="module")
-def ledger():
-    sys.path.insert(0, str(CHECKOUT / "benchmarks"))
-    try:
-        yield importlib.import_module("ledger")
-    finally:
-        sys.path.remove(str(CHECKOUT / "benchmarks"))
+def ledger(benchmarks):
+    return importlib.import_module("ledger")
 
 
 @pytest.fixture

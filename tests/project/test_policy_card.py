@@ -2,7 +2,6 @@
 
 import importlib
 import json
-import sys
 
 import pytest
 import torch
@@ -16,12 +15,8 @@ PAGE = CHECKOUT / "docs" / "models" / "tabletop.md"
 
 
 @pytest.fixture(scope="module")
-def policy_card():
-    sys.path.insert(0, str(CHECKOUT / "benchmarks"))
-    try:
-        yield importlib.import_module("policy_card")
-    finally:
-        sys.path.remove(str(CHECKOUT / "benchmarks"))
+def policy_card(benchmarks):
+    return importlib.import_module("policy_card")
 
 
 @pytest.fixture(scope="module")
