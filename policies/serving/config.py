@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from policies.serving.actions import OnViolation
+from policies.serving.tls import server_context
 from policies.serving.worker import Gathering
 
 TOKEN_VARIABLE = "VLA_SERVE_TOKEN"
@@ -176,12 +177,10 @@ def tls_context(config: ServeConfig) -> ssl.SSLContext | None:
     """The server's TLS settings, or None without a certificate."""
     if config.tls_cert is None or config.tls_key is None:
         return None
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
-        context.load_cert_chain(config.tls_cert, config.tls_key)
+        return server_context(config.tls_cert, config.tls_key)
     except OSError as error:
         raise ServeError(f"cannot load {config.tls_cert} with {config.tls_key}: {error}") from error
-    return context
 
 
 def _addresses(host: str, port: int) -> list[tuple]:

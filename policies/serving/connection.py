@@ -17,6 +17,7 @@ from websockets.sync.client import ClientConnection, connect
 from websockets.uri import WebSocketURI, parse_uri
 
 from policies.serving.config import ServeError, is_loopback_address, quiet_logger, read_token
+from policies.serving.tls import client_context
 
 log = logging.getLogger(__name__)
 
@@ -156,7 +157,7 @@ def _tls_context(config: ClientConfig) -> ssl.SSLContext | None:
     if not config.url.startswith("wss:"):
         return None
     try:
-        return ssl.create_default_context(cafile=config.tls_ca)
+        return client_context(config.tls_ca)
     except OSError as error:
         raise ServeError(f"cannot load tls_ca {config.tls_ca} (a PEM file of certificates): {error}") from error
 

@@ -3,6 +3,7 @@
 import json
 import logging
 import socket
+import ssl
 import threading
 from http import HTTPStatus
 from pathlib import Path
@@ -18,6 +19,7 @@ from configs.serialization import to_json
 from policies.serving.client import ClientConfig, PolicyClient, ServerUnavailableError
 from policies.serving.config import ServeConfig, ServeError
 from policies.serving.server import PolicyServer, running
+from policies.serving.tls import client_context, server_context
 
 TOKEN = "a-token-of-sufficient-length"
 
@@ -115,6 +117,58 @@ def test_tls_with_a_certificate_of_ones_own_and_what_is_said_where_it_does_not_f
         ):
             with pytest.raises(ServerUnavailableError, match=says):
                 PolicyClient(config)
+
+
+def test_what_tls_itself_sends_beside_the_first_words_hangs_nobody(policy, rng, make_certificate, monkeypatch):
+    """A server of a hundred session tickets left one connection in seven waiting for ever, when threads shared it."""
+    cert, key = make_certificate()
+
+    def with_tickets(*files):
+        context = server_context(*files)
+        context.num_tickets = 100
+        return context
+
+    monkeypatch.setattr("policies.serving.config.server_context", with_tickets)
+    with running(PolicyServer(policy, ServeConfig(port=0, tls_cert=cert, tls_key=key))) as port:
+        for _ in range(25):
+            with PolicyClient(ClientConfig(url=f"wss://127.0.0.1:{port}", tls_ca=cert)) as client:
+                client.infer(observation(rng))
+
+
+def test_waits_for_tls_end_in_time_and_with_the_socket(make_certificate):
+    cert, key = make_certificate()
+    listener = socket.create_server(("127.0.0.1", 0))
+    thread = threading.Thread(
+        target=lambda: held.append(server_context(cert, key).wrap_socket(listener.accept()[0], True))
+    )
+    held: list[ssl.SSLSocket] = []
+    thread.start()
+    ours = client_context(cert).wrap_socket(
+        socket.create_connection(listener.getsockname()), server_hostname="127.0.0.1"
+    )
+    thread.join()
+    ours.settimeout(0.05)
+    assert ours.gettimeout() == 0.05
+    with pytest.raises(TimeoutError):
+        ours.recv(10)
+    with pytest.raises(TimeoutError):  # nobody reads it
+        ours.sendall(bytes(100_000_000))
+    ours.settimeout(None)
+    ended: list[object] = []
+
+    def receive() -> None:
+        try:
+            ended.append(ours.recv(10))
+        except OSError as error:
+            ended.append(error)
+
+    thread = threading.Thread(target=receive)
+    thread.start()
+    ours.close()
+    thread.join(30)
+    assert len(ended) == 1
+    held[0].close()
+    listener.close()
 
 
 def test_a_certificate_of_another_name_and_a_server_without_tls_are_told_apart(policy, server, make_certificate):
