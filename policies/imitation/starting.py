@@ -9,7 +9,7 @@ from policies.data.differences import differences
 from policies.keyframe_policy import load_vla_policy
 from policies.training.checkpoint import BACKBONE, find_product
 from policies.vla_policy import VLAPolicy
-from vla.adopting import check_base
+from vla.adopting import check_base, with_shorter_window
 from vla.base import Base, load_base
 from vla.config import VLAConfig
 from vla.model import VLA
@@ -52,9 +52,13 @@ def load_start(path: Path, vla_config: VLAConfig, embodiment: EmbodimentSpec) ->
     """The policy of a run, checkpoint or policy directory, to start a network of ``vla_config`` from.
 
     ``ValueError`` says in what its network differs, or its robot from that of the demonstrations;
-    ``CheckpointError`` where there is no whole policy. Sizes of the cameras' pictures may differ, for they are resized.
+    ``CheckpointError`` where there is no whole policy. Sizes of the cameras' pictures may differ, for they are resized,
+    and the network's text window may be shorter.
     """
     policy = load_vla_policy(path)
+    vla = with_shorter_window(policy.vla, vla_config.backbone.max_text_tokens or 0)
+    if vla is not policy.vla:
+        policy = type(policy)(vla, policy.normalization, policy.embodiment, policy.replan_interval, base=policy.base)
     there = {"network": policy.vla.config.to_dict(), "robot": _robot(policy.embodiment)}
     now = {"network": vla_config.to_dict(), "robot": _robot(embodiment)}
     if differing := differences(there, now):
