@@ -22,6 +22,9 @@ from policies.execution import Execution
 from policies.policy import Policy
 from policies.progress import progress_bar
 
+_DETOUR = 1
+"""Marks the draws of an episode's detour, beside those of its blocks of steps."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ExecutionNoise:
@@ -31,6 +34,10 @@ class ExecutionNoise:
     ``probability``, else none; dimensions named in ``exempt`` stay clean. It depends on the episode's seed and
     step alone. DART fits its covariance to a learner's errors; here it is fixed.
 
+    With probability ``detours`` an episode begins with a *detour*: for half to all of ``detour_steps`` the tool is
+    driven along the dimensions ``astray``, in one direction, by half their range a step. So demonstrations also show
+    how to get to the right thing from beside a wrong one.
+
     So the recorded actions of a noisy demonstration, played back open-loop, do not lead to what it shows: they are
     what the expert meant, not what was executed. With :meth:`at` added to each, within the bounds, they do, exactly.
     """
@@ -39,8 +46,16 @@ class ExecutionNoise:
     hold_steps: int = 4
     probability: float = 0.5
     exempt: tuple[str, ...] = ("gripper",)
+    detours: float = 0.0
+    detour_steps: int = 12
+    astray: tuple[str, ...] = ("dx", "dy")
 
     def __post_init__(self) -> None:
+        if not 0 <= self.detours <= 1 or self.detour_steps < 1:
+            raise ValueError(
+                "expected detours, a probability, in 0…1 and detour_steps ≥ 1, "
+                f"got {self.detours} and {self.detour_steps}"
+            )
         if self.std < 0 or self.hold_steps < 1 or not 0 <= self.probability <= 1:
             raise ValueError(
                 "expected std ≥ 0, hold_steps ≥ 1 and a probability in 0…1, "
@@ -52,7 +67,16 @@ class ExecutionNoise:
         draw = np.random.default_rng((seed, step // self.hold_steps))
         half_range = np.array([0 if dim.name in self.exempt else (dim.high - dim.low) / 2 for dim in embodiment.action])
         disturbed = draw.random() < self.probability
-        return (disturbed * self.std * half_range * draw.standard_normal(len(half_range))).astype(np.float32)
+        added = disturbed * self.std * half_range * draw.standard_normal(len(half_range))
+        return (added + self._detour(embodiment, seed, step)).astype(np.float32)
+
+    def _detour(self, embodiment: EmbodimentSpec, seed: int, step: int) -> Float[np.ndarray, " a"]:
+        """Half of the range in the direction of the episode's detour, as long as it is under way."""
+        draw = np.random.default_rng((seed, 0, _DETOUR))
+        under_way = draw.random() < self.detours and step < self.detour_steps * draw.uniform(0.5, 1.0)
+        half_range = np.array([(dim.high - dim.low) / 2 if dim.name in self.astray else 0 for dim in embodiment.action])
+        way = draw.standard_normal(len(half_range)) * (half_range > 0)
+        return under_way * half_range * way / max(np.linalg.norm(way), 1e-9)
 
 
 @dataclass(frozen=True, kw_only=True)
