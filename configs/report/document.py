@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from configs.report.charts import Curve, SuccessBar, curve_chart, success_chart
-from configs.report.video import Video, animated_webp, data_uri
+from configs.report.video import EncodedVideo, Video, animated_webp, data_uri
 from vla.durable import write_text_atomically
 from vla.strict_json import strict_json
 
@@ -56,7 +56,7 @@ class VideosSection:
 
     title: str = "Rollouts"
     note: str = ""
-    videos: tuple[Video, ...]
+    videos: tuple[Video | EncodedVideo, ...]
 
     def body(self) -> str:
         return '<div class="videos">' + "".join(_figure(video) for video in self.videos) + "</div>"
@@ -157,9 +157,9 @@ def _table(header: Sequence[str] | None, rows: Sequence[Sequence[str]], numeric_
     return f'<div class="scroll"><table>{top}<tbody>{body}</tbody></table></div>'
 
 
-def _figure(video: Video) -> str:
+def _figure(video: Video | EncodedVideo) -> str:
     outcome = "success" if video.success else "failure"
-    source = data_uri(animated_webp(video))
+    source = data_uri(video.webp if isinstance(video, EncodedVideo) else animated_webp(video))
     return (
         f'<figure><img src="{source}" alt="{escape(f"{video.task}: {video.instruction}")}">'
         f'<figcaption><b class="{outcome}">{outcome}</b>{escape(video.instruction)}'

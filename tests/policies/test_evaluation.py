@@ -116,7 +116,7 @@ def test_impossible_requests_are_refused():
         run(4, [8], instructions="shuffled")
     with pytest.raises(ValueError, match="at least one seed"):
         run(4, [])
-    with pytest.raises(ValueError, match="'given' or 'shuffled'"):
+    with pytest.raises(ValueError, match="'given', 'shuffled' or 'none'"):
         run(4, [1, 2], instructions="swapped")
 
 
