@@ -1,7 +1,8 @@
 """What ``vla eval`` keeps beside its results: every episode as it ends, films, and what the outcomes depend on."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -10,8 +11,9 @@ from configs.environments import EnvConfig, Split
 from configs.experts import content_digest
 from configs.machine import RECORDED_PACKAGES, simulator_digest, versions
 from configs.run_directory import write_json
+from policies.comparison import UnpairedError
 from policies.conditions import Condition
-from policies.episode_log import EPISODES_FILE, EpisodeLog, EpisodeRecord, FinishedEpisode
+from policies.episode_log import EPISODES_FILE, EpisodeLog, EpisodeRecord, FinishedEpisode, read_episodes
 from vla.durable import write_atomically
 
 if TYPE_CHECKING:
@@ -48,6 +50,42 @@ def read_provenance(run_dir: Path) -> dict[str, Any]:
             f"{run_dir} is no evaluation with records: expected a run of vla eval, with {path.name}"
         )
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluatedRun:
+    """An evaluation that was kept: its folder, what its outcomes depend on, and its episodes."""
+
+    path: Path
+    provenance: Mapping[str, Any]
+    records: Sequence[EpisodeRecord]
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """``FileNotFoundError`` where the folder is no run of ``vla eval``, ``ValueError`` where it has no episodes."""
+        made_by = read_provenance(path)
+        records = read_episodes(path / EPISODES_FILE)
+        if not records:
+            raise ValueError(f"{path} has no finished episode yet: go on with vla eval --resume {path}")
+        return cls(path=path, provenance=made_by, records=records)
+
+
+def run_names(runs: "Sequence[EvaluatedRun]") -> list[str]:
+    """What to call them: their folders' names, where these tell them apart, else the folders."""
+    names = [run.path.resolve().name for run in runs]
+    return names if len(set(names)) == len(names) else [str(run.path) for run in runs]
+
+
+def check_same_worlds(a: EvaluatedRun, b: EvaluatedRun, across: Sequence[str] = ()) -> None:
+    """:class:`UnpairedError` names in what the worlds of two runs differ, beside what they are compared ``across``."""
+    keys = {name: name for name in ("stream", "split", *WORLDS)} | {"simulator": "simulator_sha256"}
+    worlds = [{name: run.provenance.get(key) for name, key in keys.items()} for run in (a, b)]
+    for each, run in zip(worlds, (a, b), strict=True):
+        each["simulator"] = f"{str(each['simulator'])[:12]}, MuJoCo {run.provenance.get('versions', {}).get('mujoco')}"
+    differing = [name for name in keys if worlds[0][name] != worlds[1][name] and name not in across]
+    if differing:
+        told = "; ".join(f"{name}: A has {worlds[0][name]}, B {worlds[1][name]}" for name in differing)
+        raise UnpairedError(f"the episodes of A and B are not the same ({told}); --across NAME compares them still")
 
 
 def condition_of(result: "EvaluationResult") -> Condition:

@@ -5,16 +5,17 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-import torch
 from jaxtyping import UInt8
 
-from policies.agreement import Said
 from policies.conditions import Condition
 from vla.durable import naming, write_text_atomically
 from vla.strict_json import strict_json
+
+if TYPE_CHECKING:
+    from policies.agreement import Said
 
 EPISODES_FILE = "episodes.jsonl"
 
@@ -59,7 +60,7 @@ class FinishedEpisode:
     result: EpisodeResult
     wall_s: float
     remarks: tuple[str, ...] = ()
-    said: tuple[Said, ...] = ()
+    said: "tuple[Said, ...]" = ()
     film: EpisodeVideo | None = field(default=None, repr=False)
 
 
@@ -166,12 +167,16 @@ def _line(record: EpisodeRecord) -> str:
     return strict_json(record.to_dict()) + "\n"
 
 
-def _to_json(said: Said) -> dict[str, Any]:
+def _to_json(said: "Said") -> dict[str, Any]:
     after = None if said.after is None else said.after.tolist()
     numbers = {"chunk": said.chunk.tolist(), "before": said.before.tolist(), "after": after}
     return {"sentence": said.sentence, **numbers, "steps": said.steps}
 
 
-def _from_json(said: dict[str, Any]) -> Said:
+def _from_json(said: dict[str, Any]) -> "Said":
+    import torch
+
+    from policies.agreement import Said
+
     after = None if said["after"] is None else torch.tensor(said["after"])
     return Said(said["sentence"], torch.tensor(said["chunk"]), torch.tensor(said["before"]), after, said["steps"])

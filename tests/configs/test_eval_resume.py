@@ -145,3 +145,17 @@ def kill_after(command, outputs, lines):
             process.kill()
         time.sleep(0.005)
     assert process.returncode == -signal.SIGKILL
+
+
+def test_an_ablation_says_what_the_policy_was_without(tmp_path, untaught, capsys):
+    network = [str(untaught), "--episodes", "2", "--videos", "0", "--threads", "1", *SMALL]
+    network += ["--without", "language", "pictures"]
+    run = evaluated(tmp_path, *network)
+    (entry,) = results_of(run)
+    assert (entry["instructions"], entry["without"]) == ("none", ["language", "pictures"])
+    assert all(record["instruction"] == "" for record in entry["records"])
+    assert entry["remarks"] == ["the instruction is empty, so the policy can only guess what to do"]
+    assert [json.loads(line)["without"] for line in lines_of(run)] == 2 * [["language", "pictures"]]
+    assert "no instruction, black pictures" in (run / "report.html").read_text(encoding="utf-8")
+    assert main(["eval", *network, "--instructions", "both"]) == 2
+    assert "without language there are no instructions, so they cannot be both" in capsys.readouterr().err
