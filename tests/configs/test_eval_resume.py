@@ -11,6 +11,9 @@ import pytest
 from untaught import save_untaught
 
 from configs.cli import main
+from policies.serving.config import ServeConfig
+from policies.serving.server import PolicyServer, running
+from policies.vla_policy import VLAPolicy
 
 SMALL = ["--num-envs", "4", "--env.threads", "1", "--tasks", "reach"]
 EXPERT = ["expert", "--episodes", "7", "--videos", "2", "--env.image-size-px", "16", *SMALL]
@@ -101,6 +104,19 @@ def test_a_network_goes_on_with_other_peoples_instructions_to_the_last_bit(tmp_p
     run = stopped(tmp_path / "stopped", whole, 4)
     assert main(["eval", "--resume", str(run)]) == 0
     check_same(run, whole)
+
+
+def test_a_server_is_evaluated_and_gone_on_with(tmp_path, untaught, monkeypatch):
+    monkeypatch.delenv("VLA_SERVE_TOKEN", raising=False)
+    with running(PolicyServer(VLAPolicy.load(untaught), ServeConfig(port=0))) as port:
+        network = [f"ws://127.0.0.1:{port}", "--episodes", "3", "--videos", "0", *SMALL]
+        whole = evaluated(tmp_path / "whole", *network, "--without", "language")
+        run = stopped(tmp_path / "stopped", whole, 2)
+        assert main(["eval", "--resume", str(run)]) == 0
+    assert len(lines_of(run)) == 3 and lines_of(run)[:2] == lines_of(whole)[:2]
+    (entry,) = results_of(run)
+    assert entry["remarks"] == ["the instruction is empty, so the policy can only guess what to do"]
+    assert entry["provenance"]["policy_sha256"] is None and entry["provenance"]["policy"] == network[0]
 
 
 def test_what_would_mix_two_evaluations_is_refused(tmp_path, capsys):
