@@ -6,7 +6,7 @@ episode hard is the same for both and cancels out.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 from policies.conditions import Condition
 from policies.episode_log import EpisodeRecord
@@ -17,6 +17,7 @@ A_BETTER, B_BETTER, TIE = "A is better", "B is better", "a tie within the noise"
 
 Across = Literal["perturbation", "instructions", "without"]
 """A part of the condition in which the two may differ, as it is what is compared."""
+PARTS: tuple[Across, ...] = get_args(Across)
 
 
 class UnpairedError(ValueError):

@@ -75,6 +75,7 @@ class EpisodeRecord:
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready; :meth:`from_dict` is its inverse, but for the frames of a film."""
         result, suite = self.episode.result, self.condition.task.rpartition("/")[0]
+        drawn = {} if result.task == self.condition.task else {"drawn_task": result.task}
         spoken = {"said": [_to_json(each) for each in self.episode.said]} if self.episode.said else {}
         return {
             "suite": suite or None,
@@ -94,14 +95,16 @@ class EpisodeRecord:
             "goal": result.goal,
             "same_goal": result.same_goal,
             "remarks": list(self.episode.remarks),
+            **drawn,
             **spoken,
         }
 
     @classmethod
     def from_dict(cls, line: dict[str, Any]) -> Self:
         """``KeyError`` or ``TypeError`` where ``line`` is no such record."""
-        same = ("task", "seed", "instruction", "goal", "same_goal", "success", "steps", "reward", "stages")
-        result = EpisodeResult(**{name: line[name] for name in same}, stages_done=line["stage"])
+        same = ("seed", "instruction", "goal", "same_goal", "success", "steps", "reward", "stages")
+        task = line.get("drawn_task", line["task"])
+        result = EpisodeResult(**{name: line[name] for name in same}, task=task, stages_done=line["stage"])
         condition = Condition(
             task=line["task"],
             perturbation=line["perturbation"],

@@ -6,7 +6,7 @@ Both are runs of vla eval over the same tasks, seeds and conditions. The differe
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
@@ -52,7 +52,7 @@ def run(config: Config) -> int:
         check_output_file(config.report)
     runs = EvaluatedRun.read(config.run_a), EvaluatedRun.read(config.run_b)
     check_same_worlds(*runs, across=config.across)
-    parts = [part for part in get_args(comparison.Across) if part in config.across]
+    parts = [part for part in comparison.PARTS if part in config.across]
     found = comparison.compare(runs[0].records, runs[1].records, across=parts, common=config.common)
     _print(config, runs, found)
     if config.report is not None:

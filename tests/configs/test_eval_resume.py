@@ -82,7 +82,8 @@ def test_every_episode_is_written_down(tmp_path):
 
 
 def test_an_evaluation_goes_on_to_the_same_results_and_repeats_nothing(tmp_path, capsys):
-    whole = evaluated(tmp_path / "whole", *EXPERT)
+    whole = evaluated(tmp_path / "whole", *EXPERT, "--tasks", "reach+button")
+    assert {record["task"] for record in results_of(whole)[0]["records"]} == {"reach", "button"}
     table = capsys.readouterr().out.splitlines()[1:3]
     for lines in (0, 3, 7):
         run = stopped(tmp_path / str(lines), whole, lines, rest='{"suite": null, "ta')
