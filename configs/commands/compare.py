@@ -52,7 +52,7 @@ def run(config: Config) -> int:
         check_output_file(config.report)
     runs = EvaluatedRun.read(config.run_a), EvaluatedRun.read(config.run_b)
     check_same_worlds(*runs, across=config.across)
-    parts = [part for part in comparison.PARTS if part in config.across]
+    parts: list[comparison.Across] = [part for part in comparison.PARTS if part in config.across]
     found = comparison.compare(runs[0].records, runs[1].records, across=parts, common=config.common)
     _print(config, runs, found)
     if config.report is not None:
