@@ -9,6 +9,7 @@ from claim_ranges import ranges
 from claim_rows import SHUFFLED, Row
 from ledger import LEDGER, Cell, cells, pooled
 
+from configs.report.markdown import markdown
 from policies.intervals import paired_difference
 
 PAGE_HEAD = """# Claims
@@ -169,16 +170,3 @@ def _line(method: str, budget: tuple[int, int], condition: str, group: Sequence[
 
 def _percent(share: float) -> str:
     return f"{100 * share:.1f} %"
-
-
-def markdown(lines: Sequence[Mapping[str, object]]) -> str:
-    """A table, empty without lines."""
-    if not lines:
-        return ""
-    columns = list(dict.fromkeys(column for line in lines for column in line))
-    rows = [[_cell(line.get(column, "")) for column in columns] for line in lines]
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in [columns, ["---"] * len(columns), *rows])
-
-
-def _cell(value: object) -> str:
-    return f"{value:,}" if isinstance(value, int) else str(value)

@@ -1,4 +1,4 @@
-"""What acts in an evaluation: a checkpoint, a policy server, or the simulator's scripted expert."""
+"""What acts in an evaluation: a checkpoint, a policy server, the simulator's scripted expert, or chance."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from envs.vector import TaskEnv
     from policies.policy import Policy
 
-EXPERT = "expert"
+EXPERT, RANDOM = "expert", "random"
+UNTAUGHT = (EXPERT, RANDOM)
+"""What acts without a network, on whatever robot there is: it reads no instruction and looks at no picture."""
 SERVER_SCHEMES = ("ws://", "wss://")
 
 
@@ -73,8 +75,8 @@ def load_policy(
 class Actor:
     """Makes the environment and the policy that belong together, task by task.
 
-    A checkpoint or a server serves every task and decides what the cameras must look like; the expert is made
-    anew for each environment, from which it reads the simulator.
+    A checkpoint or a server serves every task and decides what the cameras must look like; the expert, which reads
+    the simulator, and the policy that acts at random are made anew for each environment.
     """
 
     def __init__(
@@ -89,10 +91,10 @@ class Actor:
         replan_interval: int | None = None,
         client: ClientConfig | None = None,
     ) -> None:
-        self.is_expert = str(source) == EXPERT
+        self.source = str(source)
         self._policy: Policy | None = None
         self._env = env
-        if not self.is_expert:
+        if self.source not in UNTAUGHT:
             self._policy = load_policy(
                 source,
                 device=device,
@@ -111,9 +113,19 @@ class Actor:
 
         ``perturbation`` (PRESET:AXIS) replaces the one of the settings.
         """
-        from policies.expert import ExpertPolicy
-
         config = replace(self._env, perturbation=perturbation or self._env.perturbation)
         knows = self._policy is not None and self._policy.privileged
         env = make_env(task, num_envs, stream="evaluate", split=split, config=config, privileged=knows)
-        return env, self._policy or ExpertPolicy(env)
+        return env, self._policy or _untaught(self.source, env)
+
+    @property
+    def looks(self) -> bool:
+        """Whether what acts sees pictures and reads words; one that does not acts on numbers alone."""
+        return self._policy is not None and bool(self._policy.embodiment.cameras)
+
+
+def _untaught(source: str, env: "TaskEnv") -> "Policy":
+    from policies.expert import ExpertPolicy
+    from policies.random_policy import RandomPolicy
+
+    return ExpertPolicy(env) if source == EXPERT else RandomPolicy(env.embodiment)

@@ -26,7 +26,9 @@ VERBS = {
     "train": "train a policy from demonstrations",
     "rl": "improve a policy by reward, in simulation",
     "reward": "train a reward, or see how far rewards can be trusted",
-    "eval": "evaluate a checkpoint, a server or the expert on unseen episodes",
+    "eval": "evaluate a checkpoint, a server, the expert or chance on unseen episodes",
+    "compare": "compare two evaluations by the episodes that both have",
+    "report": "one page that ranks several evaluations",
     "serve": "answer observations with actions over a WebSocket",
     "rollout": "drive a simulated robot through a policy server, in real time",
     "info": "say what a model is made of, and about how much memory it needs",
@@ -126,7 +128,7 @@ def overview() -> str:
             "",
             "vla VERB --help lists every option of a verb.",
             f"vla VERB {CONFIG_FLAG} FILE runs a saved config again; further options override it.",
-            f"vla train {RESUME_FLAG} RUN_DIR goes on with a run that was stopped, as vla pretrain does.",
+            f"vla train {RESUME_FLAG} RUN_DIR goes on with a run that was stopped, as vla pretrain, rl and eval do.",
             f"{DEBUG_FLAG}, or {DEBUG_VARIABLE}=1, shows the traceback of an error.",
         ]
     )

@@ -47,7 +47,7 @@ def find_demonstrator(source: str, env: EnvConfig) -> Demonstrator:
 
         path = at_home(Path(source.removeprefix(BASELINES)))
         actor = read_actor(path)
-        name = f"sb3 {_digest(path)}"
+        name = f"sb3 {content_digest(path)}"
         return Demonstrator(
             name=name, env=env, privileged=actor.privileged, policy_in=lambda worlds: actor.acting(worlds.embodiment)
         )
@@ -70,14 +70,14 @@ def _of_folder(path: Path, env: EnvConfig) -> Demonstrator:
     folder = find_policy(path)
     policy = load_policy(folder, device=env.device or "cpu")
     return Demonstrator(
-        name=f"policy {_digest(folder)}",
+        name=f"policy {content_digest(folder)}",
         env=seen_as(policy.embodiment, env) if policy.embodiment.cameras else env,
         privileged=policy.privileged,
         policy_in=lambda _: policy,
     )
 
 
-def _digest(path: Path) -> str:
+def content_digest(path: Path) -> str:
     """The SHA-256 of a file, or of the names and contents of a folder's files."""
     files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
     whole = hashlib.sha256()

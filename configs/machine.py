@@ -1,5 +1,6 @@
 """This machine: what it is and which versions it has, to go with results, and whether it has what settings ask for."""
 
+import hashlib
 import os
 import platform
 import re
@@ -99,6 +100,14 @@ def check_output_file(path: Path) -> None:
         raise NotADirectoryError(f"{path} cannot be written: {above} is not a folder")
     if not os.access(path if path.exists() else above, os.W_OK):
         raise PermissionError(f"{path} cannot be written: no permission")
+
+
+def simulator_digest() -> str:
+    """SHA-256 of the simulator's code and assets; episodes and pictures depend on it, and on versions of libraries."""
+    digest = hashlib.sha256()
+    for path in sorted(path for path in (CHECKOUT / "envs").rglob("*") if path.is_file() and path.suffix != ".pyc"):
+        digest.update(f"{path.relative_to(CHECKOUT)}\0{hashlib.sha256(path.read_bytes()).hexdigest()}\0".encode())
+    return digest.hexdigest()
 
 
 def source_revision() -> str | None:

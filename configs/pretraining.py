@@ -1,6 +1,5 @@
 """What a pre-training is."""
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -8,7 +7,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Literal
 
-from configs.machine import CHECKOUT, versions
+from configs.machine import simulator_digest, versions
 from configs.run_directory import OUTPUTS
 from envs.specs import GroundingSource
 from policies.pretraining.config import PretrainConfig
@@ -95,10 +94,7 @@ def make_source(config: SceneConfig, split: Split, worlds: int | None = None) ->
 
 def _makers() -> dict[str, str]:
     """What else scenes depend on: the code that makes them, and its libraries."""
-    digest = hashlib.sha256()
-    for path in sorted(path for path in (CHECKOUT / "envs").rglob("*") if path.is_file() and path.suffix != ".pyc"):
-        digest.update(f"{path.relative_to(CHECKOUT)}\0{hashlib.sha256(path.read_bytes()).hexdigest()}\0".encode())
-    return {"envs": digest.hexdigest(), **versions(("mujoco", "numpy", "torch"))}
+    return {"envs": simulator_digest(), **versions(("mujoco", "numpy", "torch"))}
 
 
 def task_sentences(tasks: Sequence[str]) -> tuple[str, ...]:

@@ -132,15 +132,19 @@ class Transcript:
         for world in asked.nonzero()[:, 0].tolist():
             self._decisions.append(_Decision(len(self._moments) - 1, world, plan.answers[world], chunks[world]))
 
-    def said(self) -> list[Said]:
-        """Each decision, with the first state seen after the time of its chunk."""
-        return [self._with_what_followed(decision) for decision in self._decisions]
+    def said(self, world: int) -> list[Said]:
+        """Each decision of one world, with its first state after the time of the chunk, of those in which it decided
+        again and the one seen last: whatever the others do.
+        """
+        own = [decision for decision in self._decisions if decision.world == world]
+        seen = [*(decision.moment for decision in own), len(self._moments) - 1]
+        return [self._with_what_followed(decision, seen[i + 1 :]) for i, decision in enumerate(own)]
 
-    def _with_what_followed(self, decision: _Decision) -> Said:
+    def _with_what_followed(self, decision: _Decision, later: Sequence[int]) -> Said:
         moment, world, sentence, chunk = decision
         state, begun = self._moments[moment]
-        for later, steps in self._moments[moment + 1 :]:
+        for after, steps in (self._moments[each] for each in later):
             taken = int(steps[world] - begun[world])
             if taken >= len(chunk):
-                return Said(sentence, chunk, state[world], later[world], taken)
+                return Said(sentence, chunk, state[world], after[world], taken)
         return Said(sentence, chunk, state[world], None, 0)

@@ -2,11 +2,10 @@
 
 import logging
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 import torch
@@ -14,7 +13,10 @@ from jaxtyping import Bool, UInt8
 from torch import Tensor
 
 from envs.specs import STATE_KEY, TASK_KEY, EmbodimentSpec, Stream, VectorEnv, image_key
+from policies.ablation import without_pictures
 from policies.agreement import Agreement, Said, Transcript, agreement
+from policies.conditions import Instructions, Without
+from policies.episode_log import EpisodeResult, EpisodeVideo, FinishedEpisode
 from policies.execution import Execution
 from policies.intervals import Interval, wilson
 from policies.narration import Narrator
@@ -25,44 +27,16 @@ from vla.strict_json import strict_json
 
 log = logging.getLogger(__name__)
 
-Instructions = Literal["given", "shuffled"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class EpisodeResult:
-    """What became of one episode. ``instruction`` is what the policy read, ``goal`` the episode's own, by which it was
-    judged; ``same_goal`` says whether the two mean the same, in whatever words.
-
-    ``stages_done`` of ``stages`` is how far a task of several stages got; most tasks have one.
-    """
-
-    task: str
-    seed: int
-    instruction: str
-    goal: str
-    same_goal: bool
-    success: bool
-    steps: int
-    reward: float
-    stages_done: int
-    stages: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class EpisodeVideo:
-    """One frame per decision of the policy, the first and the last picture included."""
-
-    episode: EpisodeResult
-    frames: UInt8[np.ndarray, "t h w 3"]
-    seconds_per_frame: float
-
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationResult:
     """One task's episodes, all of one stream, in worlds that differ by ``perturbation`` (PRESET:AXIS) from the usual
-    ones. ``latency_s`` has one entry per call of the policy, for all worlds that were due to look. ``remarks`` is what
-    the policy could not take in of what it was told. ``agreement`` is that of what it said with what it did, if it
-    spoke and :class:`policies.narration.Narrator` knows the words of its robot.
+    ones. ``without`` is what the policy was denied. ``latency_s`` has one entry per call of the policy, for all worlds
+    that were due to look. ``remarks`` is what the policy could not take in of what it was told. ``agreement`` is that
+    of what it said with what it did, if it spoke and :class:`policies.narration.Narrator` knows the words of its robot.
+
+    Of an evaluation that went on with another's episodes, ``wall_s``, ``latency_s`` and ``videos`` are those of the
+    rest.
     """
 
     task: str
@@ -78,6 +52,7 @@ class EvaluationResult:
     remarks: tuple[str, ...] = ()
     agreement: Agreement | None = None
     videos: tuple[EpisodeVideo, ...] = field(default=(), repr=False)
+    without: tuple[Without, ...] = ()
 
     @property
     def success(self) -> Interval:
@@ -103,12 +78,12 @@ class EvaluationResult:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready summary and records, without the pictures."""
-        latency_ms = 1e3 * np.asarray(self.latency_s)
         return {
             "task": self.task,
             "stream": self.stream,
             "perturbation": self.perturbation,
             "instructions": self.instructions,
+            "without": list(self.without),
             "same_goal_share": self.same_goal_share,
             "success": asdict(self.success),
             "episodes": len(self.episodes),
@@ -119,10 +94,7 @@ class EvaluationResult:
             "horizon": self.horizon,
             "replan_interval": self.replan_interval,
             "num_envs": self.num_envs,
-            "chunk_latency_ms": {
-                "mean": float(latency_ms.mean()),
-                **{f"p{q}": float(np.percentile(latency_ms, q)) for q in (50, 95)},
-            },
+            "chunk_latency_ms": _latency_ms(self.latency_s),
             "wall_s": self.wall_s,
             "remarks": list(self.remarks),
             "agreement": None if self.agreement is None else self.agreement.to_dict(),
@@ -148,42 +120,50 @@ def evaluate(
     seeds: Sequence[int],
     *,
     instructions: Instructions = "given",
+    pictures: bool = True,
     perturbation: str | None = None,
     record_videos: int = 0,
     camera: str | None = None,
+    finished: Mapping[int, FinishedEpisode] | None = None,
+    keep: Callable[[FinishedEpisode], None] | None = None,
     show_progress: bool = True,
 ) -> EvaluationResult:
     """Run ``policy`` for one episode per seed of ``env``'s stream, ``env.num_envs`` at a time.
 
     ``shuffled`` hands every episode the instruction of the episode of the next seed (the last one that of the first),
     while success is still judged by its own goal: see ``EvaluationResult.same_goal_share`` for what a policy that heeds
-    language comes to. ``perturbation`` names what ``env`` was made with, for the record. The first ``record_videos``
-    episodes are filmed by ``camera`` (by default the embodiment's first).
+    language comes to. ``none`` hands it an empty one; without ``pictures`` the cameras show it nothing.
+    ``perturbation`` names what ``env`` was made with, for the record. The first ``record_videos`` episodes are filmed
+    by ``camera`` (by default the embodiment's first).
+
+    Each episode is given to ``keep`` as it ends. Those that have ``finished`` before, by seed, are not run again: since
+    an episode is its seed's own, the results are those of an evaluation that was never stopped.
     """
     check_instructions(instructions, len(seeds))
     check_robot(policy.embodiment, env)
-    waves = [[int(seed) for seed in seeds[i : i + env.num_envs]] for i in range(0, len(seeds), env.num_envs)]
+    seeds = [int(seed) for seed in seeds]
     camera = env.embodiment.camera(camera).name if camera else next(iter(env.embodiment.camera_names), "")
+    done = {seed: episode for seed, episode in (finished or {}).items() if seed in set(seeds)}
+    missing = [seed for seed in seeds if seed not in done]
 
     began = time.perf_counter()
-    told = iter(_shuffled(env, waves) if instructions == "shuffled" else ())
-    episodes: list[EpisodeResult] = []
-    videos: list[EpisodeVideo] = []
+    told = _told(env, seeds, instructions) if missing else {}
+    to_film = set(seeds[:record_videos])
     latency_s: list[float] = []
-    remarks: dict[str, None] = {}
-    said: list[Said] = []
     with progress_bar(show_progress) as progress:
-        bar = progress.add_task(f"{env.task_name} ({instructions})", total=len(seeds), note="")
-        for wave in waves:
-            filmed = min(len(wave), max(0, record_videos - len(videos)))
-            run = _Wave(env, policy, wave, list(islice(told, len(wave))), filmed, camera)
-            run.finish(latency_s)
-            episodes += run.records()
-            said += run.transcript.said()
-            videos += run.films(episodes[-len(wave) :])
-            _note(env.task_name, policy.remarks([episode.instruction for episode in episodes[-len(wave) :]]), remarks)
-            rate = sum(episode.success for episode in episodes) / len(episodes)
-            progress.update(bar, completed=len(episodes), note=f"success {rate:.0%}")
+        bar = progress.add_task(f"{env.task_name} ({instructions})", total=len(seeds), completed=len(done), note="")
+        remarks: dict[str, None] = {}
+        for wave in _waves(missing, env.num_envs):
+            filmed = sum(seed in to_film for seed in wave)
+            run = _Wave(env, policy, wave, [told[seed] for seed in wave if told], filmed, camera, pictures)
+            for episode in run.finished(latency_s):
+                done[episode.result.seed] = episode
+                _note(env.task_name, episode.remarks, remarks)
+                if keep is not None:
+                    keep(episode)
+            rate = sum(episode.result.success for episode in done.values()) / len(done)
+            progress.update(bar, completed=len(done), note=f"success {rate:.0%}")
+    episodes = [done[seed] for seed in seeds]
     return EvaluationResult(
         task=env.task_name,
         stream=env.stream,
@@ -193,18 +173,19 @@ def evaluate(
         replan_interval=policy.replan_interval,
         num_envs=env.num_envs,
         wall_s=time.perf_counter() - began,
-        episodes=tuple(episodes),
+        episodes=tuple(episode.result for episode in episodes),
         latency_s=tuple(latency_s),
-        remarks=tuple(remarks),
-        agreement=_agreement(policy.embodiment, said),
-        videos=tuple(videos),
+        remarks=tuple(dict.fromkeys(remark for episode in episodes for remark in episode.remarks)),
+        agreement=_agreement(policy.embodiment, [said for episode in episodes for said in episode.said]),
+        videos=tuple(episode.film for episode in episodes if episode.film is not None),
+        without=_denied(instructions, pictures),
     )
 
 
 def check_instructions(instructions: str, episodes: int) -> None:
     """``ValueError`` unless so many episodes can be told what ``instructions`` says: shuffling takes two."""
     if instructions not in get_args(Instructions):
-        raise ValueError(f"instructions must be 'given' or 'shuffled', got {instructions!r}")
+        raise ValueError(f"instructions must be 'given', 'shuffled' or 'none', got {instructions!r}")
     if episodes < 1:
         raise ValueError("an evaluation needs at least one seed")
     if instructions == "shuffled" and episodes < 2:
@@ -218,9 +199,17 @@ class _Wave:
     """
 
     def __init__(
-        self, env: VectorEnv, policy: Policy, seeds: list[int], told: list[_Told], filmed: int, camera: str
+        self,
+        env: VectorEnv,
+        policy: Policy,
+        seeds: list[int],
+        told: list[_Told],
+        filmed: int,
+        camera: str,
+        pictures: bool,
     ) -> None:
-        self._env, self._seeds, self._camera = env, seeds, camera
+        self._began = time.perf_counter()
+        self._env, self._seeds, self._camera, self._pictures = env, seeds, camera, pictures
         self._observation = _begin(env, seeds)
         self._execution = Execution(policy, env.num_envs)
         self._goals = list(self._observation[TASK_KEY])
@@ -231,63 +220,74 @@ class _Wave:
         self._success = torch.zeros(env.num_envs, dtype=torch.bool, device=env.device)
         self._running = torch.arange(env.num_envs) < len(seeds)
         self._frames = [[self._frame(world)] for world in range(filmed)]
-        self.transcript = Transcript()
-        """What the policy says, if it speaks."""
+        self._transcript = Transcript()
 
-    def finish(self, latency_s: list[float]) -> None:
-        """Act until every episode has ended; ``latency_s`` is added the seconds of each call of the policy."""
+    def finished(self, latency_s: list[float]) -> Iterator[FinishedEpisode]:
+        """Act until every episode has ended, and give each as it does; ``latency_s`` is added the seconds of each call
+        of the policy.
+        """
         while bool(self._running.any()):
             began, due = time.perf_counter(), self._execution.due(self._running)
-            if self._execution.plan({**self._observation, TASK_KEY: self._texts}, self._running):
+            if self._execution.plan(self._shown(), self._running):
                 latency_s.append(time.perf_counter() - began)
                 self._listen(due)
             moved = self._env.step_chunk(self._execution.advance(self._running).to(self._env.device))
             self._observation, self._success = moved.observation, moved.success
             self._reward, self._steps = self._reward + moved.reward, self._steps + moved.steps
             looking = self._execution.due(self._running)
-            ended = set(moved.ended)
+            ended = [world for world in moved.ended if self._running[world]]
             for world, frames in enumerate(self._frames):
                 if self._running[world] and (looking[world] or world in ended):
                     frames.append(self._frame(world))
             self._running[moved.ended] = False
-        self._listen()
+            if ended:
+                self._listen()
+            for world in ended:
+                yield self._ended(world)
+
+    def _shown(self) -> dict[str, Any]:
+        """What the policy sees and reads."""
+        seen = self._observation if self._pictures else without_pictures(self._observation)
+        return {**seen, TASK_KEY: self._texts}
 
     def _listen(self, asked: Bool[Tensor, " n"] | None = None) -> None:
         """Keep how the worlds are, and what was said to those that were ``asked`` about, if the policy speaks."""
         plan = self._execution.latest
         if plan is not None and plan.answers:
-            self.transcript.see(self._observation[STATE_KEY], self._steps)
+            self._transcript.see(self._observation[STATE_KEY], self._steps)
             if asked is not None:
-                self.transcript.hear(plan, asked)
+                self._transcript.hear(plan, asked)
 
-    def records(self) -> list[EpisodeResult]:
-        """What became of the episodes."""
-        tasks, stages = self._env.task_names, self._env.stages_done
-        won, taken, paid = self._success.tolist(), self._steps.tolist(), self._reward.tolist()
-        behind = stages.sum(1).tolist()
-        return [
-            EpisodeResult(
-                task=tasks[world],
-                seed=seed,
-                instruction=self._texts[world],
-                goal=self._goals[world],
-                same_goal=self._told[world].same_goal,
-                success=won[world],
-                steps=taken[world],
-                reward=paid[world],
-                stages_done=behind[world],
-                stages=stages.shape[1],
-            )
-            for world, seed in enumerate(self._seeds)
-        ]
+    def _ended(self, world: int) -> FinishedEpisode:
+        """What became of the episode of a world that has ended."""
+        result = self._result(world)
+        policy, film = self._execution.policy, None
+        if world < len(self._frames):
+            seconds_per_frame = policy.replan_interval / self._env.embodiment.control_rate_hz
+            frames = np.stack(self._frames[world])
+            film = EpisodeVideo(episode=result, frames=frames, seconds_per_frame=seconds_per_frame)
+        return FinishedEpisode(
+            result=result,
+            wall_s=time.perf_counter() - self._began,
+            remarks=tuple(policy.remarks([result.instruction])),
+            said=tuple(self._transcript.said(world)),
+            film=film,
+        )
 
-    def films(self, records: Sequence[EpisodeResult]) -> list[EpisodeVideo]:
-        """The filmed episodes, which are the first of ``records``."""
-        seconds_per_frame = self._execution.policy.replan_interval / self._env.embodiment.control_rate_hz
-        return [
-            EpisodeVideo(episode=records[world], frames=np.stack(frames), seconds_per_frame=seconds_per_frame)
-            for world, frames in enumerate(self._frames)
-        ]
+    def _result(self, world: int) -> EpisodeResult:
+        stages = self._env.stages_done[world]
+        return EpisodeResult(
+            task=self._env.task_names[world],
+            seed=self._seeds[world],
+            instruction=self._texts[world],
+            goal=self._goals[world],
+            same_goal=self._told[world].same_goal,
+            success=bool(self._success[world]),
+            steps=int(self._steps[world]),
+            reward=float(self._reward[world]),
+            stages_done=int(stages.sum()),
+            stages=len(stages),
+        )
 
     def _frame(self, world: int) -> UInt8[np.ndarray, "h w 3"]:
         return self._observation[image_key(self._camera)][world].cpu().numpy().copy()
@@ -310,15 +310,39 @@ def _begin(env: VectorEnv, seeds: list[int]) -> dict[str, Any]:
     return env.reset(seeds + seeds[:1] * (env.num_envs - len(seeds)))
 
 
-def _shuffled(env: VectorEnv, waves: Sequence[list[int]]) -> list[_Told]:
-    """What each seed is told: the instruction of the next seed. All episodes are begun once to read them."""
+def _waves(seeds: Sequence[int], num_envs: int) -> list[list[int]]:
+    """``seeds`` in groups of as many as there are worlds."""
+    return [list(seeds[i : i + num_envs]) for i in range(0, len(seeds), num_envs)]
+
+
+def _told(env: VectorEnv, seeds: list[int], instructions: Instructions) -> dict[int, _Told]:
+    """What each seed is told, where that is not its own instruction.
+
+    Shuffled, it is the instruction of the next seed; all episodes are begun once to read them.
+    """
+    if instructions == "given":
+        return {}
+    if instructions == "none":
+        return {seed: _Told("", False) for seed in seeds}
     texts: list[str] = []
     goals: list[str] = []
-    for wave in waves:
+    for wave in _waves(seeds, env.num_envs):
         texts += _begin(env, wave)[TASK_KEY][: len(wave)]
         goals += env.goals[: len(wave)]
-    others = zip([*texts[1:], texts[0]], [*goals[1:], goals[0]], goals, strict=True)
-    return [_Told(text, theirs == own) for text, theirs, own in others]
+    others = zip(seeds, [*texts[1:], texts[0]], [*goals[1:], goals[0]], goals, strict=True)
+    return {seed: _Told(text, theirs == own) for seed, text, theirs, own in others}
+
+
+def _denied(instructions: Instructions, pictures: bool) -> tuple[Without, ...]:
+    language: tuple[Without, ...] = ("language",) if instructions == "none" else ()
+    return language if pictures else (*language, "pictures")
+
+
+def _latency_ms(latency_s: Sequence[float]) -> dict[str, float | None]:
+    """Mean and percentiles in milliseconds; None where the policy was not called."""
+    values = 1e3 * np.asarray(latency_s)
+    numbers = {"mean": np.mean, "p50": np.median, "p95": lambda each: np.percentile(each, 95)}
+    return {name: float(number(values)) if len(values) else None for name, number in numbers.items()}
 
 
 def _note(task: str, remarks: Iterable[str], known: dict[str, None]) -> None:

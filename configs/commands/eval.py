@@ -1,28 +1,30 @@
-"""Evaluate a checkpoint, a policy server or the scripted expert on unseen episodes, with intervals and a report."""
+"""Evaluate a checkpoint, a policy server, the expert or chance on unseen episodes, with intervals and a report.
+
+Every episode is written down as it ends, in episodes.jsonl; what was killed goes on with --resume RUN.
+"""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from configs.acting import EXPERT, Actor, is_server
+from configs.acting import EXPERT, UNTAUGHT, Actor, is_server
 from configs.environments import EnvConfig, Split, acts_in, axis_names, episode_seeds, expand_tasks
 from configs.machine import check_int8, check_threads
-from configs.run_directory import OUTPUTS, create_run_directory, write_json
+from configs.report.tables import UNPERTURBED, print_axes, print_table
+from configs.run_directory import OUTPUTS, create_run_directory, load_config, write_json
 from configs.serialization import at_home
-from policies.intervals import Interval, paired_difference, wilson
+from policies.conditions import Condition, Instructions, Without
 from policies.serving.client import ClientConfig
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
-    from policies.evaluation import EvaluationResult, Instructions
+    from configs.eval_record import EvalRecord
+    from policies.evaluation import EvaluationResult
 
 RESULTS_FILE = "results.json"
 REPORT_FILE = "report.html"
-UNPERTURBED = "none"
 USUAL_TASKS = ("reach", "pick", "place")
 
 
@@ -31,7 +33,8 @@ class Config:
     """Whom to evaluate, on what, and how often."""
 
     policy: Annotated[str, tyro.conf.Positional]
-    """A run's folder, a checkpoint in it, a server's address (ws://host:port), or expert."""
+    """A run's folder, a checkpoint in it, a server's address (ws://host:port), expert, or random (actions drawn within
+    the robot's bounds)."""
     tasks: tuple[str, ...] = ()
     """Tasks or suites to evaluate on, one after the other; reach, pick and place by default."""
     suite: str | None = None
@@ -47,6 +50,9 @@ class Config:
     instructions: Literal["given", "shuffled", "both"] = "given"
     """shuffled hands every episode the next one's instruction: a policy that heeds language succeeds where both goals
     are equal, a share that is printed beside its success, and by accident."""
+    without: tuple[Without, ...] = ()
+    """What the policy is denied, to see whether it needs it: language hands it an empty instruction, pictures black
+    images."""
     num_envs: int = 25
     """Worlds stepped at once. With the cpu engine and the network on the CPU it changes speed and memory, and no action
     of any episode, to the last bit. Other processors, GPUs, thread counts or builds of torch may round differently,
@@ -78,17 +84,40 @@ class Config:
 
 
 def run(config: Config) -> int:
-    """Evaluate, print a table, and leave ``results.json`` and ``report.html`` in a new run directory."""
+    """Evaluate, print a table, and leave ``episodes.jsonl``, ``results.json`` and ``report.html`` in a new run
+    directory.
+    """
     check(config)
     tasks = expand_tasks([config.suite] if config.suite else config.tasks or USUAL_TASKS)
     config = replace(config, policy=_led_home(config.policy), tasks=tasks, suite=None)
+    actor = _actor(config)
+    run_dir = create_run_directory("eval", Path(config.policy).name, config, config.outputs)
+    return _evaluate_in(run_dir, config, actor)
+
+
+def resume(config: Config, run_dir: Path) -> int:
+    """Go on in ``run_dir`` with the episodes that it has not: what comes of it is what it would have come to.
+
+    ``ValueError`` for settings other than the run's, but for ``num_envs`` and ``client``, and where weights, the
+    simulator or versions have changed since.
+    """
+    check(config)
+    saved = at_home(load_config(Config, run_dir))
+    same = replace(config, num_envs=saved.num_envs, client=saved.client)
+    for field_ in (field_ for field_ in fields(Config) if getattr(same, field_.name) != getattr(saved, field_.name)):
+        name, was = field_.name, getattr(saved, field_.name)
+        raise ValueError(f"the run goes on as it began, with {name} {was}; got {getattr(config, name)}")
+    return _evaluate_in(run_dir, config, _actor(config))
+
+
+def _actor(config: Config) -> Actor:
+    """What acts; ``ValueError`` for settings that mean nothing to it, or that have no episodes."""
     from policies.evaluation import check_instructions
 
     if given := config.env.perturbation:
-        for task in (task for task in tasks if not acts_in(given, task)):
+        for task in (task for task in config.tasks if not acts_in(given, task)):
             raise ValueError(f"{given} changes nothing in {task}; leave the task out")
-    axes = _axes(config)
-    seeds = episode_seeds(config.episodes, config.first_seed)
+    seeds, _ = episode_seeds(config.episodes, config.first_seed), _axes(config)
     for kind in kinds_of(config):
         check_instructions(kind, len(seeds))
     actor = Actor(
@@ -101,13 +130,21 @@ def run(config: Config) -> int:
         replan_interval=config.replan_interval,
         client=config.client,
     )
-    name = EXPERT if actor.is_expert else Path(config.policy).name
-    run_dir = create_run_directory("eval", name, config, config.outputs)
-    results = {}
-    for axis in axes:
-        results[axis] = evaluate_tasks(actor, config, seeds, None if axis == axes[0] else axis)
-        write_json(_entries(results), run_dir / RESULTS_FILE)
-    _report(config, results, run_dir)
+    if config.without and not actor.looks:
+        raise ValueError(f"{config.policy} acts on numbers alone: it cannot be without {', '.join(config.without)}")
+    return actor
+
+
+def _evaluate_in(run_dir: Path, config: Config, actor: Actor) -> int:
+    from configs.eval_record import EvalRecord, provenance
+
+    axes, results = _axes(config), {}
+    seeds = episode_seeds(config.episodes, config.first_seed)
+    with EvalRecord(run_dir, provenance(config.policy, config.env, config.split)) as record:
+        for axis in axes:
+            results[axis] = evaluate_tasks(actor, config, seeds, None if axis == axes[0] else axis, record=record)
+            write_json(_entries(results, record.provenance), run_dir / RESULTS_FILE)
+        _report(config, results, record)
     print_table(results[axes[0]])
     for result in results[axes[0]]:
         if result.agreement is not None:
@@ -120,12 +157,14 @@ def run(config: Config) -> int:
 
 
 def _led_home(policy: str) -> str:
-    """A run's folder with the home folder in the place of ``~``; the expert and servers as they are."""
-    return policy if policy == EXPERT or is_server(policy) else str(at_home(Path(policy)))
+    """A run's folder with the home folder in the place of ``~``; servers and what has no folder as they are."""
+    return policy if policy in UNTAUGHT or is_server(policy) else str(at_home(Path(policy)))
 
 
-def kinds_of(config: Config) -> "tuple[Instructions, ...]":
+def kinds_of(config: Config) -> tuple[Instructions, ...]:
     """The kinds of instruction that are evaluated, one after the other."""
+    if "language" in config.without:
+        return ("none",)
     return ("given", "shuffled") if config.instructions == "both" else (config.instructions,)
 
 
@@ -141,18 +180,29 @@ def check(config: Config) -> None:
     server, asked = is_server(config.policy), config.client
     if asked.url not in (ClientConfig().url, config.policy):
         raise ValueError(f"the server's address is the policy, {config.policy}, so client.url is not to be {asked.url}")
-    if config.policy == EXPERT and config.instructions != "given":
-        raise ValueError(f"the expert reads no instructions, so they cannot be {config.instructions}")
+    untaught = config.policy in UNTAUGHT
+    if untaught and config.instructions != "given":
+        raise ValueError(f"{_named(config)} reads no instructions, so they cannot be {config.instructions}")
+    if untaught and config.without:
+        raise ValueError(
+            f"{_named(config)} neither reads nor looks, so it cannot be without {', '.join(config.without)}"
+        )
+    if "language" in config.without and config.instructions != "given":
+        raise ValueError(f"without language there are no instructions, so they cannot be {config.instructions}")
     void = {
-        "replan_interval": config.replan_interval is not None and config.policy == EXPERT,
-        "device": config.device != "cpu" and (server or config.policy == EXPERT),
-        "threads": config.threads != 0 and (server or config.policy == EXPERT),
-        "int8": config.int8 and (server or config.policy == EXPERT),
-        "answer": not config.answer and (server or config.policy == EXPERT),
+        "replan_interval": config.replan_interval is not None and untaught,
+        "device": config.device != "cpu" and (server or untaught),
+        "threads": config.threads != 0 and (server or untaught),
+        "int8": config.int8 and (server or untaught),
+        "answer": not config.answer and (server or untaught),
         "client": replace(asked, url=ClientConfig().url) != ClientConfig() and not server,
     }
     for name in (name for name, given in void.items() if given):
         raise ValueError(f"{name} changes nothing where {config.policy} acts")
+
+
+def _named(config: Config) -> str:
+    return "the expert" if config.policy == EXPERT else f"the {config.policy} policy"
 
 
 def evaluate_tasks(
@@ -161,10 +211,12 @@ def evaluate_tasks(
     seeds: Sequence[int],
     perturbation: str | None = None,
     show_progress: bool = True,
+    record: "EvalRecord | None" = None,
 ) -> "list[EvaluationResult]":
     """One result per task and kind of instruction; tasks in which ``perturbation`` changes nothing are left out.
 
-    Without it, the worlds are those of the config.
+    Without it, the worlds are those of the config. Episodes that ``record`` has are not run again, and it keeps the
+    others.
     """
     from policies.evaluation import evaluate
 
@@ -177,79 +229,29 @@ def evaluate_tasks(
         try:
             for kind in kinds:
                 videos = config.videos if kind == kinds[0] else 0
+                condition = Condition(
+                    task=env.task_name,
+                    perturbation=perturbation or config.env.perturbation,
+                    instructions=kind,
+                    without=config.without,
+                )
                 results.append(
                     evaluate(
                         env,
                         policy,
                         seeds,
                         instructions=kind,
-                        perturbation=perturbation or config.env.perturbation,
+                        pictures="pictures" not in config.without,
+                        perturbation=condition.perturbation,
                         record_videos=videos,
+                        finished=record.log.of(condition) if record else None,
+                        keep=record.keeper(condition) if record else None,
                         show_progress=show_progress,
                     )
                 )
         finally:
             env.close()
     return results
-
-
-def print_table(results: "Sequence[EvaluationResult]") -> None:
-    """Success with its interval, one row per result; several tasks have their total in the last row."""
-    from rich.table import Table
-
-    columns = ["task", "instructions", "success", "95 % interval", "episodes"]
-    shuffled = any(result.instructions == "shuffled" for result in results)
-    staged = any(result.episodes[0].stages > 1 for result in results)
-    table = Table(
-        *columns,
-        *(["equal goals"] if shuffled else []),
-        *(["stages done"] if staged else []),
-        box=None,
-        header_style="bold",
-    )
-    for result in results:
-        cells = [result.task, result.instructions, *_rate_cells(result.success, len(result.episodes))]
-        if shuffled:
-            cells.append(f"{result.same_goal_share:.1%}")
-        if staged:
-            cells.append(f"{result.mean_stages_done:.2f} of {result.episodes[0].stages}")
-        table.add_row(*cells)
-    kinds: list[Instructions] = list(dict.fromkeys(result.instructions for result in results))
-    for kind in kinds:
-        outcomes = _outcomes(results, kind)
-        if len(results) > 1:
-            table.add_row("all", kind, *_rate_cells(wilson(sum(outcomes), len(outcomes)), len(outcomes)))
-    _wide_console().print(table)
-
-
-def print_axes(results: "Mapping[str, Sequence[EvaluationResult]]", kind: "Instructions") -> None:
-    """Success under each axis over the tasks in which it acts, with instructions of one kind, and the difference to the
-    usual worlds, paired by task and seed.
-    """
-    from rich.table import Table
-
-    columns = (f"axis ({kind})", "success", "95 % interval", "episodes", "change", "95 % interval", "p")
-    table = Table(*columns, box=None)
-    for axis, found in results.items():
-        outcomes = _outcomes(found, kind)
-        if not outcomes:
-            table.add_row(axis.rpartition(":")[2], "changes nothing in these tasks")
-            continue
-        cells = [axis.rpartition(":")[2], *_rate_cells(wilson(sum(outcomes), len(outcomes)), len(outcomes))]
-        if axis != UNPERTURBED:
-            tasks = {result.task for result in found}
-            usual = _outcomes([result for result in results[UNPERTURBED] if result.task in tasks], kind)
-            change = paired_difference(outcomes, usual)
-            cells += [f"{change.value:+.1%}", f"{change.lo:+.1%} … {change.hi:+.1%}", f"{change.p_value:.2g}"]
-        table.add_row(*cells)
-    _wide_console().print(table)
-
-
-def _wide_console() -> "Console":
-    """A console that does not break the lines of tables, also where the output goes to a file."""
-    from rich.console import Console
-
-    return Console(width=max(Console().width, 110))
 
 
 def _axes(config: Config) -> tuple[str, ...]:
@@ -259,40 +261,36 @@ def _axes(config: Config) -> tuple[str, ...]:
     return (UNPERTURBED, *axis_names(config.perturb))
 
 
-def _entries(results: "Mapping[str, Sequence[EvaluationResult]]") -> list[dict[str, Any]]:
-    return [{"axis": axis, **result.to_dict()} for axis, found in results.items() for result in found]
+def _entries(results: "Mapping[str, Sequence[EvaluationResult]]", made_by: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return [
+        {"axis": axis, **result.to_dict(), "provenance": made_by} for axis, found in results.items() for result in found
+    ]
 
 
-def _outcomes(results: "Sequence[EvaluationResult]", kind: "Instructions") -> list[bool]:
-    """Success of every episode with instructions of one kind, in the order of tasks and seeds."""
-    return [outcome for result in results if result.instructions == kind for outcome in result.outcomes]
-
-
-def _rate_cells(rate: Interval, episodes: int) -> tuple[str, str, str]:
-    return f"{rate.value:.1%}", f"{rate.lo:.1%} … {rate.hi:.1%}", str(episodes)
-
-
-def _report(config: Config, results: "Mapping[str, Sequence[EvaluationResult]]", run_dir: Path) -> None:
+def _report(config: Config, results: "Mapping[str, Sequence[EvaluationResult]]", record: "EvalRecord") -> None:
     from configs.machine import describe_run
     from configs.report.document import FactsSection, SettingsSection, SuccessSection, VideosSection, write_report
-    from configs.report.results import agreement_sections, remarks_sections, shuffling_note, success_bar, videos_of
+    from configs.report.results import agreement_sections, remarks_sections, shuffling_note, success_bar
     from configs.serialization import to_json
 
     last_seed = config.first_seed + config.episodes - 1
 
     def condition(axis: str, result: "EvaluationResult") -> str:
-        words = f"{result.instructions} instruction"
+        words = "no instruction" if result.instructions == "none" else f"{result.instructions} instruction"
+        words += ", black pictures" if "pictures" in result.without else ""
         return words if axis == UNPERTURBED else f"{words}, {axis}"
 
     bars = [success_bar(result, condition(axis, result)) for axis, found in results.items() for result in found]
     write_report(
-        run_dir / REPORT_FILE,
+        record.run_dir / REPORT_FILE,
         f"Evaluation of {config.policy}",
         [
             SuccessSection(bars=tuple(bars), note=shuffling_note([r for found in results.values() for r in found])),
             *remarks_sections([r for found in results.values() for r in found]),
             *agreement_sections([r for found in results.values() for r in found]),
-            VideosSection(videos=tuple(video for found in results.values() for r in found for video in videos_of(r))),
+            VideosSection(
+                videos=tuple(video for found in results.values() for r in found for video in record.videos_of(r))
+            ),
             FactsSection(title="Machine and versions", facts=describe_run()),
             SettingsSection(config=to_json(config)),
         ],

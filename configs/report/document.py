@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from html import escape
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+from urllib.parse import quote
 
 from configs.report.charts import Curve, SuccessBar, curve_chart, success_chart
-from configs.report.video import Video, animated_webp, data_uri
+from configs.report.video import EncodedVideo, Video, animated_webp, data_uri
 from vla.durable import write_text_atomically
 from vla.strict_json import strict_json
 
@@ -56,7 +57,7 @@ class VideosSection:
 
     title: str = "Rollouts"
     note: str = ""
-    videos: tuple[Video, ...]
+    videos: tuple[Video | EncodedVideo, ...]
 
     def body(self) -> str:
         return '<div class="videos">' + "".join(_figure(video) for video in self.videos) + "</div>"
@@ -74,6 +75,30 @@ class FactsSection:
         return _table(None, [(name, str(value)) for name, value in self.facts.items()], numeric_from=2)
 
 
+class Link(NamedTuple):
+    """A word that leads to a file, whose path is relative to the page's."""
+
+    text: str
+    href: str
+
+
+Cell = str | Link | tuple[Link, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableSection:
+    """Rows under a header; the columns from ``numeric_from`` on hold numbers."""
+
+    title: str
+    note: str = ""
+    header: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    numeric_from: int = 1
+
+    def body(self) -> str:
+        return _table(self.header, self.rows, self.numeric_from)
+
+
 @dataclass(frozen=True, kw_only=True)
 class SettingsSection:
     """A resolved config, folded away; ``config`` is JSON-ready."""
@@ -87,7 +112,7 @@ class SettingsSection:
         return f"<details><summary>the resolved config</summary><pre>{text}</pre></details>"
 
 
-Section = SuccessSection | CurvesSection | VideosSection | FactsSection | SettingsSection
+Section = SuccessSection | CurvesSection | VideosSection | FactsSection | TableSection | SettingsSection
 
 
 def write_report(path: Path, title: str, sections: Sequence[Section], lead: str = "") -> None:
@@ -146,10 +171,10 @@ def _section(section: Section) -> str:
     return f"<section><h2>{escape(section.title)}</h2>{note}{section.body()}</section>\n"
 
 
-def _table(header: Sequence[str] | None, rows: Sequence[Sequence[str]], numeric_from: int) -> str:
-    def cell(tag: str, column: int, text: str) -> str:
+def _table(header: Sequence[str] | None, rows: Sequence[Sequence[Cell]], numeric_from: int) -> str:
+    def cell(tag: str, column: int, text: Cell) -> str:
         kind = "number" if column >= numeric_from else "wrap"
-        return f'<{tag} class="{kind}">{escape(text)}</{tag}>'
+        return f'<{tag} class="{kind}">{_content(text)}</{tag}>'
 
     head = "".join(cell("th", column, text) for column, text in enumerate(header or ()))
     body = "".join("<tr>" + "".join(cell("td", i, text) for i, text in enumerate(row)) + "</tr>" for row in rows)
@@ -157,9 +182,17 @@ def _table(header: Sequence[str] | None, rows: Sequence[Sequence[str]], numeric_
     return f'<div class="scroll"><table>{top}<tbody>{body}</tbody></table></div>'
 
 
-def _figure(video: Video) -> str:
+def _content(cell: Cell) -> str:
+    if isinstance(cell, str):
+        return escape(cell)
+    if isinstance(cell, Link):
+        return f'<a href="{escape(quote(cell.href))}">{escape(cell.text)}</a>'
+    return " ".join(map(_content, cell))
+
+
+def _figure(video: Video | EncodedVideo) -> str:
     outcome = "success" if video.success else "failure"
-    source = data_uri(animated_webp(video))
+    source = data_uri(video.webp if isinstance(video, EncodedVideo) else animated_webp(video))
     return (
         f'<figure><img src="{source}" alt="{escape(f"{video.task}: {video.instruction}")}">'
         f'<figcaption><b class="{outcome}">{outcome}</b>{escape(video.instruction)}'

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from configs.report.charts import SuccessBar
 from configs.report.document import FactsSection
 from configs.report.video import Video
+from policies.episode_log import EpisodeVideo
 from policies.evaluation import EvaluationResult
 from policies.intervals import wilson
 
@@ -74,14 +75,16 @@ def agreement_sections(results: Sequence[EvaluationResult]) -> list[FactsSection
 
 def videos_of(result: EvaluationResult) -> list[Video]:
     """The filmed episodes; the instruction is what the policy read."""
-    return [
-        Video(
-            frames=video.frames,
-            seconds_per_frame=video.seconds_per_frame,
-            task=video.episode.task,
-            instruction=video.episode.instruction,
-            seed=video.episode.seed,
-            success=video.episode.success,
-        )
-        for video in result.videos
-    ]
+    return [video_of(film) for film in result.videos]
+
+
+def video_of(film: EpisodeVideo) -> Video:
+    """One filmed episode."""
+    return Video(
+        frames=film.frames,
+        seconds_per_frame=film.seconds_per_frame,
+        task=film.episode.task,
+        instruction=film.episode.instruction,
+        seed=film.episode.seed,
+        success=film.episode.success,
+    )

@@ -28,6 +28,17 @@ class Video:
     success: bool
 
 
+@dataclass(frozen=True, kw_only=True)
+class EncodedVideo:
+    """A rollout that has been made an animated WebP already."""
+
+    webp: bytes
+    task: str
+    instruction: str
+    seed: int
+    success: bool
+
+
 def animated_webp(video: Video, quality: int = 70) -> bytes:
     """The frames as an endless animation that rests on the last one.
 

@@ -14,6 +14,7 @@ from types import SimpleNamespace
 import pytest
 
 from configs.cli import main
+from configs.commands.eval import Config
 from configs.presets import nano_bridge
 from configs.run_directory import CONFIG_FILE, save_config
 
@@ -70,7 +71,7 @@ def test_there_are_commands_of_every_kind():
 
 @pytest.mark.parametrize("command", DOCUMENTED)
 def test_a_documented_command_is_understood(only_parse, command, tmp_path):
-    save_config(nano_bridge(), tmp_path / CONFIG_FILE)
+    save_config(Config(policy="expert") if command.startswith("eval") else nano_bridge(), tmp_path / CONFIG_FILE)
     words = [word.split("|")[0] for word in shlex.split(command, comments=True) if word != "…"]
     words = [re.sub(r"^RUN\b", str(tmp_path), word) if "--perturb" not in words else word for word in words]
     words = [{"NAME": "sim" if words[0] == words[index - 1] else "reach"}.get(w, w) for index, w in enumerate(words)]

@@ -118,6 +118,7 @@ VOID = {
     "replan_interval changes nothing where expert acts": ["--replan-interval", "2"],
     "threads changes nothing where expert acts": ["--threads", "2"],
     "client changes nothing where expert acts": ["--client.call-timeout-s", "9"],
+    "the expert neither reads nor looks, so it cannot be without pictures": ["--without", "pictures"],
     "receiver_colour changes nothing in reach": ["--env.perturbation", "colosseum-14:receiver_colour"],
 }
 

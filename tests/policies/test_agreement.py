@@ -13,6 +13,8 @@ from talking import MetricPointMass, record_metric, talking_network
 from configs.report.results import agreement_sections
 from envs.specs import STATE_KEY, TASK_KEY
 from policies.agreement import Said, agreement
+from policies.conditions import Condition
+from policies.episode_log import EpisodeLog, EpisodeRecord
 from policies.evaluation import evaluate
 from policies.imitation.learner import ImitationLearner
 from policies.imitation.stages import Stage
@@ -103,6 +105,26 @@ def test_an_evaluation_tells_who_lies_and_who_is_not_obeyed(tmp_path):
     assert kept["deed"]["value"] == 0 and kept["sentences"] == thwarted.agreement.sentences
     (section,) = agreement_sections([thwarted])
     assert section.facts == {"point, given instruction": str(thwarted.agreement)}
+
+
+@pytest.mark.parametrize("num_envs", [1, 3])
+def test_an_evaluation_that_was_stopped_has_the_agreement_of_one_that_was_not(tmp_path, num_envs):
+    env, condition = MetricPointMass(4, max_episode_steps=10), Condition(task="point")
+    env.obeys = -1.0
+    with EpisodeLog(tmp_path / "episodes.jsonl") as log:
+        whole = evaluate(
+            env,
+            Talker(env.embodiment),
+            range(10),
+            keep=lambda episode: log.append(EpisodeRecord(condition=condition, episode=episode)),
+            show_progress=False,
+        )
+    with EpisodeLog(tmp_path / "episodes.jsonl") as log:
+        finished = {seed: episode for seed, episode in log.of(condition).items() if seed % 3}
+    env = MetricPointMass(num_envs, max_episode_steps=10)
+    env.obeys = -1.0
+    again = evaluate(env, Talker(env.embodiment), range(10), finished=finished, show_progress=False)
+    assert again.agreement == whole.agreement and again.episodes == whole.episodes and len(finished) == 6
 
 
 def test_who_says_nothing_has_no_agreement_and_whom_nobody_understands_neither(caplog):

@@ -8,7 +8,8 @@ import torch
 from demonstrations import tiny_policy
 from point_mass import COLOURS, SPEED_M, PointMassEnv
 
-from envs.specs import STATE_KEY, STREAMS, TASK_KEY, image_key
+from envs.specs import STATE_KEY, STREAMS, TASK_KEY, depth_key, extrinsics_key, image_key, segmentation_key
+from policies.ablation import without_pictures
 from policies.evaluation import evaluate
 from policies.expert import ExpertPolicy
 from policies.policy import ChunkPolicy
@@ -116,7 +117,7 @@ def test_impossible_requests_are_refused():
         run(4, [8], instructions="shuffled")
     with pytest.raises(ValueError, match="at least one seed"):
         run(4, [])
-    with pytest.raises(ValueError, match="'given' or 'shuffled'"):
+    with pytest.raises(ValueError, match="'given', 'shuffled' or 'none'"):
         run(4, [1, 2], instructions="swapped")
 
 
@@ -171,6 +172,66 @@ def test_a_networks_actions_are_the_same_to_the_last_bit_for_every_number_of_wor
         played.append((evaluate(env, tiny_policy(), range(12), show_progress=False).episodes, env.actions))
     assert len({len(text.split()) for text in (episode.instruction for episode in played[0][0])}) > 2
     assert played[0] == played[1] == played[2]
+
+
+class Guesser(Reader):
+    """Goes to the first dot that it sees where it is told of none, and keeps how bright the pictures were."""
+
+    def __init__(self, embodiment):
+        super().__init__(embodiment)
+        self.brightest = 0
+
+    def _find(self, image, text):
+        self.brightest = max(self.brightest, int(image.max()))
+        return super()._find(image, text or "red")
+
+
+def test_without_language_the_policy_reads_nothing_and_is_judged_all_the_same():
+    env = PointMassEnv(4, size_px=32)
+    policy = Guesser(env.embodiment)
+    result = evaluate(env, policy, range(20), instructions="none", show_progress=False)
+    assert {text for texts in policy.seen for text in texts} == {""} and policy.brightest > 0
+    assert {episode.instruction for episode in result.episodes} == {""} and result.same_goal_share == 0
+    assert [episode.success for episode in result.episodes] == ["red" in episode.goal for episode in result.episodes]
+    assert result.to_dict()["without"] == ["language"] and result.instructions == "none"
+
+
+def test_without_pictures_the_policy_sees_black_and_the_film_what_there_was():
+    env = PointMassEnv(4, size_px=32, max_episode_steps=8)
+    policy = Guesser(env.embodiment)
+    result = evaluate(env, policy, range(8), pictures=False, record_videos=1, show_progress=False)
+    assert policy.brightest == 0 and result.success.value < 1 and result.to_dict()["without"] == ["pictures"]
+    assert result.videos[0].frames[0].max() > 0
+
+
+def test_pictures_that_show_nothing_are_black_far_away_and_of_no_geom():
+    shown = {
+        image_key("a"): torch.full((1, 2, 2, 3), 9, dtype=torch.uint8),
+        depth_key("a"): torch.ones(1, 2, 2),
+        segmentation_key("a"): torch.ones(1, 2, 2, dtype=torch.int32),
+        extrinsics_key("a"): torch.eye(4)[None],
+        TASK_KEY: ["go"],
+    }
+    dark = without_pictures(shown)
+    assert [float(dark[key("a")].unique()) for key in (image_key, depth_key, segmentation_key)] == [0, 0, -1]
+    assert dark[image_key("a")].dtype == torch.uint8 and dark[TASK_KEY] == ["go"]
+    assert torch.equal(dark[extrinsics_key("a")], shown[extrinsics_key("a")])
+
+
+@pytest.mark.parametrize("instructions", ["given", "shuffled"])
+def test_finished_episodes_are_not_run_again_and_change_nothing(instructions):
+    kept, options = [], {"instructions": instructions, "show_progress": False}
+    env = PointMassEnv(4, size_px=32)
+    whole = evaluate(env, Reader(env.embodiment), range(9), keep=kept.append, **options)
+    assert sorted((each.result for each in kept), key=lambda each: each.seed) == list(whole.episodes)
+    assert all(0 < each.wall_s < whole.wall_s for each in kept)
+    finished = {each.result.seed: each for each in kept if each.result.seed in (0, 3, 4, 8)}
+    policy, rest = Reader(env.embodiment), []
+    again = evaluate(PointMassEnv(2, size_px=32), policy, range(9), finished=finished, keep=rest.append, **options)
+    assert again.episodes == whole.episodes and sorted(each.result.seed for each in rest) == [1, 2, 5, 6, 7]
+    assert len(policy.seen[0]) == 2 and len(again.latency_s) == len(policy.seen)
+    nothing = evaluate(env, policy, range(9), finished={each.result.seed: each for each in kept}, **options)
+    assert nothing.episodes == whole.episodes and nothing.to_dict()["chunk_latency_ms"]["p95"] is None
 
 
 def test_the_expert_solves_all_and_steps_match_single_stepping():

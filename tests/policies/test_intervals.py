@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from policies.intervals import mean_interval, paired_difference, wilson
+from policies.intervals import mean_interval, paired_difference, paired_episodes, wilson
 
 
 @pytest.mark.parametrize(
@@ -71,3 +71,14 @@ def test_mean_of_one_value_has_no_bounds():
     assert mean_interval([0.9]).hi == math.inf
     with pytest.raises(ValueError, match="no values"):
         mean_interval([])
+
+
+@pytest.mark.parametrize(("difference", "discordant"), [(0.1, 0.26), (0.1, 0.5), (0.2, 0.3)])
+def test_so_many_episodes_find_the_difference_in_nine_of_ten_evaluations(difference, discordant):
+    n, only_a = paired_episodes(difference, discordant), (discordant + difference) / 2
+    joint = [(1 - discordant) / 2, only_a, discordant - only_a, (1 - discordant) / 2]
+    kinds = np.random.default_rng(1).choice(4, size=(1000, n), p=joint)
+    drawn = [paired_difference((row < 2).tolist(), ((row == 0) | (row == 2)).tolist()) for row in kinds]
+    assert 0.87 <= np.mean([each.decided and each.value > 0 for each in drawn]) <= 0.94
+    with pytest.raises(ValueError, match="difference ≤ discordant"):
+        paired_episodes(0.3, 0.2)

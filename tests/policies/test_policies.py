@@ -18,6 +18,7 @@ from policies.execution import Execution
 from policies.expert import ExpertPolicy
 from policies.network_input import InstructionTokens, network_images
 from policies.policy import ChunkPolicy, Plan, Policy, seen_by
+from policies.random_policy import RandomPolicy
 from policies.remote import RemotePolicy
 from policies.serving.client import ClientConfig, PolicyClient
 from policies.serving.config import ServeConfig
@@ -37,6 +38,23 @@ class TestExpertPolicy(PolicyContract):
     @pytest.fixture
     def make_policy(self):
         return ExpertPolicy
+
+
+class TestRandomPolicy(PolicyContract):
+    @pytest.fixture
+    def make_policy(self):
+        return lambda env: RandomPolicy(env.embodiment)
+
+    def test_actions_are_uniform_within_the_bounds_and_seeds_draw_others(self):
+        embodiment = point_mass_embodiment()
+        observation = {STATE_KEY: torch.arange(6000.0).reshape(3000, 2)}
+        actions = RandomPolicy(embodiment).predict_chunk(observation).flatten(0, 1)
+        low, high = torch.tensor(embodiment.action_low), torch.tensor(embodiment.action_high)
+        share = (actions - low) / (high - low)
+        assert torch.allclose(share.mean(0), torch.tensor(0.5), atol=0.01)
+        assert torch.allclose(share.std(0), torch.tensor(1 / math.sqrt(12)), atol=0.01)
+        assert len(actions.unique(dim=0)) == len(actions)
+        assert not torch.equal(RandomPolicy(embodiment, seed=1).predict_chunk(observation).flatten(0, 1), actions)
 
 
 class TestTemporalEnsemble(PolicyContract):
