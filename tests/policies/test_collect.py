@@ -1,5 +1,7 @@
 """Recording: what is stored is what was seen and meant, in the seeds' order, whatever kills it."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -66,8 +68,6 @@ def test_noise_disturbs_the_execution_and_not_the_record(tmp_path):
 
 
 def test_noise_is_held_exempts_and_has_the_asked_size():
-    from dataclasses import replace
-
     spec = PointMassEnv(1).embodiment
     spec = replace(spec, action=(replace(spec.action[0], low=-4.0, high=4.0), replace(spec.action[1], name="gripper")))
     noise = ExecutionNoise(std=0.25, hold_steps=3, probability=1.0)
@@ -78,6 +78,23 @@ def test_noise_is_held_exempts_and_has_the_asked_size():
     assert np.mean([half.at(spec, seed, 0)[0] != 0 for seed in range(400)]) == pytest.approx(0.5, abs=0.08)
     with pytest.raises(ValueError, match="hold_steps"):
         ExecutionNoise(hold_steps=0)
+
+
+def test_some_episodes_begin_with_a_detour_in_one_direction():
+    spec = PointMassEnv(1).embodiment
+    first, second = spec.action
+    spec = replace(spec, action=(replace(first, name="dx", low=-4.0, high=4.0), replace(second, name="gripper")))
+    noise = ExecutionNoise(detours=0.5, detour_steps=12)
+    draws = np.array([[noise.at(spec, seed, step) for step in range(14)] for seed in range(300)])
+    way = draws[..., 0]
+    assert not draws[..., 1].any() and set(np.unique(way)) == {-4.0, 0.0, 4.0}
+    gone = way[:, 0] != 0
+    assert gone.mean() == pytest.approx(0.5, abs=0.08) and not way[~gone].any()
+    lengths = (way[gone] != 0).sum(axis=1)
+    assert lengths.min() == 7 and lengths.max() == 12, "more than half, up to all of the steps"
+    assert all((row[:length] == row[0]).all() for row, length in zip(way[gone], lengths, strict=True))
+    with pytest.raises(ValueError, match=r"detour_steps ≥ 1, got 0\.5 and 0"):
+        ExecutionNoise(detours=0.5, detour_steps=0)
 
 
 def test_failures_are_counted_left_out_and_not_tried_again(tmp_path):
