@@ -76,6 +76,7 @@ class HistoryPolicy(VLAPolicy):
         if self._history.sampling == "memory_bank":
             views = [taken[image_key(camera)] for camera in self.vla.config.cameras]
             fresh[FEATURES] = picture_features(torch.stack(views, 1))
+        mask = mask.cpu()
         state = self._with(state, fresh, mask)
         worlds = mask.nonzero()[:, 0]
         shown, there, age_steps = self._shown(

@@ -186,12 +186,13 @@ def _fill(own: Tensor, given: Tensor, name: str) -> bool:
     """Copy what was learned; of a text window's positions as many as there are in both, and of moments, the last of
     which is the present. Whether it fits.
     """
-    rows = min(len(given), len(own)) if name in (_POSITIONS, _TIMES) else len(own)
-    if name == _TIMES:
-        own, given = own[-rows:], given[-rows:]
-    if own[:rows].shape != given[:rows].shape:
+    if name in (_POSITIONS, _TIMES):
+        rows = min(len(given), len(own))
+        chosen = slice(rows) if name == _POSITIONS else slice(-rows, None)
+        own, given = own[chosen], given[chosen]
+    if own.shape != given.shape:
         return False
-    own[:rows].copy_(given[:rows])
+    own.copy_(given)
     return True
 
 
