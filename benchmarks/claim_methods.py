@@ -187,6 +187,13 @@ AS_IN_QUICKSTART = Recording(
 )
 """Of 200 demonstrations per task 120 in the usual worlds and 80 in randomised ones."""
 FORTY_TASKS = Recording(name="suites", tasks=task_names(list(SUITES)))
+FIVE_THINGS = Recording(
+    name="five-things",
+    tasks=tuple(
+        f"tabletop-object/{thing}" for thing in ("red-ball", "green-cylinder", "purple-post", "red-tile", "yellow-cube")
+    ),
+)
+OTHER_THINGS = tuple(name for name in task_names(["tabletop-object"]) if name not in FIVE_THINGS.tasks)
 SEEN_COLOURS = ("red", "green", "blue", "yellow")
 UNSEEN_COLOURS = ("purple", "cyan", "grey", "brown")
 FOUR_COLOURS = Recording(name="reach-pick-place-four-colours", tasks=USUAL_TASKS, palette=SEEN_COLOURS)

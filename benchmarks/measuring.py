@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from claim_methods import Base, Improving, Method, Recording
-from claim_rows import SHUFFLED, USUAL, Row, is_axis, palette_of
+from claim_rows import SHUFFLED, USUAL, Row, is_axis, palette_of, tasks_of
 from ledger import LEDGER, Cell, Key, Outcomes
 
 from configs.acting import Actor
@@ -143,7 +143,7 @@ def _evaluate(row: Row, condition: str, run_dir: Path) -> list[Outcomes]:
     seeds = episode_seeds(row.episodes)
     settings = evaluation.Config(
         policy="cell",
-        tasks=row.recording.tasks,
+        tasks=tasks_of(condition) or row.recording.tasks,
         num_envs=WORLDS,
         videos=0,
         instructions="shuffled" if condition == SHUFFLED else "given",

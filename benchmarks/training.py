@@ -99,6 +99,7 @@ def measure(config: Config, cases: list[Case], turns: int, steps: int) -> list[d
 def time_steps(config: Config, steps: int) -> Times:
     """In one of the processes; the first step of a stage is not timed."""
     torch.set_num_threads(config.train.threads)
+    torch.set_flush_denormal(True)  # as policies.training.run does
     learner = ImitationLearner(config.train, network_config(config), config.data)
     first, last = learner.spans[0], span_at(learner.spans, config.train.steps - 1)
     return Times(*(_milliseconds(learner, span.first, steps) for span in (first, last)))

@@ -93,6 +93,26 @@ def check_base(config: BackboneConfig, base: Base, vocabulary: str) -> None:
         raise ValueError("the backbone to start from is another one:\n" + "\n".join(differing))
 
 
+def window_can_be_cut(config: BackboneConfig) -> bool:
+    """Whether a network that has learned with a text window can do with the first part of it."""
+    return type(config) is NanoConfig
+
+
+@torch.no_grad()
+def with_shorter_window(vla: VLA, tokens: int) -> VLA:
+    """The same network with a text window of ``tokens``, where it has a longer one that can be cut; else itself."""
+    config = vla.config.backbone
+    window = vla.backbone.text_window
+    if not window_can_be_cut(config) or not 0 < tokens < window:
+        return vla
+    backbone = replace(config, max_text_tokens=tokens)  # pyright: ignore[reportArgumentType]
+    cut = VLA(replace(vla.config, backbone=backbone))
+    weights = vla.state_dict()
+    positions = f"backbone.{_POSITIONS}"
+    cut.load_state_dict({**weights, positions: weights[positions][:tokens]})
+    return cut
+
+
 @torch.no_grad()
 def adopt_looks(backbone: Backbone, config: BackboneConfig, base: Base) -> None:
     """Give a backbone of ``config`` what it looks with whatever the cameras and the robot: words, pictures, heatmaps.

@@ -108,9 +108,9 @@ def network_for(
     """The network for a robot; it is built once, so that settings which do not fit are refused before any work, and
     what its backbone reads from elsewhere is known.
 
-    Its text window and the size of its pictures, unless the config says which, are those of the policy to start from;
-    without one the window holds the ``instructions`` of the data and whatever else the ``tasks`` may say in an
-    evaluation, and the size is that of the data. ``ValueError`` for a window that does not hold the data's, for stages
+    Its text window, unless the config says which, holds the ``instructions`` of the data and whatever else the
+    ``tasks`` may say in an evaluation, as far as a policy to start from has words for that; so are its pictures of that
+    policy's size, or else of that of the data. ``ValueError`` for a window that does not hold the data's, for stages
     that it cannot learn in, for teachers that do not fit, and for a device that is not there.
     """
     from policies.imitation.teaching import Teaching
@@ -178,12 +178,17 @@ def _head(head: HeadConfig, embodiment: "EmbodimentSpec", cameras: tuple[str, ..
 
 
 def _backbone(config: Config, tasks: Sequence[str], instructions: Sequence[str]) -> BackboneConfig:
-    """The config's, with a text window."""
+    """The config's, with a text window: of a policy to start from its own, or a part of it where that will do."""
     from configs.wording import long_sentences
+    from vla.adopting import window_can_be_cut
 
+    needed = config.backbone.reading([*instructions, *long_sentences(tasks)])
     if (giver := _window_giver(config)) is None:
-        return config.backbone.reading([*instructions, *long_sentences(tasks)])
-    return replace(config.backbone, max_text_tokens=_network_of(giver).backbone.max_text_tokens)
+        return needed
+    given, tokens = _network_of(giver).backbone.max_text_tokens, needed.max_text_tokens
+    if given and tokens and window_can_be_cut(needed):
+        given = min(given, tokens)
+    return replace(config.backbone, max_text_tokens=given)
 
 
 def _window_giver(config: Config) -> Path | None:

@@ -53,9 +53,9 @@ class Spoiler(Running):
 
 
 def _gaussian(images: Images, severity: Float[Tensor, " n"], random: EpisodeRandom) -> Images:
-    """Additive noise of standard deviation up to 0.25; the sum of four uniform numbers is normal enough."""
-    noise = torch.stack([random.uniform(f"noise{i}", images[0].numel(), -1.0, 1.0) for i in range(4)]).sum(0)
-    return images + (0.25 * severity / (4 / 3) ** 0.5)[:, None, None, None] * noise.reshape(images.shape)
+    """Additive noise of standard deviation up to 0.25."""
+    noise = random.normal("noise", images[0].numel()).reshape(images.shape)
+    return images + (0.25 * severity)[:, None, None, None] * noise
 
 
 def _motion(images: Images, severity: Float[Tensor, " n"], random: EpisodeRandom) -> Images:

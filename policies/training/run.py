@@ -68,7 +68,7 @@ def prepare_run(
     group.device(config.device)
     if threads := group.threads(config.threads):
         torch.set_num_threads(threads)
-    torch.set_flush_denormal(True)  # gradients fade to such numbers in padding, where each costs a hundred others
+    torch.set_flush_denormal(True)  # a few gradients fade to them, and are slow to compute with
     state = group.from_lead(lambda: _state_to_go_on_from(run_dir, resume))
     learner = make_learner(legs_to(config.steps, state), state)
     if state is not None:

@@ -19,6 +19,7 @@ from envs.tasks.reach import Reach
 from envs.vector import TaskEnv
 
 SEEDS = list(range(200))
+LONGEST = ("store-two", "tidy")
 
 
 def started(name, count=200, **settings):
@@ -72,7 +73,9 @@ def test_things_start_apart_and_stay_where_they_are(name):
     env.close()
 
 
-@pytest.mark.parametrize("name", sorted(CHAINS))
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in LONGEST else name for name in sorted(CHAINS)]
+)
 def test_experts_do_the_stages_in_order_and_the_potential_never_forgets_one(name):
     env, _ = started(name, 40)
     done, stages = [], env.task.stages

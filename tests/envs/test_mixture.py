@@ -18,6 +18,7 @@ def played(env: TaskEnv, seeds: list[int]):
     return observation, last
 
 
+@pytest.mark.slow
 def test_experts_of_all_tasks_succeed_side_by_side():
     env = TaskEnv("reach+place+drawer+sort+tabletop-long/store", 60, render=False)
     observation, last = played(env, list(range(60)))

@@ -212,7 +212,7 @@ def test_receivers_of_a_task_without_any_cannot_change():
     assert not Perturber(COLOSSEUM["object_size"], props).idle
 
 
-@pytest.mark.parametrize("task", ["pick", "place"])
+@pytest.mark.parametrize("task", ["pick", pytest.param("place", marks=pytest.mark.slow)])
 def test_experts_succeed_under_every_axis(task):
     for axis, perturbation in COLOSSEUM.items():
         env = TaskEnv(task, 40, render=False, perturbation=perturbation)

@@ -224,7 +224,7 @@ def test_the_t_is_pushed_and_never_lifted_or_gripped():
     env.close()
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ["push", "slide", pytest.param("pushT", marks=pytest.mark.slow)])
 def test_experts_recover_from_being_pushed_off_their_path(name):
     env = TaskEnv(name, 40, render=False)
     env.reset(list(range(40)))

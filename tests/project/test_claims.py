@@ -55,6 +55,14 @@ def work(tmp_path):
     return Work(folder=tmp_path / "digest", scenes=tmp_path / "scenes", ledger=tmp_path / "ledger")
 
 
+def test_a_condition_of_other_tasks_says_which(rows):
+    from claim_rows import is_axis, palette_of, tasks, tasks_of
+
+    told, other = (tasks_of(condition) for condition in rows["things"].conditions)
+    assert told == rows["things"].recording.tasks and len({*told, *other}) == 10
+    assert tasks(other) == rows["things"].conditions[1] and not is_axis(tasks(other)) and not palette_of(tasks(other))
+
+
 def test_a_grid_is_every_method_at_every_budget_with_every_seed(rows):
     grid = rows["pretraining"].grid([0, 1])
     assert len(grid) == len(set(grid)) == 2 * 5 * 7
