@@ -102,6 +102,14 @@ def nano_heatmap() -> Config:
     return Config(name="nano-heatmap", backbone=NanoConfig(), head=head, horizon=1, train=train)
 
 
+def nano_4d() -> Config:
+    """4D-VLA small: depth says where in the world what it sees is, and a memory shows it what was before, and when."""
+    backbone = NanoConfig(
+        use_points=True, use_times=True, frames=3, frame_gap=4, frame_sampling="memory_bank", frame_memory=10
+    )
+    return Config(name="nano-4d", backbone=backbone, head=BridgeConfig(), train=LAPTOP)
+
+
 def debug() -> Config:
     """A tiny network and a few steps: does everything hold together?"""
     return Config(
@@ -191,6 +199,7 @@ PRESETS = {
     "nano-text": nano_text,
     "nano-chat": nano_chat,
     "nano-heatmap": nano_heatmap,
+    "nano-4d": nano_4d,
     "vlm-bridge": vlm_bridge,
     "vlm-frozen": vlm_frozen,
     "vlm-mlp": vlm_mlp,

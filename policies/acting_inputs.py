@@ -4,12 +4,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 from envs.specs import STATE_KEY, TASK_KEY, EmbodimentSpec, depth_key, extrinsics_key, image_key, intrinsics_key
 from policies.described import described
-from policies.network_input import InstructionTokens, network_depth, network_images, network_intrinsics
+from policies.network_input import InstructionTokens, checked_depth, network_depth, network_images, network_intrinsics
 from policies.processors import Normalization
 from vla.model import VLA
 from vla.observation import Observation
@@ -53,17 +53,40 @@ class ActingInputs:
 
     def observation(self, taken: Mapping[str, Tensor]) -> Observation:
         """What :meth:`take` gave, or some rows of it, as the network's input."""
-        side = self._config.image_size_px
-        images = torch.stack([network_images(taken[image_key(camera)], side) for camera in self._config.cameras], 1)
+        of_times = {key: taken[key][:, None] for key in self.pictured}
+        there = torch.ones(len(taken[STATE_KEY]), 1, dtype=torch.bool, device=self.device)
+        return self.looking_back(taken, of_times, there, None)
+
+    def looking_back(
+        self,
+        taken: Mapping[str, Tensor],
+        of_times: Mapping[str, Tensor],
+        there: Bool[Tensor, "n t"],
+        age_s: Float[Tensor, "n t"] | None,
+    ) -> Observation:
+        """The network's input for several times: ``of_times`` has what is :attr:`pictured` ``(n, t, …)``, the present
+        last; which times ``there`` are, and how long ago. The rest is as :meth:`take` gave it.
+        """
+        side, cameras = self._config.image_size_px, self._config.cameras
+        images = torch.stack([network_images(of_times[image_key(camera)], side) for camera in cameras], 2)
         return Observation(
-            images=images[:, None],
-            view_mask=torch.ones(len(images), 1, images.shape[1], dtype=torch.bool, device=self.device),
+            images=images,
+            view_mask=there[:, :, None].expand(-1, -1, len(cameras)).contiguous(),
             text=taken[TEXT],
             text_mask=taken[TEXT_MASK],
             state=taken[STATE_KEY],
-            **(self._calibration(taken) if self._config.needs_cameras else {}),
-            depth=self._depths(taken) if self._config.needs_depth else None,
+            **(self._calibration(of_times) if self._config.needs_cameras else {}),
+            depth=self._depths(of_times) if self._config.needs_depth else None,
+            age_s=age_s,
         )
+
+    @property
+    def pictured(self) -> tuple[str, ...]:
+        """Keys of what cameras give, in what :meth:`take` gives."""
+        keys = (image_key,)
+        keys += (intrinsics_key, extrinsics_key) if self._config.needs_cameras else ()
+        keys += (depth_key,) if self._config.needs_depth else ()
+        return tuple(key(camera) for key in keys for camera in self._config.cameras)
 
     def executable(self, actions: Float[Tensor, "n h a"]) -> Float[Tensor, "n h a"]:
         """Normalised actions in the robot's units and within its bounds."""
@@ -76,28 +99,27 @@ class ActingInputs:
         keys = {key(camera): side for camera in self._config.cameras for key, side in sides.items()}
         return {key: self._matrix(observation, key, n, side) for key, side in keys.items()}
 
-    def _calibration(self, taken: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Of the pictures that the network sees, ``(n, 1, v, …)``."""
+    def _calibration(self, of_times: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Of the pictures that the network sees, ``(n, t, v, …)``."""
         intrinsics, cameras = [], self._config.cameras
         for camera in cameras:
-            height, width = taken[image_key(camera)].shape[1:3]
-            matrix = taken[intrinsics_key(camera)]
+            height, width = of_times[image_key(camera)].shape[2:4]
+            matrix = of_times[intrinsics_key(camera)]
             intrinsics.append(network_intrinsics(matrix, (height, width), self._config.image_size_px))
-        poses = [taken[extrinsics_key(camera)] for camera in cameras]
-        return {"intrinsics": torch.stack(intrinsics, 1)[:, None], "T_world_cam": torch.stack(poses, 1)[:, None]}
+        poses = [of_times[extrinsics_key(camera)] for camera in cameras]
+        return {"intrinsics": torch.stack(intrinsics, 2), "T_world_cam": torch.stack(poses, 2)}
 
-    def _depths(self, taken: Mapping[str, Tensor]) -> Float[Tensor, "n 1 v h w"]:
+    def _depths(self, of_times: Mapping[str, Tensor]) -> Float[Tensor, "n t v h w"]:
         side = self._config.image_size_px
-        return torch.stack([network_depth(taken[depth_key(c)], side) for c in self._config.cameras], 1)[:, None]
+        return torch.stack([network_depth(of_times[depth_key(c)], side) for c in self._config.cameras], 2)
 
     def _depth(self, observation: Mapping[str, Any], camera: str, image: Tensor) -> Float[Tensor, "n h w"]:
-        """In metres, of the size of the camera's picture; what is not finite is no reading."""
+        """In metres, of the size of the camera's picture: see :func:`policies.network_input.checked_depth`."""
         key, shape = depth_key(camera), tuple(image.shape[:3])
         depth_m = observation.get(key)
         if not isinstance(depth_m, Tensor) or depth_m.shape != shape:
             raise ValueError(f"this policy sees in depth: expected {key!r} of shape {shape}, got {described(depth_m)}")
-        depth_m = depth_m.to(self.device, torch.float32)
-        return depth_m.masked_fill(~depth_m.isfinite(), 0.0)
+        return checked_depth(depth_m.to(self.device, torch.float32), key)
 
     def _matrix(self, observation: Mapping[str, Any], key: str, n: int, side: int) -> Float[Tensor, "n s s"]:
         matrix = observation.get(key)

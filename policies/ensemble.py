@@ -30,6 +30,11 @@ class TemporalEnsemble(Policy[Running[State]]):
     """
 
     def __init__(self, policy: Policy[State], decay: float = 0.01) -> None:
+        if policy.paced and policy.replan_interval != 1:
+            raise ValueError(
+                "an ensemble looks at every step, and this policy tells time by its plans: expected one with a "
+                f"replan_interval of 1, got {policy.replan_interval}"
+            )
         super().__init__(policy.embodiment, horizon=1, replan_interval=1)
         self.policy = policy
         self.decay = decay

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from envs.specs import STATE_KEY
 from policies.blocks import in_blocks
-from policies.keyframe_targets import check_depth, pose_dims, tool_rotation
+from policies.history_policy import HistoryPolicy
+from policies.keyframe_targets import pose_dims, tool_rotation
 from policies.policy import Plan, seen_by, spread
 from policies.straight_motion import StraightMotion
 from policies.vla_policy import VLAPolicy, find_policy
@@ -34,7 +35,6 @@ class KeyframePolicy(VLAPolicy):
         """Arguments are those of :class:`VLAPolicy`."""
         super().__init__(vla, *args, **settings)
         self._position, self._axes = pose_dims(self.embodiment)
-        check_depth(self.embodiment, vla.config.cameras)
         low, high = self.embodiment.action_low, self.embodiment.action_high
         self._low, self._high = torch.tensor(low, device=self.device), torch.tensor(high, device=self.device)
 
@@ -44,8 +44,8 @@ class KeyframePolicy(VLAPolicy):
             raise ValueError(f"expected a network with a head that aims, got {type(vla.head).__name__}")
         return vla.head.config.longest_plan
 
-    @staticmethod
-    def usual_interval(horizon: int) -> int:
+    @classmethod
+    def usual_interval(cls, vla: VLA, horizon: int) -> int:
         return horizon
 
     def aim(self, observation: Mapping[str, Any]) -> Keyframe:
@@ -73,7 +73,9 @@ class KeyframePolicy(VLAPolicy):
 
 def policy_kind(config: VLAConfig) -> type[VLAPolicy]:
     """What a network of ``config`` acts as."""
-    return KeyframePolicy if config.aims else VLAPolicy
+    if config.aims:
+        return KeyframePolicy
+    return HistoryPolicy if config.history.looks_back else VLAPolicy
 
 
 def load_vla_policy(directory: Path | str, *args: Any, **settings: Any) -> VLAPolicy:

@@ -40,15 +40,6 @@ def gripper_dims(embodiment: EmbodimentSpec) -> tuple[int, ...]:
     return tuple(i for i, dim in enumerate(embodiment.state) if dim.frame == GRIPPER_FRAME)
 
 
-def check_depth(embodiment: EmbodimentSpec, cameras: tuple[str, ...]) -> None:
-    """``ValueError`` unless all of these cameras see depth."""
-    if blind := [name for name in cameras if not embodiment.camera(name).depth]:
-        raise ValueError(
-            f"a policy that aims at keyframes sees in depth, and cameras {blind} of {embodiment.name} have none: "
-            "record with depth (vla collect … --env.depth)"
-        )
-
-
 def tool_rotation(state: Float[Tensor, "n d"], axes: tuple[int, ...]) -> Float[Tensor, "n 3 3"]:
     """The tool's frame in the world, from the two axes that the state says of it."""
     x, y = state[:, axes[:3]], state[:, axes[3:]]

@@ -10,6 +10,7 @@ from torch.nn import functional
 from envs.specs import EmbodimentSpec
 from policies.data.keyframes import tool_dims
 from vla.backbone import Backbone
+from vla.spatial.cloud import FARTHEST_M
 
 
 def network_images(
@@ -24,6 +25,17 @@ def network_images(
     if (height, width) != size_px:
         pixels = functional.interpolate(pixels, size=size_px, mode="bilinear", antialias=True)
     return pixels.reshape(*batch, channels, *size_px)
+
+
+def checked_depth(depth_m: Float[Tensor, "*batch h w"], what: str) -> Float[Tensor, "*batch h w"]:
+    """The same with no reading, 0, where a depth is negative or not finite.
+
+    ``ValueError`` that names ``what`` where depths are hardly metres: beyond ``FARTHEST_M``.
+    """
+    depth_m = depth_m.float().where(depth_m.isfinite() & (depth_m > 0), 0.0)
+    if depth_m.numel() and (farthest_m := float(depth_m.max())) > FARTHEST_M:
+        raise ValueError(f"expected {what} in metres, up to {FARTHEST_M:g}, got {farthest_m:g}: is it in millimetres?")
+    return depth_m
 
 
 def network_depth(
@@ -44,6 +56,15 @@ def network_intrinsics(
     (height, width), (new_height, new_width) = from_px, to_px
     scale = intrinsics.new_tensor([new_width / width, new_height / height, 1.0])
     return intrinsics * scale[:, None]
+
+
+def check_depth(embodiment: EmbodimentSpec, cameras: Sequence[str]) -> None:
+    """``ValueError`` unless all of these cameras see depth."""
+    if blind := [name for name in cameras if not embodiment.camera(name).depth]:
+        raise ValueError(
+            f"the policy sees in depth, and cameras {blind} of {embodiment.name} have none: "
+            "record with depth (vla collect … --env.depth)"
+        )
 
 
 def waypoint_dims(embodiment: EmbodimentSpec) -> tuple[int, ...]:

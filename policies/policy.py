@@ -50,6 +50,8 @@ class Policy(ABC, Generic[State]):
     """Whether a plan depends on more than the observation, so that worlds must not share a memory."""
     continues: bool = False
     """Whether :meth:`plan_on` heeds what is under way, so that it is worth telling."""
+    paced: bool = False
+    """Whether it tells time by its plans, so that each must be carried out for exactly ``replan_interval`` steps."""
     privileged: bool = False
     """Whether it sees what the simulator knows and no robot does."""
     rows_at_once: int | None = None

@@ -11,7 +11,7 @@ from torch import Tensor
 from envs.specs import STATE_KEY, TASK_KEY
 from policies.policy import Plan, Policy, spread
 from policies.serving.batching import world_of
-from policies.serving.client import PolicyClient, check_embodiment
+from policies.serving.client import PolicyClient, check_embodiment, check_pace
 from policies.serving.keys import ACTIONS, ANSWER, WARNINGS
 
 
@@ -29,8 +29,8 @@ class RemotePolicy(Policy[Episodes]):
 
     World ``i`` uses connection ``i % len(clients)``; worlds on one connection are asked one after the other. What a
     server remembers belongs to a connection. Where it does (its hello says so), every world needs one of its own,
-    and a new start takes them over from the one before: ``ValueError`` otherwise. Other errors are those of
-    :class:`PolicyClient`.
+    and a new start takes them over from the one before: ``ValueError`` otherwise, and for a ``replan_interval`` that is
+    not the server's where that tells time by its plans. Other errors are those of :class:`PolicyClient`.
     """
 
     def __init__(self, clients: Sequence[PolicyClient], replan_interval: int | None = None) -> None:
@@ -40,6 +40,8 @@ class RemotePolicy(Policy[Episodes]):
         for other in clients[1:]:
             check_embodiment(first.embodiment, other.embodiment)
         super().__init__(first.embodiment, first.horizon, replan_interval or first.replan_interval)
+        check_pace(first, self.replan_interval)
+        self.paced = first.paced
         self.remembers = bool(first.metadata.get("remembers", False))
         self._clients = list(clients)
         self._starts = 0

@@ -13,6 +13,7 @@ from envs.specs import EmbodimentSpec
 from policies.acting_inputs import ActingInputs
 from policies.blocks import BLOCK, in_blocks
 from policies.device import resolve_device
+from policies.network_input import check_depth
 from policies.policy import ChunkPolicy, Plan, Underway, blank_remarks, seen_by
 from policies.processors import Normalization
 from policies.shipped import FOLDER, SHIPPED
@@ -53,8 +54,13 @@ class VLAPolicy(ChunkPolicy):
         faster. ``ValueError`` where network and robot do not fit.
         """
         horizon = self.longest_plan(vla)
-        interval = self.usual_interval(horizon) if replan_interval is None else replan_interval
+        interval = self.usual_interval(vla, horizon) if replan_interval is None else replan_interval
         super().__init__(embodiment, horizon, interval)
+        if vla.config.history.looks_back and not self.remembers:
+            raise ValueError(
+                f"the network is shown {vla.config.history.frames} frames of a history; this would show it the present "
+                "alone"
+            )
         check_fit(vla, embodiment)
         self.vla = vla.eval()
         self.normalization = normalization
@@ -71,8 +77,8 @@ class VLAPolicy(ChunkPolicy):
         """The actions of a plan."""
         return vla.config.horizon
 
-    @staticmethod
-    def usual_interval(horizon: int) -> int:
+    @classmethod
+    def usual_interval(cls, vla: VLA, horizon: int) -> int:
         """How many actions of a plan are executed where nobody says it: half of them."""
         return (horizon + 1) // 2
 
@@ -81,16 +87,17 @@ class VLAPolicy(ChunkPolicy):
 
         An instruction that is too long is cut, which :meth:`remarks` tells.
         """
-        return self._decide(observation)[0]
+        return self._decide(self._network_observation(observation))[0]
 
-    def plan(self, state: None, observation: Mapping[str, Any], mask: Bool[Tensor, " n"]) -> tuple[None, Plan]:
+    def plan(self, state: Any, observation: Mapping[str, Any], mask: Bool[Tensor, " n"]) -> tuple[Any, Plan]:
         """With what the policy says of it, where it ``answers``."""
+        state, seen = self._look(state, observation, mask)
+        chunk, answers = self._decide(seen)
+        plan = self.plan_of(chunk, mask)
         if not self.answers:
-            return super().plan(state, observation, mask)
-        chunk, answers = self._decide(seen_by(observation, mask))
+            return state, plan
         texts = iter(answers)
-        spread_texts = tuple(next(texts) if asked else "" for asked in mask.tolist())
-        return None, self.plan_of(chunk, mask)._replace(answers=spread_texts)
+        return state, plan._replace(answers=tuple(next(texts) if asked else "" for asked in mask.tolist()))
 
     def ask(
         self, observation: Mapping[str, Any], what: Callable[[Observation], Float[Tensor, "n ..."]]
@@ -100,8 +107,8 @@ class VLAPolicy(ChunkPolicy):
             return in_blocks(what, self._network_observation(observation), self._blocks)
 
     def plan_on(
-        self, state: None, observation: Mapping[str, Any], mask: Bool[Tensor, " n"], underway: Underway
-    ) -> tuple[None, Plan]:
+        self, state: Any, observation: Mapping[str, Any], mask: Bool[Tensor, " n"], underway: Underway
+    ) -> tuple[Any, Plan]:
         """Real-time chunking (:mod:`vla.heads.real_time`) where the head can go on: the first ``delay`` actions are
         those under way, and the rest does not stray far from what was still planned.
         """
@@ -178,7 +185,11 @@ class VLAPolicy(ChunkPolicy):
         interval = interval if replan_interval is None else replan_interval
         return cls(load_vla(directory, device), normalization, embodiment, interval, blocks, base, answer)
 
-    def _decide(self, observation: Mapping[str, Any]) -> tuple[Float[Tensor, "n h a"], list[str]]:
+    def _look(self, state: Any, observation: Mapping[str, Any], mask: Bool[Tensor, " n"]) -> tuple[Any, Observation]:
+        """What the network is shown of the worlds in ``mask``, and what to remember."""
+        return state, self._network_observation(seen_by(observation, mask))
+
+    def _decide(self, seen: Observation) -> tuple[Float[Tensor, "n h a"], list[str]]:
         """The actions of every world in the observation, and what is said of them, if anything."""
         told: list[str] = []
 
@@ -188,7 +199,6 @@ class VLAPolicy(ChunkPolicy):
             return chunk
 
         with torch.inference_mode():
-            seen = self._network_observation(observation)
             chunk = in_blocks(speak if self.answers else self.vla.act, seen, self._blocks)
         return self._executable(chunk), told[: len(chunk)]
 
@@ -203,7 +213,9 @@ class VLAPolicy(ChunkPolicy):
 
 
 def check_fit(vla: VLA, embodiment: EmbodimentSpec) -> None:
-    """``ValueError`` unless the network was built for the embodiment's state, action and cameras."""
+    """``ValueError`` unless the network was built for the embodiment's state, action and cameras, with depth where it
+    needs that.
+    """
     config = vla.config
     for name, ours, theirs in (
         ("state", config.state_dim, embodiment.state_dim),
@@ -214,6 +226,8 @@ def check_fit(vla: VLA, embodiment: EmbodimentSpec) -> None:
     missing = sorted(set(config.cameras) - set(embodiment.camera_names))
     if missing:
         raise ValueError(f"{embodiment.name} has no cameras {missing}; its cameras are {list(embodiment.camera_names)}")
+    if config.needs_depth:
+        check_depth(embodiment, config.cameras)
 
 
 def find_policy(path: Path) -> Path:

@@ -16,12 +16,16 @@ from vla.model import VLA
 from vla.scaling import StateScale
 
 _POSITIONS, _WAYPOINT, _STATE = "text_encoder.position", "waypoint", "state_encoder"
+_TIMES = "time_embedding"
 _CAMERAS = ("camera_embedding", "look_embedding", "view_embedding")
 """What has a row for each camera."""
 _TEXT = "text_encoder"
-_FREE = frozenset({"max_text_tokens", "use_cameras", "image_budget", "merged_tokens", "position_prompt"})
-"""What may differ in two backbones' configs: a longer or shorter text window, whether cameras are known, and what makes
-tokens of pictures fewer or frames them. There may also be fewer keypoints.
+_GATED = ("use_cameras", "use_points", "use_times")
+"""What a network is told beside its pictures, through maps that are 0 at first."""
+_HISTORY = ("frames", "frame_gap", "frame_sampling", "frame_memory")
+_FREE = frozenset({*_GATED, *_HISTORY, "max_text_tokens", "image_budget", "merged_tokens", "position_prompt"})
+"""What may differ in two backbones' configs: a longer or shorter text window, whether cameras and points are known,
+what makes tokens of pictures fewer or frames them, and which moments are shown. There may also be fewer keypoints.
 """
 
 
@@ -38,6 +42,32 @@ class Adoption:
         lines = [f"taken over: {', '.join(self.taken) or 'nothing'}"]
         lines += [f"not taken over: {name}: {reason}" for name, reason in self.left.items()]
         return "\n".join(lines)
+
+
+def extended(there: VLAConfig, now: VLAConfig) -> tuple[VLAConfig, tuple[str, ...]]:
+    """``there`` with what ``now`` has beyond it that a learned network can be given, and the names of these fields.
+
+    What it is told of cameras, points and times adds nothing at first. One that was shown the present alone may be
+    shown a history, which it has to learn to heed.
+    """
+    old, new = there.backbone, now.backbone
+    if not (isinstance(old, NanoConfig) and isinstance(new, NanoConfig)):
+        return there, ()
+    added = [name for name in _GATED if getattr(new, name) and not getattr(old, name)]
+    added += _HISTORY if new.frames > old.frames == 1 else ()
+    known = replace(old, **{name: getattr(new, name) for name in added})
+    return replace(there, backbone=known), tuple(name for name in added if getattr(old, name) != getattr(new, name))
+
+
+@torch.no_grad()
+def take_over(vla: VLA, weights: Mapping[str, Tensor]) -> None:
+    """Give the network all ``weights`` of one that it extends: see :func:`extended`. ``ValueError`` for any that do not
+    fit.
+    """
+    own = vla.state_dict()
+    for name, weight in weights.items():
+        if name not in own or not _fill(own[name], weight, name.removeprefix("backbone.")):
+            raise ValueError(f"the network has no weights {name} of shape {tuple(weight.shape)}")
 
 
 def check_base(config: BackboneConfig, base: Base, vocabulary: str) -> None:
@@ -173,11 +203,16 @@ def _fitting(base: Base, config: BackboneConfig) -> dict[str, Tensor]:
 
 
 def _fill(own: Tensor, given: Tensor, name: str) -> bool:
-    """Copy what was learned; of a text window's positions as many as there are in both. Whether it fits."""
-    rows = min(len(given), len(own)) if name == _POSITIONS else len(own)
-    if own[:rows].shape != given[:rows].shape:
+    """Copy what was learned; of a text window's positions as many as there are in both, and of moments, the last of
+    which is the present. Whether it fits.
+    """
+    if name in (_POSITIONS, _TIMES):
+        rows = min(len(given), len(own))
+        chosen = slice(rows) if name == _POSITIONS else slice(-rows, None)
+        own, given = own[chosen], given[chosen]
+    if own.shape != given.shape:
         return False
-    own[:rows].copy_(given[:rows])
+    own.copy_(given)
     return True
 
 

@@ -17,6 +17,7 @@ from vla.heads.heatmap_config import HeatmapConfig
 from vla.heads.mapper import MapperConfig
 from vla.heads.mlp import MLPConfig
 from vla.heads.tokens import TokensConfig
+from vla.history import History
 
 if TYPE_CHECKING:
     from vla.model import VLA
@@ -98,7 +99,12 @@ class VLAConfig:
     @property
     def needs_depth(self) -> bool:
         """It must be given depth images."""
-        return self.aims
+        return self.aims or self.backbone.needs_depth
+
+    @property
+    def history(self) -> History:
+        """Which moments it is shown."""
+        return self.backbone.history
 
     def build(self) -> "VLA":
         """The network to learn with: its backbone takes what it can of the weights that its config names.

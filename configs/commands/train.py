@@ -24,8 +24,8 @@ from policies.device import resolve_device
 from policies.imitation.further import objectives_in
 from policies.imitation.parts import check_parts
 from policies.imitation.stages import stages_for
-from policies.keyframe_targets import check_depth, gripper_dims, pose_dims
-from policies.network_input import waypoint_dims
+from policies.keyframe_targets import gripper_dims, pose_dims
+from policies.network_input import check_depth, waypoint_dims
 from policies.training.checkpoint import BEST
 from policies.training.group import Group
 from policies.training.processes import in_processes, started_by_torchrun
@@ -117,9 +117,9 @@ def network_for(
     from vla.model import VLA
 
     resolve_device(config.train.device)
-    if needs := config.backbone.needs:
-        raise ValueError(f"imitation feeds colour images of the present only: {needs}")
     cameras = config.cameras or embodiment.camera_names
+    if config.backbone.needs_depth:
+        check_depth(embodiment, cameras)
     aims = isinstance(config.head, HeatmapConfig)
     network = VLAConfig(
         backbone=_backbone(config, tasks, instructions),

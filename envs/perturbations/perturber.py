@@ -18,6 +18,7 @@ from envs.perturbations.noise import Spoiler
 from envs.perturbations.placing import Clutter, Elsewhere
 from envs.perturbations.posture import Posture
 from envs.perturbations.pushes import Knocks
+from envs.perturbations.ranging import Ranger, Surveyor
 from envs.perturbations.running import Running
 from envs.perturbations.spec import Perturbation, Texture
 from envs.perturbations.wording import rewrite
@@ -25,11 +26,13 @@ from envs.props.base import Prop
 from envs.random import EpisodeRandom
 from envs.scenes.layout import Layout
 from envs.scenes.tabletop import FLOOR, FRONT_CAMERA, TABLE, Sensed, Tabletop
-from envs.specs import Dimension, image_key, intrinsics_key
+from envs.specs import Dimension, depth_key, extrinsics_key, image_key, intrinsics_key
 from envs.world import World
 
 _NAME = "perturb"
 """All draws are made under this name, apart from the task's own."""
+_CAMERA, _POSE = extrinsics_key("*").split("*")
+"""What keys of where cameras stand begin and end with."""
 
 
 class Perturber:
@@ -51,6 +54,8 @@ class Perturber:
         movable = any(prop.motion == "free" for prop in props)
         self._posture = Posture(given.robot_start, given) if given.robot_start else None
         self._spoiler = Spoiler(given.noise, given) if given.noise else None
+        self._ranger = Ranger(given.depth, given) if given.depth else None
+        self._surveyor = Surveyor(given.calibration, given) if given.calibration else None
         self._delay = Delay(given.latency, given) if given.latency else None
         self._tremor = Tremor(given.action_noise, given) if given.action_noise else None
         self._knocks = Knocks(given.pushes, given, props) if given.pushes and movable else None
@@ -64,7 +69,7 @@ class Perturber:
     @property
     def senses(self) -> bool:
         """Does :meth:`observe` change anything?"""
-        return self._spoiler is not None or self._lens is not None
+        return any(part is not None for part in (self._spoiler, self._lens, self._ranger, self._surveyor))
 
     @property
     def interferes(self) -> bool:
@@ -78,7 +83,8 @@ class Perturber:
 
     @property
     def _running(self) -> list[Running]:
-        parts = (self._spoiler, self._delay, self._tremor, self._knocks, self._lens)
+        sensing = (self._spoiler, self._ranger, self._surveyor)
+        parts = (*sensing, self._delay, self._tremor, self._knocks, self._lens)
         return [part for part in parts if part is not None]
 
     def build(self, spec: mujoco.MjSpec) -> None:
@@ -187,6 +193,12 @@ class Perturber:
         if self._spoiler is not None:
             for key in (key for key in observation if key.startswith(image_key(""))):
                 changed[key] = self._spoiler.spoil(observation[key], key, random.fork(_NAME), steps)
+        if self._ranger is not None:
+            for key in (key for key in observation if key.startswith(depth_key(""))):
+                changed[key] = self._ranger.measured(observation[key], key, random.fork(_NAME), steps)
+        if self._surveyor is not None:
+            for key in (key for key in observation if key.startswith(_CAMERA) and key.endswith(_POSE)):
+                changed[key] = self._surveyor.said(observation[key], key, random.fork(_NAME))
         return observation | changed
 
 

@@ -21,8 +21,10 @@ from envs.perturbations.ranges import Axis
 from envs.perturbations.spec import (
     ActionNoise,
     Bands,
+    CalibrationError,
     CameraJitter,
     CameraOrbit,
+    DepthErrors,
     Displacement,
     Distractors,
     FieldOfView,
@@ -66,6 +68,10 @@ class Randomised:
 def _levels_4_and_5(axis: str, *numbers: str) -> tuple[Apart, ...]:
     tests = tuple(f"libero-plus-7:{axis}/{level}" for level in (4, 5))
     return tuple(Apart(rule="beyond", number=number, tests=tests) for number in numbers)
+
+
+def _level_3(axis: str, *numbers: str) -> tuple[Apart, ...]:
+    return tuple(Apart(rule="beyond", number=number, tests=(f"rgbd:{axis}/3",)) for number in numbers)
 
 
 def _half(axis: str, *numbers: str) -> tuple[Apart, ...]:
@@ -144,13 +150,32 @@ RANDOMISED: dict[str, Randomised] = {
             Apart(rule="names", number="kinds", tests=("libero-plus-7:noise",)),
         ),
     ),
+    "depth": Randomised(
+        training=DepthErrors(holes=(0.0, 0.4), noise=(0.0, 0.01), step=(0.0, 0.02)),
+        apart=_level_3("depth", "holes", "noise", "step"),
+    ),
+    "calibration": Randomised(
+        training=CalibrationError(translation_m=(0.0, 0.02), rotation_rad=(0.0, 0.04)),
+        apart=_level_3("calibration", "translation_m", "rotation_rad"),
+    ),
     "layout": Randomised(training=Displacement(distance_m=(0.0, 0.06)), apart=_levels_4_and_5("layout", "distance_m")),
 }
 """By axis; a test holds each to its rules, and the table in ``docs/simulation.md`` is printed from it."""
 
 
+RGBD = ("depth", "calibration")
+"""Axes of what depth cameras give. ``all`` leaves them out, so that it stays what policies were trained under that know
+their cameras and see no depth; ``all_rgbd`` has them.
+"""
+
+
 def randomised() -> dict[str, Perturbation]:
-    """Each axis alone, applied in every episode; and ``all`` at once, each with its probability."""
+    """Each axis alone, applied in every episode; and ``all`` or ``all_rgbd`` at once, each with its probability."""
     configs = {axis: row.training for axis, row in RANDOMISED.items()}
     alone = {axis: replace(Perturbation(), **{axis: config}) for axis, config in configs.items()}  # pyright: ignore[reportArgumentType]
-    return alone | {"all": replace(Perturbation(), **configs, probability=dict.fromkeys(configs, PROBABILITY))}  # pyright: ignore[reportArgumentType]
+    without = {axis: config for axis, config in configs.items() if axis not in RGBD}
+    return alone | {"all": _together(without), "all_rgbd": _together(configs)}
+
+
+def _together(configs: dict[str, Axis]) -> Perturbation:
+    return replace(Perturbation(), **configs, probability=dict.fromkeys(configs, PROBABILITY))  # pyright: ignore[reportArgumentType]

@@ -188,3 +188,39 @@ class SensorNoise(Axis):
     def __post_init__(self) -> None:
         check_range("severity", self.severity, 0.0, 1.0)
         check_names("noise", self.kinds, NOISES)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DepthErrors(Axis):
+    """Depth images are as a stereo or time-of-flight camera gives them; colours stay.
+
+    ``holes`` is the share of the picture without a reading, in patches most of which stay throughout an episode.
+    ``noise`` is the standard deviation in metres at 1 m, fresh at every step; it grows with the square of the distance,
+    as that of a disparity does. ``step`` is how far apart two readings are at 1 m, in metres: what is measured is an
+    inverse depth in whole steps (1/m), so that this grows with the square of the distance too.
+    """
+
+    holes: Range = (0.0, 0.0)
+    noise: Range = (0.0, 0.0)
+    step: Range = (0.0, 0.0)
+    built: ClassVar = {"holes": 0.0, "noise": 0.0, "step": 0.0}
+
+    def __post_init__(self) -> None:
+        check_range("holes", self.holes, 0.0, 1.0)
+        check_range("noise", self.noise, 0.0, 0.5)
+        check_range("step", self.step, 0.0, 0.5)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CalibrationError(Axis):
+    """Every camera stands ``translation_m`` from where it is said to, and looks ``rotation_rad`` past where it is said
+    to look, in a direction of its own that stays throughout an episode.
+    """
+
+    translation_m: Range = (0.0, 0.0)
+    rotation_rad: Range = (0.0, 0.0)
+    built: ClassVar = {"translation_m": 0.0, "rotation_rad": 0.0}
+
+    def __post_init__(self) -> None:
+        check_range("translation_m", self.translation_m, 0.0, 0.3)
+        check_range("rotation_rad", self.rotation_rad, 0.0, 0.5)

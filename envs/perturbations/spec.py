@@ -24,9 +24,11 @@ from envs.perturbations.seen import (
     NOISES,
     TEXTURES,
     Bands,
+    CalibrationError,
     CameraJitter,
     CameraOrbit,
     CameraViews,
+    DepthErrors,
     FieldOfView,
     LampColour,
     LampShift,
@@ -44,9 +46,11 @@ __all__ = [
     "ActionNoise",
     "Axis",
     "Bands",
+    "CalibrationError",
     "CameraJitter",
     "CameraOrbit",
     "CameraViews",
+    "DepthErrors",
     "Displacement",
     "Distractors",
     "FieldOfView",
@@ -128,6 +132,8 @@ class Perturbation:
     pushes: Pushes | None = None
     language: Rewrite | None = None
     noise: SensorNoise | None = None
+    depth: DepthErrors | None = None
+    calibration: CalibrationError | None = None
     layout: Displacement | None = None
     probability: Mapping[str, float] = field(default_factory=dict, hash=False)
 

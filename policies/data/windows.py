@@ -15,8 +15,12 @@ from envs.specs import ACTION_KEY, STATE_KEY, depth_key, extrinsics_key, image_k
 from policies.data.dataset import DemonstrationDataset
 from policies.data.decoded import decoded_views
 from policies.data.keyframes import leads_over, next_keyframe, since_segment_start, tool_dims
+from vla.history import PRESENT, History
+from vla.spatial.memory_bank import picture_features, sample_frames
 
 log = logging.getLogger(__name__)
+
+_FEATURES_AT_ONCE = 256
 
 CameraKey = Callable[[str], str]
 """From a camera's name to the key of one of its fields; one of the functions of ``envs.specs``."""
@@ -26,7 +30,8 @@ CameraKey = Callable[[str], str]
 class WindowBatch:
     """A batch of samples, raw as recorded; axes: b batch, t time (the last is the present), v view.
 
-    ``images`` are RGB 0…255, views in the order of ``WindowConfig.cameras``. ``actions`` are those of
+    ``images`` are RGB 0…255, views in the order of ``WindowConfig.cameras``, taken ``age_steps`` control steps before
+    the present; where ``there`` is False, a memory bank holds no frame, and any stands in. ``actions`` are those of
     the present step and the ``h − 1`` after it; past the episode's end the last one is repeated and
     ``valid`` is False. ``text`` indexes ``Windows.instructions``. ``depth`` is metres; ``intrinsics``
     pixels; ``T_world_cam`` metres, OpenCV camera frame. ``keyframe_state`` and ``keyframe_action`` are the state and
@@ -41,6 +46,8 @@ class WindowBatch:
     keyframe_state: Float[Tensor, "b d"]
     keyframe_action: Float[Tensor, "b a"]
     leads_over: Bool[Tensor, " b"]
+    age_steps: Int[Tensor, "b t"]
+    there: Bool[Tensor, "b t"]
     depth: Float[Tensor, "b t v h w"] | None = None
     intrinsics: Float[Tensor, "b t v 3 3"] | None = None
     T_world_cam: Float[Tensor, "b t v 4 4"] | None = None
@@ -50,8 +57,8 @@ class WindowBatch:
 class WindowConfig:
     """What a sample holds.
 
-    ``horizon`` actions; the present and the ``n_obs_steps − 1`` frames before it, the episode's first
-    frame standing in for those before its start; ``cameras`` in this order (empty: all of the
+    ``horizon`` actions; the frames of ``history``, the episode's first frame standing in for the ``last`` ones before
+    its start, while a memory bank chooses among those that there are; ``cameras`` in this order (empty: all of the
     embodiment's), which must have one image size. ``cache`` says where pictures are read from:
     decoded once into ``memory``; from ``disk`` as needed; ``decoded`` once into a file in the store's
     folder (``policies.data.decoded``; from disk as needed where it cannot be written); or ``auto``: memory where
@@ -59,7 +66,7 @@ class WindowConfig:
     """
 
     horizon: int = 8
-    n_obs_steps: int = 1
+    history: History = PRESENT
     cameras: tuple[str, ...] = ()
     depth: bool = False
     geometry: bool = False
@@ -110,6 +117,8 @@ class Windows:
             views = decoded_views(dataset, [key(camera) for camera in self.cameras])
             if views is not None:
                 self._mapped[key] = views
+        bank = config.history.sampling == "memory_bank"
+        self._features: Float[Tensor, "n d"] | None = self._picture_features() if bank else None
 
     def __len__(self) -> int:
         return self.dataset.num_frames
@@ -139,11 +148,8 @@ class Windows:
         if len(frames) and not (frames.min() >= 0 and frames.max() < len(self)):
             raise IndexError(f"frames must lie in 0…{len(self) - 1}, got {frames.min()}…{frames.max()}")
         episode = self.dataset.episode_of(frames)
-        ends = self.dataset.end_frames
-        first = np.where(episode > 0, ends[episode - 1], 0)
         actions, valid = self.chunks(frames)
-        seen = frames[:, None] + np.arange(1 - self.config.n_obs_steps, 1)
-        seen = np.maximum(seen, first[:, None])
+        seen, there = self._moments(frames, episode)
         return WindowBatch(
             images=self._views(image_key, seen),
             state=torch.from_numpy(self._states[frames]),
@@ -153,6 +159,8 @@ class Windows:
             keyframe_state=torch.from_numpy(self._states[self._keyframes[frames]]),
             keyframe_action=torch.from_numpy(self._actions[self._keyframes[frames]]),
             leads_over=torch.from_numpy(self._leads_over[frames]),
+            age_steps=torch.from_numpy(frames[:, None] - seen),
+            there=there,
             depth=self._views(depth_key, seen) if self.config.depth else None,
             intrinsics=self._views(intrinsics_key, seen) if self.config.geometry else None,
             T_world_cam=self._views(extrinsics_key, seen) if self.config.geometry else None,
@@ -169,10 +177,29 @@ class Windows:
         """States of the ``before`` frames before each and its own, the last; an episode's first frame stands in for
         those before its start.
         """
-        episode = self.dataset.episode_of(frames)
-        first = np.where(episode > 0, self.dataset.end_frames[episode - 1], 0)
+        first = self._first_frames(self.dataset.episode_of(frames))
         seen = np.maximum(frames[:, None] + np.arange(-before, 1), first[:, None])
         return torch.from_numpy(self._states[seen])
+
+    def _first_frames(self, episode: Int[np.ndarray, " b"]) -> Int[np.ndarray, " b"]:
+        return np.where(episode > 0, self.dataset.end_frames[episode - 1], 0)
+
+    def _moments(
+        self, frames: Int[np.ndarray, " b"], episode: Int[np.ndarray, " b"]
+    ) -> tuple[Int[np.ndarray, "b t"], Bool[Tensor, "b t"]]:
+        """The frames to show for each of ``frames``, and which of them there are."""
+        first = self._first_frames(episode)[:, None]
+        wanted = frames[:, None] - np.array(self.config.history.ages)
+        seen = np.maximum(wanted, first)
+        if self._features is None:
+            return seen, torch.ones(seen.shape, dtype=torch.bool)
+        found = sample_frames(self._features[seen], torch.from_numpy(wanted >= first), self.config.history.frames)
+        return np.take_along_axis(seen, found.times.numpy(), axis=1), found.mask
+
+    def _picture_features(self) -> Float[Tensor, "n d"]:
+        """What a memory bank compares, of every frame."""
+        blocks = np.split(np.arange(len(self)), range(_FEATURES_AT_ONCE, len(self), _FEATURES_AT_ONCE))
+        return torch.cat([picture_features(self._views(image_key, block[:, None])[:, 0]) for block in blocks])
 
     def _find_ways(self) -> Bool[np.ndarray, " n"]:
         """Whether the way to each frame's next keyframe leads over something; no way of a robot without a tool does."""
@@ -229,8 +256,8 @@ def _validate(dataset: DemonstrationDataset, config: WindowConfig, cameras: tupl
     if dataset.num_frames == 0:
         failures = f": its {dataset.without} failures are left out" if dataset.without else ""
         raise ValueError(f"{dataset.path} has no episodes to sample{failures}")
-    if config.horizon < 1 or config.n_obs_steps < 1:
-        raise ValueError(f"horizon and n_obs_steps must be ≥ 1, got {config.horizon} and {config.n_obs_steps}")
+    if config.horizon < 1:
+        raise ValueError(f"horizon must be ≥ 1, got {config.horizon}")
     sizes = {}
     for name in cameras:
         camera = dataset.embodiment.camera(name)

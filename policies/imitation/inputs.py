@@ -3,13 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-import torch
-
 from envs.specs import EmbodimentSpec
 from policies.data.windows import WindowBatch
 from policies.keyframe_targets import KeyframeTargets
 from policies.narration import Narrator
-from policies.network_input import network_depth, network_images, network_intrinsics
+from policies.network_input import checked_depth, network_depth, network_images, network_intrinsics
 from policies.processors import Normalization
 from policies.training.augment import AugmentConfig, Disturbance
 from policies.training.group import Part
@@ -35,6 +33,7 @@ class TrainingInputs:
     ) -> None:
         self.device = next(vla.parameters()).device
         self._config, self._augment, self._seed = vla.config, augment, seed
+        self._rate_hz = embodiment.control_rate_hz
         vla.backbone.check_texts(instructions)
         text, text_mask = vla.backbone.tokenize(instructions)
         self._text, self._text_mask = text.to(self.device), text_mask.to(self.device)
@@ -48,15 +47,18 @@ class TrainingInputs:
     def __call__(
         self, batch: WindowBatch, step: int, normalization: Normalization, part: Part | None = None
     ) -> tuple[Observation, ActionChunk]:
-        """The batch of optimiser step ``step``, or a ``part`` of it; the step decides the disturbance of its images."""
+        """The batch of optimiser step ``step``, or a ``part`` of it; the step decides the disturbance of its images,
+        which is one for all times of a view.
+        """
         images = network_images(batch.images.to(self.device, non_blocking=True), self._config.image_size_px)
-        flat = images.flatten(0, 2)
-        drawn = (part or Part(0, len(images), len(images))).of_each(len(flat) // len(images))
-        disturbance = Disturbance.draw(self._augment, drawn.whole, self._seed, step).of(drawn.rows)
-        images = disturbance.apply(flat).reshape(images.shape)
+        b, t, v = images.shape[:3]
+        drawn = (part or Part(0, b, b)).of_each(v)
+        disturbance = Disturbance.draw(self._augment, drawn.whole, self._seed, step).of(drawn.rows).over_times(b, t)
+        images = disturbance.apply(images.flatten(0, 2)).reshape(images.shape)
         depth_m = intrinsics = T_world_cam = None
         if batch.depth is not None:
-            depth_m = network_depth(batch.depth.to(self.device), self._config.image_size_px)
+            depth_m = checked_depth(batch.depth, "the demonstrations' depth")
+            depth_m = network_depth(depth_m.to(self.device), self._config.image_size_px)
             depth_m = disturbance.shifted(depth_m.flatten(0, 2)[:, None]).view(depth_m.shape)
         if batch.intrinsics is not None and batch.T_world_cam is not None:
             size_px, (height, width) = self._config.image_size_px, batch.images.shape[3:5]
@@ -67,13 +69,14 @@ class TrainingInputs:
         text = batch.text.to(self.device)
         observation = Observation(
             images=images,
-            view_mask=torch.ones(images.shape[:3], dtype=torch.bool, device=self.device),
+            view_mask=batch.there.to(self.device)[:, :, None].expand(-1, -1, v).contiguous(),
             text=self._text[text],
             text_mask=self._text_mask[text],
             state=normalization.state.normalize(state),
             depth=depth_m,
             intrinsics=intrinsics,
             T_world_cam=T_world_cam,
+            age_s=batch.age_steps.to(self.device) / self._rate_hz if self._config.history.looks_back else None,
         )
         waypoint = None
         if self._config.waypoint_dims:

@@ -32,7 +32,7 @@ from policies.training.learner import Learner
 from policies.training.schedule import Span, lay_out, span_at
 from policies.training.seeding import Draw, random_state_kept, seed_everything
 from policies.vla_policy import VLAPolicy, check_fit
-from vla.adopting import Adoption, adopt
+from vla.adopting import Adoption, adopt, extended, take_over
 from vla.base import Base
 from vla.config import VLAConfig
 from vla.model import VLA
@@ -75,6 +75,7 @@ class ImitationLearner(Learner[TrainConfig]):
             cameras=vla_config.cameras,
             depth=vla_config.needs_depth,
             geometry=vla_config.needs_cameras,
+            history=vla_config.history,
             cache=config.pictures,
         )
         windows = replace(windows, memory_budget_bytes=windows.memory_budget_bytes // self.group.local_size)
@@ -208,7 +209,9 @@ class ImitationLearner(Learner[TrainConfig]):
         """
         if isinstance(start, VLAPolicy):
             self.base = start.base
-            self.vla.load_state_dict({**self.vla.state_dict(), **start.vla.state_dict()})
+            take_over(self.vla, start.vla.state_dict())
+            if new := extended(start.vla.config, self.vla.config)[1]:
+                log.warning("new to the network that this starts from: %s", ", ".join(new))
             return start.normalization
         normalization = None if teaching is None else teaching.hand_over(self.vla)
         if normalization is None:

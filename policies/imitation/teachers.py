@@ -62,6 +62,8 @@ class TeacherPolicy:
         config = self.policy.vla.config
         if config.needs_depth or config.needs_cameras:
             raise ValueError(f"{self.path} cannot teach: it needs depth or calibrated cameras, and is shown neither")
+        if config.history.looks_back:
+            raise ValueError(f"{self.path} cannot teach: it needs moments of the past, and is shown the present alone")
         if missing := sorted(set(config.cameras) - set(self.cameras)):
             raise ValueError(f"{self.path} cannot teach: it has the cameras {missing}, the network {self.cameras}")
         try:

@@ -75,6 +75,8 @@ class PolicyClient:
         self._open.callback(self._watch.close)
         self.continues = bool(self.metadata.get("continues", False))
         """Whether the policy heeds what the robot goes on doing while it waits."""
+        self.paced = bool(self.metadata.get("paced", False))
+        """Whether the policy tells time by its plans: see :func:`check_pace`."""
         self._adapter = ObservationAdapter(self.embodiment)
         self._unanswered = False
         self.warnings: list[str] = []
@@ -206,6 +208,16 @@ def check_embodiment(expected: EmbodimentSpec, given: EmbodimentSpec) -> None:
             f"  {name}: expected {_short(ours[name])}, the server has {_short(theirs[name])}" for name in differing
         ]
         raise EmbodimentMismatchError("the server drives another embodiment:\n" + "\n".join(lines))
+
+
+def check_pace(client: PolicyClient, replan_interval: int, ahead: bool = False) -> None:
+    """``ValueError`` for a server that must be asked every so many steps, and is to be asked at other times."""
+    if client.paced and (ahead or replan_interval != client.replan_interval):
+        asked = "ahead of need" if ahead else f"every {replan_interval} steps"
+        raise ValueError(
+            f"the server's policy tells time by its plans, so it must be asked every {client.replan_interval} control "
+            f"steps, in turn; it is to be asked {asked}"
+        )
 
 
 def _promises(metadata: Mapping[str, Any], url: str) -> tuple[EmbodimentSpec, int, int]:

@@ -9,7 +9,13 @@ from typing import Any
 import numpy as np
 
 from policies.serving.actions import hold_action
-from policies.serving.client import PolicyClient, ServerRefusalError, ServerTimeoutError, ServerUnavailableError
+from policies.serving.client import (
+    PolicyClient,
+    ServerRefusalError,
+    ServerTimeoutError,
+    ServerUnavailableError,
+    check_pace,
+)
 from policies.serving.keys import ACTIONS, ANSWER, WARNINGS
 from policies.serving.overlap import ChunkCursor
 from policies.serving.underway import RunningChunk
@@ -40,7 +46,8 @@ class ActionStream:
 
     ``ahead`` asks earlier, while the present chunk is carried out, so that the robot need not wait for the policy
     (:class:`~policies.serving.overlap.ChunkCursor` says when, and which actions of a chunk are past when it comes). A
-    policy that continues what is under way is told it.
+    policy that continues what is under way is told it. ``ValueError`` for a server that tells time by its plans, and is
+    to be asked at other times.
 
     While an answer is late and no action is left, the robot holds (:func:`~policies.serving.actions.hold_action`) what
     it did last, which the server is told with every request: ahead, what it will have done when the answer comes.
@@ -60,6 +67,7 @@ class ActionStream:
         interval = client.replan_interval if replan_interval is None else replan_interval
         if not 1 <= interval <= client.horizon:
             raise ValueError(f"replan_interval must lie in 1…{client.horizon} (the horizon), got {interval}")
+        check_pace(client, interval, ahead)
         if not watchdog_s > 0:
             raise ValueError(f"watchdog_s must be positive, got {watchdog_s}")
         self.replan_interval = interval

@@ -88,6 +88,7 @@ class PolicyServer:
             "horizon": self.policy.horizon,
             "replan_interval": self.policy.replan_interval,
             "continues": self.policy.continues,
+            "paced": self.policy.paced,
             "remembers": self.policy.remembers or self.config.on_violation == "hold",
             "observation": self.adapter.describe(),
             "conventions": {

@@ -70,6 +70,12 @@ class Disturbance:
         """That of some of the images."""
         return Disturbance(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
 
+    def over_times(self, samples: int, times: int) -> "Disturbance":
+        """The same for all of so many times, of what was drawn for the views of each sample."""
+        views = len(self.shift) // samples
+        rows = torch.arange(len(self.shift)).view(samples, 1, views).expand(-1, times, -1).flatten()
+        return Disturbance(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
+
     def apply(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 h w"]:
         """Disturb RGB images in [0, 1]: shift, then brightness and tint, contrast, saturation, then clip.
 

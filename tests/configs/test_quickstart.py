@@ -11,7 +11,7 @@ from configs.cli import main
 from configs.commands import quickstart
 from configs.environments import EnvConfig, acts_in
 from configs.presets import nano_bridge, nano_tabletop
-from envs.perturbations.randomised import PROBABILITY, RANDOMISED
+from envs.perturbations.randomised import PROBABILITY, RANDOMISED, RGBD
 from policies.data.dataset import DemonstrationDataset
 
 CONDITIONS = ("libero-plus-7:robot_start/3", "libero-plus-7:language/4")
@@ -46,7 +46,7 @@ def test_usual_and_randomised_worlds_are_recorded_apart(home, summary):
     assert {record.seed for record in usual.records} <= set(range(4))
     assert {record.seed for record in randomised.records} <= {100_000, 100_001}
     assert set(usual.settings["perturbation"]) == {"robot_start"}
-    assert set(randomised.settings["perturbation"]) == {*RANDOMISED, "probability"}
+    assert set(randomised.settings["perturbation"]) == {*RANDOMISED, "probability"} - {*RGBD}
     assert set(randomised.settings["perturbation"]["probability"].values()) == {PROBABILITY}
     for store, dataset, tried in (("usual", usual, 4), ("randomised", randomised, 2)):
         found = summary["demonstrations"][store]["reach"]

@@ -10,6 +10,8 @@ from synthetic_demonstrations import make_embodiment, make_episode
 from policies.data.dataset import DemonstrationDataset
 from policies.data.windows import WindowConfig, batch_indices, build_windows
 from policies.data.writer import DemonstrationWriter
+from vla.history import History
+from vla.spatial.memory_bank import picture_features, sample_frames
 
 torch.set_num_threads(1)
 EMBODIMENT = make_embodiment()
@@ -33,7 +35,7 @@ def reference_sample(frame, config, cameras):
         frame -= len(EPISODES[index])
         index += 1
     episode = EPISODES[index]
-    past = [max(frame - back, 0) for back in range(config.n_obs_steps - 1, -1, -1)]
+    past = [max(frame - age, 0) for age in config.history.ages]
     actions, valid = [], []
     for ahead in range(config.horizon):
         valid.append(frame + ahead < len(episode))
@@ -43,6 +45,8 @@ def reference_sample(frame, config, cameras):
         "depth": np.stack([[episode.depth[name][t] for name in cameras] for t in past]),
         "intrinsics": np.stack([[episode.cameras[name].intrinsics[t] for name in cameras] for t in past]),
         "T_world_cam": np.stack([[episode.cameras[name].T_world_cam[t] for name in cameras] for t in past]),
+        "age_steps": np.array([frame - t for t in past]),
+        "there": np.ones(len(past), bool),
         "state": episode.state[frame],
         "actions": np.stack(actions),
         "valid": np.array(valid),
@@ -52,12 +56,11 @@ def reference_sample(frame, config, cameras):
 
 @pytest.mark.parametrize("cache", ["memory", "decoded", "disk"])
 @pytest.mark.parametrize(
-    ("cameras", "horizon", "n_obs_steps"), [((), 8, 1), (("wrist", "front"), 1, 3), (("wrist",), 25, 2)]
+    ("cameras", "horizon", "history"),
+    [((), 8, History()), (("wrist", "front"), 1, History(frames=3)), (("wrist",), 25, History(frames=2, gap=4))],
 )
-def test_every_window_equals_the_reference(dataset, cache, cameras, horizon, n_obs_steps):
-    config = WindowConfig(
-        horizon=horizon, n_obs_steps=n_obs_steps, cameras=cameras, depth=True, geometry=True, cache=cache
-    )
+def test_every_window_equals_the_reference(dataset, cache, cameras, horizon, history):
+    config = WindowConfig(horizon=horizon, history=history, cameras=cameras, depth=True, geometry=True, cache=cache)
     windows = config.build(dataset)
     frames = np.random.default_rng(0).permutation(len(windows))
     assert len(frames) == sum(LENGTHS)
@@ -132,7 +135,7 @@ def test_batch_indices_depend_on_seed_and_step_alone():
 def test_refusals(dataset, tmp_path):
     with pytest.raises(KeyError, match="no camera 'top'"):
         WindowConfig(cameras=("top",)).build(dataset)
-    with pytest.raises(ValueError, match="horizon and n_obs_steps"):
+    with pytest.raises(ValueError, match="horizon must be ≥ 1"):
         WindowConfig(horizon=0).build(dataset)
     with pytest.raises(IndexError, match=f"frames must lie in 0…{sum(LENGTHS) - 1}"):
         WindowConfig().build(dataset).sample(np.array([-1]))
@@ -151,3 +154,39 @@ def test_refusals(dataset, tmp_path):
         WindowConfig(cameras=("wrist",), depth=True).build(stored)
     with pytest.raises(ValueError, match=r"is to know its cameras .* has none: record anew"):
         WindowConfig(cameras=("wrist",), geometry=True).build(stored)
+
+
+def test_a_memory_bank_chooses_among_the_moments_of_the_episode(dataset):
+    """Whatever the batch: for each frame alone, from the episode's own pictures."""
+    history = History(frames=3, gap=2, sampling="memory_bank", memory=6)
+    windows = WindowConfig(history=history, cameras=("wrist",)).build(dataset)
+    frames = np.array([0, 2, 3, 40, 72, 73, 74, 93])
+    batch = windows.sample(frames)
+    ends = np.cumsum(LENGTHS)
+    for row, frame in enumerate(frames):
+        episode = int(np.searchsorted(ends, frame, side="right"))
+        now = frame - (ends[episode] - LENGTHS[episode])
+        moments = range(now % 2, now + 1, 2)[-6:]
+        pictures = torch.from_numpy(EPISODES[episode].images["wrist"][list(moments)])
+        features = picture_features(pictures[:, None])[None]
+        found = sample_frames(features, torch.ones(1, len(moments), dtype=torch.bool), 3)
+        chosen = [moments[time] for time in found.times[found.mask].tolist()]
+        assert (now - batch.age_steps[row])[batch.there[row]].tolist() == chosen
+        assert batch.there[row].tolist() == [False] * (3 - len(chosen)) + [True] * len(chosen)
+        expected = torch.from_numpy(EPISODES[episode].images["wrist"][chosen])
+        assert torch.equal(batch.images[row, batch.there[row]][:, 0], expected)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"frames": 0}, "at least 1, got 0 and 1"),
+        ({"frames": 3, "gap": 0}, "at least 1, got 3 and 0"),
+        ({"frames": 3, "sampling": "memory_bank", "memory": 2}, "got frame_memory 2"),
+        ({"frames": 3, "memory": 8}, "is of a frame_sampling memory_bank"),
+        ({"sampling": "first"}, "expected one of last, memory_bank"),
+    ],
+)
+def test_a_history_that_makes_no_sense_is_refused(fields, message):
+    with pytest.raises(ValueError, match=message):
+        History(**fields)

@@ -48,7 +48,7 @@ def base():
 
 
 def test_presets_name_their_axes_and_choose_among_them():
-    assert set(PRESETS) == {"colosseum-14", "libero-plus-7", "multiview", "randomised"}
+    assert set(PRESETS) == {"colosseum-14", "libero-plus-7", "multiview", "randomised", "rgbd"}
     assert len(COLOSSEUM) == 15 and all(COLOSSEUM[name].changed == (name,) for name in COLOSSEUM if name != "all")
     assert set(COLOSSEUM["all"].changed) == set(COLOSSEUM) - {"all"}
     assert len(LIBERO) == 35 and len({name.partition("/")[0] for name in LIBERO}) == 7

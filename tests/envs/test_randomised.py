@@ -11,7 +11,7 @@ from perturbed_worlds import FRONT, SEEDS, WRIST, field_of, start
 
 from envs.perturbations import PRESETS, Perturbation, apart, axes
 from envs.perturbations.colour import HUES
-from envs.perturbations.randomised import RANDOMISED
+from envs.perturbations.randomised import RANDOMISED, RGBD
 from envs.perturbations.ranges import Axis
 from envs.perturbations.spec import (
     CameraJitter,
@@ -65,8 +65,9 @@ def test_training_ranges_keep_to_their_rules(axis):
 
 def test_randomised_covers_all_axes_and_every_test_axis_has_a_rule():
     configs = {field.name for field in fields(Perturbation)} - {"probability"}
-    assert set(RANDOMISED) == configs and set(TRAINING) == configs | {"all"}
-    assert set(TRAINING["all"].changed) == configs and set(TRAINING["all"].probability.values()) == {0.5}
+    assert set(RANDOMISED) == configs and set(TRAINING) == configs | {"all", "all_rgbd"}
+    assert set(TRAINING["all_rgbd"].changed) == configs and set(TRAINING["all"].changed) == configs - {*RGBD}
+    assert set(TRAINING["all_rgbd"].probability.values()) == {0.5} == set(TRAINING["all"].probability.values())
     for axis in configs:
         assert TRAINING[axis].changed == (axis,)
 
@@ -94,7 +95,8 @@ def test_where_no_axis_is_applied_the_world_is_as_built(engine):
     if engine == "warp":
         pytest.importorskip("mujoco_warp")
     settings = {"engine": "warp", "device": "cpu"} if engine == "warp" else {}
-    never = replace(TRAINING["all"], probability=dict.fromkeys(RANDOMISED, 0.0))
+    settings["depth"] = True
+    never = replace(TRAINING["all_rgbd"], probability=dict.fromkeys(RANDOMISED, 0.0))
     plain, wanted = start(None, **settings)
     env, seen = start(replace(never, probability={}), **settings)
     assert seen[TASK_KEY] != wanted[TASK_KEY] and not torch.equal(seen[FRONT], wanted[FRONT])
@@ -103,7 +105,7 @@ def test_where_no_axis_is_applied_the_world_is_as_built(engine):
     assert seen[TASK_KEY] == wanted[TASK_KEY]
     assert torch.equal(seen[STATE_KEY], wanted[STATE_KEY])
     for key, value in wanted.items():
-        if "cameras" in key:
+        if "cameras" in key or "depth" in key:
             assert torch.allclose(seen[key], value, atol=1e-6), key
     for key in (FRONT, WRIST):
         assert ((seen[key].int() - wanted[key].int()).abs() > 1).float().mean() < 0.002, key

@@ -18,9 +18,11 @@ from vla.backbone import Backbone
 from vla.backbones.convolution import ImageEncoder
 from vla.backbones.keypoints import KeypointEncoder
 from vla.backbones.merging import counted
+from vla.backbones.moments import Moments
 from vla.backbones.nano_config import TEXT_TOKENS, NanoConfig
 from vla.backbones.nano_inputs import check_shapes, views_of
 from vla.backbones.nano_layout import nano_layout, placed
+from vla.backbones.points import Points, point_map, points_under
 from vla.backbones.position_prompt import PositionPrompt
 from vla.backbones.scene import PrefixTokens, Scene
 from vla.backbones.sightlines import Sightlines
@@ -108,6 +110,8 @@ class Nano(Backbone):
         self.query_position = nn.Linear(positions + waypoint_dim, config.n_queries * width)
         self.blocks = nn.ModuleList(Block(width, config.heads) for _ in range(config.depth))
         self.sightlines = Sightlines(config, views=views, waypoint_dim=waypoint_dim) if config.use_cameras else None
+        self.points = Points(config, views=views, waypoint_dim=waypoint_dim) if config.use_points else None
+        self.moments = Moments(width) if config.use_times else None
 
     def tokenize(self, texts: Sequence[str], ended: bool = False) -> tuple[Int[Tensor, "b n"], Bool[Tensor, "b n"]]:
         return self._tokenizer.encode(texts, ended=ended)
@@ -165,7 +169,7 @@ class Nano(Backbone):
         self, observation: Observation, seen: Tensor | None = None
     ) -> tuple[Float[Tensor, "b n d"], Bool[Tensor, "b n"]]:
         scene = self._scene(observation, seen)
-        tokens = scene.patches + self._place(scene.view_mask.shape[1])
+        tokens = scene.patches + self._place(scene)
         return tokens.flatten(1, 3), _per_token(scene.view_mask, tokens)
 
     def sentence(self, text: Int[Tensor, "n m"], text_mask: Bool[Tensor, "n m"]) -> Float[Tensor, "n d"]:
@@ -274,8 +278,16 @@ class Nano(Backbone):
         n, t, v = scene.view_mask.shape
         questions = pooled[:, None] + self.camera_embedding
         asked = questions[:, None].expand(n, t, v, -1)
-        keypoints, position = self.keypoint_encoder(scene.maps.flatten(0, 2), asked.flatten(0, 2), scene.views)
-        rays = None
+        seen_as = scene.maps.flatten(0, 2), asked.flatten(0, 2), scene.views
+        rays = points = None
+        if self.points is None:
+            keypoints, position = self.keypoint_encoder(*seen_as)
+        else:
+            assert scene.points is not None
+            keypoints, position, log_heatmap = self.keypoint_encoder.look(*seen_as)
+            points = points_under(log_heatmap, scene.points.flatten(0, 2))
+            keypoints = keypoints + self.points.of_tokens(points)
+            points = _of_the_present(points, scene.view_mask)
         if self.sightlines is not None:
             assert scene.views is not None
             rays = scene.views.rays(position)
@@ -283,7 +295,7 @@ class Nano(Backbone):
             rays = _of_the_present(rays, scene.view_mask)
         position = _of_the_present(position, scene.view_mask)
         keypoints = (keypoints + self.keypoint_embedding).unflatten(0, (n, t, v))
-        place = self._place(t)
+        place = self._place(scene)
         always = observation.text_mask.new_ones(n, 1)
         looks = self.look_embedding + questions
         patches, size, cells = self._fewer(scene)
@@ -301,6 +313,7 @@ class Nano(Backbone):
             questions=questions,
             position=position,
             rays=rays,
+            points=points,
             size=None if size is None else nn.functional.pad(size, (self.views, 0), value=1.0),
             cells=cells,
         )
@@ -334,31 +347,54 @@ class Nano(Backbone):
             second = views.rays(position)
             tokens = tokens + lines.second(second.flatten(1))[:, None]
             rays = torch.cat([prefix.rays, _of_the_present(second, scene.view_mask[:, -1:])], dim=2).flatten(1)
+        points = None
+        if self.points is not None:
+            assert scene.points is not None and prefix.points is not None
+            second = points_under(log_heatmap, scene.points[:, -1].flatten(0, 1))
+            tokens = tokens + self.points.second(second.flatten(1))[:, None]
+            points = torch.cat([prefix.points, _of_the_present(second, scene.view_mask[:, -1:])], dim=2).flatten(1)
         position = _of_the_present(position, scene.view_mask[:, -1:])
         places = torch.cat([prefix.position, position], dim=2).flatten(1)
         waypoint = None if self.waypoint is None else self.waypoint(torch.cat([places, scene.state], dim=-1))
         if waypoint is not None and lines is not None and lines.waypoint is not None:
             waypoint = waypoint + lines.waypoint(rays)
+        if waypoint is not None and self.points is not None and self.points.waypoint is not None:
+            waypoint = waypoint + self.points.waypoint(points)
         heat = log_heatmap.unflatten(0, (n, v))
         sight = Sight(waypoint=waypoint, position=position, log_heatmap=heat, maps=scene.maps[:, -1])
         told = self.query_position(places if waypoint is None else torch.cat([places, waypoint], dim=-1))
         told = told if lines is None else told + lines.queries(rays)
+        told = told if self.points is None else told + self.points.queries(points)
         return tokens.unflatten(0, (n, v))[:, :, 0], told.unflatten(-1, (self.n_queries, -1)), sight
 
-    def _place(self, t: int) -> Float[Tensor, "t v 1 d"]:
-        """What tells the last t frames and the views apart."""
-        return (self.view_embedding + self.time_embedding[-t:, None])[:, :, None]
+    def _place(self, scene: Scene) -> Float[Tensor, "*n t v 1 d"]:
+        """What tells the last t frames and the views apart, and says how old they are."""
+        t = scene.view_mask.shape[1]
+        place = (self.view_embedding + self.time_embedding[-t:, None])[:, :, None]
+        return (
+            place
+            if scene.age_s is None or self.moments is None
+            else place + self.moments(scene.age_s)[:, :, None, None]
+        )
 
     def _scene(self, observation: Observation, seen: Tensor | None) -> Scene:
         """What the pictures hold, whatever is asked; missing views are blanked."""
         maps = self.see(observation) if seen is None else seen
         patches = self.patch_encoder(maps.flatten(0, 2)).flatten(2).mT + self.cell_embedding
+        views, points, there = views_of(observation, self.config), None, observation.view_mask.shape
+        if self.points is not None:
+            assert views is not None
+            points = point_map(views, ImageEncoder.stride)
+            patches = patches + self.points.of_patches(points, self.grid)
+            points = points.unflatten(0, there)
         return Scene(
             maps=maps,
-            patches=patches.unflatten(0, observation.view_mask.shape),
+            patches=patches.unflatten(0, there),
             view_mask=observation.view_mask,
             state=observation.state,
-            views=views_of(observation, self.config),
+            views=views,
+            points=points,
+            age_s=observation.age_s if self.config.use_times else None,
         )
 
     def _maps(self, observation: Observation, views: Views | None) -> Float[Tensor, "m c h w"]:
@@ -366,7 +402,7 @@ class Nano(Backbone):
         view_mask = observation.view_mask
         images = observation.images.masked_fill(~view_mask[..., None, None, None], 0.0)
         images = images if self.position_prompt is None else self.position_prompt(images)
-        if views is not None and views.depth_m is not None:
+        if self.config.use_depth and views is not None and views.depth_m is not None:
             images = torch.cat([images, views.depth_m.view(*view_mask.shape, 1, *self.image_size_px)], dim=3)
         return self.image_encoder(images.flatten(0, 2)) + self.map_position
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from vla.backbones.text_window import window_for
 from vla.backbones.tokenizer import NanoTokenizer
+from vla.history import History, Sampling
 
 if TYPE_CHECKING:
     from vla.backbones.nano import Nano
@@ -28,12 +29,17 @@ class NanoConfig:
     the second look, which share one; ``patch_px`` is the side of the square that one patch token covers, a multiple of
     8. The second look comes after half of the ``depth`` blocks. ``max_text_tokens`` is the longest instruction that it
     can take in; where it is None, training asks :meth:`reading` for what the data and their tasks say, and
-    ``TEXT_TOKENS`` stand for it elsewhere. ``frames`` is the most images per view that an observation may hold. With
-    ``use_depth`` the network also needs depth images, and keypoint tokens carry points in the world where cameras are
-    calibrated.
+    ``TEXT_TOKENS`` stand for it elsewhere. With ``use_depth`` the network also needs depth images, and keypoint tokens
+    carry points in the world where cameras are calibrated; its eye then differs from one that sees colours alone.
 
     With ``use_cameras`` it needs calibrated cameras, and is told the line of sight of every keypoint in the world
-    (:mod:`vla.backbones.sightlines`), so that it knows where things are wherever a camera stands.
+    (:mod:`vla.backbones.sightlines`), so that it knows where things are wherever a camera stands. With ``use_points``
+    it needs depth images as well, and is told the points in the world of its patches and keypoints
+    (:mod:`vla.backbones.points`), with an eye that sees colours alone.
+
+    ``frames`` is the most images per view that an observation may hold, and with ``frame_gap``, ``frame_sampling`` and
+    ``frame_memory`` which moments those are: see :class:`vla.history.History`. With ``use_times`` it is told how long
+    before the present each was taken (:mod:`vla.backbones.moments`).
 
     Fewer tokens (:mod:`vla.backbones.token_reduction`): ``image_budget`` is the most patch tokens that all views of a
     moment may have together, to which each view's grid is averaged down, and ``merged_tokens`` to how many similar ones
@@ -58,8 +64,13 @@ class NanoConfig:
     patch_px: int = 32
     max_text_tokens: int | None = None
     frames: int = 1
+    frame_gap: int = 1
+    frame_sampling: Sampling = "last"
+    frame_memory: int = 0
     use_depth: bool = False
     use_cameras: bool = False
+    use_points: bool = False
+    use_times: bool = False
     image_budget: int | None = None
     merged_tokens: int | None = None
     position_prompt: bool = False
@@ -70,6 +81,7 @@ class NanoConfig:
             raise ValueError(f"second_keypoints must be at least 2, got {self.second_keypoints}")
         if self.max_text_tokens is not None and self.max_text_tokens < 1:
             raise ValueError(f"max_text_tokens must be at least 1, got {self.max_text_tokens}")
+        _ = self.history
 
     def reading(self, sentences: Sequence[str]) -> "NanoConfig":
         """This config with a window for all of ``sentences`` and a quarter more, if it does not say what window."""
@@ -85,12 +97,24 @@ class NanoConfig:
     @property
     def needs_cameras(self) -> bool:
         """It must be told where cameras stand and how they see."""
-        return self.use_cameras
+        return self.use_cameras or self.use_points
+
+    @property
+    def needs_depth(self) -> bool:
+        """It must be given depth images."""
+        return self.use_depth or self.use_points
+
+    @property
+    def history(self) -> History:
+        """Which moments it is shown."""
+        return History(frames=self.frames, gap=self.frame_gap, sampling=self.frame_sampling, memory=self.frame_memory)
 
     @property
     def needs(self) -> str:
         """What it must be fed beside colour images of the present, in the words of its fields; empty where nothing."""
-        return "" if not self.use_depth and self.frames == 1 else "use_depth must be off and frames 1"
+        return (
+            "" if not self.needs_depth and self.frames == 1 else "use_depth must be off, use_points too, and frames 1"
+        )
 
     def build(
         self,

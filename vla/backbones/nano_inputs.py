@@ -20,14 +20,20 @@ def check_shapes(
     b, t = observation.images.shape[:2]
     image = (b, t, views, 3, *image_size_px)
     expected = {"images": image, "view_mask": image[:3], "state": (b, state_dim)}
-    if config.use_depth:
+    if config.needs_depth:
         if observation.depth is None:
-            raise ValueError("expected depth images, because the network was built with use_depth; got none")
+            what = "use_depth" if config.use_depth else "use_points"
+            raise ValueError(f"expected depth images, because the network was built with {what}; got none")
         expected["depth"] = (*image[:3], *image_size_px)
-    if config.use_cameras:
+    if config.needs_cameras:
         if observation.intrinsics is None or observation.T_world_cam is None:
-            raise ValueError("expected calibrated cameras, because the network was built with use_cameras; got none")
+            what = "use_cameras" if config.use_cameras else "use_points"
+            raise ValueError(f"expected calibrated cameras, because the network was built with {what}; got none")
         expected |= {"intrinsics": (*image[:3], 3, 3), "T_world_cam": (*image[:3], 4, 4)}
+    if config.use_times and t > 1:
+        if observation.age_s is None:
+            raise ValueError("expected the age of each frame, because the network was built with use_times; got none")
+        expected["age_s"] = (b, t)
     for name, shape in expected.items():
         given = tuple(getattr(observation, name).shape)
         if given != shape:
@@ -42,11 +48,11 @@ def views_of(observation: Observation, config: NanoConfig) -> Views | None:
     """What the network is told of all frames and views beside colours, flattened, with missing views blanked; None
     where nothing.
     """
-    if not (config.use_depth or config.use_cameras):
+    if not (config.needs_depth or config.needs_cameras):
         return None
     present = observation.view_mask.flatten()[:, None, None]
     depth_m = intrinsics = T_world_cam = None
-    if config.use_depth and observation.depth is not None:
+    if config.needs_depth and observation.depth is not None:
         depth_m = observation.depth.flatten(0, 2).masked_fill(~present, 0.0)
     if observation.intrinsics is not None and observation.T_world_cam is not None:
         identity = torch.eye(4, device=observation.images.device)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 from torch.nn import functional
 
@@ -16,6 +16,20 @@ class Remembered:
 
     times: Int[Tensor, "b k"]
     mask: Bool[Tensor, "b k"]
+
+
+COMPARED_PX = 6
+"""Side of the small pictures by which frames are compared."""
+
+
+def picture_features(images: UInt8[Tensor, "n v h w 3"]) -> Float[Tensor, "n d"]:
+    """What tells frames apart: all views, averaged down to squares of ``COMPARED_PX``, relative to a middling grey.
+
+    4D-VLA compares features of its encoder. Pictures alone can be compared before a network is there, and without
+    running it on moments that it is not shown.
+    """
+    pixels = images.movedim(-1, -3).flatten(1, 2).float() / 255 - 0.5
+    return functional.adaptive_avg_pool2d(pixels, COMPARED_PX).flatten(1)
 
 
 @torch.no_grad()

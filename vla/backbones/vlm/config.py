@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 from vla.backbones.text_window import window_for
 from vla.backbones.vlm.words import split_prompt
+from vla.history import PRESENT, History
 
 if TYPE_CHECKING:
     from vla.backbones.vlm.backbone import VLM
@@ -113,6 +114,16 @@ class VLMConfig:
     def needs_cameras(self) -> bool:
         """It need not be told where cameras stand."""
         return False
+
+    @property
+    def needs_depth(self) -> bool:
+        """It sees colours alone."""
+        return False
+
+    @property
+    def history(self) -> History:
+        """It sees the present alone."""
+        return PRESENT
 
     @property
     def needs(self) -> str:
