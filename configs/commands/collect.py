@@ -28,10 +28,8 @@ if TYPE_CHECKING:
 
 
 def recoveries() -> ExecutionNoise:
-    """Pushes of a few centimetres, and detours of some decimetres in half of the episodes, so that demonstrations show
-    how to get back; the tool stays upright.
-    """
-    return ExecutionNoise(std=0.5, hold_steps=3, probability=0.25, exempt=("gripper", "rx", "ry", "rz"), detours=0.5)
+    """Pushes of a few centimetres, so that demonstrations show how to get back; the tool stays upright."""
+    return ExecutionNoise(std=0.5, hold_steps=3, probability=0.25, exempt=("gripper", "rx", "ry", "rz"))
 
 
 FILM_SIZE_PX = 256

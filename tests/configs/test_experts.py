@@ -25,7 +25,7 @@ from stable_baselines3.common.vec_env import VecExtractDictObs
 
 from envs.sb3 import StableBaselinesEnv
 
-SMALL = ["--env.image-size-px", "16", "--env.threads", "1", "--noise.std", "0", "--noise.detours", "0"]
+SMALL = ["--env.image-size-px", "16", "--env.threads", "1", "--noise.std", "0"]
 
 
 def collect(path, expert, *flags):
