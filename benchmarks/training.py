@@ -26,6 +26,7 @@ from envs.specs import EmbodimentSpec
 from policies.data.writer import DemonstrationWriter
 from policies.imitation.learner import ImitationLearner
 from policies.training.processes import in_processes
+from policies.training.run import denormals_flushed
 from policies.training.schedule import span_at
 
 EPISODES = 40
@@ -99,10 +100,10 @@ def measure(config: Config, cases: list[Case], turns: int, steps: int) -> list[d
 def time_steps(config: Config, steps: int) -> Times:
     """In one of the processes; the first step of a stage is not timed."""
     torch.set_num_threads(config.train.threads)
-    torch.set_flush_denormal(True)  # as policies.training.run does
     learner = ImitationLearner(config.train, network_config(config), config.data)
     first, last = learner.spans[0], span_at(learner.spans, config.train.steps - 1)
-    return Times(*(_milliseconds(learner, span.first, steps) for span in (first, last)))
+    with denormals_flushed():
+        return Times(*(_milliseconds(learner, span.first, steps) for span in (first, last)))
 
 
 def _milliseconds(learner: ImitationLearner, first: int, steps: int) -> float:

@@ -1,7 +1,8 @@
 """The loop of every training, so that a run killed anywhere ends as if it never was."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -42,6 +43,19 @@ class RunSummary:
     checkpoint: Path
 
 
+@contextmanager
+def denormals_flushed() -> Iterator[None]:
+    """Numbers below 10⁻³⁸ are 0 inside: a few gradients fade to such, and processors are slow with them.
+
+    That is a setting of the thread, and of those that it starts.
+    """
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)
+
+
 def prepare_run(
     run_dir: Path,
     config: RunSettings,
@@ -68,7 +82,6 @@ def prepare_run(
     group.device(config.device)
     if threads := group.threads(config.threads):
         torch.set_num_threads(threads)
-    torch.set_flush_denormal(True)  # a few gradients fade to them, and are slow to compute with
     state = group.from_lead(lambda: _state_to_go_on_from(run_dir, resume))
     learner = make_learner(legs_to(config.steps, state), state)
     if state is not None:
@@ -118,14 +131,15 @@ class Run(Generic[L]):
         Raises ``NonFiniteLossError``, upon which the last checkpoint stays as it is.
         """
         began = time.perf_counter()
-        if self._group.leads:
-            metrics = MetricsLog(self.run_dir, self.start)
-            try:
-                self._lead(metrics, show_progress)
-            finally:
-                metrics.close()
-        else:
-            self._follow()
+        with denormals_flushed():
+            if self._group.leads:
+                metrics = MetricsLog(self.run_dir, self.start)
+                try:
+                    self._lead(metrics, show_progress)
+                finally:
+                    metrics.close()
+            else:
+                self._follow()
         return self._group.from_lead(lambda: self._summary(time.perf_counter() - began))
 
     def _summary(self, wall_s: float) -> RunSummary:
