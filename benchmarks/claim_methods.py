@@ -6,7 +6,6 @@ method that becomes another one gets another name, so that no table counts the t
 
 from dataclasses import dataclass, replace
 
-from configs.commands.quickstart import DETOURS
 from configs.environments import ARM_START_RAD
 from configs.presets import look_then_move, nano_bridge, nano_mlp, nano_tabletop
 from configs.pretraining import Config as Pretraining
@@ -28,8 +27,6 @@ class Part:
     share: int = 1
     perturbation: str | None = None
     first_seed: int = 0
-    detours: float = 0.0
-    """In what share of them the tool is driven astray first."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,7 +183,7 @@ RANDOMISED_TOO = Recording(
 AS_IN_QUICKSTART = Recording(
     name="reach-pick-place-quickstart",
     tasks=USUAL_TASKS,
-    parts=(Part(share=3), Part(share=2, perturbation="randomised:all", first_seed=100_000, detours=DETOURS)),
+    parts=(Part(share=3), Part(share=2, perturbation="randomised:all", first_seed=100_000)),
 )
 """Of 200 demonstrations per task 120 in the usual worlds and 80 in randomised ones."""
 FORTY_TASKS = Recording(name="suites", tasks=task_names(list(SUITES)))

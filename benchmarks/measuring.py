@@ -64,7 +64,6 @@ class Work:
                 tasks=recording.tasks,
                 num_envs=WORLDS,
                 arm_start_rad=recording.arm_start_rad,
-                noise=replace(collect.recoveries(), detours=part.detours),
                 env=EnvConfig(perturbation=part.perturbation, palette=recording.palette),
             )
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -48,8 +48,6 @@ REPORT_FILE = "report.html"
 USUAL, RANDOMISED = "usual", "randomised"
 """The folders of the two stores of demonstrations."""
 RANDOMISED_WORLDS = "randomised:all"
-DETOURS = 0.5
-"""In what share of the randomised demonstrations the tool is driven astray first."""
 RANDOMISED_SEEDS = 100_000
 """The first seed of the randomised demonstrations: those of one seed would show the same table in both stores."""
 CONDITIONS = (
@@ -226,7 +224,6 @@ def _recordings(config: Config) -> dict[str, tuple[collect.Config, list[int]]]:
         worlds = replace(
             usual,
             env=replace(config.env, perturbation=RANDOMISED_WORLDS),
-            noise=replace(config.noise, detours=DETOURS),
             arm_start_rad=ARM_START_RAD,
         )
         recordings[RANDOMISED] = (worlds, episode_seeds(config.randomised, RANDOMISED_SEEDS))

@@ -26,13 +26,12 @@ def move_to(
     """Go straight for ``goal`` (m) at up to ``speed_m`` per step, slowing down near it.
 
     Half of what is left per step: the arm lags behind its command by more than a step, and with more it overshoots.
-    ``turn`` is the rotation vector (rad, world) of this step, by default back to the tool's orientation at home;
-    ``gripper`` 0 open … 1 closed.
+    ``turn`` is the rotation vector (rad, world) of this step, none by default; ``gripper`` 0 open … 1 closed.
     """
     error = 0.5 * (goal - sensed.tool_position)
     distance = error.norm(dim=-1, keepdim=True).clamp_min(1e-9)
     delta = error * (speed_m / distance).clamp(max=1.0)
-    turn = turn_to(sensed, pointing_down(torch.zeros_like(gripper))) if turn is None else turn
+    turn = torch.zeros_like(delta) if turn is None else turn
     return torch.cat((delta, turn, gripper[:, None]), -1)
 
 
@@ -105,6 +104,8 @@ def carry(
     ``point`` is where the thing is, ``goal`` where that point is to be; the fingers close on ``width_m`` as much as
     ``grip_up_m`` above it. ``turn`` is this step's rotation vector, by default back to the tool's orientation at home.
     """
+    if turn is None:
+        turn = turn_to(sensed, pointing_down(torch.zeros_like(point[:, 0])))
     grip = point + constant([0.0, 0.0, grip_up_m], point.device)
     held = holds(sensed, grip, width_m)
     fetch = move_to(sensed, hop(grip, sensed), at_grasp(sensed, grip).float(), turn=turn)
@@ -117,10 +118,10 @@ def carry(
 
 
 def let_go(sensed: Sensed, width_m: Width = 2 * CUBE_HALF_M) -> Float[Tensor, "n 7"]:
-    """Open the fingers and, once they are clear of a thing of ``width_m``, rise; the tool keeps its orientation."""
+    """Open the fingers and, once they are clear of a thing of ``width_m``, rise."""
     rise = torch.where(sensed.gap > width_m + 0.015, 0.06, 0.0)
     up = torch.cat((torch.zeros_like(sensed.tool_position[:, :2]), rise[:, None]), -1)
-    return move_to(sensed, sensed.tool_position + up, torch.zeros_like(sensed.gap), turn=torch.zeros_like(up))
+    return move_to(sensed, sensed.tool_position + up, torch.zeros_like(sensed.gap))
 
 
 def nearness(a: Float[Tensor, "n d"], b: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:

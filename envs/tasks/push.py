@@ -84,7 +84,7 @@ class Push(Task):
         # Beside the cube it may as well be pushed a little further in.
         beside = sensed.tool_position[:, 2] < LOW_M + 0.02
         done = _inside_m(sensed, layout) > torch.where(beside, WELL_INSIDE_M, 0.0)
-        return torch.where(done[:, None], move_to(sensed, leave, push[:, 6], turn=push[:, 3:6]), push)
+        return torch.where(done[:, None], move_to(sensed, leave, push[:, 6]), push)
 
 
 def _inside_m(sensed: Sensed, layout: Layout) -> Float[Tensor, " n"]:

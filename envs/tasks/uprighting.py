@@ -78,7 +78,7 @@ def _leave(sensed: Sensed, half_width: float) -> Float[Tensor, "n 7"]:
     """Open the fingers and, once they are clear of the rod, draw the tool back."""
     clear = sensed.gap > 2 * half_width + 0.015
     back = torch.where(clear[:, None], -0.06 * sensed.tool_rotation[:, :, 2], 0.0)
-    return move_to(sensed, sensed.tool_position + back, torch.zeros_like(sensed.gap), turn=torch.zeros_like(back))
+    return move_to(sensed, sensed.tool_position + back, torch.zeros_like(sensed.gap))
 
 
 def _end_to_raise(sensed: Sensed, centre: Float[Tensor, "n 3"], axis: Float[Tensor, "n 3"]) -> Float[Tensor, " n"]:
