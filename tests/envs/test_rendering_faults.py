@@ -85,7 +85,9 @@ def hit_in_mid_frame(world, pid, number):
     thread.join()
 
 
-@pytest.mark.parametrize("fault", [signal.SIGKILL, signal.SIGSEGV, signal.SIGSTOP])
+@pytest.mark.parametrize(
+    "fault", [signal.SIGKILL, signal.SIGSEGV, pytest.param(signal.SIGSTOP, marks=pytest.mark.slow)]
+)
 def test_a_process_lost_in_mid_frame_is_replaced_and_the_frame_is_right(pool, world, fault, caplog):
     expected = {name: seen.rgb for name, seen in world.render(EVERY).items()}
     pids = pool.pids
@@ -290,7 +292,7 @@ while True:
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_a_program_that_is_killed_leaves_no_process_behind(number):
     with subprocess.Popen([sys.executable, "-c", DRAWS_FOREVER], stdout=subprocess.PIPE, text=True) as program:
         assert program.stdout is not None

@@ -248,6 +248,7 @@ def test_experts_recover_from_being_pushed_off_their_path(name, noise_m):
     env.close()
 
 
+@pytest.mark.slow
 def test_fallen_pegs_are_stood_up_and_inserted_now_and_then():
     class Fallen(Peg):
         def sample(self, random):

@@ -155,7 +155,9 @@ def test_seeds_come_in_whatever_holds_integers(seeds):
     env.close()
 
 
-@pytest.mark.parametrize("task", sorted(TASKS))
+@pytest.mark.parametrize(
+    "task", [pytest.param(task, marks=pytest.mark.slow) if task == "pushT" else task for task in sorted(TASKS)]
+)
 def test_experts_succeed(task):
     env = TaskEnv(task, 60, render=False)
     env.reset(list(range(2000, 2060)))

@@ -153,6 +153,7 @@ def test_held_out_scenes_are_looked_at_on_time_and_at_the_end(whole, tmp_path):
     assert run(tmp_path, resume=True).held_out == summary.held_out, "a finished run remembers"
 
 
+@pytest.mark.slow
 def test_what_it_learns_finds_discs_in_words_that_it_never_heard(tmp_path):
     fields = {"steps": 400, "tables": 16, "lr": 5e-3, "evaluate_every": 400, "ema_decay": 0.98, "save_every": 400}
     fields |= {"held_out_tables": 64, "statistics_tables": 64, "warmup_steps": 20, "weights": LOOKING}

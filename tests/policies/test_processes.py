@@ -196,7 +196,9 @@ def test_a_process_that_is_killed_ends_all_and_is_named(tmp_path):
     assert len(pids(tmp_path)) == 2 and all(map(gone, pids(tmp_path)))
 
 
-@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGKILL"])
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) for name in ("SIGINT", "SIGTERM")] + ["SIGKILL"]
+)
 def test_whatever_ends_the_parent_ends_all(tmp_path, name):
     with started(crews, "wait_for_each_other", tmp_path) as parent:
         assert eventually(lambda: pids(tmp_path))

@@ -86,6 +86,7 @@ class ScriptedClient:
     horizon = HORIZON
     replan_interval = 4
     continues = True
+    paced = False
 
     def __init__(self, delay_s: float) -> None:
         self.delay_s, self.now_s, self.sent = delay_s, 0.0, []
