@@ -30,6 +30,7 @@ def test_experts_of_all_tasks_succeed_side_by_side():
     env.close()
 
 
+@pytest.mark.slow
 def test_an_episode_is_what_it_would_be_alone():
     """Same things at the same places, same words, same moves and same end as in the task's own environment."""
     mixed = TaskEnv("pick+button+tabletop-goal/store-red", 12, render=False)

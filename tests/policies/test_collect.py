@@ -211,6 +211,7 @@ def record_into(path):
     record_some(path / "store")
 
 
+@pytest.mark.slow
 def test_a_recording_killed_at_random_moments_ends_as_one_never_killed(tmp_path):
     kill_recordings(tmp_path, kills=4, seed=0)
 
