@@ -135,12 +135,6 @@ class EpisodeRandom:
         drawn = self.drawn(_counter(name, k, self.device))
         return drawn if (low, high) == (0.0, 1.0) else drawn * (high - low) + low
 
-    def normal(self, name: str, k: int) -> Float[Tensor, "n k"]:
-        """float32 of mean 0 and deviation 1, normal enough for pictures: the sum of four uniform numbers of 16 bits."""
-        bits = _splitmix64(self._state[:, None] ^ _counter(name, k, self.device))
-        first, *others = bits.view(torch.int16).unflatten(-1, (k, 4)).unbind(-1)
-        return sum(others, first.to(torch.float32)) * (3**0.5 * 2.0**-16)
-
     def integers(self, name: str, k: int, high: int | Int[Tensor, "n 1"]) -> Int[Tensor, "n k"]:
         """int64 in 0 … high−1; ``high`` may differ per world."""
         return (self.uniform(name, k) * high).long()

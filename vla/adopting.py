@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from vla.backbone import Backbone
-from vla.backbones.nano_config import NanoConfig
+from vla.backbones.nano_config import TEXT_TOKENS, NanoConfig
 from vla.backbones.nano_text import NanoTextConfig
 from vla.base import Base
 from vla.config import BACKBONES, BackboneConfig, VLAConfig, tagged
@@ -48,7 +48,8 @@ def extended(there: VLAConfig, now: VLAConfig) -> tuple[VLAConfig, tuple[str, ..
     """``there`` with what ``now`` has beyond it that a learned network can be given, and the names of these fields.
 
     What it is told of cameras, points and times adds nothing at first. One that was shown the present alone may be
-    shown a history, which it has to learn to heed.
+    shown a history, which it has to learn to heed. A text window may be shorter, which adds nothing either: the first
+    positions are taken over.
     """
     old, new = there.backbone, now.backbone
     if not (isinstance(old, NanoConfig) and isinstance(new, NanoConfig)):
@@ -56,6 +57,8 @@ def extended(there: VLAConfig, now: VLAConfig) -> tuple[VLAConfig, tuple[str, ..
     added = [name for name in _GATED if getattr(new, name) and not getattr(old, name)]
     added += _HISTORY if new.frames > old.frames == 1 else ()
     known = replace(old, **{name: getattr(new, name) for name in added})
+    if (new.max_text_tokens or TEXT_TOKENS) < (old.max_text_tokens or TEXT_TOKENS):
+        known = replace(known, max_text_tokens=new.max_text_tokens)
     return replace(there, backbone=known), tuple(name for name in added if getattr(old, name) != getattr(new, name))
 
 
@@ -91,26 +94,6 @@ def check_base(config: BackboneConfig, base: Base, vocabulary: str) -> None:
     ]
     if differing:
         raise ValueError("the backbone to start from is another one:\n" + "\n".join(differing))
-
-
-def window_can_be_cut(config: BackboneConfig) -> bool:
-    """Whether a network that has learned with a text window can do with the first part of it."""
-    return type(config) is NanoConfig
-
-
-@torch.no_grad()
-def with_shorter_window(vla: VLA, tokens: int) -> VLA:
-    """The same network with a text window of ``tokens``, where it has a longer one that can be cut; else itself."""
-    config = vla.config.backbone
-    window = vla.backbone.text_window
-    if not window_can_be_cut(config) or not 0 < tokens < window:
-        return vla
-    backbone = replace(config, max_text_tokens=tokens)  # pyright: ignore[reportArgumentType]
-    cut = VLA(replace(vla.config, backbone=backbone))
-    weights = vla.state_dict()
-    positions = f"backbone.{_POSITIONS}"
-    cut.load_state_dict({**weights, positions: weights[positions][:tokens]})
-    return cut
 
 
 @torch.no_grad()

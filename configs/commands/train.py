@@ -29,6 +29,7 @@ from policies.network_input import check_depth, waypoint_dims
 from policies.training.checkpoint import BEST
 from policies.training.group import Group
 from policies.training.processes import in_processes, started_by_torchrun
+from vla.backbones.nano_config import NanoConfig
 from vla.config import BackboneConfig, HeadConfig, VLAConfig
 from vla.heads.heatmap_config import HeatmapConfig
 
@@ -180,15 +181,14 @@ def _head(head: HeadConfig, embodiment: "EmbodimentSpec", cameras: tuple[str, ..
 def _backbone(config: Config, tasks: Sequence[str], instructions: Sequence[str]) -> BackboneConfig:
     """The config's, with a text window: of a policy to start from its own, or a part of it where that will do."""
     from configs.wording import long_sentences
-    from vla.adopting import window_can_be_cut
 
-    needed = config.backbone.reading([*instructions, *long_sentences(tasks)])
+    said = [*instructions, *long_sentences(tasks)]
     if (giver := _window_giver(config)) is None:
-        return needed
-    given, tokens = _network_of(giver).backbone.max_text_tokens, needed.max_text_tokens
-    if given and tokens and window_can_be_cut(needed):
-        given = min(given, tokens)
-    return replace(config.backbone, max_text_tokens=given)
+        return config.backbone.reading(said)
+    window = _network_of(giver).backbone.max_text_tokens
+    if window and isinstance(config.backbone, NanoConfig):
+        window = min(window, config.backbone.reading(said).max_text_tokens or window)
+    return replace(config.backbone, max_text_tokens=window)
 
 
 def _window_giver(config: Config) -> Path | None:

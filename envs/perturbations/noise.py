@@ -10,7 +10,7 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 from torch.nn.functional import grid_sample, interpolate
 
-from envs.perturbations.effect import sometimes
+from envs.perturbations.effect import normal, sometimes
 from envs.perturbations.running import Running
 from envs.perturbations.spec import NOISES, Perturbation, SensorNoise
 from envs.random import EpisodeRandom
@@ -54,7 +54,7 @@ class Spoiler(Running):
 
 def _gaussian(images: Images, severity: Float[Tensor, " n"], random: EpisodeRandom) -> Images:
     """Additive noise of standard deviation up to 0.25."""
-    noise = random.normal("noise", images[0].numel()).reshape(images.shape)
+    noise = normal(random, "noise", images[0].numel()).reshape(images.shape)
     return images + (0.25 * severity)[:, None, None, None] * noise
 
 

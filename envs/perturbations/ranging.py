@@ -26,9 +26,7 @@ class Ranger(Running):
         self._config, self._given = config, given
 
     def drawn(self, random: EpisodeRandom) -> dict[str, Tensor]:
-        ranges = {name: getattr(self._config, name) for name in self._config.built}
-        amounts = {name: draw(random, f"depth_{name}", span)[:, 0] for name, span in ranges.items()}
-        return {name: sometimes(self._given, "depth", random, amount, 0.0) for name, amount in amounts.items()}
+        return _amounts("depth", self._config, self._given, random)
 
     def measured(
         self, depth_m: Float[Tensor, "n h w"], camera: str, random: EpisodeRandom, steps: Int[Tensor, " n"]
@@ -56,9 +54,7 @@ class Surveyor(Running):
         self._config, self._given = config, given
 
     def drawn(self, random: EpisodeRandom) -> dict[str, Tensor]:
-        ranges = {name: getattr(self._config, name) for name in self._config.built}
-        amounts = {name: draw(random, f"calibration_{name}", span)[:, 0] for name, span in ranges.items()}
-        return {name: sometimes(self._given, "calibration", random, amount, 0.0) for name, amount in amounts.items()}
+        return _amounts("calibration", self._config, self._given, random)
 
     def said(self, T_world_cam: Float[Tensor, "n 4 4"], camera: str, random: EpisodeRandom) -> Float[Tensor, "n 4 4"]:
         """The poses that go with the pictures instead: moved and turned in the camera's own frame."""
@@ -68,6 +64,14 @@ class Surveyor(Running):
         error[:, :3, :3] = matrix_from_quat(quat_about(axis, self.numbers["rotation_rad"]))
         error[:, :3, 3] = self.numbers["translation_m"][:, None] * way
         return T_world_cam @ error
+
+
+def _amounts(
+    axis: str, config: DepthErrors | CalibrationError, given: Perturbation, random: EpisodeRandom
+) -> dict[str, Tensor]:
+    """Each of the config's numbers per episode; 0 where the axis is not applied."""
+    drawn = {name: draw(random, f"{axis}_{name}", getattr(config, name))[:, 0] for name in config.built}
+    return {name: sometimes(given, axis, random, amount, 0.0) for name, amount in drawn.items()}
 
 
 def _cloud(random: EpisodeRandom, height: int, width: int) -> Float[Tensor, "n h w"]:

@@ -9,7 +9,7 @@ from policies.data.differences import differences
 from policies.keyframe_policy import load_vla_policy
 from policies.training.checkpoint import BACKBONE, find_product
 from policies.vla_policy import VLAPolicy
-from vla.adopting import check_base, extended, with_shorter_window
+from vla.adopting import check_base, extended
 from vla.base import Base, load_base
 from vla.config import VLAConfig
 from vla.model import VLA
@@ -53,13 +53,9 @@ def load_start(path: Path, vla_config: VLAConfig, embodiment: EmbodimentSpec) ->
 
     ``ValueError`` says in what its network differs, but for what that of ``vla_config`` may have beyond it
     (:func:`vla.adopting.extended`), or its robot from that of the demonstrations;
-    ``CheckpointError`` where there is no whole policy. Sizes of the cameras' pictures may differ, for they are resized,
-    and the network's text window may be shorter.
+    ``CheckpointError`` where there is no whole policy. Sizes of the cameras' pictures may differ, for they are resized.
     """
     policy = load_vla_policy(path)
-    vla = with_shorter_window(policy.vla, vla_config.backbone.max_text_tokens or 0)
-    if vla is not policy.vla:
-        policy = type(policy)(vla, policy.normalization, policy.embodiment, policy.replan_interval, base=policy.base)
     known, _ = extended(policy.vla.config, vla_config)
     there = {"network": known.to_dict(), "robot": _robot(policy.embodiment)}
     now = {"network": vla_config.to_dict(), "robot": _robot(embodiment)}

@@ -147,20 +147,6 @@ def test_draws_depend_on_seed_and_name_alone():
     assert torch.equal(alone.uniform("x", 8)[:, :4], alone.uniform("x", 4))
 
 
-def test_normal_draws_are_nearly_so_and_uncorrelated():
-    draws = EpisodeRandom(torch.arange(20_000)).normal("x", 3)
-    assert torch.corrcoef(draws.T).fill_diagonal_(0).abs().max() < 0.03
-    for moment, expected in (
-        (1, 0.0),
-        (2, 1.0),
-        (3, 0.0),
-        (4, 2.7),
-    ):  # a normal one has 3
-        assert float(draws.pow(moment).mean()) == pytest.approx(expected, abs=0.03)
-    alone = EpisodeRandom(torch.tensor([7, 9])).normal("x", 3)
-    assert torch.equal(alone, draws[[7, 9]])
-
-
 def test_draws_are_uniform_and_uncorrelated():
     draws = EpisodeRandom(torch.arange(20_000)).uniform("x", 3)
     assert bool(((draws >= 0) & (draws < 1)).all())

@@ -200,7 +200,9 @@ def say(store, path, text):
     return told
 
 
-def test_a_start_keeps_its_text_window_or_refuses_the_sentences_that_it_does_not_hold(store, tmp_path, capsys):
+def test_a_start_gives_as_much_of_its_text_window_as_is_needed_and_refuses_what_it_does_not_hold(
+    store, tmp_path, capsys
+):
     def command(data, *more):
         size = ["--image-size-px", "32", "--train.steps", "2"]
         return ["train", "debug", "--data", str(data), *size, "--outputs", str(tmp_path / "out"), *more]
