@@ -224,11 +224,11 @@ _ROWS = (
         budgets=[(50, 1000)],
         conditions=(tasks(FIVE_THINGS.tasks), tasks(OTHER_THINGS)),
         about="Demonstrations put five things of `tabletop-object` into the bin, and each of the other five things is "
-        "named in none of them: a ball, a cylinder and a tile in a colour that its kind never has there, a post in a "
-        "colour that nothing has there, and a die, whose word is never said. Three things that are not asked for stand "
-        "beside it, so one in four is right by chance.",
+        "named in none of them: a ball, a cylinder, a post and a tile in a colour that its kind is never named in, and "
+        "a die, whose word is never said. Three things that are not asked for stand beside it, so one in four is right "
+        "by chance.",
         reading="One training seed so far, from demonstrations in which experts brought the tool upright first, as "
-        "they do no more. Of what is not named the tile has 76 % and the cylinder 48 %, the colours of which are named of "
+        "they do no more. Of what is not named the tile has 76 % and the cylinder 48 %, whose colours are named of "
         "other things; post and ball, whose colours are named of nothing, have 22 and 6 %, and the die 14 %. Balls are "
         "hard in themselves (34 % of the named one); why has not been looked at.",
     ),
