@@ -2,6 +2,7 @@
 # make test         lint, types, import contracts, tests
 # make test-slow    the tests that take minutes each
 # make check        lint, types, import contracts
+# make docs         the documentation as a site, in site/
 # make install      the virtual environment alone, with EXTRAS; quickstart needs the core of it
 #
 # TORCH_INDEX=URL   a package index for PyTorch's own build, such as its CPU builds
@@ -12,7 +13,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: quickstart test test-slow check install clean
+.PHONY: quickstart test test-slow check docs install clean
 
 PYTHON ?= python3.11
 VENV ?= .venv
@@ -36,6 +37,9 @@ check: install
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
+
+docs: install
+	$(BIN)/mkdocs build --site-dir site
 
 install: $(VENV)/installed.stamp
 
@@ -72,5 +76,5 @@ $(VENV)/installed.stamp: $(VENV)/core.stamp
 	@touch $@
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) build dist site *.egg-info .pytest_cache .ruff_cache .import_linter_cache
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
