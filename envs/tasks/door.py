@@ -25,7 +25,8 @@ class Door(Openable):
     open_from: ClassVar = radians(45)
     closed_until: ClassVar = radians(3)
     widest: ClassVar = 0.8 * SWING_RAD
-    stride: ClassVar = 0.5
+    stride: ClassVar = 0.25
+    short: ClassVar = radians(2)
     handle_width_m: ClassVar = 2 * HANDLE_RADIUS_M
     handle = staticmethod(handle_position)
     to_open: ClassVar = Phrasings(

@@ -28,6 +28,7 @@ class Drawer(Openable):
     closed_until: ClassVar = 0.01
     widest: ClassVar = TRAVEL_M
     stride: ClassVar = 0.05
+    short: ClassVar = 0.006
     handle_width_m: ClassVar = 2 * KNOB_RADIUS_M
     handle = staticmethod(knob_position)
     to_open: ClassVar = Phrasings(

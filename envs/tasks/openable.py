@@ -29,7 +29,8 @@ class Openable(Task):
     starts closed and the other way round; the things that are not meant start either way. Openings are in the unit of
     the joint, metres or radians: ``open_from`` and ``closed_until`` are success once the part has been at rest, and the
     tool clear of the handle, for three steps; ``widest`` is where the part ends, ``stride`` how far ahead of it the
-    expert pulls.
+    expert pulls. It lets go of the handle ``short`` of an end, well beyond what success asks: who imitates it lets go
+    a little sooner or later.
     """
 
     dwell_steps = 3
@@ -40,6 +41,7 @@ class Openable(Task):
     closed_until: ClassVar[float]
     widest: ClassVar[float]
     stride: ClassVar[float]
+    short: ClassVar[float]
     handle_width_m: ClassVar[float]
 
     def __init__(self, props: Sequence[Prop], action: Action | None = None) -> None:
@@ -81,16 +83,17 @@ class Openable(Task):
         return 0.3 * nearness(sensed.tool_position, self._handle(sensed, layout)) + 0.7 * progress
 
     def expert(self, sensed: Sensed, layout: Layout) -> Float[Tensor, "n 7"]:
-        """Come down around the handle, close, follow its way, and let go."""
+        """Come down around the handle, close, follow its way to the end, and let go."""
         handle, opening = self._handle(sensed, layout), layout.of(sensed.opening, self.role)
         held = holds(sensed, handle, self.handle_width_m)
         end = torch.where(self._opens(layout), self.widest, 0.0)
+        done = torch.where(held, (end - opening).abs() < self.short, self._far_enough(sensed, layout))
         ahead = opening + (end - opening).clamp(-self.stride, self.stride)
         way = self.handle(layout.of(sensed.position, self.role), layout.of(sensed.quat, self.role), ahead) - handle
         onwards = torch.cat((sensed.tool_position[:, :2], handle[:, 2:]), -1) + way
         goal = torch.where(held[:, None], onwards, hop(handle, sensed))
         move = move_to(sensed, goal, (held | at_grasp(sensed, handle)).float())
-        return torch.where(self._far_enough(sensed, layout)[:, None], let_go(sensed, self.handle_width_m), move)
+        return torch.where(done[:, None], let_go(sensed, self.handle_width_m), move)
 
     def wordings(self, layout: Layout) -> list[Phrasings]:
         return [self.to_open if opens else self.to_close for opens in self._opens(layout).tolist()]
