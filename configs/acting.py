@@ -107,15 +107,18 @@ class Actor:
             self._env = seen_as(self._policy.embodiment, env) if self._policy.embodiment.cameras else env
 
     def enter(
-        self, task: str, num_envs: int, split: Split, perturbation: str | None = None
+        self, task: str, num_envs: int, split: Split, perturbation: str | None = None, filmed: bool = True
     ) -> "tuple[TaskEnv, Policy]":
         """Worlds of ``task``, of the stream ``evaluate``, and what acts in them; the caller closes the environment.
 
-        ``perturbation`` (PRESET:AXIS) replaces the one of the settings.
+        ``perturbation`` (PRESET:AXIS) replaces the one of the settings. Where nobody looks, neither who acts nor a film
+        (``filmed``), nothing is drawn.
         """
         config = replace(self._env, perturbation=perturbation or self._env.perturbation)
         knows = self._policy is not None and self._policy.privileged
-        env = make_env(task, num_envs, stream="evaluate", split=split, config=config, privileged=knows)
+        env = make_env(
+            task, num_envs, stream="evaluate", split=split, config=config, privileged=knows, render=filmed or self.looks
+        )
         return env, self._policy or _untaught(self.source, env)
 
     @property

@@ -225,7 +225,8 @@ def evaluate_tasks(
     for task in config.tasks:
         if perturbation is not None and not acts_in(perturbation, task):
             continue
-        env, policy = actor.enter(task, min(config.num_envs, len(seeds)), config.split, perturbation)
+        worlds, filmed = min(config.num_envs, len(seeds)), config.videos > 0
+        env, policy = actor.enter(task, worlds, config.split, perturbation, filmed)
         try:
             for kind in kinds:
                 videos = config.videos if kind == kinds[0] else 0
