@@ -18,7 +18,7 @@ HANDLE_RADIUS_M = 0.01
 HINGE_M = (-0.06, 0.075)
 """Where the hinge stands (x, y) in the body's frame."""
 _WIDTH_M = 0.144
-_HANDLE_AT_M = 0.125
+HANDLE_AT_M = 0.125
 _HANDLE_HEIGHT_M = 0.105
 _PANEL_TOP_M = 0.075
 _HANDLE_TOP_M = 0.128
@@ -67,7 +67,7 @@ class HingedDoor(Prop):
         door.add_geom(
             name=f"{self.name}/handle",
             type=mujoco.mjtGeom.mjGEOM_CAPSULE,
-            pos=(0, -_HANDLE_AT_M, low + half),
+            pos=(0, -HANDLE_AT_M, low + half),
             size=(HANDLE_RADIUS_M, half - HANDLE_RADIUS_M, 0),
             mass=0.03,
             friction=[1.5, 0.02, 0.0001],
@@ -81,7 +81,7 @@ def handle_position(
     """Where to take hold of the handle (m, world) of a door at ``position`` that is open by ``opening`` (rad)."""
     hinge = constant([*HINGE_M, _HANDLE_HEIGHT_M], opening.device)
     arm = torch.stack((-opening.sin(), -opening.cos(), torch.zeros_like(opening)), -1)
-    return position + rotate(matrix_from_quat(quat), hinge + _HANDLE_AT_M * arm)
+    return position + rotate(matrix_from_quat(quat), hinge + HANDLE_AT_M * arm)
 
 
 _CABINET = (

@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from envs.language import Phrasings
 from envs.props.base import Region
-from envs.props.door import HANDLE_RADIUS_M, SWING_RAD, HingedDoor, handle_position
+from envs.props.door import HANDLE_AT_M, HANDLE_RADIUS_M, SWING_RAD, HingedDoor, handle_position
 from envs.tasks.openable import Action, Openable
 
 PLACES = Region(name="places", cells_m=tuple((0.62, y) for y in (-0.14, 0.0, 0.14)), jitter_m=0.02, yaw_rad=0.15)
@@ -27,6 +27,7 @@ class Door(Openable):
     widest: ClassVar = 0.8 * SWING_RAD
     stride: ClassVar = 0.25
     short: ClassVar = radians(2)
+    lever_m: ClassVar = HANDLE_AT_M
     handle_width_m: ClassVar = 2 * HANDLE_RADIUS_M
     handle = staticmethod(handle_position)
     to_open: ClassVar = Phrasings(

@@ -10,6 +10,8 @@ from envs.rotations import compose, matrix_from_yaw, rotation_vector
 from envs.scenes.tabletop import Sensed
 
 HOVER_M = 0.09
+SPEED_M = 0.03
+"""How far a tool goes in a step at most, unless it is said."""
 GRASP_SLACK_M = 0.004
 GRASP_WITHIN_M = 0.015
 Width = float | Float[Tensor, " n"]
@@ -20,7 +22,7 @@ def move_to(
     sensed: Sensed,
     goal: Float[Tensor, "n 3"],
     gripper: Float[Tensor, " n"],
-    speed_m: float | Float[Tensor, "n 1"] = 0.03,
+    speed_m: float | Float[Tensor, "n 1"] = SPEED_M,
     turn: Float[Tensor, "n 3"] | None = None,
 ) -> Float[Tensor, "n 7"]:
     """Go straight for ``goal`` (m) at up to ``speed_m`` per step, slowing down near it.

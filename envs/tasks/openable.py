@@ -15,11 +15,14 @@ from envs.random import EpisodeRandom
 from envs.scenes.layout import Layout, scatter
 from envs.scenes.tabletop import Sensed
 from envs.tasks.base import Task
-from envs.tasks.motion import at_grasp, holds, hop, let_go, move_to, nearness
+from envs.tasks.motion import SPEED_M, at_grasp, holds, hop, let_go, move_to, nearness
 
 Action = Literal["open", "close"]
 CLEAR_M = 0.05
 """How far from the handle the tool must be in the end, so that it drags nothing along on its next way."""
+GENTLY_M, FASTEST_M, GAIN = 0.006, 0.02, 0.4
+"""How far the expert moves a handle in its first step and at most in any, and how much more for each metre behind it:
+fingers that are not quite closed when the pull begins still close on the handle."""
 
 
 class Openable(Task):
@@ -30,7 +33,7 @@ class Openable(Task):
     the joint, metres or radians: ``open_from`` and ``closed_until`` are success once the part has been at rest, and the
     tool clear of the handle, for three steps; ``widest`` is where the part ends, ``stride`` how far ahead of it the
     expert pulls. It lets go of the handle ``short`` of an end, well beyond what success asks: who imitates it lets go
-    a little sooner or later.
+    a little sooner or later. The handle goes ``lever_m`` metres per unit.
     """
 
     dwell_steps = 3
@@ -42,6 +45,7 @@ class Openable(Task):
     widest: ClassVar[float]
     stride: ClassVar[float]
     short: ClassVar[float]
+    lever_m: ClassVar[float]
     handle_width_m: ClassVar[float]
 
     def __init__(self, props: Sequence[Prop], action: Action | None = None) -> None:
@@ -92,7 +96,10 @@ class Openable(Task):
         way = self.handle(layout.of(sensed.position, self.role), layout.of(sensed.quat, self.role), ahead) - handle
         onwards = torch.cat((sensed.tool_position[:, :2], handle[:, 2:]), -1) + way
         goal = torch.where(held[:, None], onwards, hop(handle, sensed))
-        move = move_to(sensed, goal, (held | at_grasp(sensed, handle)).float())
+        behind_m = self.lever_m * torch.where(self._opens(layout), opening, self.widest - opening)
+        pull_m = (GENTLY_M + GAIN * behind_m).clamp(GENTLY_M, FASTEST_M)
+        speed_m = torch.where(held, pull_m, SPEED_M)[:, None]
+        move = move_to(sensed, goal, (held | at_grasp(sensed, handle)).float(), speed_m)
         return torch.where(done[:, None], let_go(sensed, self.handle_width_m), move)
 
     def wordings(self, layout: Layout) -> list[Phrasings]:
