@@ -18,6 +18,7 @@ let state = { robots: {}, looks_at: "" };
 let hands = null;
 let curves = null;
 let lastStep = "";
+let edited = false; // the instruction is being written
 
 function takeToken() {
   const given = new URLSearchParams(location.hash.slice(1)).get("token");
@@ -143,7 +144,7 @@ function show() {
   byId("hands").hidden = !robot?.line;
   byId("pad").textContent = hands?.pad() ? `Gamepad: ${hands.pad().id}` : "A gamepad is used when a button of it is pressed.";
   const field = byId("instruction");
-  if (document.activeElement !== field) field.value = robot?.instruction ?? "";
+  if (!edited) field.value = robot?.instruction ?? "";
   if (robot) showNumbers(robot);
 }
 
@@ -236,9 +237,14 @@ byId("entry").onsubmit = (event) => {
 };
 byId("instruction-form").onsubmit = (event) => {
   event.preventDefault();
+  edited = false;
   act("instruct", { text: byId("instruction").value });
 };
-byId("instruction-own").onclick = () => act("instruct", { text: "" });
+byId("instruction").oninput = () => (edited = true);
+byId("instruction-own").onclick = () => {
+  edited = false;
+  act("instruct", { text: "" });
+};
 byId("stop").onclick = () => act("stop");
 byId("release").onclick = () => act("release");
 byId("take").onclick = () => act("take");
