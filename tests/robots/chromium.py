@@ -70,9 +70,10 @@ class Browser:
         return result["result"].get("value")
 
     def until(self, expression, timeout_s=30.0):
-        """Wait until an expression is true."""
+        """Wait until an expression is true; one that cannot be evaluated yet is not."""
+        tried = f"(() => {{ try {{ return {expression}; }} catch {{ return false; }} }})()"
         end_s = time.monotonic() + timeout_s
-        while not (value := self.evaluate(expression)):
+        while not (value := self.evaluate(tried)):
             assert time.monotonic() < end_s, f"{expression}: {self.evaluate('document.body.innerText')}"
             time.sleep(0.05)
         return value

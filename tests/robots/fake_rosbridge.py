@@ -1,4 +1,4 @@
-"""A robot of two joints behind rosbridge: a real server that speaks the protocol's messages, and moves as it is told."""
+"""A robot of two joints behind rosbridge: a real server that speaks the protocol, and moves as it is told."""
 
 import base64
 import io

@@ -12,6 +12,7 @@ from chromium import CHROMIUM, Browser
 
 from policies.data.dataset import DemonstrationDataset
 from policies.data.episode import ACTORS
+from policies.robots.choosing import RunStoppedError, Timing
 
 pytestmark = [
     pytest.mark.slow,
@@ -31,18 +32,20 @@ def driving(serving, bench, tmp_path):
     """A robot under way in a thread, its server, and the outcomes of its episodes."""
     policy = Creep()
     server = serving(policy, page=True)
-    here = bench(server.port, path=tmp_path / "D")
+    here = bench(server.port, path=tmp_path / "D", timing=Timing(watchdog_s=5.0, stop_after_s=3.0))
     here.policy, here.outcomes = policy, []
     here.url = server.pages.url("127.0.0.1", server.port)
 
     def drive():
-        for seed in range(2):
-            here.run.wait_for_start()
-            here.outcomes.append(here.run.episode(seed, "", most_steps=int(120 * RATE_HZ)))
+        with contextlib.suppress(RunStoppedError):
+            for seed in range(2):
+                here.run.wait_for_start()
+                here.outcomes.append(here.run.episode(seed, "", most_steps=int(120 * RATE_HZ)))
 
     here.thread = threading.Thread(target=drive, daemon=True)
     here.thread.start()
     yield here
+    here.line.close()  # nothing else ends a run whose operator is gone
     here.thread.join(timeout=30)
     assert not here.thread.is_alive()
 
@@ -137,7 +140,8 @@ def test_a_whole_correction(driving, browser, tmp_path):
 
 def test_a_page_that_is_killed_in_mid_take_over_leaves_the_robot_held(driving, browser):
     browser.open(driving.url)
-    browser.until("!document.querySelector('#start')?.disabled")
+    browser.until("document.body.dataset.mode === 'policy'")
+    browser.until("!document.querySelector('#start').disabled")
     browser.click("#start")
     browser.until("!document.querySelector('#take').disabled")
     browser.tap("KeyT")
@@ -151,5 +155,3 @@ def test_a_page_that_is_killed_in_mid_take_over_leaves_the_robot_held(driving, b
     held = x_of(driving)
     time.sleep(0.5)
     assert x_of(driving) == held
-    driving.client.close()  # nothing else ends this run: the operator is gone
-    driving.line.close()
