@@ -224,8 +224,8 @@ class RobotRun:
             "state": [float(value) for value in observation[STATE_KEY]],
             "instruction": str(observation.get(TASK_KEY, "")),
             "violations": violations,
-            "recording": self._recorder is not None and step > 0,
-            "recorded": self._recorder.recorded if self._recorder is not None else 0,
+            "under_way": step > 0,
+            "recorded": self._recorder.recorded if self._recorder is not None else None,
         }
         self._line.report(images, finite(facts))
 

@@ -112,7 +112,7 @@ def test_a_whole_correction(driving, browser, tmp_path):
 
     browser.click("#release")
     browser.click("#start")
-    browser.until("/Recording/.test(document.querySelector('#record').textContent)")
+    browser.until("/^Episode 2, step .* 1 recorded before/.test(document.querySelector('#record').textContent)")
     browser.click("#instruction")
     browser.evaluate("document.querySelector('#instruction').value = ''")
     browser.type("go to the blue dot")

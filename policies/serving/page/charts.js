@@ -87,7 +87,7 @@ class Curve {
     const plan = planned.map((value, i) => `${i ? "L" : "M"}${this.x(HISTORY + i).toFixed(1)} ${this.y(value).toFixed(1)}`);
     this.paths.plan.setAttribute("d", plan.join(""));
     const last = done.at(-1);
-    this.now.textContent = last ? `${last.value.toPrecision(3)} ${unit(this.dimension)}` : "";
+    this.now.textContent = last ? `${last.value.toFixed(3)} ${unit(this.dimension)}` : "";
   }
 }
 

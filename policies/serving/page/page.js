@@ -139,7 +139,8 @@ function show() {
   byId("stop").disabled = !robot;
   byId("release").disabled = !robot || mode === "policy" || (robot.pilot && robot.pilot !== page);
   byId("take").disabled = !robot?.line || Boolean(robot.pilot);
-  for (const id of ["start", "success", "failure", "discard"]) byId(id).disabled = !robot?.line;
+  byId("start").disabled = !robot?.line || robot.report.under_way !== false;
+  for (const id of ["success", "failure", "discard"]) byId(id).disabled = !robot?.line || !robot.report.under_way;
   byId("record").textContent = robot?.line ? recordText(robot.report) : "";
   byId("hands").hidden = !robot?.line;
   byId("pad").textContent = hands?.pad() ? `Gamepad: ${hands.pad().id}` : "A gamepad is used when a button of it is pressed.";
@@ -152,13 +153,13 @@ function why(robot) {
   if (!robot.line) return "It has no line to this page: it can be stopped and told, not steered.";
   const report = robot.report;
   if (report.why) return report.why;
-  return report.actor === "human" ? "Give it back with G; Esc holds it." : "";
+  return robot.mode === "human" ? "Give it back with G; Esc holds it." : "";
 }
 
 function recordText(report) {
   if (report.step === undefined) return "";
-  const kept = `${report.recorded} recorded`;
-  return report.recording ? `Recording episode, step ${report.step} · ${kept}` : `Step ${report.step} · ${kept}`;
+  const now = report.under_way ? `Episode ${report.episode}, step ${report.step}` : "Between episodes";
+  return `${now} · ${report.recorded === null ? "not recorded" : `${report.recorded} recorded before`}`;
 }
 
 function showTabs() {
