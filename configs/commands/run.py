@@ -109,6 +109,7 @@ def run(config: Config) -> int:
         line = _line(config, client, scope)
         heartbeat = _heartbeat(config, line, scope)
         drive = _drive(config, client, robot, line, heartbeat, scope)
+        scope.callback(_write_outcomes, config, outcomes)
         for seed in seeds:
             if config.from_page:
                 drive.wait_for_start()
@@ -116,10 +117,13 @@ def run(config: Config) -> int:
             print(_line_of(outcomes[-1]), flush=True)
             if outcomes[-1].ended_by in ("fault", "interrupt"):
                 break
+    return {"fault": 1, "interrupt": INTERRUPTED}.get(outcomes[-1].ended_by, 0)
+
+
+def _write_outcomes(config: Config, outcomes: "list[EpisodeOutcome]") -> None:
     if config.json is not None:
         episodes = [asdict(outcome) for outcome in outcomes]
         write_json({"config": to_json(config), "machine": describe_run(), "episodes": episodes}, config.json)
-    return {"fault": 1, "interrupt": INTERRUPTED}.get(outcomes[-1].ended_by, 0)
 
 
 @contextmanager
@@ -146,6 +150,8 @@ def _client_config(config: Config, scope: ExitStack) -> ClientConfig:
     from policies.serving.server import PolicyServer, running
 
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S")
+    quiet = logging.getLogger("policies.serving.server.websockets")
+    quiet.setLevel(logging.WARNING)  # of this program's own connections
     policy = load_policy(config.policy, device=config.device, threads=config.threads)
     settings = ServeConfig(port=config.port, page=config.page, token_file=config.client.token_file)
     port = scope.enter_context(running(PolicyServer(policy, settings)))

@@ -7,7 +7,7 @@ file is ``scale · theirs + offset``; docs/robots.md has examples.
 
 import math
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -99,7 +99,7 @@ def read_robot(file: Path) -> Robot:
     return LeRobotRobot(description)
 
 
-def expect(where: str, entry: Mapping[str, Any], needed: set[str], allowed: set[str] = frozenset()) -> None:  # type: ignore[assignment]
+def expect(where: str, entry: Mapping[str, Any], needed: Set[str], allowed: Set[str] = frozenset()) -> None:
     """``ValueError`` names the keys that ``entry`` lacks, and those that nobody knows."""
     missing, unknown = needed - set(entry), set(entry) - needed - allowed
     if missing or unknown:

@@ -93,6 +93,11 @@ def test_a_whole_correction(driving, browser, tmp_path):
     browser.press("KeyA")
     time.sleep(0.3)
     browser.release("KeyA")
+    pad = "[{connected: true, id: 'pad', axes: [0, -1, 0, 0], buttons: [{pressed: false}]}]"
+    steered = x_of(driving)
+    browser.evaluate(f"void (navigator.getGamepads = () => {pad})")
+    until(lambda: x_of(driving) > steered + 0.05)  # a stick pushed forward
+    browser.evaluate("void (navigator.getGamepads = () => [])")
     time.sleep(0.3)
     turned = x_of(driving)
 

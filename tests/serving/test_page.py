@@ -113,6 +113,30 @@ def test_a_foreign_name_that_leads_here_is_refused(paged):
     assert get(paged[0].port, "/page", "localhost")[0] == 200
 
 
+def own_address():
+    """An address of this machine that is not its loopback, or None."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
+        try:
+            asking.connect(("192.0.2.1", 9))  # sends nothing
+        except OSError:
+            return None
+        address = asking.getsockname()[0]
+    return None if address.startswith("127.") else address
+
+
+def test_pages_are_for_this_machine_alone(tmp_path):
+    if (address := own_address()) is None:
+        pytest.skip("this machine has no address but its loopback")
+    file = tmp_path / "token"
+    file.write_text(TOKEN, encoding="utf-8")
+    with running(PolicyServer(LinearPolicy(), ServeConfig(host="0.0.0.0", port=0, page=True, token_file=file))) as port:
+        with socket.create_connection((address, port)) as plain:
+            plain.sendall(f"GET /page HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n".encode())
+            assert b" 403 " in plain.recv(100)
+        with PolicyClient(ClientConfig(url=f"ws://{address}:{port}", token_file=file)) as client:
+            assert client.horizon  # robots may come from elsewhere
+
+
 def test_robots_doors_stay_closed_to_pages_and_strangers(paged):
     server, config = paged
     for path in ("/", "/line?robot=x"):
