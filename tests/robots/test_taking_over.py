@@ -116,6 +116,7 @@ def test_a_whole_correction(driving, browser, tmp_path):
     assert (outcome.ended_by, outcome.success, outcome.recorded) == ("operator", True, 0)
 
     browser.click("#release")
+    browser.until("!document.querySelector('#start').disabled")
     browser.click("#start")
     browser.until("/^Episode 2, step .* 1 recorded before/.test(document.querySelector('#record').textContent)")
     browser.click("#instruction")
