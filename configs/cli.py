@@ -31,6 +31,7 @@ VERBS = {
     "report": "one page that ranks several evaluations",
     "serve": "answer observations with actions over a WebSocket",
     "rollout": "drive a simulated robot through a policy server, in real time",
+    "run": "drive a robot by a policy, watched and steered from a page",
     "info": "say what a model is made of, and about how much memory it needs",
     "dataset": "look into a dataset, remove episodes, split it, or exchange it with LeRobot",
     "bench": "run a benchmark of the checkout",

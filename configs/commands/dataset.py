@@ -26,6 +26,7 @@ SETTINGS = {
     "split": ("into", "share", "seed", "tasks"),
     "convert": ("target", "to", "pictures", "embodiment"),
     "describe": ("out",),
+    "corrections": ("target",),
 }
 """What each action heeds."""
 
@@ -34,15 +35,17 @@ SETTINGS = {
 class Config:
     """What to do with which dataset."""
 
-    action: Annotated[Literal["info", "viz", "remove", "split", "convert", "describe"], tyro.conf.Positional]
+    action: Annotated[
+        Literal["info", "viz", "remove", "split", "convert", "describe", "corrections"], tyro.conf.Positional
+    ]
     """info: print what the dataset holds, what failed, and all that made it. viz: film episodes, an mp4 and a contact
     sheet each, or write one frame of each in 3-D. remove: take episodes out, for good. split: copy its episodes into
     two new datasets. convert: write it in LeRobot's format, or one of LeRobot's in ours. describe: guess what one of
-    LeRobot's does not say of its robot."""
+    LeRobot's does not say of its robot. corrections: copy what a person did in episodes of vla run into a new one."""
     path: Annotated[Path, tyro.conf.Positional]
     """The dataset's folder."""
     target: Annotated[Path | None, tyro.conf.Positional] = None
-    """convert: the new dataset's folder."""
+    """convert, corrections: the new dataset's folder."""
     json: bool = False
     """info: print for programs."""
     verify: bool = False
@@ -94,6 +97,8 @@ class Config:
             )
         if self.action == "convert" and self.target is None:
             raise ValueError("a conversion needs two folders: vla dataset convert FROM TO")
+        if self.action == "corrections" and self.target is None:
+            raise ValueError("corrections need two folders: vla dataset corrections FROM TO")
         if self.seed and self.tasks:
             raise ValueError(f"the seed draws a share, got seed {self.seed} with tasks {list(self.tasks)}")
 
@@ -109,6 +114,8 @@ def run(config: Config) -> int:
     if config.action == "remove":
         return _remove(config)
     dataset = DemonstrationDataset(config.path)
+    if config.action == "corrections" and config.target:
+        return _corrections(dataset, config.target)
     return {"viz": _film, "split": _split, "info": _inform}[config.action](config, dataset)
 
 
@@ -131,6 +138,14 @@ def _split(config: Config, dataset: "DemonstrationDataset") -> int:
     for target, numbers in zip(config.into, parts, strict=True):
         copy_part(dataset, numbers, target)
         print(f"{target}: {len(numbers)} episodes")
+    return 0
+
+
+def _corrections(dataset: "DemonstrationDataset", target: Path) -> int:
+    from policies.data.corrections import copy_corrections
+
+    count, frames = copy_corrections(dataset, target)
+    print(f"{target}: {count} corrections, {frames} frames")
     return 0
 
 

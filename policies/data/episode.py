@@ -17,6 +17,11 @@ from envs.specs import (
 )
 
 PHASE_KEY = "phase"
+ACTOR_KEY = "actor"
+ACTORS = ("policy", "human", "held")
+"""Who acted, by the number that a frame holds: the policy, a person who had taken over, or nobody, as the robot was
+made to stand still.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,10 +38,12 @@ class FieldSpec:
         return int(np.dtype(self.dtype).itemsize * np.prod(self.shape, dtype=np.int64))
 
 
-def episode_fields(embodiment: EmbodimentSpec, *, geometry: bool, phase: bool) -> tuple[FieldSpec, ...]:
+def episode_fields(
+    embodiment: EmbodimentSpec, *, geometry: bool, phase: bool, actor: bool = False
+) -> tuple[FieldSpec, ...]:
     """Every field that an episode of this embodiment has, by the keys of ``envs.specs``.
 
-    ``geometry`` adds the intrinsics and extrinsics of every camera, ``phase`` the expert's phase.
+    ``geometry`` adds the intrinsics and extrinsics of every camera, ``phase`` the expert's phase, ``actor`` who acted.
     """
     fields = []
     for camera in embodiment.cameras:
@@ -53,6 +60,8 @@ def episode_fields(embodiment: EmbodimentSpec, *, geometry: bool, phase: bool) -
     fields.append(FieldSpec(key=ACTION_KEY, dtype="float32", shape=(embodiment.action_dim,)))
     if phase:
         fields.append(FieldSpec(key=PHASE_KEY, dtype="int32", shape=()))
+    if actor:
+        fields.append(FieldSpec(key=ACTOR_KEY, dtype="int32", shape=()))
     return tuple(fields)
 
 
@@ -69,11 +78,11 @@ class CameraGeometry:
 class Episode:
     """One demonstration of t frames; frame k holds what was seen and the action then taken.
 
-    ``images`` uint8 RGB ``(t, h, w, 3)``, ``depth`` float32 metres and ``segmentation`` int32 geom indices
-    ``(t, h, w)`` by camera name; ``cameras`` their geometry, where recorded; ``state`` float32 ``(t, d)``
-    and ``actions`` float32 ``(t, a)`` in the embodiment's order and units; ``phase`` int32 ``(t,)``, the
-    expert's phase, where recorded. Nothing is checked here: :func:`validate_episode` compares with an
-    embodiment.
+    ``images`` uint8 RGB ``(t, h, w, 3)``, ``depth`` float32 metres and ``segmentation`` int32 geom indices ``(t, h,
+    w)`` by camera name; ``cameras`` their geometry, where recorded; ``state`` float32 ``(t, d)`` and ``actions``
+    float32 ``(t, a)`` in the embodiment's order and units; ``phase`` int32 ``(t,)``, the expert's phase, and ``actor``
+    int32 ``(t,)``, who acted (its place in ``ACTORS``), where recorded. Nothing is checked here:
+    :func:`validate_episode` compares with an embodiment.
     """
 
     images: Mapping[str, np.ndarray]
@@ -87,6 +96,7 @@ class Episode:
     segmentation: Mapping[str, np.ndarray] = field(default_factory=dict)
     cameras: Mapping[str, CameraGeometry] = field(default_factory=dict)
     phase: np.ndarray | None = None
+    actor: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.actions)
@@ -102,6 +112,8 @@ class Episode:
         arrays |= {STATE_KEY: self.state, ACTION_KEY: self.actions}
         if self.phase is not None:
             arrays[PHASE_KEY] = self.phase
+        if self.actor is not None:
+            arrays[ACTOR_KEY] = self.actor
         return arrays
 
     @classmethod
@@ -130,6 +142,7 @@ class Episode:
             state=arrays[STATE_KEY],
             actions=arrays[ACTION_KEY],
             phase=arrays.get(PHASE_KEY),
+            actor=arrays.get(ACTOR_KEY),
             instruction=instruction,
             task=task,
             success=success,

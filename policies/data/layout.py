@@ -52,16 +52,20 @@ class DatasetError(RuntimeError):
 
 @dataclass(frozen=True, kw_only=True)
 class StoreHeader:
-    """What is fixed when a store is created; ``settings`` is a free JSON dict (render profile, …)."""
+    """What is fixed when a store is created; ``settings`` is a free JSON dict (render profile, …).
+
+    ``geometry``, ``phase`` and ``actor`` say what every episode holds besides: see ``policies.data.episode``.
+    """
 
     embodiment: EmbodimentSpec
     settings: Mapping[str, Any]
     geometry: bool
     phase: bool
+    actor: bool = False
 
     @property
     def fields(self) -> tuple[FieldSpec, ...]:
-        return episode_fields(self.embodiment, geometry=self.geometry, phase=self.phase)
+        return episode_fields(self.embodiment, geometry=self.geometry, phase=self.phase, actor=self.actor)
 
     def to_attributes(self) -> dict[str, Any]:
         """The group's attributes; :meth:`read` is the inverse."""
@@ -71,6 +75,7 @@ class StoreHeader:
             "embodiment": self.embodiment.to_dict(),
             "geometry": self.geometry,
             "phase": self.phase,
+            **({"actor": True} if self.actor else {}),
             "settings": dict(self.settings),
         }
 
@@ -100,6 +105,7 @@ class StoreHeader:
                 settings=attributes["settings"],
                 geometry=attributes["geometry"],
                 phase=attributes["phase"],
+                actor=attributes.get("actor", False),
             )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise DatasetError(f"{file} is corrupt: {error!r}") from error

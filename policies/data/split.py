@@ -46,7 +46,12 @@ def copy_part(dataset: DemonstrationDataset, numbers: Sequence[int], target: Pat
     header, left_out = dataset.header, left_out_beside(dataset, [dataset.records[number] for number in numbers])
     with new_folder(target) as store:
         with DemonstrationWriter.create(
-            store, header.embodiment, settings=header.settings, geometry=header.geometry, phase=header.phase
+            store,
+            header.embodiment,
+            settings=header.settings,
+            geometry=header.geometry,
+            phase=header.phase,
+            actor=header.actor,
         ) as writer:
             for number in numbers:
                 writer.append(dataset.episode(number))

@@ -75,6 +75,9 @@ class ServeConfig:
     ping_interval_s: float = 20.0
     """How often to ask a silent client whether it is there, while the policy thinks as well, and how long to wait for
     the answer."""
+    page: bool = False
+    """Also serve a page, for browsers on this machine, on which an operator watches the robots, stops them, edits their
+    instructions and steers them by hand. Its address is printed."""
     log_interval_s: float = 60.0
     """How often to log the latencies."""
 

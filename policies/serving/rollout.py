@@ -1,6 +1,5 @@
 """Drive one simulated robot through a policy server at the robot's real control rate."""
 
-import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +10,7 @@ from policies.serving.batching import world_of
 from policies.serving.client import PolicyClient, ServerRefusalError, check_embodiment
 from policies.serving.control import ActionStream, WatchdogError
 from policies.serving.metrics import percentiles
+from policies.serving.pace import Pace
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +61,7 @@ def run_episode(
         raise ValueError("asking ahead needs real time: a simulation that waits has no time to overlap")
     check_embodiment(env.embodiment, client.embodiment)
     stream = ActionStream(client, replan_interval, watchdog_s, ahead)
-    pace = _Pace(1.0 / env.embodiment.control_rate_hz, realtime)
+    pace = Pace(1.0 / env.embodiment.control_rate_hz, realtime)
     observation = env.reset([seed])
     reward, success = torch.zeros(1, device=env.device), torch.zeros(1, dtype=torch.bool)
     held, steps, stopped = 0, 0, None
@@ -100,30 +100,3 @@ def run_episode(
 
 def _first_world(stream: ActionStream, observation: dict[str, Any]) -> dict[str, Any] | None:
     return world_of(observation, 0) if stream.needs_observation else None
-
-
-class _Pace:
-    """Keeps a loop at one turn per period; a late turn shifts the schedule instead of being caught up."""
-
-    def __init__(self, period_s: float, realtime: bool) -> None:
-        self.late = 0
-        self._period_s = period_s
-        self._realtime = realtime
-        self._due_s = 0.0
-
-    def start(self) -> None:
-        self._due_s = time.monotonic() + self._period_s
-
-    def left_s(self) -> float:
-        """Seconds until this turn is due to end, at least 0."""
-        return max(self._due_s - time.monotonic(), 0.0)
-
-    def wait(self) -> None:
-        """Sleep until this turn's end; count it if that has passed."""
-        now_s = time.monotonic()
-        if self._realtime and now_s < self._due_s:
-            time.sleep(self._due_s - now_s)
-        elif self._realtime:
-            self.late += 1
-            self._due_s = now_s
-        self._due_s += self._period_s

@@ -7,7 +7,8 @@ observation with ``reset`` true. What is remembered between requests belongs to 
 request that is refused changes none of it. Requests of several connections are answered in one pass through the
 policy where they come together (:mod:`policies.serving.worker`). ``GET /healthz`` says that the server is up,
 ``/readyz`` that it takes requests, ``/metrics`` (with the token, if there is one) gives latency percentiles, sizes of
-batches and how many requests wait, as JSON.
+batches and how many requests wait, as JSON. With ``page`` there is an operator's page at ``/page``
+(:mod:`policies.serving.pages`), and the hello names the robot's ``line`` to it.
 """
 
 import asyncio
@@ -40,7 +41,9 @@ from policies.serving.config import (
 )
 from policies.serving.inference import InferenceThread, InferenceTimeoutError, Question
 from policies.serving.keys import ObservationAdapter
+from policies.serving.line import LINE_KEY, LINE_PATH
 from policies.serving.metrics import LatencyMetrics
+from policies.serving.pages import PAGE_PATH, SOCKET_PATH, Pages, respond
 from policies.serving.session import Session
 from policies.serving.underway import RunningChunk
 from vla.strict_json import strict_json
@@ -71,7 +74,12 @@ class PolicyServer:
         self._socket: socket.socket = bind(self.config, self._token)
         self.port: int = self._socket.getsockname()[1]
         self._thread = InferenceThread(policy, self.config.gathering)
-        self._hello = encode(self.metadata())
+        self._hello = self.metadata()
+        self.pages: Pages | None = None
+        """The operator's page, if it is served."""
+        if self.config.page:
+            limit, secure = self.config.max_message_bytes, self._tls is not None
+            self.pages = Pages(policy.embodiment, policy.horizon, self._token, secure, limit)
         self._connections = 0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping: asyncio.Event | None = None
@@ -161,7 +169,7 @@ class PolicyServer:
                 sock=self._socket,
                 ssl=self._tls,
                 process_request=self._process_request,
-                origins=[None],  # no browser: a web page must not reach a robot through the loopback address
+                select_subprotocol=Pages.subprotocol,
                 compression=None,
                 max_size=config.max_message_bytes,
                 max_queue=1,
@@ -176,6 +184,9 @@ class PolicyServer:
 
     def _announce(self) -> None:
         log.info("serving %s on %s port %d", self.policy.embodiment.name, self.config.host, self.port)
+        if self.pages is not None:
+            host = self.config.host if is_loopback(self.config.host) else "127.0.0.1"
+            print(f"page: {self.pages.url(host, self.port)}", flush=True)  # not logged: it may hold the page's token
         if self._tls is None and not is_loopback(self.config.host):
             log.warning("no TLS: the token and all observations cross the network in clear text")
 
@@ -195,22 +206,26 @@ class PolicyServer:
         """Answer plain HTTP and refuse the upgrade (401, 404, 503) before a WebSocket exists."""
         path = request.path.split("?")[0]
         if path == "/healthz":
-            return _respond(HTTPStatus.OK, "OK\n")
+            return respond(HTTPStatus.OK, "OK\n")
         if path == "/readyz" and self._thread.stuck:
-            return _respond(HTTPStatus.SERVICE_UNAVAILABLE, "an inference that timed out still occupies the policy\n")
+            return respond(HTTPStatus.SERVICE_UNAVAILABLE, "an inference that timed out still occupies the policy\n")
         if path == "/readyz":
-            return _respond(HTTPStatus.OK, "OK\n")
+            return respond(HTTPStatus.OK, "OK\n")
+        if self.pages is not None and (path == PAGE_PATH or path.startswith(f"{PAGE_PATH}/")):
+            return self.pages.screen(connection, request)
+        if "Origin" in request.headers:  # a browser: a web page must not reach a robot through the loopback address
+            return respond(HTTPStatus.FORBIDDEN, "the policy answers robots, not web pages\n")
         if not self._authorised(request.headers):
-            return _respond(HTTPStatus.UNAUTHORIZED, "a valid 'Authorization: Api-Key <token>' header is required\n")
+            return respond(HTTPStatus.UNAUTHORIZED, "a valid 'Authorization: Api-Key <token>' header is required\n")
         if path == "/metrics":
             now = {**self.metrics.summary(), "waiting": self._thread.waiting}
-            return _respond(HTTPStatus.OK, strict_json(now) + "\n", "application/json")
+            return respond(HTTPStatus.OK, strict_json(now) + "\n", "application/json")
+        if self.pages is not None and path == LINE_PATH:
+            return self.pages.screen_line(connection, request)
         if path != "/":
-            return _respond(HTTPStatus.NOT_FOUND, "the policy answers at /\n")
+            return respond(HTTPStatus.NOT_FOUND, "the policy answers at /\n")
         if self._connections >= self.config.max_connections:
-            return _respond(
-                HTTPStatus.SERVICE_UNAVAILABLE, f"all {self.config.max_connections} connections are taken\n"
-            )
+            return respond(HTTPStatus.SERVICE_UNAVAILABLE, f"all {self.config.max_connections} connections are taken\n")
         return None
 
     def _authorised(self, headers: Headers) -> bool:
@@ -221,18 +236,32 @@ class PolicyServer:
         return len(given) == 1 and hmac.compare_digest(given[0].encode("utf-8", "surrogateescape"), expected)
 
     async def _serve_connection(self, connection: ServerConnection) -> None:
+        path = connection.request.path.split("?")[0] if connection.request is not None else "/"
+        if self.pages is not None and path == SOCKET_PATH:
+            await self.pages.serve_page(connection)
+        elif self.pages is not None and path == LINE_PATH:
+            await self.pages.serve_line(connection)
+        else:
+            await self._serve_robot(connection)
+
+    async def _serve_robot(self, connection: ServerConnection) -> None:
         if self._connections >= self.config.max_connections:
             await connection.close(_TRY_AGAIN_LATER, "all connections are taken")
             return
         self._connections += 1
+        robot = self.pages.board.join(str(connection.remote_address[0])) if self.pages is not None else None
         try:
             policy, on_violation = self.policy, self.config.on_violation
             guard = ActionGuard(policy.embodiment, policy.horizon, policy.replan_interval, on_violation)
-            session = Session(connection, self._thread, policy.horizon, self.adapter, guard, self.metrics, self.config)
+            session = Session(
+                connection, self._thread, policy.horizon, self.adapter, guard, self.metrics, self.config, robot
+            )
             with self._thread.client():
-                await session.run(self._hello)
+                await session.run(encode(self._hello | ({LINE_KEY: robot.name} if robot is not None else {})))
         finally:
             self._connections -= 1
+            if self.pages is not None and robot is not None:
+                self.pages.board.leave(robot)
 
 
 @contextlib.contextmanager
@@ -262,9 +291,3 @@ def running(server: PolicyServer) -> Iterator[int]:
         thread.join(timeout=10.0)
     if failure:
         raise failure[0]
-
-
-def _respond(status: HTTPStatus, body: str, content_type: str = "text/plain; charset=utf-8") -> Response:
-    data = body.encode()
-    headers = Headers({"Content-Type": content_type, "Content-Length": str(len(data)), "Connection": "close"})
-    return Response(status.value, status.phrase, headers, data)

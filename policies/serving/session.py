@@ -13,6 +13,7 @@ from websockets.exceptions import ConnectionClosed
 
 from envs.specs import TASK_KEY
 from policies.serving.actions import ActionError, ActionGuard
+from policies.serving.board import HeldError, RobotOnBoard
 from policies.serving.codec import CodecError, Limits, decode, encode
 from policies.serving.config import ServeConfig
 from policies.serving.inference import (
@@ -52,10 +53,11 @@ class _Request:
 class Session:
     """Serves one client until it leaves, is idle too long, stops reading, or the policy fails.
 
-    A request that is refused (not decodable, not this embodiment's observation, actions that may
-    not be sent) is answered by a text frame ``[code id] explanation`` and the connection lives on as if
-    the request had never come: what it says of an episode's beginning or of the robot counts for nothing.
-    A failing or stuck policy is answered likewise, without details, and the connection closes (1011).
+    A request that is refused (not decodable, not this embodiment's observation, actions that may not be sent, a robot
+    that its operator holds: ``robot`` is what the page knows of it) is answered by a text frame ``[code id]
+    explanation`` and the connection lives on as if the request had never come: what it says of an episode's beginning
+    or of the robot counts for nothing. A failing or stuck policy is answered likewise, without details, and the
+    connection closes (1011).
 
     Waits: for the next whole message ``idle_timeout_s``, for the actions ``inference_timeout_s``, for the client to
     take an answer ``send_timeout_s``, for its goodbye ``handshake_timeout_s``.
@@ -70,6 +72,7 @@ class Session:
         guard: ActionGuard,
         metrics: LatencyMetrics,
         config: ServeConfig,
+        robot: RobotOnBoard | None = None,
     ) -> None:
         self._connection = connection
         self._thread = thread
@@ -78,6 +81,7 @@ class Session:
         self._guard = guard
         self._metrics = metrics
         self._config = config
+        self._robot = robot
         self._limits = Limits(max_bytes=config.max_message_bytes)
         self._previous: dict[str, float] = {}
         self._remarked: set[int] = set()
@@ -137,7 +141,7 @@ class Session:
             self._remarked = _with(known, instruction)
         except (ConnectionClosed, ClientStalledError, ClientGoneError, InferenceStoppedError):
             raise
-        except (CodecError, ObservationError, ActionError) as error:
+        except (CodecError, ObservationError, ActionError, HeldError) as error:
             self._metrics.refused += 1
             await self._refuse(incident, _CODES[type(error)], str(error))
         except InferenceTimeoutError as error:
@@ -155,6 +159,8 @@ class Session:
             raise CodecError("expected a binary frame with a msgpack map, got a text frame")
         message = decode(frame, self._limits)
         observation = self._adapter.from_wire(message)
+        if self._robot is not None:
+            observation = self._robot.asked(observation, self._adapter.embodiment.camera_names)
         reset, last_action = bool(message.get(RESET, False)), message.get(LAST_ACTION)
         underway = running_chunk(message, self._horizon, self._adapter.embodiment.action_dim)
         return _Request(observation=observation, reset=reset, last_action=last_action, underway=underway)
@@ -167,6 +173,8 @@ class Session:
         finally:
             violations = self._guard.violations - seen
             self._metrics.violations += violations
+            if self._robot is not None:
+                self._robot.violations += violations
         encode_s = time.perf_counter()
         timing = {"infer_ms": inference.infer_ms, "decode_ms": decode_ms, "queue_ms": inference.queue_ms}
         reply = encode(
@@ -182,6 +190,8 @@ class Session:
         encode_ms = 1e3 * (time.perf_counter() - encode_s)
         await self._send(reply)
         total_ms = 1e3 * (time.perf_counter() - received_s)
+        if self._robot is not None:
+            self._robot.answered(actions, total_ms)
         self._previous = {"prev_total_ms": total_ms, "prev_encode_ms": encode_ms}
         self._metrics.add(
             {"decode": decode_ms, "queue": inference.queue_ms, "infer": inference.infer_ms, "encode": encode_ms},
@@ -219,4 +229,5 @@ _CODES: dict[type[Exception], str] = {
     CodecError: "invalid_frame",
     ObservationError: "invalid_observation",
     ActionError: "invalid_actions",
+    HeldError: "held",
 }

@@ -71,7 +71,12 @@ def to_store(source: LeRobotDataset, target: Path, robot: RobotFile | None, done
     with (
         new_folder(target) as folder,
         DemonstrationWriter.create(
-            folder, header.embodiment, settings=header.settings, geometry=header.geometry, phase=header.phase
+            folder,
+            header.embodiment,
+            settings=header.settings,
+            geometry=header.geometry,
+            phase=header.phase,
+            actor=header.actor,
         ) as writer,
     ):
         for number, place in enumerate(source.episodes):

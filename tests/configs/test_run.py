@@ -1,0 +1,116 @@
+"""The verb run: a policy on a server drives a robot, be it simulated or behind rosbridge."""
+
+import dataclasses
+import json
+import os
+import signal
+import threading
+
+import numpy as np
+import pytest
+import torch
+from fake_rosbridge import FakeRosbridge
+from test_rosbridge import described
+
+from configs.cli import main
+from configs.commands.run import Config
+from configs.environments import EnvConfig, make_env
+from envs.specs import STATE_KEY
+from policies.data.dataset import DemonstrationDataset
+from policies.policy import ChunkPolicy
+from policies.random_policy import RandomPolicy
+from policies.robots.robot_file import RobotDescription
+from policies.serving.config import ServeConfig
+from policies.serving.server import PolicyServer, running
+
+PATIENT = ("--watchdog-s", "5", "--stop-after-s", "10")
+
+
+class Panning(ChunkPolicy):
+    """Turns a robot of absolute joints by changes: 0.01 rad a step, and the lift not at all."""
+
+    def __init__(self, embodiment):
+        relative = [dataclasses.replace(dim, relative=True, low=-0.05, high=0.05) for dim in embodiment.action]
+        super().__init__(dataclasses.replace(embodiment, action=tuple(relative)), 4, 4)
+
+    def predict_chunk(self, observation):
+        return torch.tensor([0.01, 0.0]).repeat(len(observation[STATE_KEY]), 4, 1)
+
+
+@pytest.fixture
+def bridge():
+    bridge = FakeRosbridge()
+    yield bridge
+    bridge.close()
+
+
+def test_a_robot_behind_rosbridge_is_driven_while_somebody_touches_the_file(bridge, tmp_path, capsys):
+    file, switch = tmp_path / "robot.toml", tmp_path / "alive"
+    file.write_text(described(bridge.port), encoding="utf-8")
+    done = threading.Event()
+
+    def touch():
+        while not done.wait(0.05):
+            switch.touch()
+
+    threading.Thread(target=touch, daemon=True).start()
+    server = PolicyServer(Panning(RobotDescription.read(file).embodiment), ServeConfig(port=0))
+    try:
+        with running(server) as port:
+            robot = ["--robot", str(file), "--instruction", "look left", "--deadman", str(switch)]
+            kept = ["--record", str(tmp_path / "D"), "--json", str(tmp_path / "run.json")]
+            assert main(["run", f"ws://127.0.0.1:{port}", *robot, *kept, "--episode-s", "2", *PATIENT]) == 0
+    finally:
+        done.set()
+    assert "not judged, ended by time; 40 steps" in capsys.readouterr().out
+    outcome = json.loads((tmp_path / "run.json").read_text(encoding="utf-8"))["episodes"][0]
+    commands = np.array(bridge.commands)
+    assert outcome["by"]["policy"] > 10
+    np.testing.assert_allclose(commands[-1], [0.2 + 0.01 * outcome["by"]["policy"], 0.1], atol=1e-3)
+    assert np.abs(np.diff(commands[:, 0])).max() < 0.011
+    episode = DemonstrationDataset(tmp_path / "D").episode(0)
+    assert (episode.instruction, episode.task, episode.success) == ("look left", "pantilt", False)
+    acted = episode.actor == 0
+    np.testing.assert_allclose(episode.actions[acted], [[0.01, 0.0]] * int(acted.sum()), atol=1e-5)
+    np.testing.assert_allclose(episode.actions[~acted], 0.0, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_a_simulated_robot_is_driven_and_stopped_by_a_signal(tmp_path, capsys):
+    """SIGINT in mid-run: the episode is kept, the status says so, and the robot is not left moving."""
+    env = make_env("reach", 1, stream="evaluate", config=EnvConfig())
+    policy = RandomPolicy(env.embodiment)
+    env.close()
+    with running(PolicyServer(policy, ServeConfig(port=0))) as port:
+        record = tmp_path / "D"
+        timer = threading.Timer(8.0, os.kill, (os.getpid(), signal.SIGINT))
+        timer.start()
+        status = main(
+            ["run", f"ws://127.0.0.1:{port}", "--task", "reach", "--episodes", "9", "--record", str(record), *PATIENT]
+        )
+        timer.cancel()
+    assert status == 130
+    assert "ended by interrupt" in capsys.readouterr().out
+    dataset = DemonstrationDataset(record)
+    assert len(dataset) >= 1 and dataset.embodiment == policy.embodiment
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"policy": "ws://h:1", "page": True}, "page, port, device and threads are for a checkpoint"),
+        ({"policy": "run", "episode_s": 0.0}, "episode_s must be positive"),
+    ],
+)
+def test_settings_that_cannot_work(settings, says):
+    with pytest.raises(ValueError, match=says):
+        Config(**settings)
+
+
+def test_a_page_is_needed_for_its_switch(tmp_path, bridge, capsys):
+    file = tmp_path / "robot.toml"
+    file.write_text(described(bridge.port), encoding="utf-8")
+    with running(PolicyServer(Panning(RobotDescription.read(file).embodiment), ServeConfig(port=0))) as port:
+        robot = ["--robot", str(file), "--instruction", "look", "--deadman", "page"]
+        assert main(["run", f"ws://127.0.0.1:{port}", *robot]) == 2
+    assert "the server has no page: start it with vla serve --page" in capsys.readouterr().err

@@ -1,0 +1,168 @@
+"""A simulated robot driven through a real server: what makes it hold, what stops it, and what is kept of it."""
+
+import threading
+import time
+
+import numpy as np
+import pytest
+import torch
+from carts import RATE_HZ, STEP_M, CartEnv, Creep
+
+from policies.data.dataset import DemonstrationDataset
+from policies.data.episode import ACTORS
+from policies.robots.choosing import Timing
+from policies.robots.driver import RobotError, StagedRobot
+from policies.robots.simulated import SimulatedRobot
+
+
+class Switch:
+    """A dead-man's switch that somebody holds until he lets go."""
+
+    def __init__(self):
+        self.held = True
+
+    def alive(self):
+        return self.held
+
+
+def moves(env):
+    """In which steps the cart moved."""
+    return [bool(action.abs().max() > 0) for action in env.seen]
+
+
+def after(delay_s, act):
+    timer = threading.Timer(delay_s, act)
+    timer.daemon = True
+    timer.start()
+
+
+def test_a_simulated_world_goes_on_by_the_clock_and_stands_still_unless_commanded():
+    robot = SimulatedRobot(CartEnv())
+    assert isinstance(robot, StagedRobot)
+    robot.connect()
+    try:
+        start = robot.observe()["observation.state"]
+        time.sleep(0.5)
+        assert robot.steps >= 2 and robot.held_steps == robot.steps
+        np.testing.assert_array_equal(robot.observe()["observation.state"], start)
+        robot.act(np.float32([STEP_M, 0]))
+        time.sleep(0.5)
+        np.testing.assert_allclose(
+            robot.observe()["observation.state"], [start[0] + STEP_M, start[1]], atol=1e-6
+        )  # once
+        with pytest.raises(RobotError, match="finite"):
+            robot.act(np.float32([np.nan, 0]))
+    finally:
+        robot.close()
+
+
+def test_a_policy_drives_at_the_control_rate_and_all_is_kept(serving, bench, tmp_path):
+    here = bench(serving(Creep()).port, path=tmp_path / "D")
+    outcome = here.run.episode(3, "", most_steps=40)
+    assert (outcome.ended_by, outcome.steps, outcome.by["policy"] >= 30) == ("time", 40, True)
+    assert outcome.steps / outcome.wall_s < 1.1 * RATE_HZ  # never faster; how much slower is the machine's affair
+    assert outcome.instruction.startswith("go to the")
+    here.recorder.close()
+    dataset = DemonstrationDataset(tmp_path / "D")
+    episode = dataset.episode(outcome.recorded)
+    assert (len(episode), episode.success, episode.seed, episode.instruction) == (40, False, 3, outcome.instruction)
+    told = episode.actor == ACTORS.index("policy")
+    assert told.sum() == outcome.by["policy"]
+    np.testing.assert_allclose(episode.actions[told], [[0.1 * STEP_M, 0]] * int(told.sum()), rtol=1e-5)
+    moved = np.diff(episode.state[:, 0])  # what was recorded is what happened, frame by frame
+    np.testing.assert_allclose(moved.sum(), episode.actions[:-1, 0].sum(), atol=2.5 * 0.1 * STEP_M)
+
+
+def test_numbers_that_are_not_finite_hold_the_robot_and_are_counted(serving, bench):
+    here = bench(serving(Creep(say=[0.0, float("nan"), float("nan"), 0.0])).port)
+    outcome = here.run.episode(0, "", most_steps=30)
+    assert (outcome.ended_by, outcome.refused) == ("time", 2)
+    assert outcome.by["held"] >= 2 and outcome.by["policy"] >= 10
+    assert all(torch.isfinite(action).all() for action in here.env.seen)
+
+
+def test_too_much_is_bent_to_the_bounds_by_the_server(serving, bench):
+    server = serving(Creep(say=[5.0] * 20))
+    here = bench(server.port)
+    here.run.episode(0, "", most_steps=12)
+    assert server.metrics.violations >= 2
+    assert max(float(action.max()) for action in here.env.seen) == pytest.approx(STEP_M)
+
+
+def test_a_server_that_ends_leaves_the_robot_held_and_then_stopped(serving, bench):
+    server = serving(Creep())
+    drive_until_it_is_gone(bench(server.port, timing=Timing(watchdog_s=2.0, stop_after_s=1.0)), server.stop)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", [(), ("page",)], ids=["alone", "with a page"])
+def test_a_server_that_is_killed_leaves_the_robot_held_and_then_stopped(server_process, bench, page):
+    process, port = server_process(*page)
+    drive_until_it_is_gone(bench(port, timing=Timing(watchdog_s=2.0, stop_after_s=1.0)), process.kill)
+
+
+def drive_until_it_is_gone(here, end):
+    after(1.5, end)
+    outcome = here.run.episode(0, "", most_steps=10_000)
+    assert outcome.ended_by == "fault" and ("gone" in outcome.why or "out of reach" in outcome.why)
+    assert outcome.by["policy"] >= 1 and outcome.by["held"] >= 0.5 * RATE_HZ  # held for a second, at the rate
+    moved = moves(here.env)
+    last = max(step for step, moving in enumerate(moved) if moving)
+    assert not any(moved[last + 1 :])
+    still = here.robot.observe()["observation.state"]
+    time.sleep(0.3)
+    np.testing.assert_array_equal(here.robot.observe()["observation.state"], still)
+
+
+def test_nobody_at_the_switch_holds_the_robot_until_he_is_back(serving, bench):
+    switch = Switch()
+    here = bench(serving(Creep()).port, heartbeat=switch)
+    after(1.0, lambda: setattr(switch, "held", False))
+    after(2.5, lambda: setattr(switch, "held", True))
+    outcome = here.run.episode(0, "", most_steps=80)
+    assert (outcome.ended_by, outcome.steps) == ("time", 80)
+    assert outcome.by["held"] >= 10
+    moved = moves(here.env)
+    held = "".join("m" if moving else "." for moving in moved).strip(".")
+    assert "....." in held  # it moved, stood still, and moved again
+
+
+def test_a_switch_that_nobody_ever_held_keeps_the_robot_where_it_is(serving, bench):
+    switch = Switch()
+    switch.held = False
+    policy = Creep()
+    here = bench(serving(policy).port, heartbeat=switch)
+    asked = len(policy.asked)
+    outcome = here.run.episode(0, "", most_steps=15)
+    assert outcome.by == {"policy": 0, "human": 0, "held": 15}
+    assert len(policy.asked) == asked and not any(moves(here.env))
+
+
+def test_a_robot_that_breaks_down_ends_the_run(serving, bench):
+    here = bench(serving(Creep()).port, timing=Timing(watchdog_s=5.0, stop_after_s=0.5))
+    here.env.step = lambda actions: 1 / 0
+    outcome = here.run.episode(0, "", most_steps=1000)
+    assert outcome.ended_by == "fault" and "broke down" in outcome.why
+
+
+def test_an_interrupt_stops_the_robot_and_keeps_what_was_done(serving, bench, tmp_path):
+    here = bench(serving(Creep()).port, path=tmp_path / "D")
+    here.chooser.choose = _interrupted(here.chooser.choose, after_steps=12)
+    outcome = here.run.episode(0, "", most_steps=1000)
+    assert (outcome.ended_by, outcome.recorded) == ("interrupt", 0)
+    assert here.recorder.recorded == 1
+    steps = len([moving for moving in moves(here.env) if moving])
+    time.sleep(0.3)
+    assert len([moving for moving in moves(here.env) if moving]) == steps
+
+
+def _interrupted(choose, after_steps):
+    asked = []
+
+    def interrupting(*args):
+        asked.append(1)
+        if len(asked) > after_steps:
+            raise KeyboardInterrupt
+        return choose(*args)
+
+    return interrupting
