@@ -17,6 +17,11 @@ from envs.specs import (
 )
 
 PHASE_KEY = "phase"
+TIME_KEY = "time_s"
+ACTOR_KEY = "actor"
+ACTORS = ("policy", "human", "held")
+"""Who acted, by the number that a frame holds: the policy, a person who had taken over, or nobody, as the robot was
+made to stand still."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,10 +38,13 @@ class FieldSpec:
         return int(np.dtype(self.dtype).itemsize * np.prod(self.shape, dtype=np.int64))
 
 
-def episode_fields(embodiment: EmbodimentSpec, *, geometry: bool, phase: bool) -> tuple[FieldSpec, ...]:
+def episode_fields(
+    embodiment: EmbodimentSpec, *, geometry: bool, phase: bool, actor: bool = False, times: bool = False
+) -> tuple[FieldSpec, ...]:
     """Every field that an episode of this embodiment has, by the keys of ``envs.specs``.
 
-    ``geometry`` adds the intrinsics and extrinsics of every camera, ``phase`` the expert's phase.
+    ``geometry`` adds the intrinsics and extrinsics of every camera, ``phase`` the expert's phase, ``actor`` who acted,
+    ``times`` when each frame was taken.
     """
     fields = []
     for camera in embodiment.cameras:
@@ -53,6 +61,10 @@ def episode_fields(embodiment: EmbodimentSpec, *, geometry: bool, phase: bool) -
     fields.append(FieldSpec(key=ACTION_KEY, dtype="float32", shape=(embodiment.action_dim,)))
     if phase:
         fields.append(FieldSpec(key=PHASE_KEY, dtype="int32", shape=()))
+    if actor:
+        fields.append(FieldSpec(key=ACTOR_KEY, dtype="int32", shape=()))
+    if times:
+        fields.append(FieldSpec(key=TIME_KEY, dtype="float64", shape=()))
     return tuple(fields)
 
 
@@ -72,8 +84,9 @@ class Episode:
     ``images`` uint8 RGB ``(t, h, w, 3)``, ``depth`` float32 metres and ``segmentation`` int32 geom indices
     ``(t, h, w)`` by camera name; ``cameras`` their geometry, where recorded; ``state`` float32 ``(t, d)``
     and ``actions`` float32 ``(t, a)`` in the embodiment's order and units; ``phase`` int32 ``(t,)``, the
-    expert's phase, where recorded. Nothing is checked here: :func:`validate_episode` compares with an
-    embodiment.
+    expert's phase, ``actor`` int32 ``(t,)``, who acted (its place in ``ACTORS``), and ``times_s`` float64 ``(t,)``,
+    when each frame was taken by the robot's clock, in seconds from any moment on, where recorded. Nothing is checked
+    here: :func:`validate_episode` compares with an embodiment.
     """
 
     images: Mapping[str, np.ndarray]
@@ -87,6 +100,8 @@ class Episode:
     segmentation: Mapping[str, np.ndarray] = field(default_factory=dict)
     cameras: Mapping[str, CameraGeometry] = field(default_factory=dict)
     phase: np.ndarray | None = None
+    actor: np.ndarray | None = None
+    times_s: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.actions)
@@ -102,6 +117,10 @@ class Episode:
         arrays |= {STATE_KEY: self.state, ACTION_KEY: self.actions}
         if self.phase is not None:
             arrays[PHASE_KEY] = self.phase
+        if self.actor is not None:
+            arrays[ACTOR_KEY] = self.actor
+        if self.times_s is not None:
+            arrays[TIME_KEY] = self.times_s
         return arrays
 
     @classmethod
@@ -130,6 +149,8 @@ class Episode:
             state=arrays[STATE_KEY],
             actions=arrays[ACTION_KEY],
             phase=arrays.get(PHASE_KEY),
+            actor=arrays.get(ACTOR_KEY),
+            times_s=arrays.get(TIME_KEY),
             instruction=instruction,
             task=task,
             success=success,

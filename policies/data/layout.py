@@ -52,16 +52,22 @@ class DatasetError(RuntimeError):
 
 @dataclass(frozen=True, kw_only=True)
 class StoreHeader:
-    """What is fixed when a store is created; ``settings`` is a free JSON dict (render profile, …)."""
+    """What is fixed when a store is created; ``settings`` is a free JSON dict (render profile, …).
+
+    ``geometry``, ``phase``, ``actor`` and ``times`` say what episodes hold besides: see ``policies.data.episode``.
+    """
 
     embodiment: EmbodimentSpec
     settings: Mapping[str, Any]
     geometry: bool
     phase: bool
+    actor: bool = False
+    times: bool = False
 
     @property
     def fields(self) -> tuple[FieldSpec, ...]:
-        return episode_fields(self.embodiment, geometry=self.geometry, phase=self.phase)
+        held = {"geometry": self.geometry, "phase": self.phase, "actor": self.actor, "times": self.times}
+        return episode_fields(self.embodiment, **held)
 
     def to_attributes(self) -> dict[str, Any]:
         """The group's attributes; :meth:`read` is the inverse."""
@@ -71,6 +77,8 @@ class StoreHeader:
             "embodiment": self.embodiment.to_dict(),
             "geometry": self.geometry,
             "phase": self.phase,
+            **({"actor": True} if self.actor else {}),
+            **({"times": True} if self.times else {}),
             "settings": dict(self.settings),
         }
 
@@ -100,6 +108,8 @@ class StoreHeader:
                 settings=attributes["settings"],
                 geometry=attributes["geometry"],
                 phase=attributes["phase"],
+                actor=attributes.get("actor", False),
+                times=attributes.get("times", False),
             )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise DatasetError(f"{file} is corrupt: {error!r}") from error

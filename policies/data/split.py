@@ -45,9 +45,7 @@ def copy_part(dataset: DemonstrationDataset, numbers: Sequence[int], target: Pat
     """
     header, left_out = dataset.header, left_out_beside(dataset, [dataset.records[number] for number in numbers])
     with new_folder(target) as store:
-        with DemonstrationWriter.create(
-            store, header.embodiment, settings=header.settings, geometry=header.geometry, phase=header.phase
-        ) as writer:
+        with DemonstrationWriter.create_like(store, header) as writer:
             for number in numbers:
                 writer.append(dataset.episode(number))
         left_out.write(store)
