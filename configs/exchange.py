@@ -1,9 +1,9 @@
 """Datasets brought in from other formats, and into LeRobot's: what ``vla dataset convert`` and ``describe`` do."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
+
+from policies.progress import counting
 
 ConvertTo = Literal["lerobot-v3", "lerobot-v2.1", "zarr"]
 Pictures = Literal["video", "png"]
@@ -37,7 +37,7 @@ def describe(source: Path, out: Path | None) -> int:
     if out and out.exists():
         raise FileExistsError(f"{out} exists: choose another file, or delete it")
     dataset = open_source(source)
-    with _bar("describe", len(dataset), out is not None) as done:
+    with counting("describe", len(dataset), show=out is not None) as done:
         text = guess(dataset, done)
     if out is None:
         print(text, end="")
@@ -57,7 +57,7 @@ def _write(source: Path, target: Path, to: ConvertTo, pictures: Pictures) -> int
     from policies.data.lerobot.conversion import to_lerobot
 
     dataset = DemonstrationDataset(source)
-    with _bar("convert", len(dataset)) as done:
+    with counting("convert", len(dataset)) as done:
         to_lerobot(dataset, target, "v3.0" if to == "lerobot-v3" else "v2.1", pictures, done)
     print(f"{target}: {len(dataset)} episodes, {dataset.num_frames} frames")
     return 0
@@ -70,7 +70,7 @@ def _read(source: Path, target: Path, robot_file: Path | None) -> int:
 
     robot = None if robot_file is None else RobotFile.read(robot_file)
     dataset = open_source(source)
-    with _bar("convert", len(dataset)) as done:
+    with counting("convert", len(dataset)) as done:
         if robot is not None:
             report = take_in(dataset, target, robot, done)
         elif is_lerobot(source):
@@ -89,13 +89,3 @@ def _read(source: Path, target: Path, robot_file: Path | None) -> int:
     if report.frames_beyond:
         print(f"{report.frames_beyond} frames have actions beyond {robot_file}'s bounds, first {report.first_beyond}")
     return 0
-
-
-@contextmanager
-def _bar(what: str, episodes: int, show: bool = True) -> Iterator[Callable[[int], None]]:
-    """A progress bar, moved by the number of episodes that are done."""
-    from policies.progress import progress_bar
-
-    with progress_bar(show) as progress:
-        bar = progress.add_task(what, total=episodes, note="episodes")
-        yield lambda done: progress.update(bar, completed=done)
