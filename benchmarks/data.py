@@ -6,8 +6,8 @@ that a simulator's own pictures give are printed by ``vla dataset info``.
 
 Where ``VLA_LEROBOT_PYTHON`` names the Python of an environment with LeRobot, a second table has its own reader beside
 ours, in turns on the same episodes, which ``vla dataset convert`` wrote for it: windows of one moment's pictures and
-the actions after it, random frames, one process and one thread. Ours are made what LeRobot's are: float32, 0 … 1, channels
-first.
+the actions after it, random frames, one process and one thread. Ours are made what LeRobot's are: float32, 0 … 1,
+channels first.
 """
 
 import argparse

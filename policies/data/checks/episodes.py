@@ -66,8 +66,8 @@ def _end(recording: Recording, place: int) -> Float[np.ndarray, " d"]:
     fingers = [i for i, dim in enumerate(robot.state) if dim.frame == GRIPPER_FRAME]
     command = [i for i, dim in enumerate(robot.action) if dim.frame == GRIPPER_FRAME]
     told = episode.actions[-1] / spans(robot.action)
-    moves = np.clip(np.median(recording.motion[place][-3:]), 0, 1) if len(episode) > 3 else 0.0
-    return np.concatenate([state[fingers], told[command], state[recording.arm], [moves]])
+    moves = min(float(np.median(recording.motion[place][-3:])), 1.0) if len(episode) > 3 else 0.0
+    return np.concatenate([state[fingers], told[command], state[recording.arm], np.array([moves])])
 
 
 def _named(recording: Recording, place: int) -> str:

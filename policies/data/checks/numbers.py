@@ -40,13 +40,13 @@ def out_of_bounds(recording: Recording) -> Iterator[Finding]:
         slack = np.where(fingers, FINGERS_BEYOND, BEYOND[vector]) * spans(dimensions)
         for episode, value in zip(recording.episodes, values, strict=True):
             nothing, beyond = ~np.isfinite(value), (value < low - slack) | (value > high + slack)
-            for marked, severity in ((nothing, "error"), (beyond, "error" if vector == "action" else "warning")):
+            for marked in (nothing, beyond):
                 if marked.any():
                     frame, place = (int(index) for index in np.argwhere(marked)[0])
                     dim = dimensions[place]
                     yield Finding(
                         check="out of bounds",
-                        severity=severity,
+                        severity="warning" if marked is beyond and vector == "state" else "error",
                         episode=episode.number,
                         frame=frame,
                         what=f"{vector} {dim.name} is {value[frame, place]:g}, bounds {dim.low:g} … {dim.high:g}; "

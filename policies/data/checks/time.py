@@ -7,8 +7,8 @@ import numpy as np
 from policies.data.checks.digest import Recording
 from policies.data.checks.finding import LEAVE_OUT, Finding
 
-JUMP = 2.0
-"""A step that is so many times as far as the arm usually gets at most, and as those before and after it."""
+JUMP, SPIKE = 2.75, 2.0
+"""So many times as far as the arm usually gets at most, and as in the steps before and after, is a step that jumps."""
 GAP = 1.5
 """Periods after which the next frame is late."""
 DRIFT = 0.02
@@ -20,7 +20,7 @@ def dropped_frames(recording: Recording) -> Iterator[Finding]:
     for episode, motion in zip(recording.episodes, recording.motion, strict=True):
         padded = np.concatenate([[0.0], motion, [0.0]])
         beside = np.maximum(padded[:-2], padded[2:])
-        for step in np.flatnonzero((motion > JUMP) & (motion > JUMP * beside)):
+        for step in np.flatnonzero((motion > JUMP) & (motion > SPIKE * beside)):
             yield Finding(
                 check="dropped frames",
                 severity="error",

@@ -21,6 +21,20 @@ def open_file(path: Path) -> h5py.File:
         raise DatasetError(f"{path} cannot be read: {error}") from error
 
 
+def group_in(parent: h5py.Group, name: str) -> h5py.Group:
+    """The group of that name; ``DatasetError`` where there is none."""
+    if not isinstance(group := parent.get(name), h5py.Group):
+        raise DatasetError(f"{parent.file.filename} has no group {name} in {parent.name}")
+    return group
+
+
+def length_of(group: h5py.Group, name: str) -> int:
+    """How many entries an array has; ``DatasetError`` where it is not there."""
+    if not isinstance(array := group.get(name), h5py.Dataset) or not array.ndim:
+        raise DatasetError(f"{group.file.filename} has no array {name} in {group.name}")
+    return len(array)
+
+
 def arrays_in(group: h5py.Group, prefix: str = "") -> Iterator[tuple[str, h5py.Dataset]]:
     """Every array below ``group`` with its path from there."""
     for name, item in group.items():
@@ -51,7 +65,7 @@ class EpisodeGroups:
         self._whites: dict[str, float] = {}
 
     def group(self, number: int) -> h5py.Group:
-        return self._file[self.names[number]]
+        return group_in(self._file, self.names[number])
 
     def where(self, number: int) -> str:
         return f"episode {number} ({self.names[number].rpartition('/')[2]}) of {self.path}"

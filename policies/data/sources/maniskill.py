@@ -10,10 +10,11 @@ import numpy as np
 from jaxtyping import Shaped, UInt8
 
 from policies.data.layout import DatasetError
-from policies.data.sources.hdf5 import EpisodeGroups, arrays_in, feature_of, open_file
+from policies.data.sources.hdf5 import EpisodeGroups, arrays_in, feature_of, group_in, length_of, open_file
 from policies.data.sources.robomimic import words_of
 from policies.data.sources.source import Feature, Proposal, Size, Told
 
+TRAJECTORY = re.compile(r"traj_\d+")
 ACTIONS = "actions"
 STATE = ("obs/agent/qpos", "obs/extra/tcp_pose")
 RATE_HZ = 20.0
@@ -34,13 +35,11 @@ class ManiSkillFile:
     def __init__(self, path: Path) -> None:
         self.path, self._json = path, path.with_suffix(".json")
         self._file = open_file(path)
-        names = sorted((n for n in self._file if re.fullmatch(r"traj_\d+", n)), key=lambda n: int(n[5:]))
+        names = sorted(filter(TRAJECTORY.fullmatch, map(str, self._file)), key=lambda name: int(name[5:]))
         if not names:
             raise DatasetError(f"{path} has no trajectories: expected groups traj_0, …, got {list(self._file)[:5]}")
-        groups = [self._file[name] for name in names]
-        if without := [name for name, group in zip(names, groups, strict=True) if ACTIONS not in group]:
-            raise DatasetError(f"{path} is not ManiSkill's: {without[0]} has no {ACTIONS}")
-        self.episodes = EpisodeGroups(path, self._file, names, [len(group[ACTIONS]) for group in groups])
+        groups = [group_in(self._file, name) for name in names]
+        self.episodes = EpisodeGroups(path, self._file, names, [length_of(group, ACTIONS) for group in groups])
         self._information, self._seeds = self._read_json()
         found = [
             feature_of(key, a) for key, a in arrays_in(groups[0]) if key in ALONG or key.partition("/")[0] == "obs"
@@ -113,4 +112,4 @@ def _seed(episode: dict[str, Any]) -> int | None:
 
 def is_maniskill(file: h5py.File) -> bool:
     """Whether the file is laid out so."""
-    return any(re.fullmatch(r"traj_\d+", name) for name in file)
+    return any(map(TRAJECTORY.fullmatch, map(str, file)))

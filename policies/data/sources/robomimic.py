@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Shaped, UInt8
 
 from policies.data.layout import DatasetError
-from policies.data.sources.hdf5 import EpisodeGroups, arrays_in, feature_of, open_file
+from policies.data.sources.hdf5 import EpisodeGroups, arrays_in, feature_of, group_in, length_of, open_file
 from policies.data.sources.source import Feature, Proposal, Size, Told
 
 ACTIONS = "actions"
@@ -30,12 +30,9 @@ class RobomimicFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._file = open_file(path)
-        try:
-            data = self._file["data"]
-            names = sorted((name for name in data if re.fullmatch(r"demo_\d+", name)), key=lambda n: int(n[5:]))
-            lengths = [len(data[name][ACTIONS]) for name in names]
-        except (KeyError, TypeError, AttributeError) as error:
-            raise DatasetError(f"{path} is not robomimic's: {error}") from error
+        data = group_in(self._file, "data")
+        names = sorted(filter(re.compile(r"demo_\d+").fullmatch, map(str, data)), key=lambda name: int(name[5:]))
+        lengths = [length_of(group_in(data, name), ACTIONS) for name in names]
         if not names:
             raise DatasetError(f"{path} has no demonstrations: expected groups data/demo_0, …, got {list(data)[:5]}")
         self.episodes = EpisodeGroups(path, self._file, [f"data/{name}" for name in names], lengths)

@@ -58,15 +58,26 @@ class Source(Protocol):
     Every ``DatasetError`` names the file, and where they are to blame the episode and the frame.
     """
 
-    format: str
-    path: Path
-    features: Mapping[str, Feature]
-    rate_hz: float | None
-    """Frames per second, where the data say so beyond doubt."""
-    about: Mapping[str, Any]
-    """What a store that is made of the data keeps of them, JSON-ready."""
-    told_by: frozenset[str]
-    """Features that :meth:`told` or the count of frames makes use of, so that nothing of them is lost."""
+    @property
+    def format(self) -> str: ...
+    @property
+    def path(self) -> Path: ...
+    @property
+    def features(self) -> Mapping[str, Feature]: ...
+    @property
+    def rate_hz(self) -> float | None:
+        """Frames per second, where the data say so beyond doubt."""
+        ...
+
+    @property
+    def about(self) -> Mapping[str, Any]:
+        """What a store that is made of the data keeps of them, JSON-ready."""
+        ...
+
+    @property
+    def told_by(self) -> frozenset[str]:
+        """Features that :meth:`told` or the count of frames makes use of, so that nothing of them is lost."""
+        ...
 
     def __len__(self) -> int: ...
 
