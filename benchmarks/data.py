@@ -3,9 +3,17 @@
 Pictures are drawn, not rendered: a still checkered table with one disc that moves, seen by two
 cameras, with noise of ±1 grey level in the ``noisy`` row, as from a real camera. The figures
 that a simulator's own pictures give are printed by ``vla dataset info``.
+
+Where ``VLA_LEROBOT_PYTHON`` names the Python of an environment with LeRobot, a second table has its own reader beside
+ours, in turns on the same episodes, which ``vla dataset convert`` wrote for it: windows of one moment's pictures and
+the actions after it, random frames, one process and one thread. Ours are made what LeRobot's are: float32, 0 … 1,
+channels first.
 """
 
 import argparse
+import os
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -27,6 +35,9 @@ FRAMES = 60
 BATCH = 64
 HORIZON = 8
 SEED = 0
+LEROBOT_PYTHON = "VLA_LEROBOT_PYTHON"
+LEROBOT_STEPS = 6
+TURNS = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +56,8 @@ CASES = (
     Case(name="2 × RGB 64 px, noisy", size_px=64, noisy=True),
     Case(name="2 × RGB 128 px", size_px=128),
 )
+BESIDE = CASES[-1]
+"""What LeRobot's reader is tried on too."""
 
 
 def main() -> None:
@@ -57,8 +70,14 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         rows = [measure(case, Path(folder) / str(index), options.episodes) for index, case in enumerate(CASES)]
     print_table(rows)
+    beside = beside_lerobot(options.episodes) if os.environ.get(LEROBOT_PYTHON) else []
+    if beside:
+        print()
+        print_table(beside)
+    else:
+        print(f"{LEROBOT_PYTHON} names no Python with LeRobot, so its reader is not beside ours", file=sys.stderr)
     if options.json:
-        write_json(options.json, "data", {"rows": rows}, seeds=[SEED])
+        write_json(options.json, "data", {"rows": rows, "beside_lerobot": beside}, seeds=[SEED])
 
 
 def measure(case: Case, path: Path, episodes: int) -> dict[str, str | float]:
@@ -89,11 +108,63 @@ def measure(case: Case, path: Path, episodes: int) -> dict[str, str | float]:
     }
 
 
-def batches_per_s(dataset: DemonstrationDataset, config: WindowConfig, steps: int) -> float:
-    """Batches of ``BATCH`` windows per second."""
+def beside_lerobot(episodes: int) -> list[dict[str, str | float]]:
+    """Windows per second of LeRobot's reader and of ours, from files of videos and of PNGs."""
+    from policies.data.lerobot.conversion import to_lerobot
+
+    case, rows = BESIDE, []
+    with tempfile.TemporaryDirectory() as folder:
+        store = Path(folder) / "store"
+        embodiment = make_embodiment(case)
+        with DemonstrationWriter.create(store, embodiment) as writer:
+            for index in range(episodes):
+                writer.append(make_episode(case, embodiment, index))
+        dataset = DemonstrationDataset(store)
+        for name, pictures in (("videos", "video"), ("PNG files", "png")):
+            to_lerobot(dataset, Path(folder) / pictures, "v3.0", pictures)
+            rows.append(compare(dataset, Path(folder) / pictures, f"{case.name}, LeRobot's pictures as {name}"))
+    return rows
+
+
+def compare(dataset: DemonstrationDataset, lerobot: Path, name: str) -> dict[str, str | float]:
+    """The better of ``TURNS`` of each reader, in turns."""
+    caches = ("disk", "decoded", "memory")
+    found: dict[str, list[float]] = {reader: [] for reader in ("LeRobot", *caches)}
+    for _ in range(TURNS):
+        found["LeRobot"].append(lerobot_windows_per_s(lerobot))
+        for cache in caches:
+            config = WindowConfig(horizon=HORIZON, cache=cache)
+            found[cache].append(BATCH * batches_per_s(dataset, config, steps=10, as_floats=True))
+    best = {reader: max(rates) for reader, rates in found.items()}
+    row: dict[str, str | float] = {"case": name, "LeRobot windows/s": round(best["LeRobot"], 1)}
+    for cache in caches:
+        row |= {f"ours, {cache}": round(best[cache], 1), f"{cache}: times": round(best[cache] / best["LeRobot"], 1)}
+    return row
+
+
+def lerobot_windows_per_s(folder: Path) -> float:
+    """What LeRobot's own reader does; ``RuntimeError`` with its message where it fails."""
+    numbers = map(str, (HORIZON, BATCH, LEROBOT_STEPS, SEED))
+    script = Path(__file__).with_name("lerobot_reading.py")
+    environment = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_CACHE": str(folder.parent / "cache"), "OMP_NUM_THREADS": "1"}
+    command = [os.environ[LEROBOT_PYTHON], str(script), str(folder), *numbers]
+    environment |= {"PATH": os.environ["PATH"]}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"LeRobot's reader failed:\n{done.stderr[-2000:]}")
+    return float(done.stdout.splitlines()[-1])
+
+
+def batches_per_s(dataset: DemonstrationDataset, config: WindowConfig, steps: int, as_floats: bool = False) -> float:
+    """Batches of ``BATCH`` windows per second, with pictures as they are stored or float32 and channels first."""
     windows = config.build(dataset)
-    windows.batch(SEED, 0, BATCH)
-    return steps / seconds(lambda: [windows.batch(SEED, step, BATCH) for step in range(1, steps + 1)])
+
+    def read(step: int) -> object:
+        batch = windows.batch(SEED, step, BATCH)
+        return batch.images.movedim(-1, -3).float().div(255).contiguous() if as_floats else batch
+
+    read(0)
+    return steps / seconds(lambda: [read(step) for step in range(1, steps + 1)])
 
 
 def seconds(work: Callable[[], object]) -> float:

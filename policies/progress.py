@@ -1,5 +1,8 @@
 """The progress bar of long work: what, how far, a remark, time taken and time left."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 
@@ -14,3 +17,11 @@ def progress_bar(show: bool) -> Progress:
         TimeRemainingColumn(),
         disable=not show,
     )
+
+
+@contextmanager
+def counting(what: str, total: int, note: str = "episodes", show: bool = True) -> Iterator[Callable[[int], None]]:
+    """A bar up to ``total``, moved by the number that is done."""
+    with progress_bar(show) as progress:
+        bar = progress.add_task(what, total=total, note=note)
+        yield lambda done: progress.update(bar, completed=done)

@@ -1,4 +1,4 @@
-"""Look into a demonstration dataset, take episodes out of it, make two of it, or exchange data with LeRobot.
+"""Look into a demonstration dataset, check it, edit it, or exchange data with other projects.
 
 Episodes are numbered from 0 in the order of recording; when some are removed the others close up. vla collect does not
 record a removed seed again, nor, into one half of a split, a seed of the other half. Recorded actions are what the
@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
+from configs import editing
+from configs.checking import check, print_statistics
 from configs.exchange import ConvertTo, Pictures, convert, describe
 from vla.strict_json import strict_json
 
@@ -19,14 +21,33 @@ if TYPE_CHECKING:
     from policies.data.dataset import DemonstrationDataset
 
 
-SETTINGS = {
+Action = Literal[
+    "info",
+    "stats",
+    "check",
+    "viz",
+    "remove",
+    "delete",
+    "split",
+    "filter",
+    "merge",
+    "convert",
+    "describe",
+    "corrections",
+]
+SETTINGS: dict[str, tuple[str, ...]] = {
     "info": ("json", "verify"),
+    "stats": ("json",),
+    "check": ("json", "report"),
     "viz": ("episodes", "out", "sheet_frames", "in_3d", "frame"),
     "remove": ("episodes",),
+    "delete": ("episodes",),
     "split": ("into", "share", "seed", "tasks"),
-    "convert": ("target", "to", "pictures", "embodiment"),
+    "filter": ("others", "tasks", "success", "min_frames", "max_frames", "instruction", "actor"),
+    "merge": ("others", "into"),
+    "convert": ("others", "to", "pictures", "embodiment"),
     "describe": ("out",),
-    "corrections": ("target",),
+    "corrections": ("others",),
 }
 """What each action heeds."""
 
@@ -35,19 +56,22 @@ SETTINGS = {
 class Config:
     """What to do with which dataset."""
 
-    action: Annotated[
-        Literal["info", "viz", "remove", "split", "convert", "describe", "corrections"], tyro.conf.Positional
-    ]
-    """info: print what the dataset holds, what failed, and all that made it. viz: film episodes, an mp4 and a contact
-    sheet each, or write one frame of each in 3-D. remove: take episodes out, for good. split: copy its episodes into
-    two new datasets. convert: write it in LeRobot's format, or one of LeRobot's in ours. describe: guess what one of
-    LeRobot's does not say of its robot. corrections: copy what a person did in episodes of vla run into a new one."""
+    action: Annotated[Action, tyro.conf.Positional]
+    """info: print what the dataset holds, what failed, and all that made it. stats: what every dimension ranges over,
+    how long episodes are, how bright what each camera sees. check: look for what ruins policies; the exit status is 1
+    where anything is found. viz: film episodes, an mp4 and a contact sheet each, or write one frame of each in 3-D.
+    remove, or delete: take episodes out, for good. split: copy its episodes into two new datasets. filter: copy those
+    that are wanted into a new one. merge: copy those of several datasets into a new one. convert: write it in LeRobot's
+    format, or a dataset of LeRobot, robomimic, ManiSkill or diffusion_policy in ours. describe: guess what one of
+    theirs does not say of its robot. corrections: copy what a person did in episodes of vla run into a new one."""
     path: Annotated[Path, tyro.conf.Positional]
-    """The dataset's folder."""
-    target: Annotated[Path | None, tyro.conf.Positional] = None
-    """convert, corrections: the new dataset's folder."""
+    """The dataset's folder; convert and describe: also the HDF5 or .zarr.zip file of another format."""
+    others: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()
+    """convert, filter, corrections: the new dataset's folder. merge: the further datasets."""
     json: bool = False
-    """info: print for programs."""
+    """info, stats, check: print for programs."""
+    report: Path | None = None
+    """check: also write an HTML page with pictures of what was found to this file."""
     verify: bool = False
     """info: also decode every chunk, which compares its checksum."""
     episodes: tuple[int, ...] = ()
@@ -63,16 +87,27 @@ class Config:
     frame: int = 0
     """viz: the frame that --3d shows."""
     into: tuple[Path, ...] = ()
-    """split: the two new datasets' folders."""
+    """split: the two new datasets' folders. merge: the new one's."""
     share: float | None = None
     """split: the share of each task's episodes that goes into the first folder, drawn by seed; the rest goes into the
     second."""
     seed: int = 0
     """split: draws the share."""
     tasks: tuple[str, ...] = ()
-    """split: instead of a share, the tasks whose episodes go into the first folder."""
+    """split: instead of a share, the tasks whose episodes go into the first folder. filter: the tasks that are
+    wanted."""
+    success: bool | None = None
+    """filter: only episodes that succeeded (--success True), or that failed (--success False)."""
+    min_frames: int = 1
+    """filter: only episodes of at least so many frames."""
+    max_frames: int = 0
+    """filter: only episodes of at most so many frames; 0 for any number."""
+    instruction: str = ""
+    """filter: only episodes whose instruction has this text in it, whatever the case."""
+    actor: str = ""
+    """filter: only episodes in which this one acted (policy, human, held), where the dataset says who did."""
     to: ConvertTo | None = None
-    """convert: the format; by default lerobot-v3 for one of our datasets, and zarr (ours) for one of LeRobot's.
+    """convert: the format; by default lerobot-v3 for one of our datasets, and zarr (ours) for any other.
     lerobot-v2.1 is what GR00T reads."""
     pictures: Pictures | None = None
     """convert to lerobot: video, H.264 files, the default; or png, inside the data files, which loses nothing and
@@ -88,17 +123,20 @@ class Config:
                 raise ValueError(f"dataset {self.action} has no {setting.name}; it has {', '.join(heeded)}")
         if self.sheet_frames < 1:
             raise ValueError(f"sheet_frames must be at least 1, got {self.sheet_frames}")
-        if self.action == "remove" and not self.episodes:
-            raise ValueError("name the episodes to remove: --episodes 3 7")
+        if self.action in ("remove", "delete") and not self.episodes:
+            raise ValueError(f"name the episodes to {self.action}: --episodes 3 7")
         if self.action == "split" and (len(set(self.into)) != 2 or (self.share is None) == (not self.tasks)):
             raise ValueError(
                 "a split needs two folders and either a share or tasks: --into A B --share 0.9, or --into A B --tasks "
                 f"pick; got into {[str(path) for path in self.into]}, share {self.share}, tasks {list(self.tasks)}"
             )
-        if self.action == "convert" and self.target is None:
-            raise ValueError("a conversion needs two folders: vla dataset convert FROM TO")
-        if self.action == "corrections" and self.target is None:
-            raise ValueError("corrections need two folders: vla dataset corrections FROM TO")
+        if self.action in ("convert", "filter", "corrections") and len(self.others) != 1:
+            what = {"convert": "a conversion", "filter": "a filter", "corrections": "a copy of corrections"}[
+                self.action
+            ]
+            raise ValueError(f"{what} needs two folders: vla dataset {self.action} FROM TO")
+        if self.action == "merge" and (not self.others or len(self.into) != 1):
+            raise ValueError("a merger needs two datasets or more, and a new folder: vla dataset merge A B --into C")
         if self.seed and self.tasks:
             raise ValueError(f"the seed draws a share, got seed {self.seed} with tasks {list(self.tasks)}")
 
@@ -107,46 +145,28 @@ def run(config: Config) -> int:
     """Do what was asked; ``DatasetError`` names what is damaged."""
     from policies.data.dataset import DemonstrationDataset
 
-    if config.action == "convert" and config.target:
-        return convert(config.path, config.target, to=config.to, pictures=config.pictures, robot_file=config.embodiment)
+    if config.action == "convert":
+        (target,) = config.others
+        return convert(config.path, target, to=config.to, pictures=config.pictures, robot_file=config.embodiment)
     if config.action == "describe":
         return describe(config.path, config.out)
-    if config.action == "remove":
-        return _remove(config)
+    if config.action in ("remove", "delete"):
+        return editing.remove(config.path, config.episodes)
     dataset = DemonstrationDataset(config.path)
-    if config.action == "corrections" and config.target:
-        return _corrections(dataset, config.target)
-    return {"viz": _film, "split": _split, "info": _inform}[config.action](config, dataset)
-
-
-def _remove(config: Config) -> int:
-    from policies.data.writer import DemonstrationWriter
-
-    with DemonstrationWriter.open(config.path) as writer:
-        writer.remove(config.episodes)
-        print(f"{config.path}: {len(set(config.episodes))} removed, {len(writer)} left, numbered from 0")
-    return 0
-
-
-def _split(config: Config, dataset: "DemonstrationDataset") -> int:
-    from policies.data.split import copy_part, deal, tasks_apart
-
-    if taken := [str(path) for path in config.into if path.exists()]:
-        raise FileExistsError(f"{taken} exist: choose other folders, or delete them")
-    share = config.share
-    parts = tasks_apart(dataset, config.tasks) if share is None else deal(dataset, share, config.seed)
-    for target, numbers in zip(config.into, parts, strict=True):
-        copy_part(dataset, numbers, target)
-        print(f"{target}: {len(numbers)} episodes")
-    return 0
-
-
-def _corrections(dataset: "DemonstrationDataset", target: Path) -> int:
-    from policies.data.corrections import copy_corrections
-
-    count, frames = copy_corrections(dataset, target)
-    print(f"{target}: {count} corrections, {frames} frames")
-    return 0
+    if config.action == "split":
+        return editing.split(dataset, config.into, config.share, config.seed, config.tasks)
+    if config.action == "filter":
+        names = ("tasks", "success", "min_frames", "max_frames", "instruction", "actor")
+        return editing.keep(dataset, config.others[0], {name: getattr(config, name) for name in names})
+    if config.action == "corrections":
+        return editing.corrections(dataset, config.others[0])
+    if config.action == "merge":
+        return editing.join([dataset, *map(DemonstrationDataset, config.others)], config.into[0])
+    if config.action == "stats":
+        return print_statistics(dataset, config.json)
+    if config.action == "check":
+        return check(dataset, config.json, config.report)
+    return _film(config, dataset) if config.action == "viz" else _inform(config, dataset)
 
 
 def _film(config: Config, dataset: "DemonstrationDataset") -> int:

@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
+import numpy as np
+
 from configs.report.charts import Curve, SuccessBar, curve_chart, success_chart
-from configs.report.video import EncodedVideo, Video, animated_webp, data_uri
+from configs.report.video import EncodedVideo, Video, animated_webp, data_uri, still_webp
 from vla.durable import write_text_atomically
 from vla.strict_json import strict_json
 
@@ -100,6 +102,23 @@ class TableSection:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PicturesSection:
+    """Pictures side by side, uint8 ``(h, w, 3)``, each with what is written below it."""
+
+    title: str
+    note: str = ""
+    pictures: Sequence[tuple[np.ndarray, str]]
+
+    def body(self) -> str:
+        shown = [
+            f'<figure><img src="{data_uri(still_webp(picture))}" alt="{escape(text)}">'
+            f'<figcaption><div class="quiet">{escape(text)}</div></figcaption></figure>'
+            for picture, text in self.pictures
+        ]
+        return f'<div class="videos">{"".join(shown)}</div>'
+
+
+@dataclass(frozen=True, kw_only=True)
 class SettingsSection:
     """A resolved config, folded away; ``config`` is JSON-ready."""
 
@@ -112,7 +131,9 @@ class SettingsSection:
         return f"<details><summary>the resolved config</summary><pre>{text}</pre></details>"
 
 
-Section = SuccessSection | CurvesSection | VideosSection | FactsSection | TableSection | SettingsSection
+Section = (
+    SuccessSection | CurvesSection | VideosSection | FactsSection | TableSection | PicturesSection | SettingsSection
+)
 
 
 def write_report(path: Path, title: str, sections: Sequence[Section], lead: str = "") -> None:

@@ -40,7 +40,7 @@ def print_table(results: "Sequence[EvaluationResult]") -> None:
         outcomes = _outcomes(results, kind)
         if len(results) > 1:
             table.add_row("all", kind, *_rate_cells(wilson(sum(outcomes), len(outcomes)), len(outcomes)))
-    _wide_console().print(table)
+    wide_console().print(table)
 
 
 def print_axes(results: "Mapping[str, Sequence[EvaluationResult]]", kind: Instructions) -> None:
@@ -63,10 +63,10 @@ def print_axes(results: "Mapping[str, Sequence[EvaluationResult]]", kind: Instru
             change = paired_difference(outcomes, usual)
             cells += [f"{change.value:+.1%}", f"{change.lo:+.1%} … {change.hi:+.1%}", f"{change.p_value:.2g}"]
         table.add_row(*cells)
-    _wide_console().print(table)
+    wide_console().print(table)
 
 
-def _wide_console() -> "Console":
+def wide_console() -> "Console":
     """A console that does not break the lines of tables, also where the output goes to a file."""
     from rich.console import Console
 

@@ -64,6 +64,13 @@ def animated_webp(video: Video, quality: int = 70) -> bytes:
     return file.getvalue()
 
 
+def still_webp(picture: np.ndarray) -> bytes:
+    """One picture, uint8 ``(h, w, 3)``, to the last bit."""
+    out = io.BytesIO()
+    Image.fromarray(picture).save(out, format="WEBP", lossless=True)
+    return out.getvalue()
+
+
 def data_uri(webp: bytes) -> str:
     """The picture as an address that needs no file beside the page."""
     return "data:image/webp;base64," + base64.b64encode(webp).decode("ascii")

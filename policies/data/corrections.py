@@ -1,5 +1,6 @@
 """What a person did in between, out of the episodes of a robot that a policy drives, as demonstrations of their own."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -28,14 +29,9 @@ def copy_corrections(dataset: DemonstrationDataset, target: Path) -> tuple[int, 
     spans = [(number, span) for number, actor in enumerate(actors) if actor is not None for span in runs(actor, human)]
     if not spans:
         raise ValueError(f"{dataset.path} holds no correction: no person acted for {LEAST_FRAMES} frames on end")
-    header = dataset.header
-    settings = {**header.settings, "corrections_of": dataset.fingerprint}
-    with (
-        new_folder(target) as store,
-        DemonstrationWriter.create(
-            store, header.embodiment, settings=settings, geometry=header.geometry, phase=header.phase
-        ) as writer,
-    ):
+    settings = {**dataset.header.settings, "corrections_of": dataset.fingerprint}
+    header = replace(dataset.header, settings=settings, actor=False)
+    with new_folder(target) as store, DemonstrationWriter.create_like(store, header) as writer:
         for number, span in spans:
             writer.append(_part(dataset.episode(number), dataset.embodiment.camera_names, span))
     return len(spans), sum(span.stop - span.start for _, span in spans)

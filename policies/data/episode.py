@@ -17,11 +17,11 @@ from envs.specs import (
 )
 
 PHASE_KEY = "phase"
+TIME_KEY = "time_s"
 ACTOR_KEY = "actor"
 ACTORS = ("policy", "human", "held")
 """Who acted, by the number that a frame holds: the policy, a person who had taken over, or nobody, as the robot was
-made to stand still.
-"""
+made to stand still."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,11 +39,12 @@ class FieldSpec:
 
 
 def episode_fields(
-    embodiment: EmbodimentSpec, *, geometry: bool, phase: bool, actor: bool = False
+    embodiment: EmbodimentSpec, *, geometry: bool, phase: bool, actor: bool = False, times: bool = False
 ) -> tuple[FieldSpec, ...]:
     """Every field that an episode of this embodiment has, by the keys of ``envs.specs``.
 
-    ``geometry`` adds the intrinsics and extrinsics of every camera, ``phase`` the expert's phase, ``actor`` who acted.
+    ``geometry`` adds the intrinsics and extrinsics of every camera, ``phase`` the expert's phase, ``actor`` who acted,
+    ``times`` when each frame was taken.
     """
     fields = []
     for camera in embodiment.cameras:
@@ -62,6 +63,8 @@ def episode_fields(
         fields.append(FieldSpec(key=PHASE_KEY, dtype="int32", shape=()))
     if actor:
         fields.append(FieldSpec(key=ACTOR_KEY, dtype="int32", shape=()))
+    if times:
+        fields.append(FieldSpec(key=TIME_KEY, dtype="float64", shape=()))
     return tuple(fields)
 
 
@@ -78,11 +81,12 @@ class CameraGeometry:
 class Episode:
     """One demonstration of t frames; frame k holds what was seen and the action then taken.
 
-    ``images`` uint8 RGB ``(t, h, w, 3)``, ``depth`` float32 metres and ``segmentation`` int32 geom indices ``(t, h,
-    w)`` by camera name; ``cameras`` their geometry, where recorded; ``state`` float32 ``(t, d)`` and ``actions``
-    float32 ``(t, a)`` in the embodiment's order and units; ``phase`` int32 ``(t,)``, the expert's phase, and ``actor``
-    int32 ``(t,)``, who acted (its place in ``ACTORS``), where recorded. Nothing is checked here:
-    :func:`validate_episode` compares with an embodiment.
+    ``images`` uint8 RGB ``(t, h, w, 3)``, ``depth`` float32 metres and ``segmentation`` int32 geom indices
+    ``(t, h, w)`` by camera name; ``cameras`` their geometry, where recorded; ``state`` float32 ``(t, d)``
+    and ``actions`` float32 ``(t, a)`` in the embodiment's order and units; ``phase`` int32 ``(t,)``, the
+    expert's phase, ``actor`` int32 ``(t,)``, who acted (its place in ``ACTORS``), and ``times_s`` float64 ``(t,)``,
+    when each frame was taken by the robot's clock, in seconds from any moment on, where recorded. Nothing is checked
+    here: :func:`validate_episode` compares with an embodiment.
     """
 
     images: Mapping[str, np.ndarray]
@@ -97,6 +101,7 @@ class Episode:
     cameras: Mapping[str, CameraGeometry] = field(default_factory=dict)
     phase: np.ndarray | None = None
     actor: np.ndarray | None = None
+    times_s: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.actions)
@@ -114,6 +119,8 @@ class Episode:
             arrays[PHASE_KEY] = self.phase
         if self.actor is not None:
             arrays[ACTOR_KEY] = self.actor
+        if self.times_s is not None:
+            arrays[TIME_KEY] = self.times_s
         return arrays
 
     @classmethod
@@ -143,6 +150,7 @@ class Episode:
             actions=arrays[ACTION_KEY],
             phase=arrays.get(PHASE_KEY),
             actor=arrays.get(ACTOR_KEY),
+            times_s=arrays.get(TIME_KEY),
             instruction=instruction,
             task=task,
             success=success,

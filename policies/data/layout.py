@@ -54,7 +54,7 @@ class DatasetError(RuntimeError):
 class StoreHeader:
     """What is fixed when a store is created; ``settings`` is a free JSON dict (render profile, …).
 
-    ``geometry``, ``phase`` and ``actor`` say what every episode holds besides: see ``policies.data.episode``.
+    ``geometry``, ``phase``, ``actor`` and ``times`` say what episodes hold besides: see ``policies.data.episode``.
     """
 
     embodiment: EmbodimentSpec
@@ -62,10 +62,12 @@ class StoreHeader:
     geometry: bool
     phase: bool
     actor: bool = False
+    times: bool = False
 
     @property
     def fields(self) -> tuple[FieldSpec, ...]:
-        return episode_fields(self.embodiment, geometry=self.geometry, phase=self.phase, actor=self.actor)
+        held = {"geometry": self.geometry, "phase": self.phase, "actor": self.actor, "times": self.times}
+        return episode_fields(self.embodiment, **held)
 
     def to_attributes(self) -> dict[str, Any]:
         """The group's attributes; :meth:`read` is the inverse."""
@@ -76,6 +78,7 @@ class StoreHeader:
             "geometry": self.geometry,
             "phase": self.phase,
             **({"actor": True} if self.actor else {}),
+            **({"times": True} if self.times else {}),
             "settings": dict(self.settings),
         }
 
@@ -106,6 +109,7 @@ class StoreHeader:
                 geometry=attributes["geometry"],
                 phase=attributes["phase"],
                 actor=attributes.get("actor", False),
+                times=attributes.get("times", False),
             )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise DatasetError(f"{file} is corrupt: {error!r}") from error

@@ -1,6 +1,6 @@
 """Parts of a demonstration store as stores of their own; the source stays as it is."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -37,24 +37,20 @@ def tasks_apart(dataset: DemonstrationDataset, tasks: Sequence[str]) -> tuple[li
     return _both(dataset, chosen, f"the tasks {sorted(tasks)}")
 
 
-def copy_part(dataset: DemonstrationDataset, numbers: Sequence[int], target: Path) -> None:
+def copy_part(
+    dataset: DemonstrationDataset, numbers: Sequence[int], target: Path, done: Callable[[int], None] = lambda _: None
+) -> None:
     """Copy the episodes of these numbers, in this order, into a new store at ``target``, which is there whole or not.
 
     Every chunk's checksum is compared on the way. All other seeds that the source's recording ever tried are noted
-    as lying elsewhere: adding to the copy with the source's settings never records what another part holds.
+    as lying elsewhere: adding to the copy with the source's settings never records what another part holds. ``done`` is
+    told how many episodes have been copied.
     """
-    header, left_out = dataset.header, left_out_beside(dataset, [dataset.records[number] for number in numbers])
+    left_out = left_out_beside(dataset, [dataset.records[number] for number in numbers])
     with new_folder(target) as store:
-        with DemonstrationWriter.create(
-            store,
-            header.embodiment,
-            settings=header.settings,
-            geometry=header.geometry,
-            phase=header.phase,
-            actor=header.actor,
-        ) as writer:
+        with DemonstrationWriter.create_like(store, dataset.header) as writer:
             for number in numbers:
-                writer.append(dataset.episode(number))
+                done(writer.append(dataset.episode(number)) + 1)
         left_out.write(store)
 
 

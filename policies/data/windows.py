@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -15,6 +14,7 @@ from envs.specs import ACTION_KEY, STATE_KEY, depth_key, extrinsics_key, image_k
 from policies.data.dataset import DemonstrationDataset
 from policies.data.decoded import decoded_views
 from policies.data.keyframes import leads_over, next_keyframe, since_segment_start, tool_dims
+from policies.data.sampling import batch_indices
 from vla.history import PRESENT, History
 from vla.spatial.memory_bank import picture_features, sample_frames
 
@@ -227,29 +227,6 @@ class Windows:
         else:
             views = torch.stack([torch.from_numpy(self.dataset.read(key(camera), flat)) for camera in self.cameras], 1)
         return views.unflatten(0, frames.shape)
-
-
-def batch_indices(seed: int, step: int, batch_size: int, num_frames: int) -> Int[np.ndarray, " b"]:
-    """Frames of training step ``step``: a pure function, so that a resumed run needs only its step.
-
-    Steps walk through one random permutation of all frames per epoch; a batch may end one epoch and
-    begin the next, so that every epoch visits each frame exactly once.
-    """
-    if num_frames < 1 or batch_size < 1 or step < 0:
-        raise ValueError(f"expected frames and batch ≥ 1 and step ≥ 0, got {num_frames}, {batch_size}, {step}")
-    position, end = step * batch_size, (step + 1) * batch_size
-    parts = []
-    while position < end:
-        epoch, offset = divmod(position, num_frames)
-        take = min(end - position, num_frames - offset)
-        parts.append(_permutation(seed, epoch, num_frames)[offset : offset + take])
-        position += take
-    return np.concatenate(parts)
-
-
-@lru_cache(maxsize=2)
-def _permutation(seed: int, epoch: int, num_frames: int) -> Int[np.ndarray, " n"]:
-    return np.random.default_rng((seed, epoch)).permutation(num_frames)
 
 
 def _validate(dataset: DemonstrationDataset, config: WindowConfig, cameras: tuple[str, ...]) -> None:

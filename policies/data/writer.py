@@ -81,20 +81,25 @@ class DemonstrationWriter:
         geometry: bool = False,
         phase: bool = False,
         actor: bool = False,
+        times: bool = False,
     ) -> "DemonstrationWriter":
         """A new, empty store at ``path``, opened for writing.
 
-        ``settings`` is a free JSON dict that says how the data were made (render profile, …). With ``geometry`` every
-        episode carries its cameras' intrinsics and extrinsics, with ``phase`` the expert's phase, with ``actor`` who
-        acted. Raises ``FileExistsError`` if ``path`` exists or another process makes it meanwhile.
+        ``settings`` is a free JSON dict that says how the data were made (render profile, …). With
+        ``geometry`` every episode carries its cameras' intrinsics and extrinsics, with ``phase`` the
+        expert's phase, with ``actor`` who acted, with ``times`` when each frame was taken. Raises
+        ``FileExistsError`` if ``path`` exists or another process makes it meanwhile.
         """
+        held = {"geometry": geometry, "phase": phase, "actor": actor, "times": times}
+        return cls.create_like(path, StoreHeader(embodiment=embodiment, settings=settings or {}, **held))
+
+    @classmethod
+    def create_like(cls, path: Path | str, header: StoreHeader) -> "DemonstrationWriter":
+        """The same for a header, as of a store that this one is to take episodes of."""
         path = Path(path)
         exists = FileExistsError(f"{path} exists: open it to append to it, or choose another path")
         if path.exists():
             raise exists
-        header = StoreHeader(
-            embodiment=embodiment, settings=settings or {}, geometry=geometry, phase=phase, actor=actor
-        )
         with naming(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as aside:

@@ -19,7 +19,9 @@ class TrainConfig:
     changes the memory needed and not the gradient. ``precision`` ``bf16`` is autocast on CUDA and is
     refused elsewhere.
     ``stages`` share the steps among them; the learning rate falls from ``lr`` to ``lr · min_lr_ratio`` along half a
-    cosine over all of them. Episodes that failed are learned from only with ``failures``. Every ``save_every`` steps
+    cosine over all of them. Episodes that failed are learned from only with ``failures``. With ``task_weights`` tasks
+    share the windows in proportion to their weights (1 for one that is not named, 0 leaves it out), however many
+    windows each has; without any, every window is as likely as any other. Every ``save_every`` steps
     leave a checkpoint, of which the newest ``keep_last`` stay.
 
     ``validation_share`` of the episodes are never learned from (:mod:`policies.imitation.validation`). Every
@@ -48,6 +50,7 @@ class TrainConfig:
     action_normalization: NormalizationMode = NormalizationMode.MIN_MAX
     teachers: TeachersConfig = field(default_factory=TeachersConfig)
     failures: bool = False
+    task_weights: dict[str, float] = field(default_factory=dict)
     validation_share: float = 0.0
     validate_every: int = 500
     validation_windows: int = 512

@@ -1,6 +1,6 @@
 """The demonstrations of one run: the windows of one or more stores, as if they were one."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 
@@ -13,8 +13,9 @@ from envs.specs import ACTION_KEY, STATE_KEY, EmbodimentSpec
 from policies.data.dataset import DemonstrationDataset
 from policies.data.differences import differences
 from policies.data.layout import EpisodeRecord, StoreHeader
+from policies.data.sampling import WeightedFrames, batch_indices, task_weights
 from policies.data.statistics import DatasetStatistics, FieldStatistics
-from policies.data.windows import WindowBatch, WindowConfig, batch_indices, build_windows
+from policies.data.windows import WindowBatch, WindowConfig, build_windows
 from policies.imitation.stages import Frames
 
 MOTION_START_FRAMES = 4
@@ -35,9 +36,11 @@ class NoEpisodesError(ValueError):
 class Demonstrations:
     """Windows of several stores (say, one per task) of one embodiment, joined end to end.
 
-    Every frame of every store is equally likely; without ``failures``, episodes that failed are left out, and with
+    Every frame of every store is equally likely, unless ``weights`` say how tasks share what is drawn: in proportion,
+    1 for a task that is not named. Without ``failures``, episodes that failed are left out, and with
     ``keep`` those to whose record it says no. The config's memory budget is that of all stores together. Raises
-    ``ValueError`` for stores of different robots, or without an episode, and ``DatasetError`` for one that is damaged.
+    ``ValueError`` for stores of different robots, or without an episode, or weights of tasks that there are not, and
+    ``DatasetError`` for a store that is damaged.
     """
 
     def __init__(
@@ -47,6 +50,7 @@ class Demonstrations:
         *,
         failures: bool = False,
         keep: Callable[[EpisodeRecord], bool] | None = None,
+        weights: Mapping[str, float] | None = None,
     ) -> None:
         self.embodiment = embodiment_of(paths)
         datasets = [DemonstrationDataset(path, failures=failures, keep=keep) for path in paths]
@@ -59,16 +63,28 @@ class Demonstrations:
         self.datasets = [dataset for dataset in datasets if len(dataset) or keep is None]
         if not self.datasets:
             raise NoEpisodesError(f"none of the episodes of {', '.join(map(str, paths))} is to be taken")
+        task_of = self._tasks_of_frames()
+        by_number = task_weights(self.tasks, weights) if weights else None
         self.windows = build_windows(self.datasets, config)
         self._ends = np.cumsum([len(windows) for windows in self.windows])
         offsets = self._ends - [len(windows) for windows in self.windows]
         starts = [w.segment_starts(MOTION_START_FRAMES) + at for w, at in zip(self.windows, offsets, strict=True)]
         self._motion_starts = np.concatenate(starts)
+        self._weighted: dict[Frames, WeightedFrames] = {}
+        if by_number is not None:
+            self._weighted["all"] = WeightedFrames(task_of, by_number)
+            self._weighted["motion_starts"] = WeightedFrames(task_of[self._motion_starts], by_number)
         self.instructions = tuple(text for windows in self.windows for text in windows.instructions)
         self._first_text = np.cumsum([0, *(len(windows.instructions) for windows in self.windows[:-1])])
 
     def __len__(self) -> int:
         return int(self._ends[-1])
+
+    def _tasks_of_frames(self) -> Int[np.ndarray, " n"]:
+        """The number of every frame's task, by ``tasks``."""
+        records = [record for dataset in self.datasets for record in dataset.records]
+        self.tasks = {task: number for number, task in enumerate(sorted({record.task for record in records}))}
+        return np.repeat([self.tasks[record.task] for record in records], [record.length for record in records])
 
     @property
     def num_episodes(self) -> int:
@@ -104,6 +120,9 @@ class Demonstrations:
 
     def draw(self, seed: int, step: int, batch_size: int, *, frames: Frames = "all") -> Int[np.ndarray, " b"]:
         """The frames of that batch, counted over all stores."""
+        if frames in self._weighted:
+            drawn = self._weighted[frames].batch(seed, step, batch_size)
+            return self._motion_starts[drawn] if frames == "motion_starts" else drawn
         if frames == "motion_starts":
             return self._motion_starts[batch_indices(seed, step, batch_size, len(self._motion_starts))]
         return batch_indices(seed, step, batch_size, len(self))

@@ -160,6 +160,8 @@ class ImitationLearner(Learner[TrainConfig]):
         left_out = FREE_TO_CHANGE | {"steps"}
         train = {name: value for name, value in asdict(self.config).items() if name not in left_out}
         del train["teachers"]
+        if not train["task_weights"]:  # as it was written before there were any
+            del train["task_weights"]
         for stage in train["stages"]:
             if not stage["rates"]:  # as it was written before there were any
                 del stage["rates"]

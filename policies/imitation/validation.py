@@ -40,7 +40,7 @@ def held_out(record: EpisodeRecord, share: float) -> bool:
 def learned_from(paths: Sequence[Path], config: TrainConfig, windows: WindowConfig) -> Demonstrations:
     """The episodes that are not held out; ``ValueError`` where those are all."""
     if not config.validation_share:
-        return Demonstrations(paths, windows, failures=config.failures)
+        return Demonstrations(paths, windows, failures=config.failures, weights=config.task_weights)
     return _part(paths, config, windows, out=False)
 
 
@@ -96,7 +96,11 @@ def _part(paths: Sequence[Path], config: TrainConfig, windows: WindowConfig, *, 
     share = config.validation_share
     try:
         return Demonstrations(
-            paths, windows, failures=config.failures, keep=lambda record: held_out(record, share) == out
+            paths,
+            windows,
+            failures=config.failures,
+            keep=lambda record: held_out(record, share) == out,
+            weights=None if out else config.task_weights,
         )
     except NoEpisodesError as error:
         left = "to validate on" if out else "to learn from"

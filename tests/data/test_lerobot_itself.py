@@ -14,9 +14,10 @@ from lerobot_datasets import LENGTHS, make_store, psnr_db
 
 from policies.data.dataset import DemonstrationDataset
 from policies.data.lerobot.conversion import to_lerobot, to_store
-from policies.data.lerobot.guessing import describe
 from policies.data.lerobot.reading import LeRobotDataset
-from policies.data.lerobot.robot_file import RobotFile
+from policies.data.lerobot.source import LeRobotSource
+from policies.data.sources.guessing import describe
+from policies.data.sources.robot_file import RobotFile
 
 INTERPRETER = os.environ.get("VLA_LEROBOT_PYTHON")
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not INTERPRETER, reason="VLA_LEROBOT_PYTHON names no interpreter")]
@@ -62,7 +63,7 @@ def test_we_read_what_lerobot_writes(tmp_path):
     lerobot("write", tmp_path / "lerobot")
     source = LeRobotDataset(tmp_path / "lerobot")
     file = tmp_path / "robot.toml"
-    file.write_text(describe(source), encoding="utf-8")
+    file.write_text(describe(LeRobotSource(source)), encoding="utf-8")
     to_store(source, tmp_path / "store", RobotFile.read(file))
     store = DemonstrationDataset(tmp_path / "store")
     assert store.embodiment.name == "so100" and store.embodiment.camera_names == ("top", "side")

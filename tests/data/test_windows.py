@@ -8,7 +8,8 @@ import torch
 from synthetic_demonstrations import make_embodiment, make_episode
 
 from policies.data.dataset import DemonstrationDataset
-from policies.data.windows import WindowConfig, batch_indices, build_windows
+from policies.data.sampling import WeightedFrames, batch_indices, task_weights
+from policies.data.windows import WindowConfig, build_windows
 from policies.data.writer import DemonstrationWriter
 from vla.history import History
 from vla.spatial.memory_bank import picture_features, sample_frames
@@ -190,3 +191,31 @@ def test_a_memory_bank_chooses_among_the_moments_of_the_episode(dataset):
 def test_a_history_that_makes_no_sense_is_refused(fields, message):
     with pytest.raises(ValueError, match=message):
         History(**fields)
+
+
+def test_tasks_share_what_is_drawn_in_proportion_to_their_weights():
+    task_of = np.repeat([0, 1, 2], [300, 60, 40])
+    drawn = WeightedFrames(task_of, {0: 1.0, 1: 2.0, 2: 1.0})
+    frames = np.concatenate([drawn.batch(4, step, 50) for step in range(40)])  # five epochs of 400
+    assert np.bincount(task_of[frames]).tolist() == [500, 1000, 500]
+    for task, least, most in ((0, 1, 2), (1, 16, 17), (2, 12, 13)):
+        times = np.bincount(frames, minlength=400)[task_of == task]
+        assert (times.min(), times.max()) == (least, most)
+    early = np.bincount(task_of[drawn.batch(4, 3, 50)], minlength=3)
+    assert early[1] > early[0] and early[1] > early[2]  # not one task after the other
+    np.testing.assert_array_equal(
+        WeightedFrames(task_of, {0: 1.0, 1: 2.0, 2: 1.0}).batch(4, 31, 50), frames[31 * 50 :][:50]
+    )
+
+
+def test_weights_are_of_tasks_that_there_are():
+    tasks = {"pick": 0, "place": 1}
+    assert task_weights(tasks, {"pick": 3}) == {0: 3.0, 1: 1.0}
+    for named, says in (
+        ({"push": 1.0}, r"no episodes of \['push'\]"),
+        ({"pick": -1.0}, "from 0 on"),
+        (dict.fromkeys(tasks, 0), "leave no"),
+    ):
+        with pytest.raises(ValueError, match=says):
+            task_weights(tasks, named)
+    assert set(WeightedFrames(np.array([0, 1, 1]), {0: 0.0, 1: 1.0}).batch(0, 0, 30)) == {1, 2}

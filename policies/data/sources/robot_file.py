@@ -1,7 +1,8 @@
-"""What a LeRobot dataset does not say of its robot (bounds, units, signs, frames), in a small TOML file.
+"""What other formats do not say of a robot (bounds, units, signs, frames), in a small TOML file: one for all of them.
 
-It names the features that are state, action and pictures, the size that pictures are brought to, and of every dimension
-what :class:`envs.specs.Dimension` says, and how it is made of the stored number: ``scale · stored + offset``.
+It names the features that are state, action, pictures and perhaps the time (a vector may be several, one after the
+other), the size that pictures are brought to, the instruction where the data have none, and of every dimension what
+:class:`envs.specs.Dimension` says, and how it is made of the stored number: ``scale · stored + offset``.
 """
 
 import tomllib
@@ -31,14 +32,17 @@ class Scaling:
 
 @dataclass(frozen=True, kw_only=True)
 class RobotFile:
-    """A robot, and how its data are found in a LeRobot dataset: ``keys`` of state and action, ``image_keys`` by camera,
-    ``scaling`` of the dimensions of both.
+    """A robot, and how its data are found in a dataset: ``keys`` of state and action, ``image_keys`` by camera,
+    ``scaling`` of the dimensions of both; ``time`` is the feature that says when a frame was taken, in seconds.
+    ``instruction`` is that of all episodes, for data that tell none.
     """
 
     embodiment: EmbodimentSpec
-    keys: Mapping[str, str]
+    keys: Mapping[str, tuple[str, ...]]
     image_keys: Mapping[str, str]
     scaling: Mapping[str, Sequence[Scaling]]
+    time: str | None = None
+    instruction: str | None = None
 
     def scaled(self, vector: str, stored: Shaped[np.ndarray, "t d"]) -> Float[np.ndarray, "t d"]:
         """A ``state`` or ``action`` in the robot's units, float32; computed in float64 where anything is to be done."""
@@ -58,9 +62,11 @@ class RobotFile:
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> "RobotFile":
-        _expect("the file", content, {"name", "control_rate_hz", "keys", "cameras", *VECTORS})
-        _expect("keys", content["keys"], set(VECTORS))
-        for camera in content["cameras"]:
+        needed = {"name", "control_rate_hz", "keys", *VECTORS}
+        _expect("the file", content, needed, needed | {"cameras", "instruction"})
+        _expect("keys", content["keys"], set(VECTORS), {*VECTORS, "time"})
+        cameras = content.get("cameras", [])
+        for camera in cameras:
             _expect("a camera", camera, CAMERA_KEYS)
         dimensions = {vector: [_dimension(vector, entry) for entry in content[vector]] for vector in VECTORS}
         return cls(
@@ -71,12 +77,14 @@ class RobotFile:
                 action=tuple(dimension for dimension, _ in dimensions["action"]),
                 cameras=tuple(
                     CameraSpec(name=camera["name"], height_px=camera["height_px"], width_px=camera["width_px"])
-                    for camera in content["cameras"]
+                    for camera in cameras
                 ),
             ),
-            keys=content["keys"],
-            image_keys={camera["name"]: camera["key"] for camera in content["cameras"]},
+            keys={vector: _several(content["keys"][vector]) for vector in VECTORS},
+            image_keys={camera["name"]: camera["key"] for camera in cameras},
             scaling={vector: tuple(scaling for _, scaling in pairs) for vector, pairs in dimensions.items()},
+            time=content["keys"].get("time"),
+            instruction=content.get("instruction"),
         )
 
     def to_toml(self, remarks: Mapping[str, str] | None = None, head: str = "") -> str:
@@ -88,8 +96,11 @@ class RobotFile:
             return f"{place.rpartition('.')[2]} = {strict_json(value, ensure_ascii=False)}{remark}"
 
         lines = [f"# {text}" for text in head.splitlines()]
-        lines += [line("name", robot.name), line("control_rate_hz", robot.control_rate_hz), "", "[keys]"]
-        lines += [line(f"keys.{vector}", self.keys[vector]) for vector in VECTORS]
+        lines += [line("name", robot.name), line("control_rate_hz", robot.control_rate_hz)]
+        lines += [] if self.instruction is None else [line("instruction", self.instruction)]
+        one_or_more = {vector: keys[0] if len(keys) == 1 else list(keys) for vector, keys in self.keys.items()}
+        lines += ["", "[keys]", *(line(f"keys.{vector}", one_or_more[vector]) for vector in VECTORS)]
+        lines += [] if self.time is None else [line("keys.time", self.time)]
         for number, camera in enumerate(robot.cameras):
             entry = {"name": camera.name, "key": self.image_keys[camera.name]}
             entry |= {"height_px": camera.height_px, "width_px": camera.width_px}
@@ -113,6 +124,14 @@ def _dimension(vector: str, entry: Mapping[str, Any]) -> tuple[Dimension, Scalin
     if not dimension.low < dimension.high or not np.isfinite(numbers).all():
         raise ValueError(f"{where}: expected finite numbers with low < high, got {dict(entry)}")
     return dimension, scaling
+
+
+def _several(keys: str | Sequence[str]) -> tuple[str, ...]:
+    """One key, or some; ``ValueError`` for none."""
+    found = (keys,) if isinstance(keys, str) else tuple(keys)
+    if not found or not all(isinstance(key, str) for key in found):
+        raise ValueError(f"keys: expected the name of a feature, or a list of names, got {keys!r}")
+    return found
 
 
 def _expect(where: str, entry: Mapping[str, Any], needed: set[str], allowed: set[str] | None = None) -> None:
