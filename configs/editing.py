@@ -1,4 +1,7 @@
-"""Datasets edited: what ``vla dataset remove | split | filter | merge | corrections`` do. New ones are there whole or not at all."""
+"""Datasets edited: what ``vla dataset remove | split | filter | merge | corrections`` do.
+
+New ones are there whole or not at all.
+"""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
