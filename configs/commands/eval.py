@@ -38,7 +38,8 @@ class Config:
     tasks: tuple[str, ...] = ()
     """Tasks or suites to evaluate on, one after the other; reach, pick and place by default."""
     suite: str | None = None
-    """A suite of ten tasks to evaluate on, instead of tasks."""
+    """A suite to evaluate on, instead of tasks: ten of our own, or another project's (robosuite, metaworld-mt10,
+    metaworld-mt50)."""
     perturb: str | None = None
     """A preset of perturbations, such as colosseum-14: every axis of it is evaluated, beside the usual worlds."""
     episodes: int = 50
@@ -225,7 +226,8 @@ def evaluate_tasks(
     for task in config.tasks:
         if perturbation is not None and not acts_in(perturbation, task):
             continue
-        env, policy = actor.enter(task, min(config.num_envs, len(seeds)), config.split, perturbation)
+        worlds, films = min(config.num_envs, len(seeds)), config.videos > 0
+        env, policy = actor.enter(task, worlds, config.split, perturbation, filmed=films)
         try:
             for kind in kinds:
                 videos = config.videos if kind == kinds[0] else 0
