@@ -17,6 +17,11 @@ OPEN, CLOSED = 0.0, 1.0
 _GAIN, _TURN_GAIN = 3.0, 1.5
 """How much of what is missing is asked for per step: robosuite's controller reaches a part of it."""
 _MOST_M, _MOST_RAD = 0.05, 0.5
+_LEVER_M = 0.1
+"""How far the door's lever stands off the middle of its panel."""
+_PULL_M, _SLIP_M = 0.05, 0.045
+_FREE_RAD = 1.0
+"""How far the lever is turned when the latch is free."""
 _DOWN = np.array([0.0, 0.0, -1.0])
 
 
@@ -96,24 +101,26 @@ def nut_assembly(env: Any) -> Float[np.ndarray, " 7"]:
 
 
 def door(env: Any) -> Float[np.ndarray, " 7"]:
-    """Straddle the lever from above, press it down until the latch is free, and pull."""
-    data = env.sim.data
-    handle = data.site_xpos[env.door_handle_site_id].copy()
+    """Press the lever down with a finger, no further than frees the latch, and draw the door open by friction.
+
+    The hand is too wide to take the lever from before and behind: the panel is in its way. So its fingers lie along the
+    lever, the inner one on it, while the hand passes beside the hub.
+    """
+    turned, opened = (env.sim.data.qpos[address] for address in (env.handle_qpos_addr, env.hinge_qpos_addr))
     latch, _ = _body(env, env.object_body_ids["latch"])
     _, door_axes = _body(env, env.object_body_ids["door"])
-    outward = -door_axes[:, 1]
+    outward, along = -door_axes[:, 1], door_axes[:, 0]
     tool, axes = _tool(env)
-    fingers = outward[:2] if outward[:2] @ _fingers(axes) > 0 else -outward[:2]
-    turned = data.qpos[env.handle_qpos_addr]
-    lever = latch + outward * 0.1
-    grip = lever + (handle - lever) * 0.6
-    beside = grip[:2] - tool[:2]
-    if np.linalg.norm(beside) > 0.03 or tool[2] > grip[2] + 0.04:
-        above = 0.1 if np.linalg.norm(beside) > 0.02 else 0.0
-        return _toward(env, grip + [0, 0, above], fingers, OPEN)
-    if abs(turned) < 1.0 and data.qpos[env.hinge_qpos_addr] < 0.02:
-        return _toward(env, grip + [0, 0, -0.06], fingers, CLOSED)
-    return _toward(env, grip + outward * 0.1, fingers, CLOSED)
+    fingers = along[:2] if along[:2] @ _fingers(axes) > 0 else -along[:2]
+    lever = latch + outward * _LEVER_M
+    above = lever + along * 0.125
+    off = (tool - lever) @ outward
+    if not -0.025 < off < _SLIP_M or tool[2] > lever[2] + 0.05:
+        beside = np.linalg.norm((above - tool)[:2])
+        return _toward(env, above + [0, 0, 0.12 if beside > 0.015 else 0.03], fingers, OPEN)
+    pull = _PULL_M if turned > 0.85 or opened > 0.02 else -off
+    press = np.clip(0.06 * (_FREE_RAD - turned), -0.02, 0.04)
+    return _toward(env, np.array([*(above + outward * (off + pull))[:2], tool[2] - press]), fingers, OPEN)
 
 
 EXPERTS: dict[str, Callable[[Any], Float[np.ndarray, " 7"]]] = {
@@ -138,11 +145,13 @@ def _grasp(env: Any, where: Vector, fingers: Float[np.ndarray, " 2"]) -> Float[n
     return _toward(env, where, fingers, CLOSED if tool[2] < where[2] + 0.01 else OPEN)
 
 
-def _toward(env: Any, target: Vector, fingers: Float[np.ndarray, " 2"], gripper: float) -> Float[np.ndarray, " 7"]:
+def _toward(
+    env: Any, target: Vector, fingers: Float[np.ndarray, " 2"], gripper: float
+) -> Float[np.ndarray, " 7"]:
     """One step toward a place, the tool pointing down and its fingers side by side along a horizontal direction."""
     where, axes = _tool(env)
     along = np.array([*fingers, 0.0]) / np.linalg.norm(fingers)
-    wanted = np.stack((np.cross(along, _DOWN), along, _DOWN), 1)
+    wanted = np.stack((along, np.cross(_DOWN, along), _DOWN), 1)
     turn = Rotation.from_matrix(wanted @ axes.T).as_rotvec()
     way = np.asarray(target) - where
     return np.concatenate((_limited(_GAIN * way, _MOST_M), _limited(_TURN_GAIN * turn, _MOST_RAD), [gripper]))
@@ -167,8 +176,8 @@ def _body(env: Any, body: int) -> tuple[Vector, Matrix]:
 
 
 def _fingers(axes: Matrix) -> Float[np.ndarray, " 2"]:
-    """The horizontal direction in which the fingers lie side by side: the y axis of the tool's frame."""
-    return axes[:2, 1] / np.linalg.norm(axes[:2, 1])
+    """The horizontal direction in which the fingers lie side by side: the x axis of the tool's frame."""
+    return axes[:2, 0] / np.linalg.norm(axes[:2, 0])
 
 
 def _turned(direction: Float[np.ndarray, " 2"], angle_rad: float) -> Float[np.ndarray, " 2"]:
