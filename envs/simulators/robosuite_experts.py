@@ -19,9 +19,6 @@ _GAIN, _TURN_GAIN = 3.0, 1.5
 _MOST_M, _MOST_RAD = 0.05, 0.5
 _LEVER_M = 0.1
 """How far the door's lever stands off the middle of its panel."""
-_PULL_M, _SLIP_M = 0.05, 0.045
-_FREE_RAD = 1.0
-"""How far the lever is turned when the latch is free."""
 _DOWN = np.array([0.0, 0.0, -1.0])
 
 
@@ -101,26 +98,43 @@ def nut_assembly(env: Any) -> Float[np.ndarray, " 7"]:
 
 
 def door(env: Any) -> Float[np.ndarray, " 7"]:
-    """Press the lever down with a finger, no further than frees the latch, and draw the door open by friction.
+    """Press the lever down with a finger and draw the door ajar; then grasp the hub, and pull.
 
     The hand is too wide to take the lever from before and behind: the panel is in its way. So its fingers lie along the
     lever, the inner one on it, while the hand passes beside the hub.
     """
-    turned, opened = (env.sim.data.qpos[address] for address in (env.handle_qpos_addr, env.hinge_qpos_addr))
     latch, _ = _body(env, env.object_body_ids["latch"])
     _, door_axes = _body(env, env.object_body_ids["door"])
     outward, along = -door_axes[:, 1], door_axes[:, 0]
     tool, axes = _tool(env)
     fingers = along[:2] if along[:2] @ _fingers(axes) > 0 else -along[:2]
-    lever = latch + outward * _LEVER_M
-    above = lever + along * 0.125
-    off = (tool - lever) @ outward
-    if not -0.025 < off < _SLIP_M or tool[2] > lever[2] + 0.05:
-        beside = np.linalg.norm((above - tool)[:2])
-        return _toward(env, above + [0, 0, 0.12 if beside > 0.015 else 0.03], fingers, OPEN)
-    pull = _PULL_M if turned > 0.85 or opened > 0.02 else -off
-    press = np.clip(0.06 * (_FREE_RAD - turned), -0.02, 0.04)
-    return _toward(env, np.array([*(above + outward * (off + pull))[:2], tool[2] - press]), fingers, OPEN)
+    turned, opened = (env.sim.data.qpos[address] for address in (env.handle_qpos_addr, env.hinge_qpos_addr))
+    above = latch + outward * _LEVER_M + along * 0.125
+    off = (tool - above) @ outward
+    near = abs(off) < 0.035 and tool[2] < above[2] + 0.05
+    if near and turned > 0.8 and opened < 0.08:
+        return _toward(env, np.array([*(above + outward * (off + 0.05))[:2], tool[2] - 0.03]), fingers, OPEN)
+    if opened > 0.03:
+        return _pull_shaft(env, latch + outward * _LEVER_M, outward, fingers)
+    if near:
+        return _toward(env, np.array([*above[:2], tool[2] - 0.04]), fingers, OPEN)
+    aside = np.linalg.norm((above - tool)[:2])
+    return _toward(env, above + [0, 0, 0.12 if aside > 0.015 else 0.03], fingers, OPEN)
+
+
+def _pull_shaft(env: Any, shaft: Vector, outward: Vector, fingers: Float[np.ndarray, " 2"]) -> Float[np.ndarray, " 7"]:
+    """Grasp the hub of the lever, the end of its shaft, from above, and pull."""
+    tool, _ = _tool(env)
+    gap = np.abs(env.sim.data.qpos[env.robots[0]._ref_gripper_joint_pos_indexes["right"]]).sum()
+    aside = np.linalg.norm((shaft - tool)[:2])
+    low = tool[2] < shaft[2] + 0.02
+    if low and aside < 0.05 and gap < 0.06:
+        return _toward(env, np.array([*(tool + outward * 0.03)[:2], shaft[2] + 0.005]), fingers, CLOSED)
+    if low and aside < 0.02:
+        return _toward(env, shaft + [0, 0, 0.005], fingers, CLOSED)
+    if aside > 0.015 and tool[2] < shaft[2] + 0.07:
+        return _toward(env, np.array([*tool[:2], shaft[2] + 0.12]), fingers, OPEN)
+    return _toward(env, shaft + [0, 0, 0.1 if aside > 0.015 else 0.005], fingers, OPEN)
 
 
 EXPERTS: dict[str, Callable[[Any], Float[np.ndarray, " 7"]]] = {
