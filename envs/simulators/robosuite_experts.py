@@ -17,6 +17,8 @@ OPEN, CLOSED = 0.0, 1.0
 _GAIN, _TURN_GAIN = 3.0, 1.5
 """How much of what is missing is asked for per step: robosuite's controller reaches a part of it."""
 _MOST_M, _MOST_RAD = 0.05, 0.5
+_REACH_M = 0.78
+"""How far from its base the arm is still at ease."""
 _LEVER_M = 0.1
 """How far the door's lever stands off the middle of its panel."""
 _DOWN = np.array([0.0, 0.0, -1.0])
@@ -52,11 +54,13 @@ def stack(env: Any) -> Float[np.ndarray, " 7"]:
 
 
 def pick_place(env: Any) -> Float[np.ndarray, " 7"]:
-    """Carry the object that is asked for to the middle of its compartment, and let go of it."""
+    """Carry the object that is asked for into its compartment, as far in as the arm reaches well, and let go of it."""
     thing = env.objects[env.object_id]
     where, turned = _body(env, env.obj_body_id[thing.name])
     fingers = _nearest_axis(env, turned, quarter_turns=False)
-    goal = env.target_bin_placements[env.object_id]
+    goal = env.target_bin_placements[env.object_id].copy()
+    way = goal[:2] - env.robots[0].base_pos[:2]
+    goal[:2] -= way * max(0.0, 1 - _REACH_M / np.linalg.norm(way))
     tool, _ = _tool(env)
     off = np.linalg.norm(where[:2] - goal[:2])
     if not _holds(env, thing):
@@ -65,8 +69,8 @@ def pick_place(env: Any) -> Float[np.ndarray, " 7"]:
         return _grasp(env, where, fingers)
     carried = tool - where
     if off > 0.03:
-        beside = where[:2] if where[2] < goal[2] + 0.16 and off > 0.1 else goal[:2]
-        return _toward(env, np.array([*beside, goal[2] + 0.2]) + carried, fingers, CLOSED)
+        beside = where[:2] if where[2] < goal[2] + 0.14 and off > 0.1 else goal[:2]
+        return _toward(env, np.array([*beside, goal[2] + 0.17]) + carried, fingers, CLOSED)
     if where[2] > goal[2] + 0.08:
         return _toward(env, np.array([*goal[:2], goal[2] + 0.06]) + carried, fingers, CLOSED)
     return _toward(env, tool, fingers, OPEN)
@@ -143,7 +147,7 @@ EXPERTS: dict[str, Callable[[Any], Float[np.ndarray, " 7"]]] = {
     "Door": door,
     "NutAssemblySquare": nut_assembly,
     "NutAssemblyRound": nut_assembly,
-    **dict.fromkeys(("PickPlaceCan", "PickPlaceMilk", "PickPlaceBread", "PickPlaceCereal"), pick_place),
+    **dict.fromkeys(("PickPlaceCan", "PickPlaceMilk", "PickPlaceBread"), pick_place),
 }
 """By robosuite's names."""
 

@@ -73,7 +73,7 @@ TASKS = (
     _into_bin("PickPlaceCan", "can"),
     _into_bin("PickPlaceMilk", "milk carton"),
     _into_bin("PickPlaceBread", "bread"),
-    _into_bin("PickPlaceCereal", "cereal box"),
+    _into_bin("PickPlaceCereal", "cereal box", expert=False),
     _task(
         "PickPlace",
         1000,

@@ -166,9 +166,12 @@ class RobosuiteWorld:
 
 def _make(name: str) -> Any:
     """A robosuite environment as its benchmark has it, without renderer and observables."""
-    import robosuite
-    from robosuite.utils.log_utils import ROBOSUITE_DEFAULT_LOGGER
-
+    logging.disable(logging.WARNING)  # importing it tells of things that nobody here wants
+    try:
+        import robosuite
+        from robosuite.utils.log_utils import ROBOSUITE_DEFAULT_LOGGER
+    finally:
+        logging.disable(logging.NOTSET)
     ROBOSUITE_DEFAULT_LOGGER.setLevel(logging.ERROR)
     env = robosuite.make(
         name,
