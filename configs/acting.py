@@ -111,8 +111,8 @@ class Actor:
     ) -> "tuple[AnyEnv, Policy]":
         """Worlds of ``task``, of the stream ``evaluate``, and what acts in them; the caller closes the environment.
 
-        ``perturbation`` (PRESET:AXIS) replaces the one of the settings. Nothing is drawn where nobody looks: neither what
-        acts nor, unless ``filmed``, anybody else.
+        ``perturbation`` (PRESET:AXIS) replaces the one of the settings. Nothing is drawn where nobody looks, neither
+        what acts nor a film.
         """
         config = replace(self._env, perturbation=perturbation or self._env.perturbation)
         knows = self._policy is not None and self._policy.privileged

@@ -134,8 +134,8 @@ def make_env(
     The arm starts up to ``arm_start_rad`` from home, see :func:`starting_anywhere`. ``reward``, ``discount``,
     ``render`` and ``privileged`` are those of :class:`envs.vector.TaskEnv`. ``ValueError`` names the tasks there are,
     and says where a task cannot be had in the colours of the config. A task of another project's simulator
-    (:mod:`envs.simulators`) heeds ``reward`` and ``render`` alone and refuses the rest; ``ModuleNotFoundError`` says what
-    to install.
+    (:mod:`envs.simulators`) heeds ``reward`` and ``render`` alone and refuses the rest; ``ModuleNotFoundError`` says
+    what to install.
     """
     from envs.simulators import is_simulated
 
@@ -171,12 +171,11 @@ def make_task_env(
 ) -> "TaskEnv":
     """As :func:`make_env`, of our own simulator's tasks alone: ``ValueError`` for any other."""
     from envs.robots import make_robot
+    from envs.simulators import is_simulated
     from envs.suites import find_task
     from envs.tasks.repainted import in_colours
     from envs.vector import TaskEnv
     from envs.world import FAST, QUALITY
-
-    from envs.simulators import is_simulated
 
     config = config or EnvConfig()
     if is_simulated(task):
@@ -213,8 +212,9 @@ def _simulated(
     task: str, num_envs: int, stream: Stream, split: Split, config: EnvConfig, reward: "RewardKind", render: bool
 ) -> "SimulatorEnv":
     from envs.simulators import find_simulated
+    from envs.simulators.seeing import Seeing
     from envs.simulators.vector import SimulatorEnv
-    from envs.simulators.views import PROFILES, Seeing
+    from envs.simulators.views import PROFILES
 
     suite, found = find_simulated(task)
     suite.check_installed()
@@ -245,16 +245,16 @@ def check_foreign(task: str, config: EnvConfig, *, arm_start_rad: float = 0.0, p
     odd += ["what only a simulator knows"] if privileged else []
     if odd:
         raise ValueError(
-            f"{task} is of another project's simulator, which has nothing of the kind: leave out {', '.join(odd)}; of the "
-            f"worlds' settings it heeds {', '.join(f'env.{name}' for name in FOREIGN)}"
+            f"{task} is of another project's simulator, which has nothing of the kind: leave out {', '.join(odd)}; "
+            f"of the worlds' settings it heeds {', '.join(f'env.{name}' for name in FOREIGN)}"
         )
 
 
 def usual_start_rad(tasks: Sequence[str], arm_start_rad: float) -> float:
-    """How far from home the arm starts in demonstrations of ``tasks``: another project's simulator decides that itself.
+    """How far from home the arm starts in demonstrations of ``tasks``: other projects' simulators decide it themselves.
 
-    ``ValueError`` for such a one where a distance other than the usual was asked for, and for tasks of several simulators:
-    one dataset is of one robot.
+    ``ValueError`` for such a one where a distance other than the usual was asked for, and for tasks of several
+    simulators: one dataset is of one robot.
     """
     from envs.simulators import is_simulated
 

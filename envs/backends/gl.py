@@ -87,7 +87,7 @@ class Renderer:
         self.draw_data(model, self._data, pictures)
 
     def draw_data(self, model: mujoco.MjModel, data: mujoco.MjData, pictures: Pictures) -> None:
-        """As :meth:`draw`, of ``data`` whose kinematics are up to date; MuJoCo's headlight stays with the first camera."""
+        """As :meth:`draw`, of ``data`` with kinematics up to date; MuJoCo's headlight stays with the first camera."""
         for i, camera in enumerate(self._cameras):
             if i == 0:
                 mujoco.mjv_updateScene(

@@ -1,4 +1,4 @@
-"""Other projects' simulators as suites of this stack; a simulator is loaded when a world of it is made, and not before."""
+"""Other projects' simulators as suites of this stack; one is loaded when a world of it is made, and not before."""
 
 from collections.abc import Sequence
 

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from envs.language import Phrasings, Split
-from envs.simulators.views import Seeing
+from envs.simulators.seeing import Seeing
 from envs.simulators.world import SimulatorWorld
 from envs.specs import STREAMS, Dimension, Stream
 

@@ -2,7 +2,7 @@
 
 from envs.language import Phrasings, Split
 from envs.simulators.base import MakeWorld, SimulatedTask, SimulatorSuite
-from envs.simulators.views import Seeing
+from envs.simulators.seeing import Seeing
 
 HORIZON_STEPS = 500
 

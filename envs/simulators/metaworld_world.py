@@ -23,8 +23,9 @@ from envs.simulators.base import (
     phrase,
     position_dimensions,
 )
+from envs.simulators.seeing import Seeing
 from envs.simulators.states import full_state, put_full_state
-from envs.simulators.views import Seeing, Views
+from envs.simulators.views import Views
 from envs.specs import CALIBRATED, DETERMINISTIC, EXPERT, SNAPSHOTS, STATE_KEY, STREAMS, EmbodimentSpec, Stream
 
 MOST_M = 0.01
@@ -51,8 +52,9 @@ class MetaworldMaker:
 class MetaworldWorld:
     """One Meta-World environment; fulfils :class:`envs.simulators.world.SimulatorWorld`.
 
-    An action is how far the hand is to be moved (metres), and how hard the gripper is closed: 0 opens it with full force, 1
-    closes it with full force. Goals are drawn by the episode's seed from the task's own ranges. Episodes end with success.
+    An action is how far the hand is to be moved (metres), and how hard the gripper is closed: 0 opens it with full
+    force, 1 closes it with full force. Goals are drawn by the episode's seed from the task's own ranges. Episodes end
+    with success.
     """
 
     def __init__(self, task: SimulatedTask, seeing: Seeing, split: Split) -> None:

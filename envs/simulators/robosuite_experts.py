@@ -29,7 +29,7 @@ def lift(env: Any) -> Float[np.ndarray, " 7"]:
     cube, turned = _body(env, env.cube_body_id)
     fingers = _nearest_axis(env, turned, quarter_turns=True)
     if _holds(env, env.cube):
-        return _toward(env, _tool(env)[0] + [0, 0, 0.1], fingers, CLOSED)
+        return _toward(env, _tool(env)[0] + _up(0.1), fingers, CLOSED)
     return _grasp(env, cube, fingers)
 
 
@@ -42,7 +42,7 @@ def stack(env: Any) -> Float[np.ndarray, " 7"]:
     off = np.linalg.norm(a[:2] - b[:2])
     if not _holds(env, env.cubeA):
         on_top = off < 0.02 and a[2] - b[2] > 0.03
-        return _toward(env, tool + [0, 0, 0.05], fingers, OPEN) if on_top else _grasp(env, a, fingers)
+        return _toward(env, tool + _up(0.05), fingers, OPEN) if on_top else _grasp(env, a, fingers)
     height = a[2] - b[2]
     if off > 0.008:
         level = tool[2] + (b[2] + 0.09 - a[2])
@@ -65,7 +65,7 @@ def pick_place(env: Any) -> Float[np.ndarray, " 7"]:
     off = np.linalg.norm(where[:2] - goal[:2])
     if not _holds(env, thing):
         if off < 0.06:
-            return _toward(env, tool + [0, 0, 0.1], fingers, OPEN)
+            return _toward(env, tool + _up(0.1), fingers, OPEN)
         return _grasp(env, where, fingers)
     carried = tool - where
     if off > 0.03:
@@ -94,7 +94,8 @@ def nut_assembly(env: Any) -> Float[np.ndarray, " 7"]:
     wanted = _turned(held, np.clip(missing, -0.3, 0.3))
     off = peg[:2] - where[:2]
     table = env.table_offset[2]
-    if np.linalg.norm(off) < 0.006 and abs(missing) < 0.08 or where[2] < table + 0.12 and np.linalg.norm(off) < 0.01:
+    beside = np.linalg.norm(off)
+    if (beside < 0.006 and abs(missing) < 0.08) or (where[2] < table + 0.12 and beside < 0.01):
         return _toward(env, tool + np.array([*off, -0.05]), wanted, CLOSED)
     raised = where[2] > table + 0.15
     way = off if raised else 0 * off
@@ -123,7 +124,7 @@ def door(env: Any) -> Float[np.ndarray, " 7"]:
     if near:
         return _toward(env, np.array([*above[:2], tool[2] - 0.04]), fingers, OPEN)
     aside = np.linalg.norm((above - tool)[:2])
-    return _toward(env, above + [0, 0, 0.12 if aside > 0.015 else 0.03], fingers, OPEN)
+    return _toward(env, above + _up(0.12 if aside > 0.015 else 0.03), fingers, OPEN)
 
 
 def _pull_shaft(env: Any, shaft: Vector, outward: Vector, fingers: Float[np.ndarray, " 2"]) -> Float[np.ndarray, " 7"]:
@@ -135,10 +136,10 @@ def _pull_shaft(env: Any, shaft: Vector, outward: Vector, fingers: Float[np.ndar
     if low and aside < 0.05 and gap < 0.06:
         return _toward(env, np.array([*(tool + outward * 0.03)[:2], shaft[2] + 0.005]), fingers, CLOSED)
     if low and aside < 0.02:
-        return _toward(env, shaft + [0, 0, 0.005], fingers, CLOSED)
+        return _toward(env, shaft + _up(0.005), fingers, CLOSED)
     if aside > 0.015 and tool[2] < shaft[2] + 0.07:
         return _toward(env, np.array([*tool[:2], shaft[2] + 0.12]), fingers, OPEN)
-    return _toward(env, shaft + [0, 0, 0.1 if aside > 0.015 else 0.005], fingers, OPEN)
+    return _toward(env, shaft + _up(0.1 if aside > 0.015 else 0.005), fingers, OPEN)
 
 
 EXPERTS: dict[str, Callable[[Any], Float[np.ndarray, " 7"]]] = {
@@ -159,13 +160,11 @@ def _grasp(env: Any, where: Vector, fingers: Float[np.ndarray, " 2"]) -> Float[n
     askew = 1 - abs(_fingers(axes) @ fingers / np.linalg.norm(fingers))
     aligned = aside < 0.01 and askew < 0.01
     if not aligned and not (aside < 0.02 and tool[2] < where[2] + 0.02):
-        return _toward(env, where + [0, 0, 0.1], fingers, OPEN)
+        return _toward(env, where + _up(0.1), fingers, OPEN)
     return _toward(env, where, fingers, CLOSED if tool[2] < where[2] + 0.01 else OPEN)
 
 
-def _toward(
-    env: Any, target: Vector, fingers: Float[np.ndarray, " 2"], gripper: float
-) -> Float[np.ndarray, " 7"]:
+def _toward(env: Any, target: Vector, fingers: Float[np.ndarray, " 2"], gripper: float) -> Float[np.ndarray, " 7"]:
     """One step toward a place, the tool pointing down and its fingers side by side along a horizontal direction."""
     where, axes = _tool(env)
     along = np.array([*fingers, 0.0]) / np.linalg.norm(fingers)
@@ -173,6 +172,10 @@ def _toward(
     turn = Rotation.from_matrix(wanted @ axes.T).as_rotvec()
     way = np.asarray(target) - where
     return np.concatenate((_limited(_GAIN * way, _MOST_M), _limited(_TURN_GAIN * turn, _MOST_RAD), [gripper]))
+
+
+def _up(height_m: float) -> Vector:
+    return np.array([0.0, 0.0, height_m])
 
 
 def _limited(vector: Vector, most: float) -> Vector:
@@ -204,7 +207,7 @@ def _turned(direction: Float[np.ndarray, " 2"], angle_rad: float) -> Float[np.nd
 
 
 def _nearest_axis(env: Any, turned: Matrix, quarter_turns: bool) -> Float[np.ndarray, " 2"]:
-    """The horizontal axis of a body, of x and y or of the one across which it is narrow, that needs the least turning."""
+    """The horizontal axis of a body, x or y, or x alone without ``quarter_turns``, that needs the least turning."""
     held = _fingers(_tool(env)[1])
     flat = [turned[:2, i] for i in range(3) if np.linalg.norm(turned[:2, i]) > 0.7]
     if not flat:

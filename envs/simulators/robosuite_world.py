@@ -27,11 +27,12 @@ from envs.simulators.base import (
     position_dimensions,
 )
 from envs.simulators.robosuite_experts import EXPERTS
+from envs.simulators.seeing import Seeing
 from envs.simulators.states import full_state, put_full_state
-from envs.simulators.views import Seeing, Views
+from envs.simulators.views import Views
 from envs.specs import (
-    DETERMINISTIC,
     CALIBRATED,
+    DETERMINISTIC,
     EXPERT,
     SNAPSHOTS,
     STATE_KEY,
@@ -54,7 +55,7 @@ MEMORYLESS = frozenset({"Wipe"})
 
 @dataclass(frozen=True, kw_only=True)
 class RobosuiteMaker:
-    """Makes worlds of one task; picklable. ``dense``: rewards are robosuite's shaped ones."""
+    """Makes worlds of one task; picklable."""
 
     task: SimulatedTask
     seeing: Seeing
@@ -67,9 +68,9 @@ class RobosuiteMaker:
 class RobosuiteWorld:
     """One robosuite environment; fulfils :class:`envs.simulators.world.SimulatorWorld`.
 
-    An action is, for each arm, a change of the tool's pose (metres and a rotation vector in the frame of its base) and the
-    gripper, 0 open … 1 closed, of which robosuite heeds on which side of a half it is. Episodes end with success, or where
-    robosuite ends them.
+    An action is, for each arm, a change of the tool's pose (metres and a rotation vector in the frame of its base) and
+    the gripper, 0 open … 1 closed, of which robosuite heeds on which side of a half it is. Episodes end with success,
+    or where robosuite ends them. Rewards are robosuite's shaped ones.
     """
 
     def __init__(self, task: SimulatedTask, seeing: Seeing, split: Split) -> None:
@@ -216,7 +217,7 @@ def _embodiment(arms: list[tuple[Any, str]], seeing: Seeing) -> EmbodimentSpec:
         control_rate_hz=20.0,
         state=tuple(state),
         action=tuple(action),
-        cameras=seeing.cameras({name: name for name in cameras}),
+        cameras=seeing.cameras(cameras),
     )
 
 

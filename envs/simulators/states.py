@@ -15,7 +15,7 @@ def full_state(model: mujoco.MjModel, data: mujoco.MjData) -> Float[np.ndarray, 
 
 
 def put_full_state(model: mujoco.MjModel, data: mujoco.MjData, state: Float[np.ndarray, " s"]) -> None:
-    """The inverse of :func:`full_state`, with everything that follows from it computed; the warm start stays as given."""
+    """The inverse of :func:`full_state`, with all that follows from it computed; the warm start stays as given."""
     mujoco.mj_setState(model, data, state, _WHOLE)
     mujoco.mj_forward(model, data)
     mujoco.mj_setState(model, data, state, _WHOLE)

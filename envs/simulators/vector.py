@@ -24,10 +24,10 @@ logger = logging.getLogger(__name__)
 class SimulatorEnv:
     """``num_envs`` worlds that ``make_world`` makes; fulfils ``envs.specs.ExpertEnv`` and ``SnapshotEnv``.
 
-    Nothing is reset by itself: a world whose episode has ended stands still, returning zero reward, until ``reset``. All
-    tensors are on the CPU. ``reward`` is 1 on success ("sparse"), or what the simulator itself gives ("dense"). Worlds are
-    stepped one after the other, and pictures are drawn only of what is handed out. A world whose physics diverges is
-    noted in ``incidents`` and truncated. ``profile`` is how its pictures are drawn, for the record.
+    Nothing is reset by itself: a world whose episode has ended stands still, returning zero reward, until ``reset``.
+    All tensors are on the CPU. ``reward`` is 1 on success ("sparse"), or what the simulator itself gives ("dense").
+    Worlds are stepped one after the other, and pictures are drawn only of what is handed out. A world whose physics
+    diverges is noted in ``incidents`` and truncated. ``profile`` is how its pictures are drawn, for the record.
     """
 
     privileged_dim = 0

@@ -1,13 +1,13 @@
 """Pictures of another project's MuJoCo scene: upright, calibrated, and drawn only when somebody looks.
 
-The simulators' own renderers hand out pictures upside down and without calibration; here our renderer draws their models.
-Free of torch, because worker processes import it.
+The simulators' own renderers hand out pictures upside down and without calibration; here our renderer draws their
+models. Free of torch, because worker processes import it.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache
-from typing import Any, Literal
+from typing import Any
 
 import mujoco
 import numpy as np
@@ -15,43 +15,23 @@ from jaxtyping import Float
 
 from envs.backends.gl import Pictures, Renderer, make_gl_context
 from envs.rendering import FAST, RenderConfig, RenderProfile
-from envs.specs import CameraSpec, depth_key, extrinsics_key, image_key, intrinsics_key, segmentation_key
+from envs.simulators.seeing import ProfileName, Seeing
+from envs.specs import depth_key, extrinsics_key, image_key, intrinsics_key, segmentation_key
 
 AS_GIVEN = -1
 """In a render profile: what the scene's own author chose."""
 STOCK = RenderProfile(name="stock", shadow_size=AS_GIVEN, samples=AS_GIVEN, reflections=True)
 """What the simulator's authors see; the profile of scores that are to be compared with others'."""
-PROFILES: dict[str, RenderProfile] = {"stock": STOCK, "fast": FAST}
-ProfileName = Literal["stock", "fast"]
+PROFILES: dict[ProfileName, RenderProfile] = {"stock": STOCK, "fast": FAST}
 _ROLLED = np.diag([-1.0, -1.0, 1.0, 1.0])
 """Half a turn about the optical axis."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Seeing:
-    """What a world's cameras give: square pictures, with depth (m) and segmentation where they are wanted.
-
-    Without ``render`` there are no cameras at all.
-    """
-
-    image_size_px: int = 64
-    depth: bool = False
-    segmentation: bool = False
-    profile: ProfileName = "stock"
-    render: bool = True
-
-    def cameras(self, names: Mapping[str, str]) -> tuple[CameraSpec, ...]:
-        """Descriptions of the cameras that ``names`` calls by our names."""
-        side = self.image_size_px
-        about = {"height_px": side, "width_px": side, "depth": self.depth, "segmentation": self.segmentation}
-        return tuple(CameraSpec(name=name, **about) for name in names) if self.render else ()
 
 
 class Views:
     """The cameras of one world. ``cameras`` maps our names to those in the model.
 
-    Cameras named in ``rolled`` hang head down in the scene: their pictures are turned by half a turn, and so is the frame
-    that is reported for them. Groups of geoms in ``hidden`` are not drawn.
+    Cameras named in ``rolled`` hang head down in the scene: their pictures are turned by half a turn, and so is the
+    frame that is reported for them. Groups of geoms in ``hidden`` are not drawn.
     """
 
     def __init__(
