@@ -69,12 +69,12 @@ class MetaworldWorld:
         self.capabilities = frozenset({EXPERT, SNAPSHOTS, DETERMINISTIC, CALIBRATED})
         self._views = Views(seeing, CAMERAS, rolled=ROLLED)
         self._stream: Stream = "demonstrate"
-        self._seed = -1
+        self._seed, self._instruction = -1, ""
         self._seen: Float[np.ndarray, " 39"] = np.zeros(39)
 
     @property
     def instruction(self) -> str:
-        return phrase(self._task, self._split, self._stream, self._seed)
+        return self._instruction
 
     @property
     def goal(self) -> str:
@@ -82,6 +82,7 @@ class MetaworldWorld:
 
     def reset(self, stream: Stream, seed: int) -> None:
         self._stream, self._seed = stream, seed
+        self._instruction = phrase(self._task, self._split, stream, seed)
         self._env.np_random = episode_generator(stream, seed, "metaworld")
         self._env._last_stable_obs = np.zeros(39)
         self._seen, _ = self._env.reset()

@@ -84,11 +84,11 @@ class RobosuiteWorld:
         self.capabilities = frozenset(declared | (set() if task.there in MEMORYLESS else {SNAPSHOTS}))
         self._views = Views(seeing, _cameras(self._env), hidden=(COLLISION_GROUP,))
         self._stream: Stream = "demonstrate"
-        self._seed = -1
+        self._seed, self._instruction = -1, ""
 
     @property
     def instruction(self) -> str:
-        return phrase(self._task, self._split, self._stream, self._seed)
+        return self._instruction
 
     @property
     def goal(self) -> str:
@@ -96,6 +96,7 @@ class RobosuiteWorld:
 
     def reset(self, stream: Stream, seed: int) -> None:
         self._stream, self._seed = stream, seed
+        self._instruction = phrase(self._task, self._split, stream, seed)
         # Placement samplers share this generator, so that it is set, not replaced.
         self._env.rng.bit_generator.state = episode_generator(stream, seed, "robosuite").bit_generator.state
         self._env.reset()

@@ -108,14 +108,16 @@ class SimulatorEnv:
         """
         actions = torch.as_tensor(actions, dtype=torch.float32, device="cpu").detach()
         self._check_actions(actions)
-        finite = torch.isfinite(actions).flatten(1).all(1)
+        asked = actions.double().numpy()
+        finite = np.isfinite(asked).all((1, 2))
         began, rewards = self._episodes.elapsed.clone(), torch.zeros(actions.shape[:2])
-        able = (self._episodes.running & finite).nonzero()[:, 0].tolist()
+        able = [world for world, runs in enumerate(self._episodes.running.tolist()) if runs and finite[world]]
         for world in able:
-            self._play(world, actions[world].double().numpy(), rewards[world])
-        if not bool(finite.all()):
+            paid = self._play(world, asked[world])
+            rewards[world, : len(paid)] = torch.tensor(paid)
+        if not finite.all():
             self._observe(able)
-            raise ValueError(f"actions of worlds {(~finite).nonzero()[:, 0].tolist()} are not finite")
+            raise ValueError(f"actions of worlds {(~finite).nonzero()[0].tolist()} are not finite")
         now = self._episodes
         return Transition(
             observation=self._observe(able),
@@ -166,26 +168,31 @@ class SimulatorEnv:
             world.close()
         self._worlds = []
 
-    def _play(self, world: int, actions: Float[np.ndarray, "h a"], rewards: Float[Tensor, " h"]) -> None:
-        """Step one running world until the chunk or its episode is over, and write down its rewards."""
-        episodes = self._episodes
-        for step, action in enumerate(actions):
+    def _play(self, world: int, actions: Float[np.ndarray, "h a"]) -> list[float]:
+        """Step one running world until the chunk or its episode is over; its rewards, as many as steps were taken."""
+        episodes, rewards = self._episodes, []
+        elapsed = int(episodes.elapsed[world])
+        reward, over, solved, late = 0.0, False, False, False
+        for action in actions:
+            elapsed += 1
             try:
                 reward, over, solved = self._worlds[world].step(action)
             except DivergedError:
                 reward, over, solved = 0.0, True, False
-                self._note(world)
-            episodes.elapsed[world] += 1
-            rewards[step] = reward if self._dense else float(solved)
-            late = bool(episodes.elapsed[world] >= self.max_episode_steps)
-            episodes.success[world] = episodes.terminated[world] = solved
-            episodes.truncated[world] = not solved and (over or late)
+                self._note(world, elapsed)
+            rewards.append(reward if self._dense else float(solved))
+            late = elapsed >= self.max_episode_steps
             if solved or over or late:
-                episodes.running[world] = False
-                return
+                break
+        episodes.elapsed[world] = elapsed
+        if solved or over or late:
+            episodes.running[world] = False
+            episodes.success[world] = episodes.terminated[world] = solved
+            episodes.truncated[world] = not solved
+        return rewards
 
-    def _note(self, world: int) -> None:
-        seed, step = int(self._episodes.seed[world]), int(self._episodes.elapsed[world])
+    def _note(self, world: int, step: int) -> None:
+        seed = int(self._episodes.seed[world])
         noted = Incident(kind="diverged", task=self._worlds[world].task_name, seed=seed, step=step)
         self.incidents.append(noted)
         logger.warning("episode cut short: %s", noted)

@@ -4,6 +4,7 @@ The simulators' own renderers hand out pictures upside down and without calibrat
 models. Free of torch, because worker processes import it.
 """
 
+import atexit
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
@@ -119,4 +120,6 @@ def pinhole(fovy_deg: float, side_px: int) -> Float[np.ndarray, "3 3"]:
 @cache
 def _shared_context() -> Any:
     """One OpenGL context for all worlds of this process."""
-    return make_gl_context(16, 16)
+    context = make_gl_context(16, 16)
+    atexit.register(context.free)  # later, half of what it needs is gone
+    return context
