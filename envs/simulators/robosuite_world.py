@@ -47,6 +47,7 @@ MOST_M, MOST_RAD = 0.05, 0.5
 REACH_M = 3.0
 OPENING_M = 0.08
 """How far the fingers of robosuite's Panda gripper are apart when it is open."""
+FINGERS = 2
 COLLISION_GROUP = 0
 CAMERAS = {"agentview": "agentview", "wrist": "robot0_eye_in_hand"}
 MEMORYLESS = frozenset({"Wipe"})
@@ -77,7 +78,6 @@ class RobosuiteWorld:
         self._task: SimulatedTask = task
         self._split: Split = split
         self._env = _make(task.there)
-        self._arms = [(robot, arm) for robot in self._env.robots for arm in robot.arms]
         self.task_name, self.max_episode_steps = task.name, task.max_episode_steps
         self.embodiment = _embodiment(self._arms, seeing)
         declared = {CALIBRATED, DETERMINISTIC} | ({EXPERT} if task.expert else set())
@@ -123,7 +123,7 @@ class RobosuiteWorld:
             "seed": np.array([STREAMS.index(self._stream), self._seed]),
             "physics": full_state(self._model, self._data),
             "steps": np.array(self._env.timestep),
-            "grippers": np.concatenate([robot.gripper[arm].current_action for robot, arm in self._arms]),
+            "grippers": np.stack([np.zeros(FINGERS) + gripper.current_action for gripper in self._grippers]),
         }
 
     def restore(self, snapshot: dict[str, np.ndarray]) -> None:
@@ -133,12 +133,20 @@ class RobosuiteWorld:
         put_full_state(self._model, self._data, snapshot["physics"])
         self._env.timestep = int(snapshot["steps"])
         self._env.cur_time = self._env.timestep * self._env.control_timestep
-        commands = np.split(snapshot["grippers"], len(self._arms))
-        for (robot, arm), command in zip(self._arms, commands, strict=True):
-            robot.gripper[arm].current_action = command.copy()
+        for gripper, command in zip(self._grippers, snapshot["grippers"], strict=True):
+            gripper.current_action = command.copy()
 
     def close(self) -> None:
         self._views.close()
+
+    @property
+    def _arms(self) -> list[tuple[Any, str]]:
+        """Robots and their arms; a reset makes new ones."""
+        return [(robot, arm) for robot in self._env.robots for arm in robot.arms]
+
+    @property
+    def _grippers(self) -> list[Any]:
+        return [robot.gripper[arm] for robot, arm in self._arms if robot.gripper[arm].dof]
 
     @property
     def _model(self) -> mujoco.MjModel:
