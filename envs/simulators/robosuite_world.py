@@ -135,6 +135,9 @@ class RobosuiteWorld:
         self._env.cur_time = self._env.timestep * self._env.control_timestep
         for gripper, command in zip(self._grippers, snapshot["grippers"], strict=True):
             gripper.current_action = command.copy()
+        for robot in self._env.robots:
+            for controller in robot.composite_controller.part_controllers.values():
+                controller.new_update = True  # what it read before the photograph was put back is no longer so
 
     def close(self) -> None:
         self._views.close()
