@@ -123,7 +123,7 @@ class RobosuiteWorld:
             "seed": np.array([STREAMS.index(self._stream), self._seed]),
             "physics": full_state(self._model, self._data),
             "steps": np.array(self._env.timestep),
-            "grippers": np.stack([np.zeros(FINGERS) + gripper.current_action for gripper in self._grippers]),
+            "grippers": np.array([np.zeros(FINGERS) + gripper.current_action for gripper in self._grippers]),
         }
 
     def restore(self, snapshot: dict[str, np.ndarray]) -> None:
@@ -222,10 +222,10 @@ def _embodiment(arms: list[tuple[Any, str]], seeing: Seeing) -> EmbodimentSpec:
         if robot.gripper[arm].dof:
             state.append(gripper_state(prefix))
             action.append(Dimension(**{**vars(GRIPPER_COMMAND), "name": f"{prefix}gripper"}))
-    names = {1: "robosuite-panda", 2: "robosuite-two-pandas"}
+    name = "robosuite-panda" if len(arms) == 1 else "robosuite-two-pandas"
     cameras = CAMERAS if len(arms) == 1 else ("agentview", *(f"wrist{i}" for i in range(len(arms))))
     return EmbodimentSpec(
-        name=names[len(arms)] if all(robot.gripper[arm].dof for robot, arm in arms) else "robosuite-panda-tool",
+        name=name if all(robot.gripper[arm].dof for robot, arm in arms) else f"{name}-with-tools",
         control_rate_hz=20.0,
         state=tuple(state),
         action=tuple(action),
