@@ -9,7 +9,7 @@ from configs.machine import check_int8
 from policies.serving.client import ClientConfig, PolicyClient
 
 if TYPE_CHECKING:
-    from envs.vector import TaskEnv
+    from configs.environments import AnyEnv
     from policies.policy import Policy
 
 EXPERT, RANDOM = "expert", "random"
@@ -108,7 +108,7 @@ class Actor:
 
     def enter(
         self, task: str, num_envs: int, split: Split, perturbation: str | None = None, filmed: bool = True
-    ) -> "tuple[TaskEnv, Policy]":
+    ) -> "tuple[AnyEnv, Policy]":
         """Worlds of ``task``, of the stream ``evaluate``, and what acts in them; the caller closes the environment.
 
         ``perturbation`` (PRESET:AXIS) replaces the one of the settings. Where nobody looks, neither who acts nor a film
@@ -127,7 +127,7 @@ class Actor:
         return self._policy is not None and bool(self._policy.embodiment.cameras)
 
 
-def _untaught(source: str, env: "TaskEnv") -> "Policy":
+def _untaught(source: str, env: "AnyEnv") -> "Policy":
     from policies.expert import ExpertPolicy
     from policies.random_policy import RandomPolicy
 

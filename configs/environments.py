@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Literal
 
 from envs.specs import EmbodimentSpec, Stream
@@ -11,9 +11,15 @@ from envs.specs import EmbodimentSpec, Stream
 if TYPE_CHECKING:
     from envs.backends.capacity import Capacity
     from envs.perturbations import Perturbation
+    from envs.simulators.vector import SimulatorEnv
     from envs.vector import RewardKind, TaskEnv
 
+    AnyEnv = TaskEnv | SimulatorEnv
+
 Split = Literal["train", "held_out"]
+
+FOREIGN = ("image_size_px", "depth", "segmentation", "suite_profile")
+"""The settings of worlds that other projects' simulators have too."""
 
 RENDER_LIMIT_S = 30.0
 
@@ -24,7 +30,10 @@ demonstrations all begin at home is lost when the arm starts elsewhere."""
 
 @dataclass(frozen=True, kw_only=True)
 class EnvConfig:
-    """What the worlds of a run have in common."""
+    """What the worlds of a run have in common.
+
+    For the suites of other projects' simulators only the settings in ``FOREIGN`` mean something; others are refused.
+    """
 
     engine: Literal["cpu", "warp"] = "cpu"
     """Physics and rendering: C MuJoCo with OpenGL on the CPU, or MuJoCo Warp on a GPU (it also runs without one)."""
@@ -42,6 +51,9 @@ class EnvConfig:
     """Whether cameras also say which geom each pixel shows."""
     profile: Literal["fast", "quality"] = "fast"
     """Render profile: fast has no shadows and no multisampling."""
+    suite_profile: Literal["stock", "fast"] = "stock"
+    """Render profile of other projects' simulators: stock as their authors have it, for scores that are to be compared
+    with theirs; fast without shadows, reflections and multisampling, which changes the pictures."""
     threads: int = 0
     """Threads for physics and rendering of the cpu engine; 0 takes every core this process may use."""
     render_limit_s: float = RENDER_LIMIT_S
@@ -116,20 +128,60 @@ def make_env(
     discount: float = 0.99,
     render: bool = True,
     privileged: bool = False,
-) -> "TaskEnv":
+) -> "AnyEnv":
     """``num_envs`` worlds of ``task``, whose episodes are those of ``stream``; ``split`` chooses the phrasings.
 
     The arm starts up to ``arm_start_rad`` from home, see :func:`starting_anywhere`. ``reward``, ``discount``,
     ``render`` and ``privileged`` are those of :class:`envs.vector.TaskEnv`. ``ValueError`` names the tasks there are,
-    and says where a task cannot be had in the colours of the config.
+    and says where a task cannot be had in the colours of the config. A task of another project's simulator
+    (:mod:`envs.simulators`) heeds ``reward`` and ``render`` alone and refuses the rest; ``ModuleNotFoundError`` says
+    what to install.
     """
+    from envs.simulators import is_simulated
+
+    if is_simulated(task):
+        check_foreign(task, config or EnvConfig(), arm_start_rad=arm_start_rad, privileged=privileged)
+        return _simulated(task, num_envs, stream, split, config or EnvConfig(), reward, render)
+    return make_task_env(
+        task,
+        num_envs,
+        stream=stream,
+        split=split,
+        config=config,
+        arm_start_rad=arm_start_rad,
+        reward=reward,
+        discount=discount,
+        render=render,
+        privileged=privileged,
+    )
+
+
+def make_task_env(
+    task: str,
+    num_envs: int,
+    *,
+    stream: Stream,
+    split: Split = "train",
+    config: EnvConfig | None = None,
+    arm_start_rad: float = 0.0,
+    reward: "RewardKind" = "sparse",
+    discount: float = 0.99,
+    render: bool = True,
+    privileged: bool = False,
+) -> "TaskEnv":
+    """As :func:`make_env`, of our own simulator's tasks alone: ``ValueError`` for any other."""
     from envs.robots import make_robot
+    from envs.simulators import is_simulated
     from envs.suites import find_task
     from envs.tasks.repainted import in_colours
     from envs.vector import TaskEnv
     from envs.world import FAST, QUALITY
 
     config = config or EnvConfig()
+    if is_simulated(task):
+        raise ValueError(f"this is done in our own simulator alone, and {task} is of another project's")
+    if config.suite_profile != EnvConfig.suite_profile:
+        raise ValueError(f"suite_profile is for other projects' simulators, and {task} is none of theirs: use profile")
     made = in_colours(find_task(task), config.palette) if config.palette else task
     perturbation = find_perturbation(config.perturbation) if config.perturbation else None
     return TaskEnv(
@@ -154,6 +206,67 @@ def make_env(
         capacity=config.capacity,
         render_limit_s=config.render_limit_s,
     )
+
+
+def _simulated(
+    task: str, num_envs: int, stream: Stream, split: Split, config: EnvConfig, reward: "RewardKind", render: bool
+) -> "SimulatorEnv":
+    from envs.simulators import find_simulated
+    from envs.simulators.seeing import Seeing
+    from envs.simulators.vector import SimulatorEnv
+    from envs.simulators.views import PROFILES
+
+    suite, found = find_simulated(task)
+    suite.check_installed()
+    seeing = Seeing(
+        image_size_px=config.image_size_px,
+        depth=config.depth,
+        segmentation=config.segmentation,
+        profile=config.suite_profile,
+        render=render,
+    )
+    return SimulatorEnv(
+        suite.world_of(found, seeing, split),
+        num_envs,
+        stream=stream,
+        split=split,
+        reward=reward,
+        profile=PROFILES[config.suite_profile],
+    )
+
+
+def check_foreign(task: str, config: EnvConfig, *, arm_start_rad: float = 0.0, privileged: bool = False) -> None:
+    """``ValueError`` for settings that mean nothing to the simulator of ``task``, rather than leave them unheeded."""
+    usual = EnvConfig()
+    given = {field.name: getattr(config, field.name) for field in fields(EnvConfig) if field.name not in FOREIGN}
+    odd = [f"env.{name} {value}" for name, value in given.items() if value != getattr(usual, name)]
+    odd = [text for text in odd if text != "env.device cpu"]
+    odd += [f"arm_start_rad {arm_start_rad}"] if arm_start_rad else []
+    odd += ["what only a simulator knows"] if privileged else []
+    if odd:
+        raise ValueError(
+            f"{task} is of another project's simulator, which has nothing of the kind: leave out {', '.join(odd)}; "
+            f"of the worlds' settings it heeds {', '.join(f'env.{name}' for name in FOREIGN)}"
+        )
+
+
+def usual_start_rad(tasks: Sequence[str], arm_start_rad: float) -> float:
+    """How far from home the arm starts in demonstrations of ``tasks``: other projects' simulators decide it themselves.
+
+    ``ValueError`` for such a one where a distance other than the usual was asked for, and for tasks of several
+    simulators: one dataset is of one robot.
+    """
+    from envs.simulators import is_simulated
+
+    foreign = [task for task in tasks if is_simulated(task)]
+    if not foreign:
+        return arm_start_rad
+    if len(foreign) < len(tasks):
+        ours = next(task for task in tasks if task not in foreign)
+        raise ValueError(f"a dataset is of one robot: expected tasks of one simulator, got {foreign[0]} and {ours}")
+    if arm_start_rad not in (0.0, ARM_START_RAD):
+        check_foreign(foreign[0], EnvConfig(), arm_start_rad=arm_start_rad)
+    return 0.0
 
 
 def starting_anywhere(perturbation: "Perturbation | None", arm_start_rad: float) -> "Perturbation":
@@ -202,9 +315,16 @@ def axis_names(preset: str) -> tuple[str, ...]:
 
 
 def acts_in(perturbation: str, task: str) -> bool:
-    """Whether PRESET:AXIS can change anything in the task: there may be no receiver to be painted, for one."""
+    """Whether PRESET:AXIS can change anything in the task: there may be no receiver to be painted, for one.
+
+    ``ValueError`` for a task of another project's simulator, whose scenes nothing here can change.
+    """
     from envs.perturbations.perturber import Perturber
+    from envs.simulators import is_simulated
     from envs.suites import find_task
+
+    if is_simulated(task):
+        raise ValueError(f"perturbations change our own scenes; {task} is another project's: leave {perturbation} out")
 
     return not Perturber(find_perturbation(perturbation), find_task(task).props).idle
 
@@ -240,11 +360,21 @@ def seen_as(embodiment: EmbodimentSpec, config: EnvConfig) -> EnvConfig:
 
 def expand_tasks(names: Sequence[str]) -> tuple[str, ...]:
     """``names`` with every suite replaced by its tasks; ``ValueError`` for an unknown one, or if there are none."""
-    from envs.suites import task_names
+    from envs.simulators import SIMULATORS, is_simulated, simulated_names
+    from envs.suites import SUITES, task_names
+    from envs.tasks import TASKS
 
     if not names:
         raise ValueError("name at least one task or suite")
-    return task_names(names)
+    found: list[str] = []
+    for name in names:
+        suite, slash, _ = name.partition("/")
+        if not slash and "+" not in name and name not in (known := [*TASKS, *SUITES, *SIMULATORS]):
+            raise ValueError(f"unknown task or suite {name!r}; expected one of {', '.join(known)}")
+        if slash and "+" not in name and suite not in (known := [*SUITES, *SIMULATORS]):
+            raise ValueError(f"unknown suite {suite!r}; expected one of {', '.join(known)}")
+        found += simulated_names([name]) if is_simulated(name) else task_names([name])
+    return tuple(dict.fromkeys(found))
 
 
 def episode_seeds(count: int, first: int = 0) -> list[int]:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 PROVENANCE_FILE = "provenance.json"
 VIDEOS_DIR = "videos"
-WORLDS = ("engine", "robot", "profile", "palette")
+WORLDS = ("engine", "robot", "profile", "suite_profile", "palette")
 """Settings of the worlds by which episodes are others, beside what a policy says of its robot and cameras."""
 
 

@@ -12,7 +12,10 @@ from pathlib import Path
 CHECKOUT = Path(__file__).resolve().parent.parent
 """The folder above the packages: a checkout's root, or site-packages."""
 
-RECORDED_PACKAGES = ("vla-stack", "torch", "mujoco", "numpy", "transformers", "zarr", "gymnasium", "websockets", "tyro")
+RECORDED_PACKAGES = (
+    *("vla-stack", "torch", "mujoco", "numpy", "transformers", "zarr", "gymnasium", "websockets", "tyro"),
+    *("robosuite", "metaworld"),
+)
 
 
 def describe_run() -> dict[str, str | int | float]:

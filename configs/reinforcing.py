@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from configs.environments import expand_tasks, make_env, seen_as
+from configs.environments import expand_tasks, make_task_env, seen_as
 from configs.evaluating import evaluator_for
 from configs.rl import Config
 from configs.serialization import to_json
@@ -79,7 +79,7 @@ def _check_numbers(config: Config) -> None:
 
 def _numbers(config: Config, task: str) -> int:
     """How many the simulator knows of a world of ``task``."""
-    env = make_env(task, 1, stream="learn", config=config.env, render=False, privileged=True)
+    env = make_task_env(task, 1, stream="learn", config=config.env, render=False, privileged=True)
     try:
         return env.reset([0])[ENVIRONMENT_STATE_KEY].shape[1]
     finally:
@@ -97,7 +97,7 @@ def worlds_for(
     from policies.vla_policy import VLAPolicy
 
     sees = isinstance(policy, VLAPolicy)
-    env = make_env(
+    env = make_task_env(
         "+".join(expand_tasks(config.tasks)),
         num_envs,
         stream="learn",

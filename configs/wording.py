@@ -19,8 +19,12 @@ def sentences(task: str, splits: Sequence[Split]) -> list[str]:
     import torch
 
     from envs.random import EpisodeRandom
+    from envs.simulators import find_simulated, is_simulated
     from envs.suites import find_task
 
+    if is_simulated(task):
+        phrasings = find_simulated(task)[1].phrasings
+        return [text for split in splits for text in (phrasings.train if split == "train" else phrasings.held_out)]
     try:
         found = find_task(task)
     except ValueError:

@@ -17,6 +17,7 @@ from configs.environments import (
     make_env,
     one_torch_thread,
     starting_anywhere,
+    usual_start_rad,
 )
 from configs.experts import SCRIPTED, Demonstrator, find_demonstrator, try_out
 from configs.run_directory import OUTPUTS
@@ -24,7 +25,7 @@ from configs.serialization import TYPE_TAG, to_json
 from policies.collect import CollectSummary, ExecutionNoise, collect
 
 if TYPE_CHECKING:
-    from envs.vector import TaskEnv
+    from configs.environments import AnyEnv
 
 
 def recoveries() -> ExecutionNoise:
@@ -36,9 +37,10 @@ FILM_SIZE_PX = 256
 FREE_TO_CHANGE = frozenset(
     {"tasks", "expert", "episodes", "first_seed", "path", "num_envs", "render", "render_size_px"}
     | {f"env.{name}" for name in ("threads", "render_limit_s", "device", "contacts_per_world", "rows_per_world")}
+    | {"env.suite_profile"}
 )
 """What may differ between recordings into one dataset: how much is recorded, where, how fast, and the folder that an
-expert lies in; who it is may not."""
+expert lies in; who it is may not. A suite's render profile is noted by what it stands for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +73,7 @@ class Config:
     open-loop therefore do not repeat the episode."""
     arm_start_rad: float = ARM_START_RAD
     """How far from home the arm starts at most, in joint space (0: at home). A perturbation of the worlds that says
-    where the arm starts has its way."""
+    where the arm starts has its way, and so has another project's simulator."""
     render: int = 0
     """Film the first so many episodes of each task, into the dataset's folder renders: an mp4 and a contact sheet
     each, in RGB, depth and segmentation, whatever the dataset itself holds."""
@@ -93,7 +95,8 @@ class Config:
 def run(config: Config) -> int:
     """Record every task and say what came of it."""
     name = "-".join(config.tasks).replace("/", "-")
-    config = replace(config, tasks=expand_tasks(config.tasks))
+    tasks = expand_tasks(config.tasks)
+    config = replace(config, tasks=tasks, arm_start_rad=usual_start_rad(tasks, config.arm_start_rad))
     if config.render:
         from policies.showing.film import require_av
 
@@ -136,7 +139,7 @@ def collect_tasks(
     return summaries
 
 
-def _worlds(config: Config, task: str, num_envs: int, who: Demonstrator) -> "TaskEnv":
+def _worlds(config: Config, task: str, num_envs: int, who: Demonstrator) -> "AnyEnv":
     """Worlds of the stream ``demonstrate`` that show what ``who`` sees."""
     return make_env(
         task,
@@ -148,7 +151,7 @@ def _worlds(config: Config, task: str, num_envs: int, who: Demonstrator) -> "Tas
     )
 
 
-def provenance(config: Config, env: "TaskEnv", who: Demonstrator) -> dict[str, Any]:
+def provenance(config: Config, env: "AnyEnv", who: Demonstrator) -> dict[str, Any]:
     """All that decides what an episode of a seed is, JSON-ready: the config, and what its names stand for."""
     preset = config.env.perturbation
     perturbation = starting_anywhere(find_perturbation(preset) if preset else None, config.arm_start_rad)

@@ -18,7 +18,16 @@ if TYPE_CHECKING:
     from policies.intervals import Interval
 
 Across = Literal[
-    "perturbation", "instructions", "without", "simulator", "split", "engine", "robot", "profile", "palette"
+    "perturbation",
+    "instructions",
+    "without",
+    "simulator",
+    "split",
+    "engine",
+    "robot",
+    "profile",
+    "suite_profile",
+    "palette",
 ]
 PLANNED = 0.1
 """After a tie it is told how many episodes a difference so large takes."""

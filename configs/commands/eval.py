@@ -38,7 +38,8 @@ class Config:
     tasks: tuple[str, ...] = ()
     """Tasks or suites to evaluate on, one after the other; reach, pick and place by default."""
     suite: str | None = None
-    """A suite of ten tasks to evaluate on, instead of tasks."""
+    """A suite to evaluate on, instead of tasks: ten of our own, or another project's (robosuite, metaworld-mt10,
+    metaworld-mt50)."""
     perturb: str | None = None
     """A preset of perturbations, such as colosseum-14: every axis of it is evaluated, beside the usual worlds."""
     episodes: int = 50

@@ -53,9 +53,10 @@ class Renderer:
     """Draws worlds of one scene from its cameras, in the OpenGL context that is current in this thread.
 
     Several may share one context; call :meth:`activate` when another has drawn in between. ``model`` is written into.
+    ``shown`` chooses groups of geoms and sites; by default MuJoCo's own.
     """
 
-    def __init__(self, model: mujoco.MjModel, render: RenderConfig) -> None:
+    def __init__(self, model: mujoco.MjModel, render: RenderConfig, shown: mujoco.MjvOption | None = None) -> None:
         profile = render.profile
         self._cameras = [_fixed_camera(i) for i in camera_ids(model, render.cameras)]
         model.vis.global_.offwidth, model.vis.global_.offheight = render.width_px, render.height_px
@@ -63,10 +64,10 @@ class Renderer:
         self._context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_50)
         self._context.readDepthMap = mujoco.mjtDepthMap.mjDEPTH_ZEROFAR
         self.activate()
-        self._scene = mujoco.MjvScene(model, maxgeom=model.ngeom + 64)
+        self._scene = mujoco.MjvScene(model, maxgeom=model.ngeom + model.nsite + model.ntendon + 64)
         self._scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = profile.shadow_size > 0
         self._scene.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = profile.reflections
-        self._option, self._perturb = mujoco.MjvOption(), mujoco.MjvPerturb()
+        self._option, self._perturb = shown or mujoco.MjvOption(), mujoco.MjvPerturb()
         self._viewport = mujoco.MjrRect(0, 0, render.width_px, render.height_px)
         shape = (render.height_px, render.width_px)
         self._rgb, self._depth = np.zeros((*shape, 3), np.uint8), np.zeros(shape, np.float32)
@@ -79,11 +80,14 @@ class Renderer:
         mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._context)
 
     def draw(self, model: mujoco.MjModel, qpos: np.ndarray, pictures: Pictures) -> None:
-        """Draw one world from every camera into its ``pictures``; MuJoCo's headlight stays with the first camera."""
-        data = self._data
-        data.qpos[:] = qpos
-        mujoco.mj_kinematics(model, data)
-        mujoco.mj_camlight(model, data)
+        """Draw one world from every camera into its ``pictures``."""
+        self._data.qpos[:] = qpos
+        mujoco.mj_kinematics(model, self._data)
+        mujoco.mj_camlight(model, self._data)
+        self.draw_data(model, self._data, pictures)
+
+    def draw_data(self, model: mujoco.MjModel, data: mujoco.MjData, pictures: Pictures) -> None:
+        """As :meth:`draw`, of ``data`` with kinematics up to date; MuJoCo's headlight stays with the first camera."""
         for i, camera in enumerate(self._cameras):
             if i == 0:
                 mujoco.mjv_updateScene(
