@@ -1,0 +1,1 @@
+"""Worlds of other projects' simulators, behind the contract of ours."""
