@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 
 from configs.environments import EnvConfig, Split, make_env, seen_as
 from configs.machine import check_int8
+from configs.worker_suites import seen_by_protocol
 from policies.serving.client import ClientConfig, PolicyClient
 
 if TYPE_CHECKING:
-    from envs.vector import TaskEnv
+    from configs.environments import AnyEnv
     from policies.policy import Policy
 
 EXPERT, RANDOM = "expert", "random"
@@ -106,14 +107,14 @@ class Actor:
             )
             self._env = seen_as(self._policy.embodiment, env) if self._policy.embodiment.cameras else env
 
-    def enter(
-        self, task: str, num_envs: int, split: Split, perturbation: str | None = None
-    ) -> "tuple[TaskEnv, Policy]":
+    def enter(self, task: str, num_envs: int, split: Split, perturbation: str | None = None) -> "tuple[AnyEnv, Policy]":
         """Worlds of ``task``, of the stream ``evaluate``, and what acts in them; the caller closes the environment.
 
         ``perturbation`` (PRESET:AXIS) replaces the one of the settings.
         """
         config = replace(self._env, perturbation=perturbation or self._env.perturbation)
+        if not self.looks:
+            config = seen_by_protocol(task, config)
         knows = self._policy is not None and self._policy.privileged
         env = make_env(task, num_envs, stream="evaluate", split=split, config=config, privileged=knows)
         return env, self._policy or _untaught(self.source, env)
@@ -124,7 +125,7 @@ class Actor:
         return self._policy is not None and bool(self._policy.embodiment.cameras)
 
 
-def _untaught(source: str, env: "TaskEnv") -> "Policy":
+def _untaught(source: str, env: "AnyEnv") -> "Policy":
     from policies.expert import ExpertPolicy
     from policies.random_policy import RandomPolicy
 

@@ -11,7 +11,10 @@ from envs.specs import EmbodimentSpec, Stream
 if TYPE_CHECKING:
     from envs.backends.capacity import Capacity
     from envs.perturbations import Perturbation
+    from envs.simulators.crew_env import CrewEnv
     from envs.vector import RewardKind, TaskEnv
+
+    AnyEnv = TaskEnv | CrewEnv
 
 Split = Literal["train", "held_out"]
 
@@ -55,6 +58,11 @@ class EnvConfig:
     perturbation: str | None = None
     """What differs from the usual worlds, as PRESET:AXIS, such as colosseum-14:light; an unknown preset or axis lists
     those there are."""
+    workers: int = 0
+    """Processes that play another project's suite, a world each; 0 takes one for every core this process may use."""
+    suite_steps: int = 0
+    """Control steps after which episodes of another project's suite are cut short, for a quick look; 0 takes what its
+    protocol gives them."""
     palette: tuple[str, ...] = ()
     """Colours of the things that come in bright ones, such as cubes; by default those of each task, red, green, blue,
     yellow, purple and cyan. Grey and brown are among the others that there are."""
@@ -62,8 +70,9 @@ class EnvConfig:
     def __post_init__(self) -> None:
         if self.image_size_px < 16:
             raise ValueError(f"image_size_px must be at least 16, got {self.image_size_px}")
-        if self.threads < 0:
-            raise ValueError(f"threads must not be negative, got {self.threads}")
+        for name in ("threads", "workers", "suite_steps"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
         if not 0 < self.render_limit_s < math.inf:
             raise ValueError(f"render_limit_s must be positive and finite, got {self.render_limit_s}")
         reserved = self.contacts_per_world, self.rows_per_world
@@ -116,20 +125,36 @@ def make_env(
     discount: float = 0.99,
     render: bool = True,
     privileged: bool = False,
-) -> "TaskEnv":
+) -> "AnyEnv":
     """``num_envs`` worlds of ``task``, whose episodes are those of ``stream``; ``split`` chooses the phrasings.
 
     The arm starts up to ``arm_start_rad`` from home, see :func:`starting_anywhere`. ``reward``, ``discount``,
     ``render`` and ``privileged`` are those of :class:`envs.vector.TaskEnv`. ``ValueError`` names the tasks there are,
-    and says where a task cannot be had in the colours of the config.
+    and says where a task cannot be had in the colours of the config. Tasks of suites that are played by workers are
+    those of :func:`configs.worker_suites.make_worker_env`.
     """
+    from envs.simulators.libero import is_libero
+
+    config = config or EnvConfig()
+    if is_libero(task):
+        from configs.worker_suites import make_worker_env
+
+        return make_worker_env(
+            task,
+            num_envs,
+            stream=stream,
+            config=config,
+            reward=reward,
+            render=render,
+            privileged=privileged,
+            arm_start_rad=arm_start_rad,
+        )
     from envs.robots import make_robot
     from envs.suites import find_task
     from envs.tasks.repainted import in_colours
     from envs.vector import TaskEnv
     from envs.world import FAST, QUALITY
 
-    config = config or EnvConfig()
     made = in_colours(find_task(task), config.palette) if config.palette else task
     perturbation = find_perturbation(config.perturbation) if config.perturbation else None
     return TaskEnv(
@@ -202,9 +227,18 @@ def axis_names(preset: str) -> tuple[str, ...]:
 
 
 def acts_in(perturbation: str, task: str) -> bool:
-    """Whether PRESET:AXIS can change anything in the task: there may be no receiver to be painted, for one."""
+    """Whether PRESET:AXIS can change anything in the task: there may be no receiver to be painted, for one.
+
+    ``ValueError`` for a task of another project, whose scenes nothing here changes.
+    """
     from envs.perturbations.perturber import Perturber
+    from envs.simulators.libero import is_libero
     from envs.suites import find_task
+
+    if is_libero(task):
+        raise ValueError(
+            f"perturbations change our own scenes, and {task} is another project's: leave {perturbation} out"
+        )
 
     return not Perturber(find_perturbation(perturbation), find_task(task).props).idle
 
@@ -240,11 +274,13 @@ def seen_as(embodiment: EmbodimentSpec, config: EnvConfig) -> EnvConfig:
 
 def expand_tasks(names: Sequence[str]) -> tuple[str, ...]:
     """``names`` with every suite replaced by its tasks; ``ValueError`` for an unknown one, or if there are none."""
+    from envs.simulators.libero import is_libero, libero_task_names
     from envs.suites import task_names
 
     if not names:
         raise ValueError("name at least one task or suite")
-    return task_names(names)
+    found = [each for name in names for each in (libero_task_names if is_libero(name) else task_names)([name])]
+    return tuple(dict.fromkeys(found))
 
 
 def episode_seeds(count: int, first: int = 0) -> list[int]:

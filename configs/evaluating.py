@@ -8,7 +8,7 @@ from configs.training import Config, EvaluateConfig
 from envs.specs import EmbodimentSpec
 
 if TYPE_CHECKING:
-    from envs.vector import TaskEnv
+    from configs.environments import AnyEnv
     from policies.policy import Policy
 
 SELECTION_SEEDS = 1_000_000_000
@@ -67,7 +67,7 @@ class SimulationEvaluator:
                 env.close()
         return won
 
-    def _make(self, task: str, num_envs: int) -> "TaskEnv":
+    def _make(self, task: str, num_envs: int) -> "AnyEnv":
         return make_env(
             task,
             num_envs,

@@ -11,7 +11,7 @@ from configs.environments import EnvConfig, seen_as
 from configs.serialization import at_home
 
 if TYPE_CHECKING:
-    from envs.vector import TaskEnv
+    from configs.environments import AnyEnv
     from policies.policy import Policy
 
 SCRIPTED, BASELINES = "scripted", "sb3:"
@@ -27,7 +27,7 @@ class Demonstrator:
 
     name: str
     env: EnvConfig
-    policy_in: "Callable[[TaskEnv], Policy]"
+    policy_in: "Callable[[AnyEnv], Policy]"
     privileged: bool = False
 
 
@@ -54,7 +54,7 @@ def find_demonstrator(source: str, env: EnvConfig) -> Demonstrator:
     return _of_folder(at_home(Path(source)), env)
 
 
-def try_out(demonstrator: Demonstrator, env: "TaskEnv", seed: int) -> None:
+def try_out(demonstrator: Demonstrator, env: "AnyEnv", seed: int) -> None:
     """Let it act once; ``ValueError`` where the robot, or what there is to see, is not what it expects."""
     from policies.evaluation import check_robot
     from policies.execution import Execution

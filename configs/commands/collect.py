@@ -24,7 +24,7 @@ from configs.serialization import TYPE_TAG, to_json
 from policies.collect import CollectSummary, ExecutionNoise, collect
 
 if TYPE_CHECKING:
-    from envs.vector import TaskEnv
+    from configs.environments import AnyEnv
 
 
 def recoveries() -> ExecutionNoise:
@@ -136,7 +136,7 @@ def collect_tasks(
     return summaries
 
 
-def _worlds(config: Config, task: str, num_envs: int, who: Demonstrator) -> "TaskEnv":
+def _worlds(config: Config, task: str, num_envs: int, who: Demonstrator) -> "AnyEnv":
     """Worlds of the stream ``demonstrate`` that show what ``who`` sees."""
     return make_env(
         task,
@@ -148,7 +148,7 @@ def _worlds(config: Config, task: str, num_envs: int, who: Demonstrator) -> "Tas
     )
 
 
-def provenance(config: Config, env: "TaskEnv", who: Demonstrator) -> dict[str, Any]:
+def provenance(config: Config, env: "AnyEnv", who: Demonstrator) -> dict[str, Any]:
     """All that decides what an episode of a seed is, JSON-ready: the config, and what its names stand for."""
     preset = config.env.perturbation
     perturbation = starting_anywhere(find_perturbation(preset) if preset else None, config.arm_start_rad)

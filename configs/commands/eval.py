@@ -16,6 +16,7 @@ from configs.machine import check_int8, check_threads
 from configs.report.tables import UNPERTURBED, print_axes, print_table
 from configs.run_directory import OUTPUTS, create_run_directory, load_config, write_json
 from configs.serialization import at_home
+from configs.worker_suites import suite_provenance
 from policies.conditions import Condition, Instructions, Without
 from policies.serving.client import ClientConfig
 
@@ -38,7 +39,7 @@ class Config:
     tasks: tuple[str, ...] = ()
     """Tasks or suites to evaluate on, one after the other; reach, pick and place by default."""
     suite: str | None = None
-    """A suite of ten tasks to evaluate on, instead of tasks."""
+    """A suite to evaluate on, instead of tasks: one of our own, or of LIBERO's, such as libero-spatial."""
     perturb: str | None = None
     """A preset of perturbations, such as colosseum-14: every axis of it is evaluated, beside the usual worlds."""
     episodes: int = 50
@@ -140,7 +141,8 @@ def _evaluate_in(run_dir: Path, config: Config, actor: Actor) -> int:
 
     axes, results = _axes(config), {}
     seeds = episode_seeds(config.episodes, config.first_seed)
-    with EvalRecord(run_dir, provenance(config.policy, config.env, config.split)) as record:
+    made_by = {**provenance(config.policy, config.env, config.split), **suite_provenance(config.tasks)}
+    with EvalRecord(run_dir, made_by) as record:
         for axis in axes:
             results[axis] = evaluate_tasks(actor, config, seeds, None if axis == axes[0] else axis, record=record)
             write_json(_entries(results, record.provenance), run_dir / RESULTS_FILE)

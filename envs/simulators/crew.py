@@ -48,7 +48,7 @@ class Chunk:
 
 
 class Crew:
-    """``len(settings)`` worlds of ``task`` in ``workers`` processes, each of which plays its share one after the other.
+    """``len(settings)`` worlds of ``task`` in ``workers`` processes, each of which plays its share in turn.
 
     All processes are asked before any is waited for. ``rows`` says what ``observe`` of a world gives: dtype and shape by
     key; ``observation`` holds it, with a row for each world. A worker that dies, hangs or returns what is not finite is
@@ -74,12 +74,16 @@ class Crew:
         self._arrays = views(self._memory, self._slots)
         self.observation = {name: self._arrays[name] for name in rows}
         self._numbers = [name for name, (dtype, _) in rows.items() if np.dtype(dtype).kind == "f"]
+        self.about: dict[int, dict[str, Any]] = {}
+        """What each world tells of itself."""
         self._played: dict[int, Played] = {}
         self._owner = os.getpid()
         self._workers: list[WorkerProcess] = []
         self._closed = False
         try:
-            self._workers += [self._start(share.tolist()) for share in np.array_split(np.arange(len(settings)), workers)]
+            self._workers += [
+                self._start(share.tolist()) for share in np.array_split(np.arange(len(settings)), workers)
+            ]
             for worker in self._workers:
                 self._ask_to_make(worker)
             for worker in self._workers:
@@ -278,9 +282,10 @@ class Crew:
 
     def _wait_made(self, worker: WorkerProcess) -> None:
         try:
-            self._wait(worker, self._simulator.make_limit_s)
+            told = self._wait(worker, self._simulator.make_limit_s)
         except (WorkerLostError, WorldError) as error:
             raise RuntimeError(f"{self.task} cannot be made: {error}") from error
+        self.about |= {int(world): dict(about) for world, about in told["worlds"]}
 
     def _converse(self, worker: WorkerProcess, request: Mapping[str, Any]) -> dict[str, Any]:
         worker.ask(request, self._simulator.limit_s)

@@ -150,9 +150,7 @@ class CrewEnv:
         episodes.running[world] = not (solved or over or late)
 
     def _observation(self) -> dict[str, Any]:
-        shown: dict[str, Any] = {
-            key: torch.from_numpy(np.array(value)) for key, value in self.crew.observation.items()
-        }
+        shown: dict[str, Any] = {key: torch.from_numpy(np.array(value)) for key, value in self.crew.observation.items()}
         shown[TASK_KEY] = [self.crew.instruction(world) for world in range(self.num_envs)]
         return shown
 

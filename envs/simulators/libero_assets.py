@@ -16,6 +16,9 @@ STYLE_TEXTURES = (
 STAND_INS_FILE = "STAND-INS.txt"
 """A line for each file of a folder of assets that is not LIBERO's own."""
 SCENES = "scenes"
+THINGS = ("stable_hope_objects", "stable_scanned_objects", "turbosquid_objects")
+LOADED = ("*.xml", "scenes/*.xml", "articulated_objects/*.xml", *(f"{kind}/*/*.xml" for kind in THINGS))
+"""Files that LIBERO's code may read."""
 _GREY = 160
 _REFERENCE = re.compile(r'\bfile="([^"]+)"')
 _COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
@@ -42,7 +45,7 @@ def check_assets(source: Path) -> None:
 
 
 def assemble_assets(source: Path, robosuite_textures: Path, target: Path, stand_ins: bool) -> Assets:
-    """Make ``target`` anew: links to every file of ``source``, and robosuite's textures where LIBERO names the same.
+    """Make ``target`` anew: links to all files of ``source``, and robosuite's textures where LIBERO names the same.
 
     With ``stand_ins`` a plain grey picture stands for each texture that is still missing; meshes are never made up.
     """
@@ -79,11 +82,20 @@ def assembled(folder: Path) -> Assets:
 
 
 def missing_files(folder: Path) -> list[str]:
-    """Files, relative to ``folder``, that its scenes and things name, or problems ask for, and that are not there."""
-    named = {file for xml in sorted(folder.rglob("*.xml")) for file in _references(xml)}
-    named |= {folder / "textures" / name for name in STYLE_TEXTURES}
+    """Files, relative to ``folder``, that LIBERO's scenes and things name, or problems ask for, and that are not there."""
+    named = {folder / "textures" / name for name in STYLE_TEXTURES}
+    to_read = [xml for pattern in LOADED for xml in folder.glob(pattern) if _is_loaded(xml)]
+    while to_read:
+        found = [file for file in _references(to_read.pop()) if file not in named]
+        named |= set(found)
+        to_read += [file for file in found if file.suffix == ".xml" and file.exists()]
     absent = (file for file in named if not file.exists() and file.is_relative_to(folder))
     return sorted(file.relative_to(folder).as_posix() for file in absent)
+
+
+def _is_loaded(xml: Path) -> bool:
+    """Of a folder of a thing LIBERO reads the file that is called like it; the others are what it was made from."""
+    return xml.parent.parent.name not in THINGS or xml.stem == xml.parent.name
 
 
 def _references(xml: Path) -> Iterator[Path]:

@@ -36,8 +36,8 @@ _PROGRAM = (
 class Simulator:
     """Where another project's worlds live: the Python that has the simulator, and the file with ``make_world``.
 
-    ``variables`` are added to the environment of its processes. ``limit_s`` is how long a world may take for one control
-    step, reset or observation before its process counts as hung, and ``make_limit_s`` for being made.
+    ``variables`` are added to the environment of its processes. ``limit_s`` is how long a world may take for one
+    control step, reset or observation before its process counts as hung, and ``make_limit_s`` for being made.
     """
 
     python: Path
@@ -63,14 +63,16 @@ class WorldError(RuntimeError):
 class WorkerProcess:
     """One process that plays ``worlds``; it is asked, and after that waited for.
 
-    It holds one end of a socket pair and the block of shared memory, both inherited, and nothing that anybody else could
-    find. It ends when this program does, however that ends.
+    It holds one end of a socket pair and the block of shared memory, both inherited, and nothing that anybody else
+    could find. It ends when this program does, however that ends.
     """
 
-    def __init__(self, simulator: Simulator, memory: int, arrays: Mapping[str, np.ndarray], worlds: Sequence[int]) -> None:
+    def __init__(
+        self, simulator: Simulator, memory: int, arrays: Mapping[str, np.ndarray], worlds: Sequence[int]
+    ) -> None:
         self.worlds = tuple(worlds)
         self._clock, self._steps = arrays[CLOCK], arrays[STEPS]
-        self._log = tempfile.TemporaryFile("a+b", buffering=0)
+        self._log = tempfile.TemporaryFile("a+b", buffering=0)  # noqa: SIM115
         self._connection, theirs = socket.socketpair()
         with theirs:
             inherited = theirs.fileno(), memory

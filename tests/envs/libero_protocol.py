@@ -1,7 +1,7 @@
 """LIBERO played as its users' evaluation scripts play it, with nothing of ours: what ours is to be equal to.
 
-Run by LIBERO's Python: ``python -I libero_protocol.py BENCHMARK TASK STATE SEED STEPS OUT.npz``. A scene is made anew at
-each reset, and pictures come from the environment's own observations.
+Run by LIBERO's Python: ``python -I libero_protocol.py BENCHMARK TASK STATE SEED STEPS OUT.npz``. A scene is made anew
+at each reset, and pictures come from the environment's own observations.
 """
 
 import os

@@ -31,13 +31,20 @@ class LiberoWorld:
     """One world of task ``index`` of ``benchmark`` (as LIBERO counts and calls them)."""
 
     def __init__(
-        self, benchmark: str, index: int, image_size_px: int = 256, depth: bool = False, render: bool = True
+        self,
+        benchmark: str,
+        index: int,
+        image_size_px: int = 256,
+        depth: bool = False,
+        render: bool = True,
+        settle_steps: int = SETTLE_STEPS,
     ) -> None:
         suites, control_env = _libero()
         suite = suites.get_benchmark(benchmark)()
         task = suite.get_task(index)
-        self.instruction = task.language
+        self._name, self.instruction = task.name, task.language
         self._side, self._depth, self._render = image_size_px, depth, render
+        self._settle_steps = settle_steps
         self._states = np.asarray(suite.get_task_init_states(index))
         self._env = control_env(
             bddl_file_name=suite.get_task_bddl_file_path(index),
@@ -54,9 +61,9 @@ class LiberoWorld:
         self._env.env.hard_reset = False
 
     @property
-    def init_states(self) -> int:
-        """How many initial states the task has."""
-        return len(self._states)
+    def about(self) -> dict[str, Any]:
+        """How many initial states the task has, and what LIBERO calls it."""
+        return {"init_states": len(self._states), "task": self._name}
 
     def reset(self, stream: str, seed: int) -> None:
         """Start an episode: of ``evaluate``, in initial state ``seed`` modulo their number; of others, in a drawn one.
@@ -70,9 +77,16 @@ class LiberoWorld:
             robot.gripper.current_action = np.zeros_like(robot.gripper.current_action)
         self._env.reset()
         if stream == EVALUATE:
-            self._env.set_init_state(self._states[seed % self.init_states])
-        for _ in range(SETTLE_STEPS):
+            self._put(self._states[seed % len(self._states)])
+        for _ in range(self._settle_steps):
             self._env.step(np.array(SETTLE_ACTION))
+
+    def _put(self, state: np.ndarray) -> None:
+        """Put the scene into an initial state; ``ValueError`` for one of another scene than this."""
+        size = self._env.get_sim_state().shape
+        if state.shape != size:
+            raise ValueError(f"{self._name}: expected initial states of shape {size}, got {state.shape}: other assets?")
+        self._env.set_init_state(state)
 
     def step(self, action: np.ndarray) -> tuple[float, bool, bool]:
         """One control step (20 Hz); an episode is over when it is solved."""

@@ -8,7 +8,7 @@ import numpy as np
 
 _ALIGNMENT_BYTES = 64
 CLOCK = "clock"
-"""int64 ``(n,)``: grows with everything that is done in a world, so that a world at work can be told from one that hangs."""
+"""int64 ``(n,)``: grows with everything that is done in a world: one at work can be told from one that hangs."""
 STEPS = "steps"
 """int64 ``(n,)``: the control steps that a world's episode has taken."""
 AT_WORK = "at_work"

@@ -2,9 +2,9 @@
 
 Requests (JSON; w is a world's number): ``{"make": [[w, settings], …], "file": …, "slots": […]}`` ·
 ``{"reset": [[w, stream, seed], …], "observe": bool}`` · ``{"step": [[w, [action, …]], …], "observe": bool}``.
-Each is answered with ``{"worlds": [[w, …], …]}``: for ``reset`` the instruction and the goal, for ``step`` rewards,
-whether the episode is over, and whether it is solved; or with ``{"failed": text}``, where a world raised an exception.
-What is observed is written into shared memory.
+Each is answered with ``{"worlds": [[w, …], …]}``: for ``make`` what the world tells of itself, for ``reset`` the
+instruction and the goal, for ``step`` rewards, whether the episode is over, and whether it is solved; or with
+``{"failed": text}``, where a world raised an exception. What is observed is written into shared memory.
 """
 
 import contextlib
@@ -58,7 +58,7 @@ class Host:
         for world, settings in wanted:
             self._worlds[world] = make_world(**settings)
             self._tick(world)
-        return [[world] for world, _ in wanted]
+        return [[world, getattr(self._worlds[world], "about", {})] for world, _ in wanted]
 
     def _reset(self, wanted: list[list[Any]]) -> list[list[Any]]:
         told = []
@@ -92,7 +92,9 @@ class Host:
             row = self._arrays[name][number, ...]
             if np.shape(value) != row.shape or np.asarray(value).dtype != row.dtype:
                 given = np.asarray(value)
-                raise ValueError(f"{name}: expected {row.dtype} {row.shape}, the world gave {given.dtype} {given.shape}")
+                raise ValueError(
+                    f"{name}: expected {row.dtype} {row.shape}, the world gave {given.dtype} {given.shape}"
+                )
             row[...] = value
         self._tick(number)
 
