@@ -1,8 +1,9 @@
 """Suites that run in a Python of their own: vla suite install libero --assets FOLDER makes it.
 
 LIBERO's package has no meshes, textures and scenes: FOLDER is LIBERO's own libero/libero/assets, or a copy of the
-data set lerobot/libero-assets. vla suite list says what there is and what is missing; vla suite check libero plays every task
-of the four suites that are reported, from each of its initial states. docs/libero.md says how LIBERO is played here.
+data set lerobot/libero-assets. vla suite list says what there is and what is missing; vla suite check libero plays
+every task of the four suites that are reported, from each of its initial states. docs/libero.md says how LIBERO is
+played here.
 """
 
 import sys

@@ -50,10 +50,10 @@ class Chunk:
 class Crew:
     """``len(settings)`` worlds of ``task`` in ``workers`` processes, each of which plays its share in turn.
 
-    All processes are asked before any is waited for. ``rows`` says what ``observe`` of a world gives: dtype and shape by
-    key; ``observation`` holds it, with a row for each world. A worker that dies, hangs or returns what is not finite is
-    killed by its own id and replaced, and the episodes that it played are run again from their seeds with the actions
-    that they had; where that fails :data:`RERUNS` times more, :class:`EpisodeLostError` names the episode.
+    All processes are asked before any is waited for. ``rows`` says what ``observe`` of a world gives: dtype and shape
+    by key; ``observation`` holds it, with a row for each world. A worker that dies, hangs or returns what is not finite
+    is killed by its own id and replaced, and the episodes that it played are run again from their seeds with the
+    actions that they had; where that fails :data:`RERUNS` times more, :class:`EpisodeLostError` names the episode.
     """
 
     def __init__(

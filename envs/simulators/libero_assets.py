@@ -60,6 +60,7 @@ def assemble_assets(source: Path, robosuite_textures: Path, target: Path, stand_
     replaced = listed.read_text(encoding="utf-8").split("\n") if listed.is_file() else []
     for name in STYLE_TEXTURES:
         if not (target / "textures" / name).exists() and (robosuite_textures / name).is_file():
+            (target / "textures").mkdir(parents=True, exist_ok=True)
             (target / "textures" / name).symlink_to((robosuite_textures / name).resolve())
     missing = []
     for name in missing_files(target):
@@ -82,7 +83,7 @@ def assembled(folder: Path) -> Assets:
 
 
 def missing_files(folder: Path) -> list[str]:
-    """Files, relative to ``folder``, that LIBERO's scenes and things name, or problems ask for, and that are not there."""
+    """Files, relative to ``folder``, that LIBERO's scenes, things or problems name and that are not there."""
     named = {folder / "textures" / name for name in STYLE_TEXTURES}
     to_read = [xml for pattern in LOADED for xml in folder.glob(pattern) if _is_loaded(xml)]
     while to_read:
