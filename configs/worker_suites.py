@@ -4,7 +4,14 @@ from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
 from configs.environments import EnvConfig
-from envs.simulators.libero import IMAGE_SIZE_PX, is_libero, libero_provenance, make_libero_env, usable_cores
+from envs.simulators.libero import (
+    IMAGE_SIZE_PX,
+    check_libero,
+    is_libero,
+    libero_provenance,
+    make_libero_env,
+    usable_cores,
+)
 from envs.specs import Stream
 
 if TYPE_CHECKING:
@@ -51,6 +58,12 @@ def seen_by_protocol(task: str, config: EnvConfig) -> EnvConfig:
     if is_libero(task) and config.image_size_px == EnvConfig.image_size_px:
         return replace(config, image_size_px=IMAGE_SIZE_PX)
     return config
+
+
+def check_suites(tasks: "Sequence[str]") -> None:
+    """``ModuleNotFoundError`` where one of ``tasks`` is of a suite that is not installed; it says how to install it."""
+    if any(map(is_libero, tasks)):
+        check_libero()
 
 
 def suite_provenance(tasks: "Sequence[str]") -> dict[str, Any]:

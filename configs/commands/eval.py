@@ -16,7 +16,7 @@ from configs.machine import check_int8, check_threads
 from configs.report.tables import UNPERTURBED, print_axes, print_table
 from configs.run_directory import OUTPUTS, create_run_directory, load_config, write_json
 from configs.serialization import at_home
-from configs.worker_suites import suite_provenance
+from configs.worker_suites import check_suites, suite_provenance
 from policies.conditions import Condition, Instructions, Without
 from policies.serving.client import ClientConfig
 
@@ -115,6 +115,7 @@ def _actor(config: Config) -> Actor:
     """What acts; ``ValueError`` for settings that mean nothing to it, or that have no episodes."""
     from policies.evaluation import check_instructions
 
+    check_suites(config.tasks)
     if given := config.env.perturbation:
         for task in (task for task in config.tasks if not acts_in(given, task)):
             raise ValueError(f"{given} changes nothing in {task}; leave the task out")

@@ -63,7 +63,8 @@ class CrewEnv:
             raise ValueError(f"max_episode_steps must be at least 1, got {max_episode_steps}")
         if stream not in STREAMS:
             raise ValueError(f"stream must be one of {', '.join(STREAMS)}, got {stream!r}")
-        self.crew, self.embodiment, self.stream = crew, embodiment, stream
+        self.crew, self.embodiment = crew, embodiment
+        self.stream: Stream = stream
         self.num_envs, self.task_name = crew.num_worlds, crew.task
         self.max_episode_steps, self.capabilities = max_episode_steps, capabilities
         self.device = torch.device("cpu")
