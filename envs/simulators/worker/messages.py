@@ -15,8 +15,8 @@ class BadMessageError(ConnectionError):
 
 
 def send(connection: socket.socket, message: dict[str, Any]) -> None:
-    """Write one message. Numbers come out as they went in: JSON keeps every digit of a float."""
-    body = json.dumps(message).encode()
+    """Write one message. Numbers come out as they went in, NaN included: who receives it is to hear of it."""
+    body = json.dumps(message, allow_nan=True).encode()
     connection.sendall(_LENGTH.pack(len(body)) + body)
 
 
