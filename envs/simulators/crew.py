@@ -117,10 +117,12 @@ class Crew:
         self._play({world: None for world in seeds}, observe)
 
     def step(self, actions: Mapping[int, Float[np.ndarray, "h a"]], observe: bool = True) -> dict[int, Chunk]:
-        """Play a chunk in each of these worlds; one whose episode ends in it stops there."""
+        """Play a chunk in each of these worlds; one whose episode ends in it stops there.
+
+        :class:`EpisodeLostError` or :class:`envs.simulators.process.WorldError` for an episode that cannot go on; those
+        that other workers play have done so.
+        """
         told = self._play(actions, observe)
-        for world, chunk in actions.items():
-            self._played[world].actions.append(np.asarray(chunk))
         return {
             world: Chunk(rewards=np.asarray(rewards), over=bool(over), solved=bool(solved))
             for world, (rewards, over, solved) in told.items()
@@ -131,6 +133,8 @@ class Crew:
         if self._closed:
             return
         self._closed = True
+        for worker in self._workers:
+            worker.dismiss()
         for worker in self._workers:
             worker.end()
         os.close(self._memory)
@@ -158,14 +162,19 @@ class Crew:
             worker = asked.pop(place)
             if isinstance(answer, WorldError):
                 troubles.append(WorldError(f"{self._told_of(worker)} failed: {answer}"))
+                for world in worker.worlds:  # nobody knows which of them have moved
+                    self._played.pop(world, None)
             elif isinstance(answer, WorkerLostError):
                 troubles += self._recover(place, str(answer), wanted)
                 left = {place}
             else:
                 told |= {int(world): result for world, *result in answer["worlds"]}
         for world, result in told.items():
-            if wanted[world] is None:
+            actions = wanted[world]
+            if actions is None:
                 self._played[world].instruction, self._played[world].goal = result
+            else:
+                self._played[world].actions.append(np.asarray(actions))
         if troubles:
             raise troubles[0]
         return told
@@ -218,13 +227,17 @@ class Crew:
             self._forget_what_is_no_number(lost.worlds)
             self._played[culprit].lost += 1
             if self._played[culprit].lost > RERUNS:
-                again = f"as it, or another way, was lost {RERUNS} times before"
-                given_up.append(EpisodeLostError(f"{told}: its worker {why}, {again}; the episode is given up"))
+                again = f"it was run again {RERUNS} times and is given up"
+                given_up.append(EpisodeLostError(f"{told}: the episode's worker {why}; {again}"))
                 del self._played[culprit]
                 wanted.pop(culprit, None)
             else:
                 logger.warning("%s: worker %d %s; another one runs the episode again", told, lost.pid, why)
-            self._workers[place] = self._made(lost.worlds)
+            try:
+                self._workers[place] = self._made(lost.worlds)
+            except BaseException:
+                self.close()
+                raise
             try:
                 self._replay(self._workers[place], wanted)
                 return given_up
@@ -270,15 +283,20 @@ class Crew:
     def _made(self, worlds: Sequence[int]) -> WorkerProcess:
         """A new worker whose worlds are made."""
         worker = self._start(worlds)
-        self._ask_to_make(worker)
-        self._wait_made(worker)
+        try:
+            self._ask_to_make(worker)
+            self._wait_made(worker)
+        except BaseException:
+            worker.kill()
+            raise
         return worker
 
     def _ask_to_make(self, worker: WorkerProcess) -> None:
         make = [[world, self._settings[world]] for world in worker.worlds]
         slots = [list(slot) for slot in self._slots]
         request = {"make": make, "file": str(self._simulator.file), "slots": slots}
-        worker.ask(request, self._simulator.make_limit_s)
+        with contextlib.suppress(WorkerLostError):  # found out when it is waited for
+            worker.ask(request, self._simulator.make_limit_s)
 
     def _wait_made(self, worker: WorkerProcess) -> None:
         try:

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from envs.episodes import Episodes, Incident
 from envs.random import checked_seeds
-from envs.simulators.crew import Crew
+from envs.simulators.crew import Crew, EpisodeLostError
+from envs.simulators.process import WorldError
 from envs.specs import (
     STATE_KEY,
     STREAMS,
@@ -111,7 +112,8 @@ class CrewEnv:
         """Up to h control steps, then one observation. A world that finishes inside the chunk stops there.
 
         ``ValueError`` for actions that are not finite; the worlds they were for have stood still.
-        :class:`envs.simulators.crew.EpisodeLostError` for an episode that cannot be played; the others have moved.
+        :class:`envs.simulators.crew.EpisodeLostError` or :class:`envs.simulators.process.WorldError` for an episode
+        that cannot go on; after that every world has to be reset.
         """
         actions = torch.as_tensor(actions, dtype=torch.float32, device="cpu").detach()
         self._check_actions(actions)
@@ -119,7 +121,11 @@ class CrewEnv:
         able = (self._episodes.running & finite).nonzero()[:, 0].tolist()
         left = (self.max_episode_steps - self._episodes.elapsed).tolist()
         began, rewards = self._episodes.elapsed.clone(), torch.zeros(actions.shape[:2])
-        played = self.crew.step({world: actions[world, : left[world]].double().numpy() for world in able})
+        try:
+            played = self.crew.step({world: actions[world, : left[world]].double().numpy() for world in able})
+        except (EpisodeLostError, WorldError):
+            self._begun = False
+            raise
         for world, chunk in played.items():
             self._note(world, len(chunk.rewards), chunk.over, chunk.solved)
             rewards[world, len(chunk.rewards) - 1] = float(chunk.solved)

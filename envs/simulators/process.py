@@ -131,11 +131,14 @@ class WorkerProcess:
         """Of the socket that its answers come from."""
         return self._connection.fileno()
 
-    def end(self) -> None:
-        """Close the socket, at which an idle process ends; kill one that does not."""
+    def dismiss(self) -> None:
+        """Close the socket, at which an idle process ends; kill one that is at work."""
         self._connection.close()
         if self.busy:
             self.process.kill()
+
+    def end(self) -> None:
+        """Wait until a dismissed process has ended, and kill one that does not."""
         try:
             self.process.wait(_END_S)
         except subprocess.TimeoutExpired:

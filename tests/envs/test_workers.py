@@ -216,6 +216,21 @@ def test_the_vector_environment_keeps_its_contract(env):
     assert again["task"][1] == "push to 1.0 (9)" and env.step(torch.zeros(3, 2)).steps.tolist() == [0, 1, 0]
 
 
+def test_after_an_episode_that_is_given_up_every_world_starts_anew(tmp_path):
+    crew = crew_of(2, 2, fault="killed", marks=str(tmp_path), times=9)
+    env = CrewEnv(crew, EMBODIMENT, max_episode_steps=9, stream="learn", capabilities=frozenset())
+    try:
+        env.reset([13, 1])
+        with pytest.raises(EpisodeLostError, match="run again 2 times and is given up"):
+            env.step_chunk(torch.zeros(2, 4, 2))
+        with pytest.raises(RuntimeError, match="call reset"):
+            env.step(torch.zeros(2, 2))
+        env.reset([1, 2])
+        assert env.step(torch.zeros(2, 2)).steps.tolist() == [1, 1]
+    finally:
+        env.close()
+
+
 def test_actions_that_are_no_numbers_are_refused_when_the_other_worlds_have_moved(env):
     env.reset([1, 2, 3])
     actions = torch.zeros(3, 2)
