@@ -149,6 +149,9 @@ def make_env(
             privileged=privileged,
             arm_start_rad=arm_start_rad,
         )
+    for name in ("workers", "suite_steps"):
+        if getattr(config, name):
+            raise ValueError(f"{name} is for suites that workers play, and {task} is of none: leave it out")
     from envs.robots import make_robot
     from envs.suites import find_task
     from envs.tasks.repainted import in_colours

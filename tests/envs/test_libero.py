@@ -89,6 +89,8 @@ def test_what_is_not_installed_is_said_before_anything_is_started(monkeypatch, t
 def test_settings_that_libero_has_not_are_refused(settings, odd):
     with pytest.raises(ValueError, match=f"leave out {odd}"):
         make_env(STOVE, 1, stream="learn", config=EnvConfig(**settings))
+    with pytest.raises(ValueError, match="workers is for suites that workers play, and reach is of none"):
+        make_env("reach", 1, stream="learn", config=EnvConfig(workers=2))
     with pytest.raises(ValueError, match="another project's"):
         acts_in("colosseum-14:light", STOVE)
 
