@@ -35,6 +35,8 @@ def main(name, index, state, seed, steps, out):
     kept |= {"physics": np.stack(physics), "actions": actions}
     kept |= {name: seen[name] for name in ("robot0_eef_pos", "robot0_eef_quat", "robot0_gripper_qpos")}
     kept |= {name: seen[name] for name in ("agentview_image", "robot0_eye_in_hand_image", "agentview_depth")}
+    visible = env.sim.model.vis.map
+    kept["near_far_m"] = np.array([visible.znear, visible.zfar]) * env.sim.model.stat.extent
     kept["language"] = suite.get_task(index).language
     np.savez(out, **kept)
     os._exit(0)

@@ -148,15 +148,19 @@ def test_an_episode_is_libero_s_own_to_the_last_bit(tmp_path):
         assert torch.equal(again["observation.state"], first["observation.state"])
         env.reset([0])
         env.crew.step({0: actions})
-        seen = env._observation()
-    assert str(theirs["language"]) == seen["task"][0] == "turn on the stove"
+        seen = {name: value[0].copy() for name, value in env.crew.observation.items()}
+    assert str(theirs["language"]) == again["task"][0] == "turn on the stove"
     expected = [theirs["robot0_eef_pos"], rotation_vector_without_flip(theirs["robot0_eef_quat"])]
     expected = np.concatenate([*expected, theirs["robot0_gripper_qpos"]]).astype(np.float32)
-    assert np.array_equal(seen["observation.state"][0].numpy(), expected)
+    assert np.array_equal(seen["observation.state"], expected)
     for name, called in (("agentview", "agentview"), ("wrist", "robot0_eye_in_hand")):
         half_a_turn = np.rot90(theirs[f"{called}_image"], 2)
         assert half_a_turn.shape == (256, 256, 3)
-        assert np.array_equal(seen[f"observation.images.{name}"][0].numpy(), half_a_turn)
+        assert np.array_equal(seen[f"observation.images.{name}"], half_a_turn)
+    near_m, far_m = theirs["near_far_m"]
+    buffer = np.rot90(theirs["agentview_depth"][..., 0], 2).astype(np.float64)
+    metres = far_m * near_m / (far_m - buffer * (far_m - near_m))
+    assert np.allclose(seen["observation.depth.agentview"][buffer < 1], metres[buffer < 1], rtol=1e-5)
 
 
 @pytest.mark.slow
