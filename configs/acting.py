@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from configs.environments import EnvConfig, Split, make_env, seen_as
 from configs.machine import check_int8
+from configs.worker_suites import seen_by_protocol
 from policies.serving.client import ClientConfig, PolicyClient
 
 if TYPE_CHECKING:
@@ -115,6 +116,8 @@ class Actor:
         (``filmed``), nothing is drawn.
         """
         config = replace(self._env, perturbation=perturbation or self._env.perturbation)
+        if not self.looks:
+            config = seen_by_protocol(task, config)
         knows = self._policy is not None and self._policy.privileged
         env = make_env(
             task, num_envs, stream="evaluate", split=split, config=config, privileged=knows, render=filmed or self.looks

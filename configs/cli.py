@@ -34,6 +34,7 @@ VERBS = {
     "run": "drive a robot by a policy, watched and steered from a page",
     "info": "say what a model is made of, and about how much memory it needs",
     "dataset": "look into a dataset, remove episodes, split it, or exchange it with LeRobot",
+    "suite": "install another project's simulator in a Python of its own, and check it",
     "bench": "run a benchmark of the checkout",
     "doctor": "say what works on this machine and how to mend the rest",
 }

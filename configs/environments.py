@@ -11,10 +11,11 @@ from envs.specs import EmbodimentSpec, Stream
 if TYPE_CHECKING:
     from envs.backends.capacity import Capacity
     from envs.perturbations import Perturbation
+    from envs.simulators.crew_env import CrewEnv
     from envs.simulators.vector import SimulatorEnv
     from envs.vector import RewardKind, TaskEnv
 
-    AnyEnv = TaskEnv | SimulatorEnv
+    AnyEnv = TaskEnv | SimulatorEnv | CrewEnv
 
 Split = Literal["train", "held_out"]
 
@@ -67,6 +68,11 @@ class EnvConfig:
     perturbation: str | None = None
     """What differs from the usual worlds, as PRESET:AXIS, such as colosseum-14:light; an unknown preset or axis lists
     those there are."""
+    workers: int = 0
+    """Processes that play another project's suite, a world each; 0 takes one for every core this process may use."""
+    suite_steps: int = 0
+    """Control steps after which episodes of another project's suite are cut short, for a quick look; 0 takes what its
+    protocol gives them."""
     palette: tuple[str, ...] = ()
     """Colours of the things that come in bright ones, such as cubes; by default those of each task, red, green, blue,
     yellow, purple and cyan. Grey and brown are among the others that there are."""
@@ -74,8 +80,9 @@ class EnvConfig:
     def __post_init__(self) -> None:
         if self.image_size_px < 16:
             raise ValueError(f"image_size_px must be at least 16, got {self.image_size_px}")
-        if self.threads < 0:
-            raise ValueError(f"threads must not be negative, got {self.threads}")
+        for name in ("threads", "workers", "suite_steps"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
         if not 0 < self.render_limit_s < math.inf:
             raise ValueError(f"render_limit_s must be positive and finite, got {self.render_limit_s}")
         reserved = self.contacts_per_world, self.rows_per_world
@@ -135,13 +142,27 @@ def make_env(
     ``render`` and ``privileged`` are those of :class:`envs.vector.TaskEnv`. ``ValueError`` names the tasks there are,
     and says where a task cannot be had in the colours of the config. A task of another project's simulator
     (:mod:`envs.simulators`) heeds ``reward`` and ``render`` alone and refuses the rest; ``ModuleNotFoundError`` says
-    what to install.
+    what to install. Tasks of suites that workers play are those of :func:`configs.worker_suites.make_worker_env`.
     """
-    from envs.simulators import is_simulated
+    from envs.simulators import is_simulated, is_worked
 
+    config = config or EnvConfig()
+    if is_worked(task):
+        from configs.worker_suites import make_worker_env
+
+        return make_worker_env(
+            task,
+            num_envs,
+            stream=stream,
+            config=config,
+            reward=reward,
+            render=render,
+            privileged=privileged,
+            arm_start_rad=arm_start_rad,
+        )
     if is_simulated(task):
-        check_foreign(task, config or EnvConfig(), arm_start_rad=arm_start_rad, privileged=privileged)
-        return _simulated(task, num_envs, stream, split, config or EnvConfig(), reward, render)
+        check_foreign(task, config, arm_start_rad=arm_start_rad, privileged=privileged)
+        return _simulated(task, num_envs, stream, split, config, reward, render)
     return make_task_env(
         task,
         num_envs,
@@ -171,17 +192,20 @@ def make_task_env(
 ) -> "TaskEnv":
     """As :func:`make_env`, of our own simulator's tasks alone: ``ValueError`` for any other."""
     from envs.robots import make_robot
-    from envs.simulators import is_simulated
+    from envs.simulators import is_foreign
     from envs.suites import find_task
     from envs.tasks.repainted import in_colours
     from envs.vector import TaskEnv
     from envs.world import FAST, QUALITY
 
     config = config or EnvConfig()
-    if is_simulated(task):
+    if is_foreign(task):
         raise ValueError(f"this is done in our own simulator alone, and {task} is of another project's")
     if config.suite_profile != EnvConfig.suite_profile:
         raise ValueError(f"suite_profile is for other projects' simulators, and {task} is none of theirs: use profile")
+    for name in ("workers", "suite_steps"):
+        if getattr(config, name):
+            raise ValueError(f"{name} is for suites that workers play, and {task} is of none: leave it out")
     made = in_colours(find_task(task), config.palette) if config.palette else task
     perturbation = find_perturbation(config.perturbation) if config.perturbation else None
     return TaskEnv(
@@ -256,9 +280,9 @@ def usual_start_rad(tasks: Sequence[str], arm_start_rad: float) -> float:
     ``ValueError`` for such a one where a distance other than the usual was asked for, and for tasks of several
     simulators: one dataset is of one robot.
     """
-    from envs.simulators import is_simulated
+    from envs.simulators import is_foreign
 
-    foreign = [task for task in tasks if is_simulated(task)]
+    foreign = [task for task in tasks if is_foreign(task)]
     if not foreign:
         return arm_start_rad
     if len(foreign) < len(tasks):
@@ -320,10 +344,10 @@ def acts_in(perturbation: str, task: str) -> bool:
     ``ValueError`` for a task of another project's simulator, whose scenes nothing here can change.
     """
     from envs.perturbations.perturber import Perturber
-    from envs.simulators import is_simulated
+    from envs.simulators import is_foreign
     from envs.suites import find_task
 
-    if is_simulated(task):
+    if is_foreign(task):
         raise ValueError(f"perturbations change our own scenes; {task} is another project's: leave {perturbation} out")
 
     return not Perturber(find_perturbation(perturbation), find_task(task).props).idle
@@ -360,7 +384,7 @@ def seen_as(embodiment: EmbodimentSpec, config: EnvConfig) -> EnvConfig:
 
 def expand_tasks(names: Sequence[str]) -> tuple[str, ...]:
     """``names`` with every suite replaced by its tasks; ``ValueError`` for an unknown one, or if there are none."""
-    from envs.simulators import SIMULATORS, is_simulated, simulated_names
+    from envs.simulators import FOREIGN_SUITES, foreign_names, is_foreign
     from envs.suites import SUITES, task_names
     from envs.tasks import TASKS
 
@@ -369,11 +393,11 @@ def expand_tasks(names: Sequence[str]) -> tuple[str, ...]:
     found: list[str] = []
     for name in names:
         suite, slash, _ = name.partition("/")
-        if not slash and "+" not in name and name not in (known := [*TASKS, *SUITES, *SIMULATORS]):
+        if not slash and "+" not in name and name not in (known := [*TASKS, *SUITES, *FOREIGN_SUITES]):
             raise ValueError(f"unknown task or suite {name!r}; expected one of {', '.join(known)}")
-        if slash and "+" not in name and suite not in (known := [*SUITES, *SIMULATORS]):
+        if slash and "+" not in name and suite not in (known := [*SUITES, *FOREIGN_SUITES]):
             raise ValueError(f"unknown suite {suite!r}; expected one of {', '.join(known)}")
-        found += simulated_names([name]) if is_simulated(name) else task_names([name])
+        found += foreign_names([name]) if is_foreign(name) else task_names([name])
     return tuple(dict.fromkeys(found))
 
 

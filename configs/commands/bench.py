@@ -16,7 +16,8 @@ from configs.machine import CHECKOUT, check_output_file
 BENCHMARKS = CHECKOUT / "benchmarks"
 NOT_BENCHMARKS = (
     *("report", "peers", "ledger", "claim_methods", "claim_ranges", "claim_rows", "claim_tables", "measuring"),
-    *("model_peers", "model_shapes", "serve_load", "pendulum", "lerobot_reading", "__init__", "conftest"),
+    *("model_peers", "model_shapes", "serve_load", "pendulum", "lerobot_reading", "libero_in_process"),
+    *("__init__", "conftest"),
 )
 FILES = {"rl": "learning", "policy-card": "policy_card"}
 """Benchmarks whose files are called otherwise: a script's folder comes first on the path, so rl.py would hide rl."""

@@ -16,6 +16,7 @@ from configs.machine import check_int8, check_threads
 from configs.report.tables import UNPERTURBED, print_axes, print_table
 from configs.run_directory import OUTPUTS, create_run_directory, load_config, write_json
 from configs.serialization import at_home
+from configs.worker_suites import check_suites, suite_provenance
 from policies.conditions import Condition, Instructions, Without
 from policies.serving.client import ClientConfig
 
@@ -39,7 +40,7 @@ class Config:
     """Tasks or suites to evaluate on, one after the other; reach, pick and place by default."""
     suite: str | None = None
     """A suite to evaluate on, instead of tasks: ten of our own, or another project's (robosuite, metaworld-mt10,
-    metaworld-mt50)."""
+    metaworld-mt50, libero-spatial and LIBERO's others)."""
     perturb: str | None = None
     """A preset of perturbations, such as colosseum-14: every axis of it is evaluated, beside the usual worlds."""
     episodes: int = 50
@@ -115,6 +116,7 @@ def _actor(config: Config) -> Actor:
     """What acts; ``ValueError`` for settings that mean nothing to it, or that have no episodes."""
     from policies.evaluation import check_instructions
 
+    check_suites(config.tasks)
     if given := config.env.perturbation:
         for task in (task for task in config.tasks if not acts_in(given, task)):
             raise ValueError(f"{given} changes nothing in {task}; leave the task out")
@@ -141,7 +143,8 @@ def _evaluate_in(run_dir: Path, config: Config, actor: Actor) -> int:
 
     axes, results = _axes(config), {}
     seeds = episode_seeds(config.episodes, config.first_seed)
-    with EvalRecord(run_dir, provenance(config.policy, config.env, config.split)) as record:
+    made_by = {**provenance(config.policy, config.env, config.split), **suite_provenance(config.tasks)}
+    with EvalRecord(run_dir, made_by) as record:
         for axis in axes:
             results[axis] = evaluate_tasks(actor, config, seeds, None if axis == axes[0] else axis, record=record)
             write_json(_entries(results, record.provenance), run_dir / RESULTS_FILE)

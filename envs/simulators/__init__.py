@@ -4,14 +4,28 @@ from collections.abc import Sequence
 
 from envs.choices import chosen
 from envs.simulators.base import SimulatedTask, SimulatorSuite
+from envs.simulators.libero import LIBERO_SUITES, is_libero, libero_task_names
 from envs.simulators.metaworld_tasks import METAWORLD_MT10, METAWORLD_MT50
 from envs.simulators.robosuite_tasks import ROBOSUITE
 
 SIMULATORS: dict[str, SimulatorSuite] = {suite.name: suite for suite in (ROBOSUITE, METAWORLD_MT10, METAWORLD_MT50)}
+"""Those that run in this process."""
+FOREIGN_SUITES = (*SIMULATORS, *LIBERO_SUITES)
+"""Those too that workers play in a Python of their own."""
+
+
+def is_foreign(name: str) -> bool:
+    """Whether ``name`` is a suite of another project, or SUITE/TASK of one."""
+    return is_simulated(name) or is_worked(name)
+
+
+def is_worked(name: str) -> bool:
+    """Whether workers play it."""
+    return is_libero(name)
 
 
 def is_simulated(name: str) -> bool:
-    """Whether ``name`` is one of these suites, or SUITE/TASK of one."""
+    """Whether it runs in this process."""
     return name.partition("/")[0] in SIMULATORS
 
 
@@ -21,9 +35,12 @@ def find_simulated(name: str) -> tuple[SimulatorSuite, SimulatedTask]:
     return suite, chosen("task", name, {task.name: task for task in suite.tasks})
 
 
-def simulated_names(names: Sequence[str]) -> tuple[str, ...]:
+def foreign_names(names: Sequence[str]) -> tuple[str, ...]:
     """``names`` with every suite replaced by its tasks; ``ValueError`` for what there is not."""
     found: list[str] = []
     for name in names:
-        found += SIMULATORS[name].task_names if name in SIMULATORS else [find_simulated(name)[1].name]
+        if is_worked(name):
+            found += libero_task_names([name])
+        else:
+            found += SIMULATORS[name].task_names if name in SIMULATORS else [find_simulated(name)[1].name]
     return tuple(dict.fromkeys(found))

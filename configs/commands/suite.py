@@ -1,0 +1,129 @@
+"""Suites that run in a Python of their own: vla suite install libero --assets FOLDER makes it.
+
+LIBERO's package has no meshes, textures and scenes: FOLDER is LIBERO's own libero/libero/assets, or a copy of the
+data set lerobot/libero-assets. vla suite list says what there is and what is missing; vla suite check libero plays
+every task of the four suites that are reported, from each of its initial states. docs/libero.md says how LIBERO is
+played here.
+"""
+
+import sys
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+REPORTED = ("libero-spatial", "libero-object", "libero-goal", "libero-10")
+SETTINGS = {
+    "install": ("folder", "assets", "stand_ins", "python"),
+    "list": (),
+    "check": ("tasks", "workers", "json"),
+}
+"""What each action heeds."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """What to do with which suite."""
+
+    action: Annotated[Literal["install", "list", "check"], tyro.conf.Positional]
+    """install: make the Python environment, or complete it. list: say what is installed and what is missing. check:
+    play its tasks and print a table."""
+    suite: Annotated[Literal["libero"], tyro.conf.Positional] = "libero"
+    """The simulator that the suites are of."""
+    folder: Path | None = None
+    """install: where the environment goes; by default ~/.cache/vla-stack/suites/libero. For another one set
+    VLA_LIBERO_PYTHON to its bin/python afterwards."""
+    assets: Path | None = None
+    """install: the folder of LIBERO's assets, which is linked to and must stay; by default the one that
+    VLA_LIBERO_ASSETS names."""
+    stand_ins: bool = False
+    """install: let a plain grey picture stand for each texture that is missing. Tasks can be played then, and policies
+    that look are not comparable with others'."""
+    python: Path = Path(sys.executable)
+    """install: the Python to make the environment with, 3.11 or 3.12. pip's own variables choose where packages come
+    from, such as PIP_EXTRA_INDEX_URL for a build of torch without CUDA."""
+    tasks: tuple[str, ...] = REPORTED
+    """check: suites or tasks."""
+    workers: int = 2
+    """check: processes at a time."""
+    json: Path | None = None
+    """check: also write the table to this file."""
+
+    def __post_init__(self) -> None:
+        heeded = SETTINGS[self.action]
+        for setting in fields(self):
+            if setting.name not in ("action", "suite", *heeded) and getattr(self, setting.name) != setting.default:
+                raise ValueError(
+                    f"suite {self.action} has no {setting.name}; it has {', '.join(heeded) or 'no settings'}"
+                )
+        if self.workers < 1:
+            raise ValueError(f"workers must be at least 1, got {self.workers}")
+
+
+def run(config: Config) -> int:
+    """Do what was asked; 1 where something is missing or a task cannot be played."""
+    return {"install": _install, "list": _list, "check": _check}[config.action](config)
+
+
+def _install(config: Config) -> int:
+    from configs.suite_install import ASSETS_VARIABLE, find_assets, install_libero
+    from envs.simulators.libero import libero_folder, python_of
+
+    assets = find_assets(config.assets)
+    folder = (config.folder or libero_folder()).expanduser().absolute()
+    missing = install_libero(folder, config.python, assets, config.stand_ins)
+    if config.folder is not None:
+        print(f"to use it: export VLA_LIBERO_PYTHON={python_of(folder)}")
+    if not missing:
+        print("LIBERO is installed")
+        return 0
+    for line in missing:
+        print(line)
+    if assets is None:
+        print(f"run vla suite install libero --assets FOLDER, or set {ASSETS_VARIABLE}")
+    else:
+        print("tasks that show these files cannot be made; --stand-ins has plain grey textures stand for them")
+    return 1
+
+
+def _list(config: Config) -> int:
+    from envs.simulators.libero import LIBERO_SUITES, installed_versions, libero_folder, what_is_missing
+
+    folder = libero_folder()
+    for suite in LIBERO_SUITES.values():
+        print(f"{suite.name:<16}{suite.count:>3} tasks, {suite.max_episode_steps} steps: {suite.about}")
+    missing = what_is_missing(folder)
+    versions = ", ".join(f"{name} {version}" for name, version in installed_versions(folder).items())
+    print(f"\n{folder}: {versions or 'nothing'}")
+    print("\n".join(missing) or "installed")
+    return 1 if missing else 0
+
+
+def _check(config: Config) -> int:
+    from configs.machine import check_output_file
+    from configs.run_directory import write_json
+    from configs.suite_check import check_tasks
+    from envs.simulators.libero import check_libero, libero_provenance, libero_task_names
+
+    tasks = libero_task_names(config.tasks)
+    check_libero()
+    if config.json is not None:
+        check_output_file(config.json)
+    print(
+        f"{'task':<19}{'make s':>7}{'states':>8}{'reset ms':>10}{'steps/s':>9}{'rose cm':>9}{'look s':>8}  instruction"
+    )
+    results = []
+    for each in check_tasks(tasks, config.workers):
+        results.append(each)
+        told = each.problem or each.instruction
+        print(
+            f"{each.task:<19}{each.made_s:>7.1f}{f'{each.resets}/{each.init_states}':>8}{1e3 * each.reset_s:>10.0f}"
+            f"{each.steps_per_s:>9.1f}{100 * each.rose_m:>9.1f}{each.picture_s:>8.2f}  {told}",
+            flush=True,
+        )
+    good = sum(not each.problem for each in results)
+    print(f"{good} of {len(results)} tasks can be played")
+    if config.json is not None:
+        write_json({"libero": libero_provenance(), "tasks": [asdict(each) for each in results]}, config.json)
+    return 0 if good == len(results) else 1

@@ -1,0 +1,110 @@
+"""``vla suite`` says what is missing, and ``vla eval`` plays LIBERO from its settings to its report."""
+
+import json
+import os
+
+import numpy as np
+import pytest
+import torch
+from untaught import TINY
+
+from configs import suite_install
+from configs.cli import main
+from configs.suite_install import install_libero, write_libero_config
+from envs.simulators.libero import PYTHON_VARIABLE, libero_embodiment
+from policies.data.statistics import DatasetStatistics, FieldStatistics
+from policies.processors import Normalization, NormalizationMode
+from policies.vla_policy import VLAPolicy
+from vla.config import VLAConfig
+from vla.heads.bridge import BridgeConfig
+
+installed = pytest.mark.skipif(
+    not os.environ.get(PYTHON_VARIABLE), reason=f"{PYTHON_VARIABLE} names no Python with LIBERO"
+)
+
+
+@pytest.fixture
+def nowhere(monkeypatch, tmp_path):
+    monkeypatch.setenv(PYTHON_VARIABLE, str(tmp_path / "bin" / "python"))
+    monkeypatch.delenv(suite_install.ASSETS_VARIABLE, raising=False)
+    return tmp_path
+
+
+def test_what_is_not_installed_is_told(nowhere, capsys):
+    assert main(["suite", "list"]) == 1
+    told = capsys.readouterr().out
+    assert "libero-90        90 tasks, 400 steps" in told and f"no Python environment at {nowhere}" in told
+    assert main(["suite", "check", "--tasks", "libero-goal/7"]) == 2
+    assert "vla suite install libero --assets FOLDER" in capsys.readouterr().err
+    assert main(["eval", "random", "--suite", "libero-goal", "--outputs", str(nowhere)]) == 2
+    assert "LIBERO is not installed" in capsys.readouterr().err
+    assert not list(nowhere.glob("eval/*")), "no run is begun that cannot be"
+
+
+def test_settings_that_an_action_has_not_are_refused_before_any_work(nowhere, capsys):
+    with pytest.raises(SystemExit):
+        main(["suite", "list", "--workers", "3"])
+    told = " ".join(capsys.readouterr().err.split())
+    assert "suite list has no workers; it has no settings" in told
+    assert main(["suite", "install", "--assets", str(nowhere)]) == 2
+    assert "expected a folder of LIBERO's assets, with scenes" in capsys.readouterr().err
+    assert not (nowhere / "bin").exists()
+    assert main(["suite", "check", "--tasks", "libero-gaol"]) == 2
+    assert "unknown suite 'libero-gaol'; expected one of libero-spatial" in capsys.readouterr().err
+
+
+def test_a_step_of_the_installation_that_fails_is_told_with_what_it_said(nowhere):
+    python = nowhere / "python"
+    python.write_text("#!/bin/sh\necho 'no module named venv' >&2\nexit 3\n")
+    python.chmod(0o755)
+    with pytest.raises(RuntimeError, match=r"(?s)-m venv .* failed with status 3:\nno module named venv"):
+        install_libero(nowhere / "new", python, None, stand_ins=False)
+
+
+def test_libero_s_config_leads_to_the_package_and_the_assets(nowhere):
+    (nowhere / "lib/python3.11/site-packages").mkdir(parents=True)
+    write_libero_config(nowhere)
+    lines = dict(line.split(": ") for line in (nowhere / "config.yaml").read_text().splitlines())
+    assert lines["assets"] == f"'{nowhere}/assets'"
+    assert lines["init_states"] == f"'{nowhere}/lib/python3.11/site-packages/libero/libero/init_files'"
+
+
+def save_untaught_for_libero(folder):
+    """Random weights for LIBERO's robot, with pictures of 64 px."""
+    embodiment, rng = libero_embodiment(64), np.random.default_rng(0)
+    spans = {"state": embodiment.state_dim, "action": embodiment.action_dim}
+    fields = {name: FieldStatistics.of(rng.uniform(-1, 1, size=(50, dim))) for name, dim in spans.items()}
+    statistics = DatasetStatistics(episodes=1, frames=50, **fields)
+    modes = {"state": NormalizationMode.MEAN_STD, "action": NormalizationMode.MIN_MAX}
+    torch.manual_seed(0)
+    network = VLAConfig(
+        backbone=TINY,
+        head=BridgeConfig(heads=2),
+        cameras=embodiment.camera_names,
+        image_size_px=(64, 64),
+        state_dim=embodiment.state_dim,
+        action_dim=embodiment.action_dim,
+        horizon=4,
+    )
+    VLAPolicy(network.build(), Normalization.from_statistics(statistics, embodiment, **modes), embodiment).save(folder)
+    return folder
+
+
+@pytest.mark.slow
+@installed
+@pytest.mark.parametrize(("acts", "side_px"), [("random", 256), ("untaught", 64)])
+def test_an_evaluation_from_settings_to_report(acts, side_px, tmp_path):
+    policy = acts if acts == "random" else str(save_untaught_for_libero(tmp_path / "policy"))
+    short = ["--tasks", "libero-goal/7", "--episodes", "2", "--env.suite-steps", "8", "--videos", "1"]
+    assert main(["eval", policy, *short, "--outputs", str(tmp_path)]) == 0
+    (run,) = tmp_path.glob("eval/*/*")
+    records = [json.loads(line) for line in (run / "episodes.jsonl").read_text().splitlines()]
+    assert sorted(record["seed"] for record in records) == [0, 1]
+    assert {record["instruction"] for record in records} == {"turn on the stove"}
+    assert {(record["success"], record["steps"]) for record in records} == {(False, 8)}
+    made_by = json.loads((run / "provenance.json").read_text())
+    assert made_by["libero"]["versions"]["robosuite"] == "1.4.0"
+    from PIL import Image
+
+    (film,) = (run / "videos").glob("*.webp")
+    assert Image.open(film).height >= side_px
