@@ -18,6 +18,7 @@ from configs.run_directory import OUTPUTS, create_run_directory, load_config, wr
 from configs.serialization import at_home
 from policies.conditions import Condition, Instructions, Without
 from policies.serving.client import ClientConfig
+from rl.feedback.config import FeedbackConfig
 
 if TYPE_CHECKING:
     from configs.eval_record import EvalRecord
@@ -75,6 +76,8 @@ class Config:
     """The simulated worlds; a policy decides itself what its cameras must look like."""
     client: ClientConfig = field(default_factory=ClientConfig)
     """How to talk to a policy server; its address is the policy's."""
+    rlcf: FeedbackConfig = field(default_factory=FeedbackConfig)
+    """How the policy learns from a score while it acts, where rlcf.reward names one."""
     outputs: Path = OUTPUTS
     """Folder that holds the runs."""
 
@@ -129,6 +132,7 @@ def _actor(config: Config) -> Actor:
         answer=config.answer,
         replan_interval=config.replan_interval,
         client=config.client,
+        rlcf=config.rlcf,
     )
     if config.without and not actor.looks:
         raise ValueError(f"{config.policy} acts on numbers alone: it cannot be without {', '.join(config.without)}")
@@ -189,16 +193,26 @@ def check(config: Config) -> None:
         )
     if "language" in config.without and config.instructions != "given":
         raise ValueError(f"without language there are no instructions, so they cannot be {config.instructions}")
+    _check_rlcf(config)
     void = {
         "replan_interval": config.replan_interval is not None and untaught,
         "device": config.device != "cpu" and (server or untaught),
         "threads": config.threads != 0 and (server or untaught),
         "int8": config.int8 and (server or untaught),
         "answer": not config.answer and (server or untaught),
+        "rlcf": bool(config.rlcf.reward) and (server or untaught),
         "client": replace(asked, url=ClientConfig().url) != ClientConfig() and not server,
     }
     for name in (name for name, given in void.items() if given):
         raise ValueError(f"{name} changes nothing where {config.policy} acts")
+
+
+def _check_rlcf(config: Config) -> None:
+    given, plain = config.rlcf, FeedbackConfig()
+    if not given.reward and given != plain:
+        raise ValueError(f"rlcf changes nothing without a reward: name one (rlcf.reward), got {given}")
+    if given.reward and config.int8:
+        raise ValueError("rlcf learns by gradients, which integers have not: leave int8 out")
 
 
 def _named(config: Config) -> str:
