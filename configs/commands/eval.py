@@ -15,7 +15,7 @@ from configs.environments import EnvConfig, Split, acts_in, axis_names, episode_
 from configs.machine import check_int8, check_threads
 from configs.report.tables import UNPERTURBED, print_axes, print_table
 from configs.run_directory import OUTPUTS, create_run_directory, load_config, write_json
-from configs.serialization import at_home
+from configs.serialization import at_home, to_json
 from policies.conditions import Condition, Instructions, Without
 from policies.serving.client import ClientConfig
 from rl.feedback.config import FeedbackConfig
@@ -140,11 +140,11 @@ def _actor(config: Config) -> Actor:
 
 
 def _evaluate_in(run_dir: Path, config: Config, actor: Actor) -> int:
-    from configs.eval_record import EvalRecord, provenance
+    from configs.eval_record import EvalRecord
 
     axes, results = _axes(config), {}
     seeds = episode_seeds(config.episodes, config.first_seed)
-    with EvalRecord(run_dir, provenance(config.policy, config.env, config.split)) as record:
+    with EvalRecord(run_dir, _made_by(config)) as record:
         for axis in axes:
             results[axis] = evaluate_tasks(actor, config, seeds, None if axis == axes[0] else axis, record=record)
             write_json(_entries(results, record.provenance), run_dir / RESULTS_FILE)
@@ -158,6 +158,14 @@ def _evaluate_in(run_dir: Path, config: Config, actor: Actor) -> int:
             print_axes(results, kind)
     print(f"\nreport: {run_dir / REPORT_FILE}")
     return 0
+
+
+def _made_by(config: Config) -> dict[str, Any]:
+    """What the outcomes depend on, with how it learned meanwhile, if it did."""
+    from configs.eval_record import provenance
+
+    learning = {"rlcf": to_json(config.rlcf)} if config.rlcf.reward else {}
+    return provenance(config.policy, config.env, config.split) | learning
 
 
 def _led_home(policy: str) -> str:
@@ -285,7 +293,6 @@ def _report(config: Config, results: "Mapping[str, Sequence[EvaluationResult]]",
     from configs.machine import describe_run
     from configs.report.document import FactsSection, SettingsSection, SuccessSection, VideosSection, write_report
     from configs.report.results import agreement_sections, remarks_sections, shuffling_note, success_bar
-    from configs.serialization import to_json
 
     last_seed = config.first_seed + config.episodes - 1
 
