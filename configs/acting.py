@@ -8,6 +8,7 @@ from configs.environments import EnvConfig, Split, make_env, seen_as
 from configs.machine import check_int8
 from configs.worker_suites import seen_by_protocol
 from policies.serving.client import ClientConfig, PolicyClient
+from rl.feedback.config import FeedbackConfig
 
 if TYPE_CHECKING:
     from configs.environments import AnyEnv
@@ -91,10 +92,12 @@ class Actor:
         answer: bool = True,
         replan_interval: int | None = None,
         client: ClientConfig | None = None,
+        rlcf: FeedbackConfig | None = None,
     ) -> None:
+        """``rlcf`` lets a network learn while it acts; None, or one without a reward, leaves it as it is."""
         self.source = str(source)
         self._policy: Policy | None = None
-        self._env = env
+        self._env, self._rlcf = env, rlcf
         if self.source not in UNTAUGHT:
             self._policy = load_policy(
                 source,
@@ -122,12 +125,39 @@ class Actor:
         env = make_env(
             task, num_envs, stream="evaluate", split=split, config=config, privileged=knows, render=filmed or self.looks
         )
+        if self._policy is not None and self._rlcf is not None and self._rlcf.reward:
+            return env, _learning(self._policy, self._rlcf, env, task)
         return env, self._policy or _untaught(self.source, env)
 
     @property
     def looks(self) -> bool:
         """Whether what acts sees pictures and reads words; one that does not acts on numbers alone."""
         return self._policy is not None and bool(self._policy.embodiment.cameras)
+
+
+def _learning(policy: "Policy", config: FeedbackConfig, env: "AnyEnv", task: str) -> "Policy":
+    """``policy``, which learns in every episode of ``env`` from a score; ``ValueError`` where it cannot."""
+    from configs.goals import goal_describer
+    from policies.vla_policy import VLAPolicy
+    from rl.feedback.policy import FeedbackPolicy
+    from rl.rewards.making import make_scorer
+    from rl.vla_agent import VLAAgent, with_distribution
+
+    if not isinstance(policy, VLAPolicy) or policy.remembers:
+        raise ValueError(
+            f"rlcf.reward {config.reward} needs a network of ours that remembers nothing, whose head can learn; "
+            f"got a {type(policy).__name__}"
+        )
+    side = env.embodiment.cameras[0].height_px
+    scorer = make_scorer(
+        config.reward,
+        config.scorer,
+        cameras=env.embodiment.camera_names,
+        image_size_px=(side, side),
+        describe=goal_describer([task]),
+    )
+    agent = VLAAgent(with_distribution(policy, config.std))
+    return FeedbackPolicy(agent, scorer, config, env)
 
 
 def _untaught(source: str, env: "AnyEnv") -> "Policy":

@@ -15,10 +15,11 @@ from configs.environments import EnvConfig, Split, acts_in, axis_names, episode_
 from configs.machine import check_int8, check_threads
 from configs.report.tables import UNPERTURBED, print_axes, print_table
 from configs.run_directory import OUTPUTS, create_run_directory, load_config, write_json
-from configs.serialization import at_home
+from configs.serialization import at_home, to_json
 from configs.worker_suites import check_suites, suite_provenance
 from policies.conditions import Condition, Instructions, Without
 from policies.serving.client import ClientConfig
+from rl.feedback.config import FeedbackConfig
 
 if TYPE_CHECKING:
     from configs.eval_record import EvalRecord
@@ -77,6 +78,8 @@ class Config:
     """The simulated worlds; a policy decides itself what its cameras must look like."""
     client: ClientConfig = field(default_factory=ClientConfig)
     """How to talk to a policy server; its address is the policy's."""
+    rlcf: FeedbackConfig = field(default_factory=FeedbackConfig)
+    """How the policy learns from a score while it acts, where rlcf.reward names one."""
     outputs: Path = OUTPUTS
     """Folder that holds the runs."""
 
@@ -132,6 +135,7 @@ def _actor(config: Config) -> Actor:
         answer=config.answer,
         replan_interval=config.replan_interval,
         client=config.client,
+        rlcf=config.rlcf,
     )
     if config.without and not actor.looks:
         raise ValueError(f"{config.policy} acts on numbers alone: it cannot be without {', '.join(config.without)}")
@@ -139,12 +143,11 @@ def _actor(config: Config) -> Actor:
 
 
 def _evaluate_in(run_dir: Path, config: Config, actor: Actor) -> int:
-    from configs.eval_record import EvalRecord, provenance
+    from configs.eval_record import EvalRecord
 
     axes, results = _axes(config), {}
     seeds = episode_seeds(config.episodes, config.first_seed)
-    made_by = {**provenance(config.policy, config.env, config.split), **suite_provenance(config.tasks)}
-    with EvalRecord(run_dir, made_by) as record:
+    with EvalRecord(run_dir, _made_by(config)) as record:
         for axis in axes:
             results[axis] = evaluate_tasks(actor, config, seeds, None if axis == axes[0] else axis, record=record)
             write_json(_entries(results, record.provenance), run_dir / RESULTS_FILE)
@@ -158,6 +161,15 @@ def _evaluate_in(run_dir: Path, config: Config, actor: Actor) -> int:
             print_axes(results, kind)
     print(f"\nreport: {run_dir / REPORT_FILE}")
     return 0
+
+
+def _made_by(config: Config) -> dict[str, Any]:
+    """What the outcomes depend on, with how it learned meanwhile, if it did."""
+    from configs.eval_record import provenance
+
+    learning = {"rlcf": to_json(config.rlcf)} if config.rlcf.reward else {}
+    made_by = provenance(config.policy, config.env, config.split)
+    return made_by | suite_provenance(config.tasks) | learning
 
 
 def _led_home(policy: str) -> str:
@@ -193,16 +205,26 @@ def check(config: Config) -> None:
         )
     if "language" in config.without and config.instructions != "given":
         raise ValueError(f"without language there are no instructions, so they cannot be {config.instructions}")
+    _check_rlcf(config)
     void = {
         "replan_interval": config.replan_interval is not None and untaught,
         "device": config.device != "cpu" and (server or untaught),
         "threads": config.threads != 0 and (server or untaught),
         "int8": config.int8 and (server or untaught),
         "answer": not config.answer and (server or untaught),
+        "rlcf": bool(config.rlcf.reward) and (server or untaught),
         "client": replace(asked, url=ClientConfig().url) != ClientConfig() and not server,
     }
     for name in (name for name, given in void.items() if given):
         raise ValueError(f"{name} changes nothing where {config.policy} acts")
+
+
+def _check_rlcf(config: Config) -> None:
+    given, plain = config.rlcf, FeedbackConfig()
+    if not given.reward and given != plain:
+        raise ValueError(f"rlcf changes nothing without a reward: name one (rlcf.reward), got {given}")
+    if given.reward and config.int8:
+        raise ValueError("rlcf learns by gradients, which integers have not: leave int8 out")
 
 
 def _named(config: Config) -> str:
@@ -276,7 +298,6 @@ def _report(config: Config, results: "Mapping[str, Sequence[EvaluationResult]]",
     from configs.machine import describe_run
     from configs.report.document import FactsSection, SettingsSection, SuccessSection, VideosSection, write_report
     from configs.report.results import agreement_sections, remarks_sections, shuffling_note, success_bar
-    from configs.serialization import to_json
 
     last_seed = config.first_seed + config.episodes - 1
 

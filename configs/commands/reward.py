@@ -1,7 +1,8 @@
 """Train a reward, or see how far rewards can be trusted: vla reward eval towers --tasks reach pick place.
 
 vla reward train classifier learns, from the simulator's expert and from failures that are made on purpose, which frames
-show that the task is done; vla reward train process --dataset PATH learns from demonstrations alone how far they are.
+show that the task is done; vla reward train towers, from the same, which pictures fit the words for what is then to be
+seen; vla reward train process --dataset PATH learns from demonstrations alone how far they are.
 
 vla reward eval tries scores on fresh episodes of both kinds. A score is towers (those of the package's own network),
 the folder of a reward that was trained, a checkpoint of CLIP or SigLIP (its folder or its id on the hub), or
@@ -23,17 +24,18 @@ from configs.goals import goal_describer
 from configs.run_directory import OUTPUTS, create_run_directory
 from configs.serialization import to_json
 from envs.specs import EmbodimentSpec, Stream
-from rl.rewards.config import HeadConfig, LabConfig, LabelConfig, ScorerConfig
+from rl.rewards.config import TOWERS, HeadConfig, LabConfig, LabelConfig, ScorerConfig
 
 if TYPE_CHECKING:
     from rl.rewards.classifier import Calibration
     from rl.rewards.head import SavedHead
     from rl.rewards.lab import ScorerReport
     from rl.rewards.reward import Scorer
+    from rl.rewards.state_towers import SavedTowers
     from rl.rewards.traces import Trace
 
 REPORT_FILE, REWARD_FOLDER = "rewards.json", "reward"
-KINDS = ("classifier", "process")
+KINDS = ("classifier", "process", "towers")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +45,7 @@ class Config:
     action: Annotated[Literal["train", "eval"], tyro.conf.Positional]
     """train: make a reward. eval: try some."""
     names: Annotated[tuple[str, ...], tyro.conf.Positional]
-    """train: classifier or process. eval: the scores to try."""
+    """train: classifier, towers or process. eval: the scores to try."""
     tasks: tuple[str, ...] = ("reach", "pick", "place")
     """Tasks or suites whose episodes are recorded."""
     episodes: int = 20
@@ -62,6 +64,8 @@ class Config:
     """The simulated worlds."""
     head: HeadConfig = field(default_factory=HeadConfig)
     """train: the network on frozen features."""
+    towers: HeadConfig = TOWERS
+    """train towers: each of the two networks on what the frozen backbone makes of pictures and of words."""
     labels: LabelConfig = field(default_factory=LabelConfig)
     """train process: what counts as progress."""
     scorer: ScorerConfig = field(default_factory=ScorerConfig)
@@ -78,7 +82,7 @@ class Config:
                 f"every 1 … steps, got {self.episodes}, {self.calibration_episodes} and {self.every}"
             )
         if not self.names:
-            raise ValueError("name what to train (classifier, process), or the scores to try, such as towers")
+            raise ValueError("name what to train (classifier, towers, process), or the scores to try, such as towers")
         if self.action == "train" and (len(self.names) != 1 or self.names[0] not in KINDS):
             raise ValueError(f"one reward is trained at a time, {' or '.join(KINDS)}; got {list(self.names)}")
         learns_process = self.action == "train" and self.names[0] == "process"
@@ -113,10 +117,14 @@ def _train(config: Config) -> int:
 
     features = FrozenFeatures(device=config.scorer.device)
     features.check(_robot(config))
-    saved = _learn_process(config, features) if config.dataset else _learn_classifier(config, features)
+    saved: SavedHead | SavedTowers
+    if config.names[0] == "towers":
+        saved = _learn_towers(config)
+    else:
+        saved = _learn_process(config, features) if config.dataset else _learn_classifier(config, features)
     folder = create_run_directory("reward", config.names[0], config, config.outputs) / REWARD_FOLDER
     saved.save(folder)
-    print(f"{saved.kind}: learned from {saved.about['episodes']} episodes, {saved.about['frames']} frames")
+    print(f"{config.names[0]}: learned from {saved.about['episodes']} episodes, {saved.about['frames']} frames")
     print(f"reward: {folder}")
     return 0
 
@@ -141,6 +149,15 @@ def _learn_classifier(config: Config, features: Any) -> "SavedHead":
     print(f"{_believed(chosen)}; recall {chosen.recall.value:.0%}")
     known = finite({"calibration": asdict(chosen), "votes": config.lab.votes})
     return replace(saved, about={**saved.about, **known})
+
+
+def _learn_towers(config: Config) -> "SavedTowers":
+    from rl.rewards.learning_states import train_towers
+    from rl.rewards.nano_towers import FrozenTokens
+
+    traces = record_tasks(config, "demonstrate", config.episodes)
+    tokens = FrozenTokens(device=config.scorer.device)
+    return train_towers(traces, tokens, goal_describer(config.tasks), config.towers)
 
 
 def record_tasks(config: Config, stream: Stream, episodes: int) -> "list[Trace]":

@@ -11,15 +11,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import distributions
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from envs.choices import chosen
-from envs.simulators.crew import Crew
-from envs.simulators.crew_env import CrewEnv, observation_rows
 from envs.simulators.libero_assets import assembled
 from envs.simulators.process import PACKAGE, Simulator
 from envs.simulators.worker.libero_world import CAMERAS, MOST_M, MOST_RAD, SETTLE_STEPS
 from envs.specs import CALIBRATED, DETERMINISTIC, CameraSpec, Dimension, EmbodimentSpec, Stream
+
+if TYPE_CHECKING:
+    from envs.simulators.crew_env import CrewEnv
 
 PYTHON_VARIABLE = "VLA_LIBERO_PYTHON"
 """Names the Python of an environment that was made elsewhere than in the usual place."""
@@ -213,13 +214,16 @@ def make_libero_env(
     max_episode_steps: int | None = None,
     settle_steps: int = SETTLE_STEPS,
     limit_s: float = 120.0,
-) -> CrewEnv:
+) -> "CrewEnv":
     """``num_envs`` worlds of a task in ``workers`` processes (0: as many as there are worlds, or else cores).
 
     An episode of ``evaluate`` begins in initial state seed modulo their number, one of another stream in a drawn one.
     It may take ``max_episode_steps``, by default what the protocol gives it, as it gives ``settle_steps``. ``limit_s``
     is how long a control step, reset or picture may take. ``ModuleNotFoundError`` says what to install.
     """
+    from envs.simulators.crew import Crew
+    from envs.simulators.crew_env import CrewEnv, observation_rows
+
     found = find_libero_task(task)
     if num_envs < 1 or workers < 0:
         raise ValueError(f"expected at least one world, and workers from 0 on, got {num_envs} and {workers}")

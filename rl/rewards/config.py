@@ -27,6 +27,10 @@ class HeadConfig:
             )
 
 
+TOWERS = HeadConfig(width=256, dropout=0.4, steps=200, batch_size=256, lr=2e-3, weight_decay=0.05)
+"""How towers learn states, which they soon know by heart."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class LabelConfig:
     """When the tool nearly stands still, and what leads there.

@@ -38,6 +38,11 @@ class Head(nn.Module):
             nn.Linear(config.width, outputs),
         )
 
+    def scaled_for(self, features: Float[Tensor, "n d"]) -> None:
+        """Take mean and deviation of what it is to learn from."""
+        self.get_buffer("mean").copy_(features.mean(dim=0))
+        self.get_buffer("scale").copy_(features.std(dim=0, correction=0).clamp(min=1e-3))
+
     def forward(self, features: Float[Tensor, "b d"]) -> Float[Tensor, "b o"]:
         return self.layers((features - self.get_buffer("mean")) / self.get_buffer("scale"))
 
@@ -60,8 +65,7 @@ def fit_head(
     with torch.random.fork_rng(devices=[]), torch.enable_grad():
         torch.manual_seed(config.seed)
         head = Head(features.shape[1], labels.shape[1], config)
-        head.get_buffer("mean").copy_(features.mean(dim=0))
-        head.get_buffer("scale").copy_(features.std(dim=0, correction=0).clamp(min=1e-3))
+        head.scaled_for(features)
         optimizer = torch.optim.AdamW(head.parameters(), lr=config.lr, weight_decay=config.weight_decay)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, config.steps)
         for _ in range(config.steps):
@@ -90,47 +94,61 @@ class SavedHead:
     about: Mapping[str, Any]
 
     def save(self, directory: Path) -> None:
-        """Weights first, then what they mean; :func:`load_head` is the inverse."""
-        directory.mkdir(parents=True, exist_ok=True)
-        write_weights(directory / WEIGHTS_FILE, self.head.state_dict())
-        content = {
-            "format_version": FORMAT_VERSION,
-            "kind": self.kind,
-            "config": asdict(self.config),
-            "features": self.features,
-            "outputs": self.outputs,
-            "base": "shipped" if self.base_folder == FOLDER else str(self.base_folder),
-            "base_sha256": self.base_sha256,
-            "about": dict(self.about),
-        }
-        write_text_atomically(directory / HEAD_FILE, strict_json(content, indent=2) + "\n")
+        """:func:`load_head` is the inverse."""
+        sizes = {"features": self.features, "outputs": self.outputs}
+        content = {"kind": self.kind, "config": asdict(self.config), **sizes, "about": dict(self.about)}
+        save_learned(directory, self.head, content, self.base_folder, self.base_sha256)
 
 
 def load_head(directory: Path) -> SavedHead:
     """What :meth:`SavedHead.save` wrote; ``CheckpointError`` where it is missing, damaged, or its backbone another."""
+    content, folder = read_learned(directory)
+    try:
+        config = HeadConfig(**content["config"])
+        head = Head(content["features"], content["outputs"], config)
+        about = content["about"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"expected a learned reward at {directory / HEAD_FILE}: {error!r}") from error
+    head.load_state_dict(read_weights(directory / WEIGHTS_FILE, head.state_dict()))
+    return SavedHead(
+        kind=content["kind"],
+        head=head.eval().requires_grad_(False),
+        config=config,
+        features=content["features"],
+        outputs=content["outputs"],
+        base_folder=folder,
+        base_sha256=content["base_sha256"],
+        about=about,
+    )
+
+
+def save_learned(
+    directory: Path, network: nn.Module, content: Mapping[str, Any], base_folder: Path, base_sha256: str
+) -> None:
+    """Weights first, then what they mean; :func:`read_learned` gives that back."""
+    directory.mkdir(parents=True, exist_ok=True)
+    write_weights(directory / WEIGHTS_FILE, network.state_dict())
+    base = {"base": "shipped" if base_folder == FOLDER else str(base_folder), "base_sha256": base_sha256}
+    known = {"format_version": FORMAT_VERSION, **content, **base}
+    write_text_atomically(directory / HEAD_FILE, strict_json(known, indent=2) + "\n")
+
+
+def read_learned(directory: Path) -> tuple[dict[str, Any], Path]:
+    """What is said of a learned reward, its ``kind`` among it, and the folder of the backbone that it learned on.
+
+    ``CheckpointError`` where it is missing or damaged, or that backbone is another one now.
+    """
     path = directory / HEAD_FILE
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         if content["format_version"] != FORMAT_VERSION:
             raise ValueError(f"this version reads format {FORMAT_VERSION}, got {content['format_version']!r}")
-        config = HeadConfig(**content["config"])
-        head = Head(content["features"], content["outputs"], config)
         folder = FOLDER if content["base"] == "shipped" else Path(content["base"])
-        kind, sha256, about = content["kind"], content["base_sha256"], content["about"]
+        sha256, _ = content["base_sha256"], content["kind"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"expected a learned reward at {path}: {error!r}") from error
     if (found := load_base(folder).sha256) != sha256:
         raise CheckpointError(
             f"the reward learned on another backbone: {folder} has the hash {found}, expected {sha256}"
         )
-    head.load_state_dict(read_weights(directory / WEIGHTS_FILE, head.state_dict()))
-    return SavedHead(
-        kind=kind,
-        head=head.eval().requires_grad_(False),
-        config=config,
-        features=content["features"],
-        outputs=content["outputs"],
-        base_folder=folder,
-        base_sha256=sha256,
-        about=about,
-    )
+    return content, folder

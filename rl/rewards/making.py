@@ -9,10 +9,11 @@ from rl.rewards.classifier import AskedClassifier, SuccessClassifier
 from rl.rewards.clip import GoalSimilarity
 from rl.rewards.config import ScorerConfig
 from rl.rewards.features import FrozenFeatures
-from rl.rewards.head import HEAD_FILE, load_head
-from rl.rewards.nano_towers import BackboneTowers
+from rl.rewards.head import HEAD_FILE, load_head, read_learned
+from rl.rewards.nano_towers import BackboneTowers, FrozenTokens
 from rl.rewards.process import ProcessReward
 from rl.rewards.reward import Scorer
+from rl.rewards.state_towers import TOWERS_KIND, LearnedTowers, load_towers
 from vla.backbones.vlm.answering import PROMPT, YesOrNo
 from vla.backbones.vlm.config import VLMConfig
 from vla.towers import Towers, TransformersTowers
@@ -39,23 +40,35 @@ def make_scorer(
         return AskedClassifier(YesOrNo(asked, image_size_px, device=config.device), cameras[:1])
     folder = Path(name).expanduser()
     if (folder / HEAD_FILE).is_file():
-        return _learned(folder, config)
+        return _learned(folder, config, describe)
     towers: Towers
     towers = BackboneTowers(device=config.device) if name == TOWERS else TransformersTowers(name, config.device)
+    return _similarity(towers, towers.cameras or cameras[:1], config, describe)
+
+
+def _similarity(
+    towers: Towers, cameras: Sequence[str], config: ScorerConfig, describe: Callable[[str], str]
+) -> GoalSimilarity:
     return GoalSimilarity(
         towers,
-        towers.cameras or cameras[:1],
+        cameras,
         baseline=config.baseline or None,
         alpha=config.alpha,
         describe=describe if config.described else str,
     )
 
 
-def _learned(folder: Path, config: ScorerConfig) -> Scorer:
+def _learned(folder: Path, config: ScorerConfig, describe: Callable[[str], str]) -> Scorer:
+    if read_learned(folder)[0]["kind"] == TOWERS_KIND:
+        saved = load_towers(folder)
+        towers = LearnedTowers(FrozenTokens(saved.base_folder, config.device), saved.towers)
+        return _similarity(towers, towers.cameras, config, describe)
     saved = load_head(folder)
     features = FrozenFeatures(saved.base_folder, torch.device(config.device))
     if saved.kind == "classifier":
         return SuccessClassifier(features, saved.head)
     if saved.kind == "process":
         return ProcessReward(features, saved.head, config.output)
-    raise ValueError(f"{folder} holds a reward of the kind {saved.kind!r}, expected a classifier or a process reward")
+    raise ValueError(
+        f"{folder} holds a reward of the kind {saved.kind!r}, expected a classifier, a process reward or towers"
+    )

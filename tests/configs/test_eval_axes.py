@@ -119,6 +119,8 @@ VOID = {
     "threads changes nothing where expert acts": ["--threads", "2"],
     "client changes nothing where expert acts": ["--client.call-timeout-s", "9"],
     "the expert neither reads nor looks, so it cannot be without pictures": ["--without", "pictures"],
+    "rlcf changes nothing where expert acts": ["--rlcf.reward", "towers"],
+    "rlcf changes nothing without a reward": ["--rlcf.steps", "2"],
     "receiver_colour changes nothing in reach": ["--env.perturbation", "colosseum-14:receiver_colour"],
 }
 

@@ -13,7 +13,7 @@ from envs.suites import find_task
 @pytest.mark.parametrize(
     ("args", "said"),
     [
-        (["train", "critic"], "classifier or process"),
+        (["train", "critic"], "towers"),
         (["train", "classifier", "process"], "one reward is trained at a time"),
         (["train", "process"], "--dataset PATH"),
         (["eval", "towers", "--dataset", "somewhere"], "--dataset PATH"),
@@ -57,3 +57,8 @@ def test_a_classifier_is_trained_and_tried(tmp_path, capsys):
     assert saved["seeds"] == [0, 1] and saved["episodes"]["expert"]["episodes"] == 2
     said = capsys.readouterr().out
     assert "false positives" in said and str(path) in said and "threshold for a precision of 90%" in said
+    learning = ["--rlcf.reward", str(folder), "--rlcf.steps", "1", "--rlcf.candidates", "2"]
+    small = ["--tasks", "reach", "--episodes", "1", "--num-envs", "1", "--videos", "0", "--outputs", str(tmp_path)]
+    assert main(["eval", "shipped", *small, *learning, "--env.threads", "1"]) == 0
+    (path,) = tmp_path.glob("eval/*/*/provenance.json")
+    assert json.loads(path.read_text(encoding="utf-8"))["rlcf"]["reward"] == str(folder)
