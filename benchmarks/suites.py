@@ -1,17 +1,21 @@
 """Environment steps per second of other projects' suites: in their authors' own hands, and as suites of this stack.
 
-    vla bench suites [--tasks robosuite/Lift metaworld-mt10/push] [--image-px 84] [--seconds 4] [--json PATH]
+    vla bench suites [--tasks robosuite/Lift metaworld-mt10/push] [--image-px 84] [--turns 3]
 
 For each task whose simulator is installed, one world at a time: *state* takes control steps with numbers alone, *RGB*
 draws two cameras after every step. ``stock`` is the simulator's own environment with its own renderer; ``ours`` is the
 same task through ``make_env`` with stock pictures, ``ours, fast`` with the render profile fast (other pictures).
 ``chunks of 10`` steps ten actions before it looks. Actions are uniformly random, and episodes start anew where they
-end; the seconds of a reset are a column of their own. What is compared is measured in turns, within one process.
+end; the seconds of a reset are a column of their own. Each row is measured in a process of its own, and all take turns.
 """
 
 import argparse
+import json
+import subprocess
+import sys
 import time
 from collections.abc import Callable
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -22,12 +26,17 @@ from configs.environments import EnvConfig, expand_tasks, make_env
 from configs.terminal import ending_with_the_reader
 from envs.simulators import find_simulated
 from envs.simulators.vector import SimulatorEnv
+from vla.strict_json import strict_json
 
 TASKS = ("robosuite/Lift", "metaworld-mt10/push")
 CHUNK = 10
-TURNS = 3
 Steps = Callable[[], int]
 """Takes some environment steps, and says how many."""
+WAYS = {
+    "state": ("stock", "ours"),
+    "RGB": ("stock", "ours", "ours, fast", f"ours, chunks of {CHUNK}"),
+}
+"""What is measured, and in whose hands."""
 
 
 def main() -> None:
@@ -37,16 +46,20 @@ def main() -> None:
     )
     parser.add_argument("--image-px", type=natural, default=84)
     parser.add_argument("--seconds", type=float, default=4.0, help="how long each row is timed in each turn, at least")
+    parser.add_argument("--turns", type=natural, default=3)
     parser.add_argument("--json", type=home_path, help="also write the figures here")
+    parser.add_argument("--row", type=json.loads, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    torch.set_num_threads(1)
+    if arguments.row:
+        print(strict_json(measure(**arguments.row)))
+        return
     rows: list[dict[str, Any]] = []
     for task in expand_tasks(arguments.tasks):
         suite, _ = find_simulated(task)
         if not suite.installed:
             print(f"{task} is left out: pip install 'vla-stack[{suite.extra}]'")
             continue
-        rows += measured(task, arguments.image_px, arguments.seconds)
+        rows += compared(task, arguments.image_px, arguments.seconds, arguments.turns)
         print_table(rows)
         print()
     print(f"{machine()}\n")
@@ -54,39 +67,45 @@ def main() -> None:
         write_json(arguments.json, "suites", {"rows": rows}, seeds=[0])
 
 
-def measured(task: str, image_px: int, seconds: float) -> list[dict[str, Any]]:
-    """A row for each way of stepping the task; every way is timed in each of a few turns, and the median counts."""
-    ways: dict[tuple[str, str], tuple[Steps, float]] = {}
-    for pictures in (False, True):
-        kind = f"RGB {image_px} px x 2" if pictures else "state"
-        ways[kind, "stock"] = stock(task, image_px if pictures else 0)
-        for who, config in (("ours", EnvConfig(image_size_px=image_px)), ("ours, fast", fast(image_px))):
-            if pictures or who == "ours":
-                ways[kind, who] = ours(task, config, pictures, 1)
-        if pictures:
-            ways[kind, f"ours, chunks of {CHUNK}"] = ours(task, EnvConfig(image_size_px=image_px), True, CHUNK)
-    rates: dict[tuple[str, str], list[float]] = {way: [] for way in ways}
-    for _ in range(TURNS):
-        for way, (steps, _) in ways.items():
-            rates[way].append(rate(steps, seconds))
-    middle = {way: float(np.median(found)) for way, found in rates.items()}
+def compared(task: str, image_px: int, seconds: float, turns: int) -> list[dict[str, Any]]:
+    """A row for each way of stepping the task; all take turns, and the median counts."""
+    ways = [(kind, who) for kind, hands in WAYS.items() for who in hands]
+    found: dict[tuple[str, str], list[dict[str, float]]] = {way: [] for way in ways}
+    for _ in range(turns):
+        for kind, who in ways:
+            row = {"task": task, "kind": kind, "who": who, "image_px": image_px, "seconds": seconds}
+            found[kind, who].append(in_a_process(row))
+    rates = {way: [each["rate"] for each in measured] for way, measured in found.items()}
     return [
         {
             "task": task,
-            "what": kind,
+            "what": kind if kind == "state" else f"{kind} {image_px} px x 2",
             "who": who,
-            "steps/s": middle[kind, who],
+            "steps/s": median(rates[kind, who]),
             "least": min(rates[kind, who]),
             "most": max(rates[kind, who]),
-            "of stock": f"{middle[kind, who] / middle[kind, 'stock']:.2f}",
-            "reset s": ways[kind, who][1],
+            "of stock": f"{median(rates[kind, who]) / median(rates[kind, 'stock']):.2f}",
+            "reset s": median([each["reset_s"] for each in found[kind, who]]),
         }
         for kind, who in ways
     ]
 
 
-def fast(image_px: int) -> EnvConfig:
-    return EnvConfig(image_size_px=image_px, suite_profile="fast")
+def in_a_process(row: dict[str, Any]) -> dict[str, float]:
+    """What :func:`measure` finds, in a process of its own: renderers of several simulators share no context."""
+    command = [sys.executable, __file__, "--row", strict_json(row)]
+    return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()[-1])
+
+
+def measure(task: str, kind: str, who: str, image_px: int, seconds: float) -> dict[str, float]:
+    """Steps per second and the seconds of a reset, of one task in somebody's hands."""
+    torch.set_num_threads(1)
+    if who == "stock":
+        steps, reset_s = stock(task, image_px if kind == "RGB" else 0)
+    else:
+        config = EnvConfig(image_size_px=image_px, suite_profile="fast" if "fast" in who else "stock")
+        steps, reset_s = ours(task, config, kind == "RGB", CHUNK if "chunks" in who else 1)
+    return {"rate": rate(steps, seconds), "reset_s": reset_s}
 
 
 def rate(steps: Steps, seconds: float) -> float:
