@@ -19,7 +19,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from configs.environments import ARM_START_RAD, EnvConfig, episode_seeds, expand_tasks, make_env, one_torch_thread
+from configs.environments import (
+    ARM_START_RAD,
+    EnvConfig,
+    episode_seeds,
+    expand_tasks,
+    make_env,
+    make_task_env,
+    one_torch_thread,
+)
 from configs.goals import goal_describer
 from configs.run_directory import OUTPUTS, create_run_directory
 from configs.serialization import to_json
@@ -169,7 +177,7 @@ def record_tasks(config: Config, stream: Stream, episodes: int) -> "list[Trace]"
     found: list[Trace] = []
     for task in config.tasks:
         worlds = min(config.num_envs, len(seeds))
-        env = make_env(task, worlds, stream=stream, config=config.env, arm_start_rad=start_rad)
+        env = make_task_env(task, worlds, stream=stream, config=config.env, arm_start_rad=start_rad)
         with closing(env):
             found += record_kinds(env, seeds, config.every)
         successes = sum(trace.success for trace in found if trace.task == task)

@@ -87,7 +87,8 @@ def load_towers(directory: Path) -> SavedTowers:
         if content["kind"] != TOWERS_KIND:
             raise ValueError(f"it is of the kind {content['kind']!r}")
         config = HeadConfig(**content["config"])
-        towers = StateTowers(*(content[name] for name in _SIZES), config)
+        pictures, sentences, outputs = (content[name] for name in _SIZES)
+        towers = StateTowers(pictures, sentences, outputs, config)
         about = content["about"]
     except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"expected learned towers at {directory / HEAD_FILE}: {error!r}") from error

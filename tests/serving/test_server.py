@@ -394,7 +394,9 @@ def test_concurrent_clients_each_get_their_own_answers(server, policy):
         client = WebsocketClientPolicy("127.0.0.1", server.port)
         for _ in range(20):
             message = wire_observation(rng)
-            np.testing.assert_allclose(client.infer(message)["actions"], expected_actions(policy, message), rtol=1e-5)
+            np.testing.assert_allclose(
+                client.infer(message)["actions"], expected_actions(policy, message), rtol=1e-5, atol=1e-6
+            )
         return seed
 
     torch.set_num_threads(1)
