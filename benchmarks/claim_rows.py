@@ -184,11 +184,11 @@ _ROWS = (
         recording=SEVEN_TASKS,
         methods=KEYFRAMES,
         budgets=[(3, 400), (10, 400), (50, 400)],
-        about="BridgeVLA small (arXiv 2506.07961): orthographic pictures of a cloud of what depth cameras see, heatmaps of "
-        "where the tool is to be at the next keyframe, and a planned way there. *Shipped policy* and *shipped eye* are "
-        "chunk policies that see the same cameras' pictures without depth, in batches of 64 where heatmaps learn from 16; "
-        "the package's policy has learned some of these tasks before. *Without pre-training* the eye is fresh and learns "
-        "too; *the point as numbers* has the same two looks and no heatmaps.",
+        about="BridgeVLA small (arXiv 2506.07961): orthographic pictures of a cloud of what depth cameras see, "
+        "heatmaps of where the tool is to be at the next keyframe, and a planned way there. *Shipped policy* and "
+        "*shipped eye* are chunk policies that see the same cameras' pictures without depth, in batches of 64 where "
+        "heatmaps learn from 16; the package's policy has learned some of these tasks before. *Without pre-training* "
+        "the eye is fresh and learns too; *the point as numbers* has the same two looks and no heatmaps.",
     ),
     Row(
         name="rl",

@@ -97,7 +97,9 @@ def goals(
     return Goals(keyframe=keyframe, reached=still[index], way=np.minimum(frames, np.maximum(keyframe - 1, 0)))
 
 
-def _still(tool_m: Float[np.ndarray, "n 3"], mark: int, marks: Int[np.ndarray, " m"], last: Int[np.ndarray, " e"]) -> int:
+def _still(
+    tool_m: Float[np.ndarray, "n 3"], mark: int, marks: Int[np.ndarray, " m"], last: Int[np.ndarray, " e"]
+) -> int:
     """The frame from a change of the gripper on at which the tool moves least, while fingers move and before whatever
     comes next.
     """

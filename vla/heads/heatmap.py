@@ -141,7 +141,7 @@ class HeatmapHead(Head[Surroundings]):
 
     def features(self, seen: Surroundings) -> Features:
         """Those of the first look."""
-        return seen.backbone(self._drawn(seen, self.workspace(seen.cloud)))
+        return seen.backbone(self.drawn(seen, self.workspace(seen.cloud)))
 
     def workspace(self, cloud: Cloud) -> CubeViews:
         """The cube that is looked at first, for each scene."""
@@ -177,9 +177,7 @@ class HeatmapHead(Head[Surroundings]):
 
     def aim(self, seen: Surroundings) -> Keyframe:
         """The keyframe to go to next; its bits are probabilities."""
-        coarse = self.look(seen, self.workspace(seen.cloud), self.config.radius_px)
-        cube = coarse.cube.magnified(coarse.answer_m, self.config.magnification)
-        fine = self.look(seen, cube, self.config.fine_radius_px)
+        _, fine = self.looks(seen)
         point_m = fine.answer_m
         angles, bits = self._rest(seen, fine, point_m)
         gripper, gripper_after, clearance = bits.sigmoid().unbind(-1)
@@ -191,13 +189,16 @@ class HeatmapHead(Head[Surroundings]):
             clearance=clearance,
         )
 
-    def look(self, seen: Surroundings, cube: CubeViews, radius_px: float) -> Look:
-        """What the backbone makes of a cube in each scene."""
-        return self._look(seen.backbone, self._drawn(seen, cube, radius_px), cube)
+    def looks(self, seen: Surroundings) -> tuple[Look, Look]:
+        """What the backbone makes of the whole cube in each scene, and of the smaller one about its answer."""
+        cube = self.workspace(seen.cloud)
+        coarse = self._look(seen.backbone, self.drawn(seen, cube), cube)
+        cube = cube.magnified(coarse.answer_m, self.config.magnification)
+        return coarse, self._look(seen.backbone, self.drawn(seen, cube, self.config.fine_radius_px), cube)
 
     def _looks(self, seen: Surroundings, coarse: CubeViews, fine: CubeViews) -> tuple[Look, Look]:
         """At two cubes, in one pass through the backbone."""
-        first, second = self._drawn(seen, coarse), self._drawn(seen, fine, self.config.fine_radius_px)
+        first, second = self.drawn(seen, coarse), self.drawn(seen, fine, self.config.fine_radius_px)
         both = {
             name: torch.cat([value, getattr(second, name)]) for name, value in vars(first).items() if value is not None
         }
@@ -265,7 +266,7 @@ class HeatmapHead(Head[Surroundings]):
         }
         return {"rotation": surprise.sum(dim=-1).mean(), **losses}
 
-    def _drawn(self, seen: Surroundings, cube: CubeViews, radius_px: float | None = None) -> Observation:
+    def drawn(self, seen: Surroundings, cube: CubeViews, radius_px: float | None = None) -> Observation:
         """The observation with pictures of a cube instead of the cameras'."""
         low_m, high_m = (cube.centre_m + sign * cube.half_m[:, None] for sign in (-1, 1))
         cloud = seen.cloud.crop(low_m, high_m)

@@ -16,8 +16,8 @@ class HeatmapConfig:
     """The cube of the world that :class:`vla.heads.heatmap.HeatmapHead` looks at, ``centre_m`` ± ``half_m`` along each
     axis, and how it draws it: pictures of ``side_px``, points as discs of ``radius_px``.
 
-    What is more than ``fingers_m`` above the tool's point and within ``hand_m`` of it to the side is the robot's own hand
-    and left out of the pictures, for it would hide what the fingers are at (a ``hand_m`` of 0 leaves it in).
+    What is more than ``fingers_m`` above the tool's point and within ``hand_m`` of it to the side is the robot's own
+    hand and left out of the pictures, for it would hide what the fingers are at (a ``hand_m`` of 0 leaves it in).
 
     It looks again at a cube smaller by ``magnification`` about its first answer, points as discs of
     ``fine_radius_px``. ``state_dims`` are the numbers of the state that it is told, by their place, such as the
