@@ -6,7 +6,7 @@ world that the three agree on is the answer; then it looks again at a smaller cu
 weights. How the tool is turned there, the gripper, and whether the way is straight is read off at the answer.
 
 Departures: heatmaps are those that the backbone looks with, which pre-training shapes (:mod:`vla.objectives.looking`),
-mixed by weights of the sample's own, and a place relative to the tool, for motions such as lifting, which no thing in
+mixed by weights of the sample's own and sent through a trunk, and a place relative to the tool, for motions such as lifting, which no thing in
 the pictures says the end of (:class:`vla.heads.beside_tool.BesideTool`); angles are not decoded one after the other;
 the gripper's command on the way is answered too, so that a policy need remember nothing; numbers of the state may be
 told, and where the tool is relative to what is looked at. With ``answer`` ``point`` the same network says the point as
@@ -25,6 +25,7 @@ from vla.features import Features, Sight, TokenRole
 from vla.head import Head
 from vla.heads.beside_tool import BesideTool
 from vla.heads.euler_bins import AXES, BINS, euler_rad, of_bins, soft_bins
+from vla.heads.heat_trunk import HeatTrunk
 from vla.heads.heatmap_config import HeatmapConfig
 from vla.observation import ActionChunk, Keyframe, Observation
 from vla.spatial.cloud import Cloud, fuse
@@ -106,7 +107,9 @@ class HeatmapHead(Head[Surroundings]):
             self.gates.weight.mul_(0.1)
             self.gates.bias.zero_()
             self.gates.bias[0] = FIRST_GATE
-        self.upsampler = ConvexUpsampler(channels, stride, width=config.upsampler_width)
+        width = config.upsampler_width
+        self.trunk = HeatTrunk(channels, keypoints, views=views, thought=thought, width=width)
+        self.upsampler = ConvexUpsampler(width, stride, width=width)
         self.beside_tool = BesideTool(thought, sigma_px=config.sigma_px)
         self.point = None
         if config.answer == "point":
@@ -225,12 +228,11 @@ class HeatmapHead(Head[Surroundings]):
         return Look(cube=cube, log_heatmaps=log_heatmaps, point_m=point_m, maps=sight.maps, thought=thought)
 
     def _heatmaps(self, sight: Sight, thought: Float[Tensor, "b t"]) -> Float[Tensor, "b v s s"]:
-        """One for each picture: the keypoints' mixed, then refined."""
+        """One for each picture: the keypoints' mixed, moved and refined."""
         with torch.autocast(thought.device.type, enabled=False):
             shares = self.gates(thought.float()).log_softmax(dim=-1)
             coarse = (sight.log_heatmap.float() + shares[:, None, :, None, None]).logsumexp(dim=2)
-        assert sight.maps is not None
-        fine = self.upsampler(coarse.flatten(0, 1), sight.maps.flatten(0, 1))
+        fine = self.upsampler(*self.trunk(coarse, sight, thought))
         return fine.flatten(1).log_softmax(dim=-1).view(*coarse.shape[:2], *fine.shape[-2:])
 
     def _rest(

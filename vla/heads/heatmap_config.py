@@ -27,7 +27,7 @@ class HeatmapConfig:
     In training the world is shifted by up to ``shift`` of the cube's side along each axis and turned by up to
     ``turn_rad`` about the vertical, and the second cube is about the truth, off by up to ``noise`` of the first cube's
     half. Gaussians of the heatmaps' targets have ``sigma_px``. ``upsampler_width`` and ``width`` are those of the
-    layers that refine heatmaps and that read off the rest.
+    layers that move and refine heatmaps and that read off the rest.
 
     ``answer`` says how the point is: as heatmaps, or as three numbers (``point``), for a comparison.
 
