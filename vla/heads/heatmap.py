@@ -6,11 +6,11 @@ world that the three agree on is the answer; then it looks again at a smaller cu
 weights. How the tool is turned there, the gripper, and whether the way is straight is read off at the answer.
 
 Departures: heatmaps are those that the backbone looks with, which pre-training shapes (:mod:`vla.objectives.looking`),
-mixed by weights of the sample's own and sent through a trunk, and a place relative to the tool, for motions such as lifting, which no thing in
-the pictures says the end of (:class:`vla.heads.beside_tool.BesideTool`); angles are not decoded one after the other;
-the gripper's command on the way is answered too, so that a policy need remember nothing; numbers of the state may be
-told, and where the tool is relative to what is looked at. With ``answer`` ``point`` the same network says the point as
-three numbers instead, which the paper compares itself with.
+mixed by weights of the sample's own and sent through a trunk (:mod:`vla.heads.heat_trunk`), and a place relative to the
+tool (:mod:`vla.heads.beside_tool`), for motions such as lifting, which no thing in the pictures says the end of; angles
+are not decoded one after the other; the gripper's command on the way is answered too, so that a policy need remember
+nothing; numbers of the state may be told, and where the tool is relative to what is looked at. With ``answer``
+``point`` the same network says the point as three numbers instead, which the paper compares itself with.
 """
 
 from dataclasses import dataclass, replace
