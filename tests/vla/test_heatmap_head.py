@@ -10,8 +10,10 @@ from scipy.spatial.transform import Rotation
 from vla.backbones.nano import NanoConfig
 from vla.backbones.vlm.config import VLMConfig
 from vla.config import VLAConfig
+from vla.features import Sight
 from vla.heads.beside_tool import SPREAD_M, STEP_M, BesideTool
 from vla.heads.euler_bins import BINS, euler_rad, of_bins, rotation_of, soft_bins
+from vla.heads.heat_trunk import HeatTrunk
 from vla.heads.heatmap import _moved, without_gaps
 from vla.heads.heatmap_config import HeatmapConfig
 from vla.observation import ActionChunk, Keyframe, Observation
@@ -196,6 +198,21 @@ def test_beside_the_tool_is_a_gaussian_about_a_step_from_it():
         density = (-((columns - x) ** 2 + (rows - y) ** 2) / (2 * variance)).exp()
         expected = (1 - weight) / side**2 + weight * density / density.sum()
         torch.testing.assert_close(mixed[0, view], expected, atol=1e-6, rtol=1e-4)
+
+
+def test_a_trunk_adds_nothing_at_first_and_moves_heat_by_seven_cells_at_most():
+    torch.manual_seed(0)
+    trunk = HeatTrunk(8, 2, views=3, thought=5, width=4)
+    maps, thought, middle = torch.randn(1, 3, 8, 21, 21), torch.randn(1, 5), 10
+    coarse, flat = torch.randn(1, 3, 21, 21), torch.full((1, 3, 2, 21, 21), -2 * np.log(21))
+    hot = flat.clone()
+    hot[..., middle, middle] = 0.0
+    sights = [Sight(waypoint=None, position=torch.zeros(1, 3, 2, 2), log_heatmap=x, maps=maps) for x in (flat, hot)]
+    assert torch.equal(trunk(coarse, sights[0], thought)[0], coarse[0])
+    torch.nn.init.normal_(trunk.added.weight)
+    cold, warm = (trunk(coarse, sight, thought)[0] for sight in sights)
+    reached = (warm != cold).any(dim=0).nonzero() - middle
+    assert reached.abs().max() == 7 and not torch.equal(cold, trunk(coarse, sights[0], thought + 1)[0])
 
 
 def test_a_moved_world_moves_the_tool():
