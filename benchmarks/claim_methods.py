@@ -5,9 +5,10 @@ method that becomes another one gets another name, so that no table counts the t
 """
 
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from configs.environments import ARM_START_RAD
-from configs.presets import look_then_move, nano_bridge, nano_mlp, nano_tabletop
+from configs.presets import look_then_move, nano_bridge, nano_heatmap, nano_mlp, nano_tabletop
 from configs.pretraining import Config as Pretraining
 from configs.pretraining import nano
 from configs.rl import Config as Improving
@@ -15,6 +16,7 @@ from configs.rl import nano_filtered, nano_grpo, nano_ppo, nano_vldac
 from configs.training import Config as Training
 from envs.suites import SUITES, task_names
 from vla.heads.bridge import BridgeConfig
+from vla.heads.heatmap_config import HeatmapConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,13 +36,14 @@ class Recording:
     """Demonstrations that several methods may share, recorded as ``vla collect`` does.
 
     The ``parts`` divide a task's episodes in proportion to their shares. A ``palette`` is the colours that things come
-    in, by default those of the tasks.
+    in, by default those of the tasks. With ``depth`` cameras also give depth images.
     """
 
     name: str
     tasks: tuple[str, ...]
     arm_start_rad: float = ARM_START_RAD
     palette: tuple[str, ...] = ()
+    depth: bool = False
     parts: tuple[Part, ...] = (Part(),)
 
     def divided(self, count: int) -> list[tuple[Part, range]]:
@@ -212,3 +215,30 @@ CAMERAS = {
     },
 }
 """The quickstart's policy without and with knowing its cameras."""
+
+
+def _heatmaps(answer: Literal["heatmap", "point"] = "heatmap") -> Training:
+    policy = shipped(nano_heatmap())
+    assert isinstance(policy.head, HeatmapConfig)
+    return replace(policy, head=replace(policy.head, answer=answer))
+
+
+def _unpretrained(policy: Training) -> Training:
+    """``policy`` from nothing; all of it learns, from the first step on."""
+    train = replace(policy.train, stages=tuple(replace(stage, rates={}) for stage in policy.train.stages))
+    return replace(policy, backbone=policy.backbone.fresh, train=train)
+
+
+SEVEN_TASKS = Recording(
+    name="seven-tasks",
+    tasks=("reach", "push", "pick", "place", "stack", "button", "drawer"),
+    depth=True,
+)
+KEYFRAMES = {
+    "heatmaps": Method(policy=_heatmaps()),
+    "shipped policy": FROM_SHIPPED_POLICY,
+    "shipped eye": FROM_SHIPPED,
+    "heatmaps without pre-training": Method(policy=_unpretrained(_heatmaps())),
+    "the point as numbers": Method(policy=_heatmaps("point")),
+}
+"""BridgeVLA small, the chunk policies, and what of it makes the difference."""

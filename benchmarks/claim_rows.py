@@ -13,11 +13,13 @@ from claim_methods import (
     FROM_SHIPPED_POLICY,
     HEADS,
     IMPROVEMENTS,
+    KEYFRAMES,
     OTHER_THINGS,
     PRETRAININGS,
     QUICKSTART,
     QUICKSTARTS,
     SEEN_COLOURS,
+    SEVEN_TASKS,
     THREE_TASKS,
     UNSEEN_COLOURS,
     Method,
@@ -175,6 +177,18 @@ _ROWS = (
         budgets=[(350, 600), (350, 2000)],
         about="All from the shipped eye. What VLA-Adapter (arXiv 2509.09372) compares as conditions: raw tokens or "
         "learned queries alone, and the backbone's last layer in the place of the one of the same depth.",
+    ),
+    Row(
+        name="bridgevla",
+        claim="heatmaps of where to go next, from a handful of demonstrations",
+        recording=SEVEN_TASKS,
+        methods=KEYFRAMES,
+        budgets=[(3, 400), (10, 400), (50, 400)],
+        about="BridgeVLA small (arXiv 2506.07961): orthographic pictures of a cloud of what depth cameras see, "
+        "heatmaps of where the tool is to be at the next keyframe, and a planned way there. *Shipped policy* and "
+        "*shipped eye* are chunk policies that see the same cameras' pictures without depth, in batches of 64 where "
+        "heatmaps learn from 16; the package's policy has learned some of these tasks before. *Without pre-training* "
+        "the eye is fresh and learns too; *the point as numbers* has the same two looks and no heatmaps.",
     ),
     Row(
         name="rl",

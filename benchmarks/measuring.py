@@ -64,7 +64,7 @@ class Work:
                 tasks=recording.tasks,
                 num_envs=WORLDS,
                 arm_start_rad=recording.arm_start_rad,
-                env=EnvConfig(perturbation=part.perturbation, palette=recording.palette),
+                env=EnvConfig(perturbation=part.perturbation, palette=recording.palette, depth=recording.depth),
             )
             path.parent.mkdir(parents=True, exist_ok=True)
             with one_torch_thread():

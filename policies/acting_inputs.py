@@ -8,13 +8,14 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 from envs.specs import STATE_KEY, TASK_KEY, EmbodimentSpec, depth_key, extrinsics_key, image_key, intrinsics_key
+from policies.data.keyframes import tool_dims
 from policies.described import described
 from policies.network_input import InstructionTokens, checked_depth, network_depth, network_images, network_intrinsics
 from policies.processors import Normalization
 from vla.model import VLA
 from vla.observation import Observation
 
-TEXT, TEXT_MASK = "text", "text_mask"
+TEXT, TEXT_MASK, TOOL = "text", "text_mask", "tool"
 
 
 class ActingInputs:
@@ -27,12 +28,13 @@ class ActingInputs:
         self.device = next(vla.parameters()).device
         self._config, self._normalization, self._embodiment = vla.config, normalization, embodiment
         self._tokens = InstructionTokens(vla.backbone)
+        self._tool = list(tool_dims(embodiment)) if vla.head.aims else None
         self._low = torch.tensor(embodiment.action_low, device=self.device)
         self._high = torch.tensor(embodiment.action_high, device=self.device)
 
     def take(self, observation: Mapping[str, Any]) -> dict[str, Tensor]:
         """What the network needs of it, as small as it is: images as they are with, where it heeds them, their cameras,
-        text as tokens, the state normalised.
+        text as tokens, the state normalised, and where the tool is, where it aims.
 
         Every tensor has one row per world. ``ValueError`` for an observation that does not fit.
         """
@@ -48,8 +50,9 @@ class ActingInputs:
         cameras = self._cameras(observation, len(state)) if self._config.needs_cameras else {}
         if self._config.needs_depth:
             cameras |= {depth_key(c): self._depth(observation, c, images[image_key(c)]) for c in self._config.cameras}
+        tool = {} if self._tool is None else {TOOL: state[:, self._tool]}
         state = self._normalization.state.normalize(state)
-        return {**images, **cameras, TEXT: text, TEXT_MASK: text_mask, STATE_KEY: state}
+        return {**images, **cameras, **tool, TEXT: text, TEXT_MASK: text_mask, STATE_KEY: state}
 
     def observation(self, taken: Mapping[str, Tensor]) -> Observation:
         """What :meth:`take` gave, or some rows of it, as the network's input."""
@@ -78,6 +81,7 @@ class ActingInputs:
             **(self._calibration(of_times) if self._config.needs_cameras else {}),
             depth=self._depths(of_times) if self._config.needs_depth else None,
             age_s=age_s,
+            tool_m=taken.get(TOOL),
         )
 
     @property

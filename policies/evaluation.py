@@ -20,8 +20,9 @@ from policies.episode_log import EpisodeResult, EpisodeVideo, FinishedEpisode
 from policies.execution import Execution
 from policies.intervals import Interval, wilson
 from policies.narration import Narrator
-from policies.policy import Policy
+from policies.policy import Policy, seen_by
 from policies.progress import progress_bar
+from policies.showing.aims import beside
 from vla.durable import write_text_atomically
 from vla.strict_json import strict_json
 
@@ -290,7 +291,11 @@ class _Wave:
         )
 
     def _frame(self, world: int) -> UInt8[np.ndarray, "h w 3"]:
-        return self._observation[image_key(self._camera)][world].cpu().numpy().copy()
+        """What the camera sees and, beside it, what the policy shows of its looking, if anything."""
+        frame = self._observation[image_key(self._camera)][world].cpu().numpy().copy()
+        mine = torch.arange(self._env.num_envs) == world
+        shown = self._execution.policy.shows(seen_by(self._shown(), mine))
+        return frame if shown is None else beside(frame, shown[0])
 
 
 def _agreement(embodiment: EmbodimentSpec, said: Sequence[Said]) -> Agreement | None:

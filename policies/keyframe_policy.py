@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
 from envs.specs import STATE_KEY
@@ -62,6 +63,23 @@ class KeyframePolicy(VLAPolicy):
         """Each world's plan is as long as its way."""
         actions, length = self._way(seen_by(observation, mask))
         return None, Plan(spread(actions, mask), spread(length, mask))
+
+    def shows(self, observation: Mapping[str, Any]) -> UInt8[np.ndarray, "n h w 3"]:
+        """Both looks' pictures with the heatmaps over them, and a cross where each look's answer is."""
+        from policies.showing.aims import aim_sheet
+
+        head = self.vla.head
+        assert isinstance(head, HeatmapHead)
+        with torch.inference_mode():
+            seen = head.perceive(self.vla.backbone, self._network_observation(observation))
+            looks = head.looks(seen)
+            radii_px = head.config.radius_px, head.config.fine_radius_px
+            pictures = [head.drawn(seen, look.cube, r).images[:, 0] for look, r in zip(looks, radii_px, strict=True)]
+            places = [look.cube.project(look.answer_m[:, None]).position[:, :, 0] for look in looks]
+            heat = [look.log_heatmaps.exp() for look in looks if look.log_heatmaps is not None]
+        drawn, where = (torch.stack(each, dim=1).cpu().numpy() for each in (pictures, places))
+        heatmaps = torch.stack(heat, dim=1).cpu().numpy() if heat else [None] * len(drawn)
+        return np.stack([aim_sheet(*of_world) for of_world in zip(drawn, heatmaps, where, strict=True)])
 
     def _way(self, observation: Mapping[str, Any]) -> tuple[Float[Tensor, "n h a"], Int[Tensor, " n"]]:
         keyframe = self.aim(observation)

@@ -62,7 +62,7 @@ class KeyframeTargets:
         return Keyframe(
             position_m=state[:, self._position],
             rotation=tool_rotation(state, self._axes),
-            gripper=(batch.actions[:, 0, -1].to(device) > self._closed_from).float(),
+            gripper=(batch.way_action[:, -1].to(device) > self._closed_from).float(),
             gripper_after=(batch.keyframe_action[:, -1].to(device) > self._closed_from).float(),
             clearance=batch.leads_over.to(device).float(),
         )

@@ -4,8 +4,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
+import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
 from envs.specs import STATE_KEY, EmbodimentSpec
@@ -84,6 +85,12 @@ class Policy(ABC, Generic[State]):
         2506.07339); by default it is not heeded. Rows of worlds outside ``mask`` mean nothing.
         """
         return self.plan(state, observation, mask)
+
+    def shows(self, observation: Mapping[str, Any]) -> UInt8[np.ndarray, "n h w 3"] | None:
+        """What it sees and where it aims in each world, for people to look at; None of a policy that has no such
+        pictures.
+        """
+        return None
 
     def remarks(self, instructions: Sequence[str]) -> list[str]:
         """What somebody who gives these instructions should know of how they are read; nothing by default."""

@@ -15,7 +15,7 @@ class Observation:
     ``images`` RGB in [0, 1]; ``view_mask`` False where a view is missing. ``state`` is normalised.
     ``depth`` is metres along the optical axis (0 = no reading); ``intrinsics`` are in pixels of
     ``images``; ``T_world_cam`` is metres, OpenCV camera frame. The last time index is the present; ``age_s`` says how
-    long before it each time was.
+    long before it each time was. ``tool_m`` is where the tool is in the world, for heads that aim.
     """
 
     images: Float[Tensor, "b t v 3 h w"]
@@ -27,6 +27,7 @@ class Observation:
     intrinsics: Float[Tensor, "b t v 3 3"] | None = None
     T_world_cam: Float[Tensor, "b t v 4 4"] | None = None
     age_s: Float[Tensor, "b t"] | None = None
+    tool_m: Float[Tensor, "b 3"] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

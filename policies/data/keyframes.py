@@ -1,5 +1,7 @@
 """Keyframes of demonstrations: where a motion ends and another begins."""
 
+from dataclasses import dataclass
+
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
@@ -56,6 +58,95 @@ def leads_over(
         share = np.clip(off @ way / max(float(way @ way), 1e-12), 0, 1)
         over[frame] = bool(((off - share[:, None] * way)[:, 2] >= rise_m).any())
     return over
+
+
+@dataclass(frozen=True, kw_only=True)
+class Goals:
+    """For every frame, where the motion that it is part of leads, as a policy that aims learns it.
+
+    ``keyframe`` is the frame of the keyframe. At ``reached`` the tool stands there: while fingers move it still comes
+    nearer, and these frames belong to the keyframe that they move at. ``way`` is a frame before the keyframe, whose
+    gripper command holds on the way.
+    """
+
+    keyframe: Int[np.ndarray, " n"]
+    reached: Int[np.ndarray, " n"]
+    way: Int[np.ndarray, " n"]
+
+
+GRIP_STEPS = 6
+"""How long fingers move at most."""
+
+
+def goals(
+    actions: Float[np.ndarray, "n a"],
+    tool_m: Float[np.ndarray, "n 3"],
+    end_frames: Int[np.ndarray, " e"],
+    embodiment: EmbodimentSpec,
+) -> Goals:
+    """Those of :func:`next_keyframe`, and the ends of :func:`strokes`, at which no gripper changes."""
+    following = next_keyframe(actions, end_frames, embodiment)
+    gripper = np.unique(following)
+    marks = np.unique(np.concatenate([gripper, strokes(actions, tool_m, following)]))
+    last = end_frames - 1
+    still = np.array([_still(tool_m, mark, marks, last) if mark in gripper else mark for mark in marks.tolist()])
+    frames = np.arange(len(actions))
+    episode = np.searchsorted(end_frames, frames, side="right")
+    index = np.minimum(np.searchsorted(still, frames, side="right"), np.searchsorted(marks, last)[episode])
+    keyframe = marks[index]
+    return Goals(keyframe=keyframe, reached=still[index], way=np.minimum(frames, np.maximum(keyframe - 1, 0)))
+
+
+def _still(
+    tool_m: Float[np.ndarray, "n 3"], mark: int, marks: Int[np.ndarray, " m"], last: Int[np.ndarray, " e"]
+) -> int:
+    """The frame from a change of the gripper on at which the tool moves least, while fingers move and before whatever
+    comes next.
+    """
+    if mark in last:
+        return mark
+    until = min(mark + GRIP_STEPS, int(marks[np.searchsorted(marks, mark, side="right")]) - 1)
+    speeds = np.linalg.norm(np.diff(tool_m[mark : until + 2], axis=0), axis=1)
+    return mark + int(speeds.argmin()) if len(speeds) else mark
+
+
+LEVEL_M = 0.02
+STROKE_M = 0.04
+
+
+def strokes(
+    actions: Float[np.ndarray, "n a"], tool_m: Float[np.ndarray, "n 3"], following: Int[np.ndarray, " n"]
+) -> Int[np.ndarray, " m"]:
+    """Frames at which a motion towards one keyframe turns a corner, down low: it came down to go along, as one that
+    pushes something does, or rises after it has.
+
+    Low is what is within ``LEVEL_M`` of its lowest point, and along is where it is told to go, ``STROKE_M`` or more:
+    disturbances are not. ``actions`` begin with metres along x, y and z.
+    """
+    found: list[int] = []
+    begins = np.flatnonzero(np.append(True, following[1:] != following[:-1]))
+    for start, end in zip(begins.tolist(), following[begins].tolist(), strict=True):
+        height_m = tool_m[start : end + 1, 2]
+        low = np.flatnonzero(height_m < height_m.min() + LEVEL_M) + start
+        for run in np.split(low, np.flatnonzero(np.diff(low) > 1) + 1):
+            first = int(run[0])
+            last = int(run[np.linalg.norm(tool_m[run] - tool_m[first], axis=1).argmax()])  # before it draws back
+            if np.linalg.norm(actions[first:last, :2].sum(axis=0)) < STROKE_M:
+                continue
+            if _off_line_m(tool_m[first], tool_m[start], tool_m[last]) >= RISE_M:
+                found.append(first)
+            if _off_line_m(tool_m[last], tool_m[first], tool_m[end]) >= RISE_M:
+                found.append(last)
+    return np.array(found, dtype=np.int64)
+
+
+def _off_line_m(
+    point_m: Float[np.ndarray, " 3"], start_m: Float[np.ndarray, " 3"], end_m: Float[np.ndarray, " 3"]
+) -> float:
+    """How far a point is from a line between two others."""
+    way, off = end_m - start_m, point_m - start_m
+    share = np.clip(off @ way / max(float(way @ way), 1e-12), 0, 1)
+    return float(np.linalg.norm(off - share * way))
 
 
 def _gripper_changes(actions: Float[np.ndarray, "n a"], embodiment: EmbodimentSpec) -> Bool[np.ndarray, " m"]:

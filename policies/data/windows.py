@@ -13,7 +13,7 @@ from torch import Tensor
 from envs.specs import ACTION_KEY, STATE_KEY, depth_key, extrinsics_key, image_key, intrinsics_key
 from policies.data.dataset import DemonstrationDataset
 from policies.data.decoded import decoded_views
-from policies.data.keyframes import leads_over, next_keyframe, since_segment_start, tool_dims
+from policies.data.keyframes import Goals, goals, leads_over, next_keyframe, since_segment_start, tool_dims
 from policies.data.sampling import batch_indices
 from vla.history import PRESENT, History
 from vla.spatial.memory_bank import picture_features, sample_frames
@@ -35,7 +35,8 @@ class WindowBatch:
     the present step and the ``h − 1`` after it; past the episode's end the last one is repeated and
     ``valid`` is False. ``text`` indexes ``Windows.instructions``. ``depth`` is metres; ``intrinsics``
     pixels; ``T_world_cam`` metres, OpenCV camera frame. ``keyframe_state`` and ``keyframe_action`` are the state and
-    the action at the next keyframe, and ``leads_over`` says whether the tool's way there is not straight.
+    the action at the next keyframe, ``way_action`` that which says how the gripper is on the way, and ``leads_over``
+    whether the tool's way there is not straight.
     """
 
     images: UInt8[Tensor, "b t v h w 3"]
@@ -45,6 +46,7 @@ class WindowBatch:
     text: Int[Tensor, " b"]
     keyframe_state: Float[Tensor, "b d"]
     keyframe_action: Float[Tensor, "b a"]
+    way_action: Float[Tensor, "b a"]
     leads_over: Bool[Tensor, " b"]
     age_steps: Int[Tensor, "b t"]
     there: Bool[Tensor, "b t"]
@@ -63,6 +65,9 @@ class WindowConfig:
     decoded once into ``memory``; from ``disk`` as needed; ``decoded`` once into a file in the store's
     folder (``policies.data.decoded``; from disk as needed where it cannot be written); or ``auto``: memory where
     they fit ``memory_budget_bytes``, which all stores of a run share (:func:`build_windows`), else disk.
+
+    With ``aims`` keyframes are those that a policy which aims learns from (:func:`policies.data.keyframes.goals`), the
+    state there is that in which the tool stands, and that at an episode's end says where its last action was to lead.
     """
 
     horizon: int = 8
@@ -70,6 +75,7 @@ class WindowConfig:
     cameras: tuple[str, ...] = ()
     depth: bool = False
     geometry: bool = False
+    aims: bool = False
     cache: Literal["auto", "memory", "decoded", "disk"] = "auto"
     memory_budget_bytes: int = 4 * 1024**3
 
@@ -107,7 +113,9 @@ class Windows:
         self._text = np.array([text_index[record.instruction] for record in dataset.records])
         self._states = dataset.load(STATE_KEY)
         self._actions = dataset.load(ACTION_KEY)
-        self._keyframes = next_keyframe(self._actions, dataset.end_frames, dataset.embodiment)
+        goals = self._find_goals()
+        self._keyframes, self._reached, self._way = goals.keyframe, goals.reached, goals.way
+        self._reached_states = self._states_at_ends() if config.aims else self._states
         self._leads_over = self._find_ways()
         kept = (intrinsics_key, extrinsics_key) if config.geometry else ()
         kept += self._picture_keys() if self.in_memory else ()
@@ -156,8 +164,9 @@ class Windows:
             actions=actions,
             valid=valid,
             text=torch.from_numpy(self._text[episode]),
-            keyframe_state=torch.from_numpy(self._states[self._keyframes[frames]]),
+            keyframe_state=torch.from_numpy(self._reached_states[self._reached[frames]]),
             keyframe_action=torch.from_numpy(self._actions[self._keyframes[frames]]),
+            way_action=torch.from_numpy(self._actions[self._way[frames]]),
             leads_over=torch.from_numpy(self._leads_over[frames]),
             age_steps=torch.from_numpy(frames[:, None] - seen),
             there=there,
@@ -201,10 +210,25 @@ class Windows:
         blocks = np.split(np.arange(len(self)), range(_FEATURES_AT_ONCE, len(self), _FEATURES_AT_ONCE))
         return torch.cat([picture_features(self._views(image_key, block[:, None])[:, 0]) for block in blocks])
 
+    def _find_goals(self) -> Goals:
+        dataset = self.dataset
+        if self.config.aims:
+            tool_m = self._states[:, tool_dims(dataset.embodiment)]
+            return goals(self._actions, tool_m, dataset.end_frames, dataset.embodiment)
+        keyframe = next_keyframe(self._actions, dataset.end_frames, dataset.embodiment)
+        return Goals(keyframe=keyframe, reached=keyframe, way=np.arange(len(self)))
+
+    def _states_at_ends(self) -> Float[np.ndarray, "n d"]:
+        """The states, those of last frames with the tool where their actions, which begin with its move, lead."""
+        states, last = self._states.copy(), self.dataset.end_frames - 1
+        tool = np.array(tool_dims(self.dataset.embodiment))
+        states[last[:, None], tool] += self._actions[last, :3]
+        return states
+
     def _find_ways(self) -> Bool[np.ndarray, " n"]:
         """Whether the way to each frame's next keyframe leads over something; no way of a robot without a tool does."""
         tool = tool_dims(self.dataset.embodiment)
-        return leads_over(self._states[:, tool], self._keyframes) if len(tool) == 3 else np.zeros(len(self), bool)
+        return leads_over(self._states[:, tool], self._reached) if len(tool) == 3 else np.zeros(len(self), bool)
 
     def _picture_keys(self) -> tuple[CameraKey, ...]:
         return (image_key, depth_key) if self.config.depth else (image_key,)

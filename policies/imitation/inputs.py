@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from envs.specs import EmbodimentSpec
+from policies.data.keyframes import tool_dims
 from policies.data.windows import WindowBatch
 from policies.keyframe_targets import KeyframeTargets
 from policies.narration import Narrator
@@ -38,6 +39,7 @@ class TrainingInputs:
         text, text_mask = vla.backbone.tokenize(instructions)
         self._text, self._text_mask = text.to(self.device), text_mask.to(self.device)
         self._keyframes = KeyframeTargets(embodiment) if vla.head.aims else None
+        self._tool = list(tool_dims(embodiment)) if vla.head.aims else None
         self._narrator = None
         if isinstance(vla.head, ChatHead):
             self._narrator = Narrator(embodiment)
@@ -77,6 +79,7 @@ class TrainingInputs:
             intrinsics=intrinsics,
             T_world_cam=T_world_cam,
             age_s=batch.age_steps.to(self.device) / self._rate_hz if self._config.history.looks_back else None,
+            tool_m=None if self._tool is None else state[:, self._tool],
         )
         waypoint = None
         if self._config.waypoint_dims:

@@ -75,6 +75,7 @@ class ImitationLearner(Learner[TrainConfig]):
             cameras=vla_config.cameras,
             depth=vla_config.needs_depth,
             geometry=vla_config.needs_cameras,
+            aims=vla_config.aims,
             history=vla_config.history,
             cache=config.pictures,
         )

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from envs.specs import CameraSpec, Dimension, EmbodimentSpec
-from policies.data.keyframes import leads_over, next_keyframe, since_segment_start
+from policies.data.keyframes import goals, leads_over, next_keyframe, since_segment_start, strokes
 
 ROBOT = EmbodimentSpec(
     name="toy",
@@ -58,3 +58,47 @@ def test_a_way_leads_over_something_where_it_is_higher_than_the_straight_one():
     for way in (straight, below, straight[:1].repeat(11, axis=0)):
         assert not leads_over(way, ends).any()
     assert not leads_over(sideways * [1, 1, 0], ends).any()
+
+
+ARM = EmbodimentSpec(
+    name="arm",
+    control_rate_hz=10,
+    state=tuple(Dimension(name=f"tool_{axis}", unit="m", low=-1, high=1, frame="world") for axis in "xyz"),
+    action=(
+        *(Dimension(name=f"d{axis}", unit="m", low=-1, high=1) for axis in "xyz"),
+        Dimension(name="gripper", unit="1", low=0, high=1, frame="gripper"),
+    ),
+    cameras=ROBOT.cameras,
+)
+
+
+def recorded(moves, closed):
+    """Actions, and where the tool was before each."""
+    moves = np.array(moves, float)
+    actions = np.concatenate([moves, np.array(closed, float)[:, None]], axis=1).astype(np.float32)
+    return actions, np.array([0.4, 0.0, 0.2]) + moves.cumsum(axis=0) - moves
+
+
+def test_a_goal_is_where_the_tool_stands_while_the_gripper_closes():
+    """It comes nearer for two steps after the command changes; frames until then still aim there, with open fingers."""
+    down, slow, still, up = (0, 0, -0.03), (0, 0, -0.01), (0, 0, 0), (0, 0, 0.03)
+    actions, tool_m = recorded([down, down, down, slow, slow, still, up, up], [0, 0, 0, 1, 1, 1, 1, 1])
+    found = goals(actions, tool_m, np.array([8]), ARM)
+    assert found.keyframe.tolist() == [3, 3, 3, 3, 3, 7, 7, 7]
+    assert found.reached.tolist() == [5, 5, 5, 5, 5, 7, 7, 7]
+    assert actions[found.way, 3].tolist() == [0, 0, 0, 0, 0, 1, 1, 1]
+
+
+def test_a_push_begins_and_ends_with_a_goal():
+    """Down, along, back a little and up; and neither a straight way down nor a disturbance along is a push."""
+    down, along, back, up = (0, 0, -0.045), (0.04, 0, 0), (-0.01, 0, 0.005), (0, 0, 0.04)
+    moves = [down] * 4 + [along] * 4 + [back, up, up, up]
+    actions, tool_m = recorded(moves, [1] * 12)
+    ends = np.array([12])
+    assert strokes(actions, tool_m, next_keyframe(actions, ends, ARM)).tolist() == [4, 8]
+    found = goals(actions, tool_m, ends, ARM)
+    assert found.keyframe.tolist() == [4] * 4 + [8] * 4 + [11] * 4 and found.reached.tolist() == found.keyframe.tolist()
+    slanting, straight_m = recorded([(0.03, 0, -0.02)] * 12, [1] * 12)
+    assert strokes(slanting, straight_m, next_keyframe(slanting, ends, ARM)).size == 0
+    actions[4:8, :2] = 0  # it was pushed along, and not told to
+    assert strokes(actions, tool_m, next_keyframe(actions, ends, ARM)).size == 0

@@ -14,6 +14,7 @@ from envs.specs import STATE_KEY, depth_key, intrinsics_key
 from policies.collect import collect
 from policies.data.dataset import DemonstrationDataset
 from policies.data.windows import WindowConfig
+from policies.evaluation import evaluate
 from policies.execution import Execution
 from policies.expert import ExpertPolicy
 from policies.imitation.config import TrainConfig
@@ -28,6 +29,7 @@ from policies.remote import RemotePolicy
 from policies.serving.client import ClientConfig, PolicyClient
 from policies.serving.config import ServeConfig
 from policies.serving.server import PolicyServer, running
+from policies.showing.aims import ANSWER, SIDE_PX
 from vla.backbones.nano import NanoConfig
 from vla.heads.heatmap_config import HeatmapConfig
 from vla.observation import Keyframe
@@ -109,6 +111,23 @@ def test_keyframes_are_where_the_expert_closed_the_gripper_and_where_it_ended(st
     assert any(over)  # from afar over the other cubes
 
 
+def test_goals_are_where_the_expert_stood_and_where_it_last_meant_to_go(store):
+    """A few millimetres from where the gripper's command changed, and a step beyond an episode's last frame."""
+    windows = WindowConfig(depth=True, geometry=True, horizon=1, aims=True)
+    demonstrations, dataset, first = Demonstrations([store], windows), DemonstrationDataset(store), 0
+    targets = KeyframeTargets(demonstrations.embodiment)
+    for index in range(len(dataset)):
+        episode = dataset.episode(index)
+        closes, last = int(np.flatnonzero(episode.actions[:, 6] > 0.5)[0]), len(episode) - 1
+        aimed = targets(demonstrations.sample(first + np.array([0, last])), torch.device("cpu"))
+        stood = episode.state[closes : closes + 7, :3]
+        assert np.abs(stood - aimed.position_m[0].numpy()).max(axis=1).min() < 1e-6
+        meant = episode.state[last, :3] + episode.actions[last, :3]
+        torch.testing.assert_close(aimed.position_m[1], torch.tensor(meant))
+        assert aimed.gripper.tolist() == [0, 1] and aimed.gripper_after.tolist() == [1, 1]
+        first += len(episode)
+
+
 def test_the_tools_frame_is_a_rotation_with_the_axes_of_the_state(store):
     state = torch.tensor(DemonstrationDataset(store).load(STATE_KEY))
     _, axes = pose_dims(DemonstrationDataset(store).embodiment)
@@ -172,6 +191,17 @@ def test_it_acts_in_the_simulation_and_looks_again_when_its_plans_end(policy, en
         looks += execution.plan(observation)
         observation = env.step(execution.advance(at_most=1)[:, 0]).observation
     assert 3 * 30 / HEAD.longest_plan <= looks < 3 * 30
+
+
+def test_a_film_shows_what_it_looked_at_and_where_it_aimed(policy, env):
+    """The camera's picture, then two looks at three views, each with a cross where its answer is."""
+    film = evaluate(env, policy, [5], record_videos=1, show_progress=False).videos[0]
+    height, width = 2 * SIDE_PX, 2 * SIDE_PX + 3 * SIDE_PX
+    assert film.frames.shape[1:] == (height, width, 3)
+    sheets = policy.shows(env.reset([5, 6, 7]))
+    assert np.array_equal(film.frames[0][:, 2 * SIDE_PX :], sheets[0]) and not np.array_equal(sheets[0], sheets[1])
+    crosses = (sheets[0] == ANSWER).all(axis=-1).reshape(2, SIDE_PX, 3, SIDE_PX).sum(axis=(1, 3))
+    assert bool((crosses >= 7).all())
 
 
 def test_a_saved_policy_plans_alike_and_a_shorter_interval_cuts_its_plans(policy, observation, tmp_path):

@@ -10,8 +10,11 @@ from scipy.spatial.transform import Rotation
 from vla.backbones.nano import NanoConfig
 from vla.backbones.vlm.config import VLMConfig
 from vla.config import VLAConfig
+from vla.features import Sight
+from vla.heads.beside_tool import SPREAD_M, STEP_M, BesideTool
 from vla.heads.euler_bins import BINS, euler_rad, of_bins, rotation_of, soft_bins
-from vla.heads.heatmap import without_gaps
+from vla.heads.heat_trunk import HeatTrunk
+from vla.heads.heatmap import _moved, without_gaps
 from vla.heads.heatmap_config import HeatmapConfig
 from vla.observation import ActionChunk, Keyframe, Observation
 from vla.spatial.cloud import Cloud
@@ -76,6 +79,7 @@ def observation(b=2, state=None, depth=True):
         depth=torch.full((b, 1, 1, 16, 16), 0.8) if depth else None,
         intrinsics=K.expand(b, 1, 1, 3, 3),
         T_world_cam=down.expand(b, 1, 1, 4, 4),
+        tool_m=torch.tensor([0.45, 0.0, 0.3]).repeat(b, 1),
     )
 
 
@@ -145,9 +149,10 @@ def test_leaving_gaps_out_changes_no_picture():
     assert without_gaps(cloud).points.shape[1] < 600 and torch.equal(full.features, packed.features)
 
 
-def test_it_learns_its_target_and_aims_at_it():
+@pytest.mark.parametrize("answer", ["heatmap", "point"])
+def test_it_learns_its_target_and_aims_at_it(answer):
     torch.manual_seed(0)
-    vla = network(replace(HEAD, shift=0.0, turn_rad=0.0, noise=0.02)).build().train()
+    vla = network(replace(HEAD, shift=0.0, turn_rad=0.0, noise=0.02, answer=answer)).build().train()
     optimizer = torch.optim.Adam(vla.parameters(), lr=1e-2)
     first = None
     for _ in range(60):
@@ -162,6 +167,61 @@ def test_it_learns_its_target_and_aims_at_it():
         aimed.gripper.round(), torch.zeros(2)
     )
     torch.testing.assert_close(aimed.rotation, DOWN.repeat(2, 1, 1), atol=1e-5, rtol=0)
+
+
+def test_the_hand_hides_nothing_and_fingers_stay():
+    """Points straight above the tool are left out, those beside it, at its fingers and below it are not."""
+    off_m = torch.tensor([[0, 0, 0.2], [0.1, 0, 0.1], [0, 0, 0.03], [0.2, 0, 0.2], [0, 0, -0.1]])
+    tool_m = torch.tensor([[0.5, 0.1, 0.2]])
+    cloud = Cloud(points=tool_m[:, None] + off_m, features=torch.rand(1, 5, 3), mask=torch.ones(1, 5).bool())
+    assert network().build().head._without_hand(cloud, tool_m).mask.tolist() == [[False, False, True, True, True]]
+    assert network(replace(HEAD, hand_m=0.0)).build().head._without_hand(cloud, tool_m).mask.all()
+
+
+def test_beside_the_tool_is_a_gaussian_about_a_step_from_it():
+    """Mixed with flat heatmaps, against the density at every pixel's centre."""
+    part = BesideTool(2, sigma_px=1.5)
+    share, spread, step = 0.4, 0.5, torch.tensor([0.3, -0.2, 0.5])
+    with torch.no_grad():
+        part.read.weight.zero_()
+        part.read.bias.copy_(torch.tensor([share, spread, *step]))
+    head, tool_m, side = network().build().head, torch.tensor([[0.45, 0.05, 0.1]]), 64
+    cube = head.workspace(Cloud(points=tool_m[:, None], features=tool_m[:, None], mask=torch.ones(1, 1).bool()))
+    flat = torch.full((1, 3, side, side), -2 * np.log(side))
+    mixed = part(flat, torch.zeros(1, 2), tool_m, cube).exp()
+    torch.testing.assert_close(mixed.sum(dim=(-2, -1)), torch.ones(1, 3))
+    place = cube.project((tool_m + STEP_M * step)[:, None]).position[0, :, 0]
+    variance = 1.5**2 + (SPREAD_M * np.exp(spread) * side / (2 * HEAD.half_m)) ** 2
+    weight = torch.sigmoid(torch.tensor(share))
+    for view, (x, y) in enumerate(((place + 1) * side / 2).tolist()):
+        rows, columns = torch.meshgrid(torch.arange(side) + 0.5, torch.arange(side) + 0.5, indexing="ij")
+        density = (-((columns - x) ** 2 + (rows - y) ** 2) / (2 * variance)).exp()
+        expected = (1 - weight) / side**2 + weight * density / density.sum()
+        torch.testing.assert_close(mixed[0, view], expected, atol=1e-6, rtol=1e-4)
+
+
+def test_a_trunk_adds_nothing_at_first_and_moves_heat_by_seven_cells_at_most():
+    torch.manual_seed(0)
+    trunk = HeatTrunk(8, 2, views=3, thought=5, width=4)
+    maps, thought, middle = torch.randn(1, 3, 8, 21, 21), torch.randn(1, 5), 10
+    coarse, flat = torch.randn(1, 3, 21, 21), torch.full((1, 3, 2, 21, 21), -2 * np.log(21))
+    hot = flat.clone()
+    hot[..., middle, middle] = 0.0
+    sights = [Sight(waypoint=None, position=torch.zeros(1, 3, 2, 2), log_heatmap=x, maps=maps) for x in (flat, hot)]
+    assert torch.equal(trunk(coarse, sights[0], thought)[0], coarse[0])
+    torch.nn.init.normal_(trunk.added.weight)
+    cold, warm = (trunk(coarse, sight, thought)[0] for sight in sights)
+    reached = (warm != cold).any(dim=0).nonzero() - middle
+    assert reached.abs().max() == 7 and not torch.equal(cold, trunk(coarse, sights[0], thought + 1)[0])
+
+
+def test_a_moved_world_moves_the_tool():
+    head = network().build().head
+    seen = head.perceive(network().build().backbone, observation())
+    T = head._moves(2, torch.device("cpu"))
+    moved = _moved(seen, T).observation.tool_m
+    there = keyframe(observation().tool_m).transformed(T).position_m
+    torch.testing.assert_close(moved, there)
 
 
 def test_numbers_of_the_state_that_are_not_told_change_nothing():
@@ -188,6 +248,8 @@ def test_what_it_cannot_work_with_is_refused():
     vla = network().build()
     with pytest.raises(ValueError, match="needs depth images and calibrated cameras"):
         vla.aim(observation(depth=False))
+    with pytest.raises(ValueError, match="must be told where the tool is"):
+        vla.aim(replace(observation(), tool_m=None))
     with pytest.raises(ValueError, match="learns from keyframes"):
         vla.loss(observation(), replace(target(), keyframe=None))
     with pytest.raises(TypeError, match="answers a keyframe and no actions"):
