@@ -88,9 +88,11 @@ def nut_assembly(env: Any) -> Float[np.ndarray, " 7"]:
     across = across if across @ held > 0 else -across
     if not _holds(env, nut):
         return _grasp(env, handle, across)
-    # The nut is square: turned until its sides are parallel to the peg's, by whichever eighth of a turn is nearer.
+    # The nut is square: four ways round fit. The nearest is taken of those whose handle does not point out of reach.
     angle = np.arctan2(turned[1, 0], turned[0, 0])
-    missing = -((angle + np.pi / 4) % (np.pi / 2) - np.pi / 4)
+    ways = np.array([np.pi / 2, np.pi, -np.pi / 2])
+    turns = (ways - angle + np.pi) % (2 * np.pi) - np.pi
+    missing = turns[np.abs(turns).argmin()]
     wanted = _turned(held, np.clip(missing, -0.3, 0.3))
     off = peg[:2] - where[:2]
     table = env.table_offset[2]
