@@ -17,8 +17,8 @@ OPEN, CLOSED = 0.0, 1.0
 _GAIN, _TURN_GAIN = 3.0, 1.5
 """How much of what is missing is asked for per step: robosuite's controller reaches a part of it."""
 _MOST_M, _MOST_RAD = 0.05, 0.5
-_REACH_M = 0.78
-"""How far from its base the arm is still at ease."""
+_REACH_M, _NEARER_M = 0.82, np.array([0.03, 0.04])
+"""How far from its base the arm is still at ease, and where in a compartment beyond that it lets go of things."""
 _LEVER_M = 0.1
 """How far the door's lever stands off the middle of its panel."""
 _DOWN = np.array([0.0, 0.0, -1.0])
@@ -59,8 +59,8 @@ def pick_place(env: Any) -> Float[np.ndarray, " 7"]:
     where, turned = _body(env, env.obj_body_id[thing.name])
     fingers = _nearest_axis(env, turned, quarter_turns=False)
     goal = env.target_bin_placements[env.object_id].copy()
-    way = goal[:2] - env.robots[0].base_pos[:2]
-    goal[:2] -= way * max(0.0, 1 - _REACH_M / np.linalg.norm(way))
+    if np.linalg.norm(goal[:2] - env.robots[0].base_pos[:2]) > _REACH_M:
+        goal[:2] -= _NEARER_M
     tool, _ = _tool(env)
     off = np.linalg.norm(where[:2] - goal[:2])
     if not _holds(env, thing):
@@ -88,9 +88,11 @@ def nut_assembly(env: Any) -> Float[np.ndarray, " 7"]:
     across = across if across @ held > 0 else -across
     if not _holds(env, nut):
         return _grasp(env, handle, across)
-    # The nut is square: turned until its sides are parallel to the peg's, by whichever eighth of a turn is nearer.
+    # The nut is square: four ways round fit. The nearest is taken of those whose handle does not point out of reach.
     angle = np.arctan2(turned[1, 0], turned[0, 0])
-    missing = -((angle + np.pi / 4) % (np.pi / 2) - np.pi / 4)
+    ways = np.array([np.pi / 2, np.pi, -np.pi / 2])
+    turns = (ways - angle + np.pi) % (2 * np.pi) - np.pi
+    missing = turns[np.abs(turns).argmin()]
     wanted = _turned(held, np.clip(missing, -0.3, 0.3))
     off = peg[:2] - where[:2]
     table = env.table_offset[2]
