@@ -66,10 +66,13 @@ def main() -> None:
     parser.add_argument(
         "--json", type=home_path, help="also write the figures, with machine and versions, to this file"
     )
+    parser.add_argument("--beside-only", action="store_true", help="print the table beside LeRobot's reader alone")
     options = parser.parse_args()
+    cases = () if options.beside_only else CASES
     with tempfile.TemporaryDirectory() as folder:
-        rows = [measure(case, Path(folder) / str(index), options.episodes) for index, case in enumerate(CASES)]
-    print_table(rows)
+        rows = [measure(case, Path(folder) / str(index), options.episodes) for index, case in enumerate(cases)]
+    if rows:
+        print_table(rows)
     beside = beside_lerobot(options.episodes) if os.environ.get(LEROBOT_PYTHON) else []
     if beside:
         print()

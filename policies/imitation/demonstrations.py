@@ -63,8 +63,9 @@ class Demonstrations:
         self.datasets = [dataset for dataset in datasets if len(dataset) or keep is None]
         if not self.datasets:
             raise NoEpisodesError(f"none of the episodes of {', '.join(map(str, paths))} is to be taken")
-        task_of = self._tasks_of_frames()
-        by_number = task_weights(self.tasks, weights) if weights else None
+        records = [record for dataset in self.datasets for record in dataset.records]
+        tasks = {task: number for number, task in enumerate(sorted({record.task for record in records}))}
+        by_number = task_weights(tasks, weights) if weights else None
         self.windows = build_windows(self.datasets, config)
         self._ends = np.cumsum([len(windows) for windows in self.windows])
         offsets = self._ends - [len(windows) for windows in self.windows]
@@ -72,6 +73,7 @@ class Demonstrations:
         self._motion_starts = np.concatenate(starts)
         self._weighted: dict[Frames, WeightedFrames] = {}
         if by_number is not None:
+            task_of = np.repeat([tasks[record.task] for record in records], [record.length for record in records])
             self._weighted["all"] = WeightedFrames(task_of, by_number)
             self._weighted["motion_starts"] = WeightedFrames(task_of[self._motion_starts], by_number)
         self.instructions = tuple(text for windows in self.windows for text in windows.instructions)
@@ -79,12 +81,6 @@ class Demonstrations:
 
     def __len__(self) -> int:
         return int(self._ends[-1])
-
-    def _tasks_of_frames(self) -> Int[np.ndarray, " n"]:
-        """The number of every frame's task, by ``tasks``."""
-        records = [record for dataset in self.datasets for record in dataset.records]
-        self.tasks = {task: number for number, task in enumerate(sorted({record.task for record in records}))}
-        return np.repeat([self.tasks[record.task] for record in records], [record.length for record in records])
 
     @property
     def num_episodes(self) -> int:

@@ -1,6 +1,6 @@
 """Dimensions that are no numbers, out of bounds, constant where they should move, or clipped; the gripper's sign."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 from jaxtyping import Float
@@ -8,6 +8,7 @@ from jaxtyping import Float
 from envs.specs import Dimension
 from policies.data.checks.digest import GRIPPER_FRAME, Recording, spans
 from policies.data.checks.finding import LEAVE_OUT, Finding, runs
+from policies.data.sources.gripper import followed
 
 BEYOND = {"state": 0.25, "action": 0.02}
 """Of its range: so far a dimension may be beyond its bounds. What is measured overshoots, fingers most."""
@@ -23,7 +24,6 @@ FURTHER = 0.1
 """Of the range of all episodes."""
 FEW_VALUES = 20
 """A dimension of fewer values is a switch, which lies at its ends always."""
-LATEST_FRAMES = 10
 SURE = 0.5
 
 
@@ -134,9 +134,9 @@ def gripper_sign(recording: Recording) -> Iterator[Finding]:
     fingers = [i for i, dim in enumerate(recording.robot.state) if dim.frame == GRIPPER_FRAME and _opens(dim)]
     if not command or not fingers:
         return
-    followed = [_followed(e.actions[:, command[0]], e.state[:, fingers[0]]) for e in recording.episodes]
-    wrong = [e.number for e, found in zip(recording.episodes, followed, strict=True) if found > SURE]
-    told = sum(abs(found) > SURE for found in followed)
+    goes = [followed([e.actions[:, command[0]]], [e.state[:, fingers[0]]]) for e in recording.episodes]
+    wrong = [e.number for e, found in zip(recording.episodes, goes, strict=True) if found > SURE]
+    told = sum(abs(found) > SURE for found in goes)
     everywhere = len(wrong) * 2 > told
     for episode in [None] if everywhere and wrong else wrong:
         yield Finding(
@@ -151,14 +151,3 @@ def gripper_sign(recording: Recording) -> Iterator[Finding]:
 def _opens(dim: Dimension) -> bool:
     """Whether the number says how far the fingers are apart, not how far they are closed."""
     return "closed" not in dim.unit
-
-
-def _followed(command: Sequence[float] | np.ndarray, gap: np.ndarray) -> float:
-    """The strongest correlation of the command with the gap up to ``LATEST_FRAMES`` later, signed; 0 for none."""
-    strongest = 0.0
-    for late in range(min(LATEST_FRAMES, len(gap) - 3) + 1):
-        a, b = np.asarray(command)[: len(gap) - late], gap[late:]
-        if np.ptp(a) and np.ptp(b) > 1e-6:
-            found = float(np.corrcoef(a, b)[0, 1])
-            strongest = found if abs(found) > abs(strongest) else strongest
-    return strongest

@@ -59,7 +59,7 @@ def find_grip(
     if low == high or not _gathers(action[:, places[0]], low, high):
         return None
     commands = [episode[:, places[0]] for episode in actions]
-    found = [(_followed(commands, [np.abs(s[:, i]) for s in states]), i) for i in range(states[0].shape[1])]
+    found = [(followed(commands, [np.abs(s[:, i]) for s in states]), i) for i in range(states[0].shape[1])]
     likely = [i for i, name in enumerate(names["state"]) if any(word in name.lower() for word in WORDS)]
     strongest, place = max(((f, i) for f, i in found if i in likely or not likely), key=lambda pair: abs(pair[0]))
     if abs(strongest) < FOLLOWS:
@@ -74,7 +74,7 @@ def _gathers(values: Float[np.ndarray, " t"], low: float, high: float) -> bool:
     return bool(((values < low + near) | (values > high - near)).mean() > AT_ENDS)
 
 
-def _followed(commands: Sequence[Float[np.ndarray, " t"]], openings: Sequence[Float[np.ndarray, " t"]]) -> float:
+def followed(commands: Sequence[Float[np.ndarray, " t"]], openings: Sequence[Float[np.ndarray, " t"]]) -> float:
     """The strongest correlation of a command with an opening up to ``LATEST_FRAMES`` later, signed; 0 for none."""
     strongest = 0.0
     for late in range(LATEST_FRAMES + 1):

@@ -17,7 +17,6 @@ ACTIONS = "actions"
 STATE = ("robot0_eef_pos", "robot0_eef_quat", "robot0_gripper_qpos")
 """What robomimic's own image policies are told of a robot."""
 PRIVILEGED = "obs/object"
-RATE = ("env_kwargs", "control_freq")
 
 
 class RobomimicFile:
