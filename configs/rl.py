@@ -29,8 +29,8 @@ class Config:
     reward: Literal["sparse", "dense"] = "sparse"
     """1 on success, or that and the gain in the task's potential."""
     learned_rewards: tuple[str, ...] = ()
-    """Scores that are paid beside it, as potentials: towers, a folder of vla reward train, a checkpoint of CLIP or
-    SigLIP, or ask:CHECKPOINT; see vla reward."""
+    """Scores that are paid beside it, as potentials: states, towers, a folder of vla reward train, a checkpoint of CLIP
+    or SigLIP, or ask:CHECKPOINT; see vla reward."""
     learned_weight: float = 1.0
     """What multiplies each of them."""
     scorer: ScorerConfig = field(default_factory=ScorerConfig)

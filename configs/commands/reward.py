@@ -4,11 +4,11 @@ vla reward train classifier learns, from the simulator's expert and from failure
 show that the task is done; vla reward train towers, from the same, which pictures fit the words for what is then to be
 seen; vla reward train process --dataset PATH learns from demonstrations alone how far they are.
 
-vla reward eval tries scores on fresh episodes of both kinds. A score is towers (those of the package's own network),
-the folder of a reward that was trained, a checkpoint of CLIP or SigLIP (its folder or its id on the hub), or
-ask:CHECKPOINT, a vision-language model that is asked yes or no. AUC says whether it ranks successes above failures,
-order whether it grows along a success, false positives how many failures it calls done by a threshold that was chosen
-on other episodes.
+vla reward eval tries scores on fresh episodes of both kinds. A score is states (the package's own, of reach, pick and
+place), towers (those of the package's own backbone), the folder of a reward that was trained, a checkpoint of CLIP or
+SigLIP (its folder or its id on the hub), or ask:CHECKPOINT, a vision-language model that is asked yes or no. AUC says
+whether it ranks successes above failures, order whether it grows along a success, false positives how many failures it
+calls done by a threshold that was chosen on other episodes.
 """
 
 from collections.abc import Sequence

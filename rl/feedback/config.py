@@ -13,8 +13,8 @@ class FeedbackConfig:
     """RLCF (arXiv 2305.18010) of a policy: REINFORCE on a few candidates, of which their mean is the baseline."""
 
     reward: str = ""
-    """Lets a policy learn from a score while it acts, and forget it after each episode: towers, a folder of vla reward
-    train, a checkpoint of CLIP or SigLIP, or ask:CHECKPOINT. Empty: it acts as it is."""
+    """Lets a policy learn from a score while it acts, and forget it after each episode: states, towers, a folder of vla
+    reward train, a checkpoint of CLIP or SigLIP, or ask:CHECKPOINT. Empty: it acts as it is."""
     tried: Tried = "worlds"
     """worlds: candidates of a decision are carried out in the simulation, which is then put back to where it was; no
     robot can do that. past: they are the episode's last decisions, and the reward is what the score gained by each."""

@@ -1,6 +1,7 @@
 """What chunks would lead to, seen in simulated worlds that are put back afterwards."""
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from jaxtyping import Bool, Float
@@ -8,7 +9,6 @@ from torch import Tensor
 
 from envs.specs import SNAPSHOTS, SnapshotEnv, VectorEnv
 from policies.policy import seen_by, spread
-from rl.episodes import photographable
 from rl.rewards.reward import Scorer
 
 
@@ -19,12 +19,12 @@ class Rehearsal:
     """
 
     def __init__(self, env: VectorEnv, scorer: Scorer) -> None:
-        if not photographable(env):
+        if SNAPSHOTS not in env.capabilities:
             raise ValueError(
                 f"candidates can be tried where worlds can be put back ({SNAPSHOTS}); {env.task_name} declares "
                 f"{sorted(env.capabilities)}: learn from the past instead"
             )
-        self._env: SnapshotEnv = env
+        self._env = cast(SnapshotEnv, env)  # which isinstance would ask for what it has only once it is reset
         self._scorer = scorer
 
     def __call__(
