@@ -209,11 +209,14 @@ _ROWS = (
         recording=FORTY_TASKS,
         methods={"shipped eye": FROM_SHIPPED},
         budgets=[(50, 4500)],
-        reading="One training seed. What stays at 0 % was looked at in films of three episodes of `open-drawer`: the "
-        "hand goes to the drawer's knob, closes beside it, rises and tries again until the time is over. The knob must "
-        "stand between the fingers to within some millimetres, and the policy is not that precise. `store-red` and the "
-        "chains `store`, `store-two`, `press-store` and `tidy` need a drawer too; why the doors' chains, `tower` and "
-        "`push-press` fail has not been looked into. `two-bins` has 22 %.",
+        reading="One training seed, from demonstrations whose experts let go of a drawer as soon as success begins, at "
+        "11 of 13 cm; they now pull to the end. That is what `open-drawer` suffered from most: taught alone (50 "
+        "demonstrations, 800 steps from the eye, one training seed, 50 episodes) it came to 28 %, because the policy "
+        "let go at 8 to 11 cm and met a drawer that no demonstration leaves so, and to 66 % from the experts of today. "
+        "What still fails begins to pull while the fingers close, so that the knob slips out; experts begin gently "
+        "since, and lose hold of fewer doors, which no policy has shown yet. `store-red` and the chains `store`, "
+        "`store-two`, `press-store` and `tidy` need a drawer too; why `tower` and `push-press` fail has not been "
+        "looked into. `two-bins` has 22 %.",
     ),
     Row(
         name="unseen",

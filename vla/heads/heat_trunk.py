@@ -30,8 +30,8 @@ class HeatTrunk(nn.Module):
         self.added = nn.Conv2d(width, 1, 1)
         with torch.no_grad():
             self.heeded.weight.mul_(0.1)
-            self.added.weight.zero_()
-            self.added.bias.zero_()
+            for parameter in self.added.parameters():
+                parameter.zero_()
 
     def forward(
         self, coarse: Float[Tensor, "b v h w"], sight: Sight, thought: Float[Tensor, "b t"]

@@ -305,8 +305,13 @@ def _moved(seen: Surroundings, T: Float[Tensor, "b 4 4"]) -> Surroundings:
 
 def _part(look: Look, cube: CubeViews, rows: slice) -> Look:
     """Of a look at several cubes, that at one."""
-    parts = {name: None if value is None else value[rows] for name, value in vars(look).items() if name != "cube"}
-    return Look(cube=cube, **parts)
+    return Look(
+        cube=cube,
+        log_heatmaps=None if look.log_heatmaps is None else look.log_heatmaps[rows],
+        point_m=None if look.point_m is None else look.point_m[rows],
+        maps=look.maps[rows],
+        thought=look.thought[rows],
+    )
 
 
 def _perceptron(size_in: int, hidden: int, size_out: int) -> nn.Sequential:
