@@ -238,7 +238,7 @@ KEYFRAMES = {
     "heatmaps": Method(policy=_heatmaps()),
     "shipped policy": FROM_SHIPPED_POLICY,
     "shipped eye": FROM_SHIPPED,
-    "heatmaps without pre-training": Method(policy=_unpretrained(_heatmaps())),
+    "heatmaps from scratch": Method(policy=_unpretrained(_heatmaps())),
     "the point as numbers": Method(policy=_heatmaps("point")),
 }
 """BridgeVLA small, the chunk policies, and what of it makes the difference."""
