@@ -1,6 +1,7 @@
 """The vector environment: a task in n worlds, stepped together on torch tensors."""
 
 import logging
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Literal, get_args
 
@@ -80,7 +81,9 @@ class TaskEnv:
     ) -> None:
         counts = {"num_envs": num_envs, "max_episode_steps": max_episode_steps, "threads": threads}
         counts |= dict(zip(("image height", "image width"), image_size_px, strict=True))
-        _check_settings(counts, reward, split, stream, discount)
+        check_settings(counts, reward, split, stream)
+        if not 0 < discount <= 1:
+            raise ValueError(f"discount must lie in 0 … 1, and not be 0, got {discount}")
         self.task = find_task(task) if isinstance(task, str) else task
         self.task_name = self.task.name
         self.num_envs, self.profile = num_envs, profile
@@ -348,7 +351,8 @@ class TaskEnv:
         return tensor.to(self.device)
 
 
-def _check_settings(counts: dict[str, int | None], reward: str, split: str, stream: str, discount: float) -> None:
+def check_settings(counts: Mapping[str, int | None], reward: str, split: str, stream: str) -> None:
+    """``ValueError`` for ``counts`` below 1, and for what is no kind of reward, split or stream."""
     for name, count in counts.items():
         if count is not None and count < 1:
             raise ValueError(f"{name} must be at least 1, got {count}")
@@ -359,5 +363,3 @@ def _check_settings(counts: dict[str, int | None], reward: str, split: str, stre
     ):
         if given not in known:
             raise ValueError(f"{name} must be one of {', '.join(known)}, got {given!r}")
-    if not 0 < discount <= 1:
-        raise ValueError(f"discount must lie in 0 … 1, and not be 0, got {discount}")

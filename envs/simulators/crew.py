@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Float
 
 from envs.forking import check_not_inherited
+from envs.simulators.playing import Chunk
 from envs.simulators.process import Simulator, WorkerLostError, WorkerProcess, WorldError
 from envs.simulators.worker.memory import AT_WORK, STEPS, laid_out, views
 from envs.specs import Stream
@@ -36,15 +37,6 @@ class Played:
     instruction: str = ""
     goal: str = ""
     lost: int = 0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Chunk:
-    """What a chunk came to in one world: the reward of each step taken, and how the episode stands."""
-
-    rewards: Float[np.ndarray, " s"]
-    over: bool
-    solved: bool
 
 
 class Crew:

@@ -1,5 +1,7 @@
 """Meta-World's fifty tasks by name, in words: read without loading Meta-World."""
 
+from functools import partial
+
 from envs.language import Phrasings, Split
 from envs.simulators.base import MakeWorld, SimulatedTask, SimulatorSuite
 from envs.simulators.seeing import Seeing
@@ -281,9 +283,9 @@ def _suite(name: str, about: str, tasks: tuple[str, ...]) -> SimulatorSuite:
 
 
 def _world_of(task: SimulatedTask, seeing: Seeing, split: Split) -> MakeWorld:
-    from envs.simulators.metaworld_world import MetaworldMaker
+    from envs.simulators.metaworld_world import MetaworldWorld
 
-    return MetaworldMaker(task=task, seeing=seeing, split=split)
+    return partial(MetaworldWorld, task, seeing, split)
 
 
 METAWORLD_MT10 = _suite(

@@ -5,7 +5,6 @@ benchmarks; a policy sees pictures, the hand and the instruction.
 """
 
 import warnings
-from dataclasses import dataclass
 from typing import Any
 
 import mujoco
@@ -35,18 +34,6 @@ ROLLED = frozenset({"corner2"})
 """Cameras that hang head down."""
 RATE_HZ = 80.0
 REACH_M = 1.5
-
-
-@dataclass(frozen=True, kw_only=True)
-class MetaworldMaker:
-    """Makes worlds of one task; picklable."""
-
-    task: SimulatedTask
-    seeing: Seeing
-    split: Split
-
-    def __call__(self) -> "MetaworldWorld":
-        return MetaworldWorld(self.task, self.seeing, self.split)
 
 
 class MetaworldWorld:

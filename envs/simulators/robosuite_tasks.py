@@ -1,5 +1,7 @@
 """robosuite's tasks by name, in words: read without loading robosuite."""
 
+from functools import partial
+
 from envs.language import Phrasings, Split
 from envs.simulators.base import MakeWorld, SimulatedTask, SimulatorSuite
 from envs.simulators.seeing import Seeing
@@ -135,9 +137,9 @@ TASKS = (
 
 
 def _world_of(task: SimulatedTask, seeing: Seeing, split: Split) -> MakeWorld:
-    from envs.simulators.robosuite_world import RobosuiteMaker
+    from envs.simulators.robosuite_world import RobosuiteWorld
 
-    return RobosuiteMaker(task=task, seeing=seeing, split=split)
+    return partial(RobosuiteWorld, task, seeing, split)
 
 
 ROBOSUITE = SimulatorSuite(

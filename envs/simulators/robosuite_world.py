@@ -6,7 +6,6 @@ here: state and pictures are taken from the simulation when somebody looks.
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import mujoco
@@ -52,18 +51,6 @@ COLLISION_GROUP = 0
 CAMERAS = {"agentview": "agentview", "wrist": "robot0_eye_in_hand"}
 MEMORYLESS = frozenset({"Wipe"})
 """Tasks that remember more than physics and grippers say, so that they cannot be photographed."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class RobosuiteMaker:
-    """Makes worlds of one task; picklable."""
-
-    task: SimulatedTask
-    seeing: Seeing
-    split: Split
-
-    def __call__(self) -> "RobosuiteWorld":
-        return RobosuiteWorld(self.task, self.seeing, self.split)
 
 
 class RobosuiteWorld:
