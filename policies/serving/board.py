@@ -108,7 +108,7 @@ class RobotOnBoard:
 
 
 class Board:
-    """The robots and pages that are connected. ``clock`` gives seconds."""
+    """The robots and pages that are connected."""
 
     def __init__(self, embodiment: EmbodimentSpec) -> None:
         self.embodiment = embodiment

@@ -7,7 +7,7 @@ threshold chosen on other episodes, seldom calls a failure done (false positives
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -125,11 +125,16 @@ def report(
             kind: auc(won, [last[i] for i, trace in enumerate(traces) if trace.kind == kind and not trace.success])
             for kind in kinds
         },
-        order=mean_interval(orders) if orders else nothing,
+        order=_within_reach(mean_interval(orders)) if orders else nothing,
         false_positives=false_positives(verdicts, success, threshold),
         precision=precision_of(verdicts, success, threshold),
         recall=recall_of(verdicts, success, threshold),
     )
+
+
+def _within_reach(correlation: Interval) -> Interval:
+    """Without the part beyond −1 … 1 that an interval about the mean of a few correlations has."""
+    return replace(correlation, lo=max(correlation.lo, -1.0), hi=min(correlation.hi, 1.0))
 
 
 def save_reports(reports: Sequence[ScorerReport], about: dict[str, Any], path: Path) -> None:

@@ -3,20 +3,13 @@
 import json
 import os
 
-import numpy as np
 import pytest
-import torch
-from untaught import TINY
+from untaught import save_untaught
 
 from configs import suite_install
 from configs.cli import main
 from configs.suite_install import install_libero, write_libero_config
 from envs.simulators.libero import PYTHON_VARIABLE, libero_embodiment
-from policies.data.statistics import DatasetStatistics, FieldStatistics
-from policies.processors import Normalization, NormalizationMode
-from policies.vla_policy import VLAPolicy
-from vla.config import VLAConfig
-from vla.heads.bridge import BridgeConfig
 
 installed = pytest.mark.skipif(
     not os.environ.get(PYTHON_VARIABLE), reason=f"{PYTHON_VARIABLE} names no Python with LIBERO"
@@ -69,32 +62,11 @@ def test_libero_s_config_leads_to_the_package_and_the_assets(nowhere):
     assert lines["init_states"] == f"'{nowhere}/lib/python3.11/site-packages/libero/libero/init_files'"
 
 
-def save_untaught_for_libero(folder):
-    """Random weights for LIBERO's robot, with pictures of 64 px."""
-    embodiment, rng = libero_embodiment(64), np.random.default_rng(0)
-    spans = {"state": embodiment.state_dim, "action": embodiment.action_dim}
-    fields = {name: FieldStatistics.of(rng.uniform(-1, 1, size=(50, dim))) for name, dim in spans.items()}
-    statistics = DatasetStatistics(episodes=1, frames=50, **fields)
-    modes = {"state": NormalizationMode.MEAN_STD, "action": NormalizationMode.MIN_MAX}
-    torch.manual_seed(0)
-    network = VLAConfig(
-        backbone=TINY,
-        head=BridgeConfig(heads=2),
-        cameras=embodiment.camera_names,
-        image_size_px=(64, 64),
-        state_dim=embodiment.state_dim,
-        action_dim=embodiment.action_dim,
-        horizon=4,
-    )
-    VLAPolicy(network.build(), Normalization.from_statistics(statistics, embodiment, **modes), embodiment).save(folder)
-    return folder
-
-
 @pytest.mark.slow
 @installed
 @pytest.mark.parametrize(("acts", "side_px"), [("random", 256), ("untaught", 64)])
 def test_an_evaluation_from_settings_to_report(acts, side_px, tmp_path):
-    policy = acts if acts == "random" else str(save_untaught_for_libero(tmp_path / "policy"))
+    policy = acts if acts == "random" else str(save_untaught(tmp_path / "policy", libero_embodiment(64)))
     short = ["--tasks", "libero-goal/7", "--episodes", "2", "--env.suite-steps", "8", "--videos", "1"]
     assert main(["eval", policy, *short, "--outputs", str(tmp_path)]) == 0
     (run,) = tmp_path.glob("eval/*/*")

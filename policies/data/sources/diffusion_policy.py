@@ -15,6 +15,7 @@ from policies.data.sources.source import Feature, Proposal, Size, Told
 ENDS = "meta/episode_ends"
 STATE, ACTION, TIME = ("state", "agent_pos", "robot0_eef_pos"), ("action", "actions"), ("timestamp", "timestamps")
 UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, OSError, RuntimeError, NotImplementedError)
+"""What zarr and numcodecs raise at files that are damaged, that lack metadata, or whose codecs they do not know."""
 
 
 class ReplayBuffer:
@@ -28,8 +29,11 @@ class ReplayBuffer:
         self.path = path
         try:
             group = open_group(path)
-            self._arrays = {key: array for key, array in group["data"].arrays()}  # pyright: ignore
-            self._ends: Int[np.ndarray, " e"] = np.asarray(group[ENDS][:])  # pyright: ignore
+            data, ends = group["data"], group[ENDS]
+            if not isinstance(data, zarr.Group) or not isinstance(ends, zarr.Array):
+                raise TypeError(f"expected a group data and an array {ENDS}, got {data} and {ends}")
+            self._arrays = dict(data.arrays())
+            self._ends: Int[np.ndarray, " e"] = np.asarray(ends[:])
         except UNREADABLE as error:
             raise DatasetError(f"{path} is not diffusion_policy's, or damaged: {error!r}") from error
         if not len(self._ends) or (np.diff(self._ends, prepend=0) < 1).any():

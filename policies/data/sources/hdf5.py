@@ -53,7 +53,7 @@ def feature_of(key: str, array: h5py.Dataset) -> Feature | None:
 
 
 class EpisodeGroups:
-    """Arrays of episodes that each have a group of their own in a file.
+    """What a :class:`policies.data.sources.source.Source` is asked of episodes that each have a group in a file.
 
     ``names`` are the groups', in order; ``lengths`` say how many frames of each array count: a trailing observation
     that nothing was done at does not.
@@ -63,6 +63,9 @@ class EpisodeGroups:
         self.path, self.names, self.lengths = path, names, lengths
         self._file = file
         self._whites: dict[str, float] = {}
+
+    def __len__(self) -> int:
+        return len(self.names)
 
     def group(self, number: int) -> h5py.Group:
         return group_in(self._file, self.names[number])

@@ -6,13 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import h5py
-import numpy as np
-from jaxtyping import Shaped, UInt8
 
 from policies.data.layout import DatasetError
 from policies.data.sources.hdf5 import EpisodeGroups, arrays_in, feature_of, group_in, length_of, open_file
 from policies.data.sources.robomimic import words_of
-from policies.data.sources.source import Feature, Proposal, Size, Told
+from policies.data.sources.source import Feature, Proposal, Told
 
 TRAJECTORY = re.compile(r"traj_\d+")
 ACTIONS = "actions"
@@ -22,7 +20,7 @@ RATE_HZ = 20.0
 ALONG = ("actions", "rewards", "success", "fail", "terminated", "truncated")
 
 
-class ManiSkillFile:
+class ManiSkillFile(EpisodeGroups):
     """The trajectories of one file. The last of T + 1 observations, at which nothing was done, is left out.
 
     Depth (millimetres, int16) and poses of cameras are features like others; env_states are the simulator's and none.
@@ -33,13 +31,13 @@ class ManiSkillFile:
     told_by = frozenset({"success", "fail", "terminated", "truncated"})
 
     def __init__(self, path: Path) -> None:
-        self.path, self._json = path, path.with_suffix(".json")
-        self._file = open_file(path)
-        names = sorted(filter(TRAJECTORY.fullmatch, map(str, self._file)), key=lambda name: int(name[5:]))
+        file = open_file(path)
+        names = sorted(filter(TRAJECTORY.fullmatch, map(str, file)), key=lambda name: int(name[5:]))
         if not names:
-            raise DatasetError(f"{path} has no trajectories: expected groups traj_0, …, got {list(self._file)[:5]}")
-        groups = [group_in(self._file, name) for name in names]
-        self.episodes = EpisodeGroups(path, self._file, names, [length_of(group, ACTIONS) for group in groups])
+            raise DatasetError(f"{path} has no trajectories: expected groups traj_0, …, got {list(file)[:5]}")
+        groups = [group_in(file, name) for name in names]
+        super().__init__(path, file, names, [length_of(group, ACTIONS) for group in groups])
+        self._json = path.with_suffix(".json")
         self._information, self._seeds = self._read_json()
         found = [
             feature_of(key, a) for key, a in arrays_in(groups[0]) if key in ALONG or key.partition("/")[0] == "obs"
@@ -52,22 +50,10 @@ class ManiSkillFile:
             )
         self.about: dict[str, Any] = {"env_info": self._information, "trajectories": len(names)}
 
-    def __len__(self) -> int:
-        return len(self.episodes.names)
-
-    def numbers(self, number: int, key: str) -> Shaped[np.ndarray, "t ..."]:
-        return self.episodes.numbers(number, key)
-
-    def pictures(self, number: int, key: str, size: Size) -> UInt8[np.ndarray, "t h w 3"]:
-        return self.episodes.pictures(number, key, size)
-
-    def where(self, number: int) -> str:
-        return self.episodes.where(number)
-
     def told(self, number: int) -> Told:
         """A trajectory succeeds where ``success`` holds at its end; all do without it."""
         success = bool(self.numbers(number, "success")[-1]) if "success" in self.features else True
-        id_ = int(self.episodes.names[number].removeprefix("traj_"))
+        id_ = int(self.names[number].removeprefix("traj_"))
         return Told(success=success, seed=self._seeds.get(id_, id_))
 
     def proposal(self) -> Proposal:

@@ -7,11 +7,10 @@ from typing import Any
 
 import h5py
 import numpy as np
-from jaxtyping import Shaped, UInt8
 
 from policies.data.layout import DatasetError
 from policies.data.sources.hdf5 import EpisodeGroups, arrays_in, feature_of, group_in, length_of, open_file
-from policies.data.sources.source import Feature, Proposal, Size, Told
+from policies.data.sources.source import Feature, Proposal, Told
 
 ACTIONS = "actions"
 STATE = ("robot0_eef_pos", "robot0_eef_quat", "robot0_gripper_qpos")
@@ -19,7 +18,7 @@ STATE = ("robot0_eef_pos", "robot0_eef_quat", "robot0_gripper_qpos")
 PRIVILEGED = "obs/object"
 
 
-class RobomimicFile:
+class RobomimicFile(EpisodeGroups):
     """The demonstrations of one file, in the order of their numbers. It says no units, no bounds and no instruction."""
 
     format = "robomimic"
@@ -27,39 +26,24 @@ class RobomimicFile:
     told_by = frozenset({"rewards", "dones"})
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        self._file = open_file(path)
-        data = group_in(self._file, "data")
+        file = open_file(path)
+        data = group_in(file, "data")
         names = sorted(filter(re.compile(r"demo_\d+").fullmatch, map(str, data)), key=lambda name: int(name[5:]))
         lengths = [length_of(group_in(data, name), ACTIONS) for name in names]
         if not names:
             raise DatasetError(f"{path} has no demonstrations: expected groups data/demo_0, …, got {list(data)[:5]}")
-        self.episodes = EpisodeGroups(path, self._file, [f"data/{name}" for name in names], lengths)
+        super().__init__(path, file, [f"data/{name}" for name in names], lengths)
         self._check_lengths()
         self.environment = self._environment()
-        found = [
-            feature_of(key, array) for key, array in arrays_in(self.episodes.group(0)) if not key.startswith("next_")
-        ]
+        found = [feature_of(key, array) for key, array in arrays_in(self.group(0)) if not key.startswith("next_")]
         self.features: dict[str, Feature] = {feature.key: feature for feature in found if feature}
         self.about: dict[str, Any] = {"env_args": self.environment, "demonstrations": len(names)}
         self._rewarded = self._is_sparse()
 
-    def __len__(self) -> int:
-        return len(self.episodes.names)
-
-    def numbers(self, number: int, key: str) -> Shaped[np.ndarray, "t ..."]:
-        return self.episodes.numbers(number, key)
-
-    def pictures(self, number: int, key: str, size: Size) -> UInt8[np.ndarray, "t h w 3"]:
-        return self.episodes.pictures(number, key, size)
-
-    def where(self, number: int) -> str:
-        return self.episodes.where(number)
-
     def told(self, number: int) -> Told:
         """A demonstration succeeds where its reward is ever 1; all do where rewards are not 0 or 1, or never given."""
         success = not self._rewarded or bool((self.numbers(number, "rewards") > 0).any())
-        return Told(success=success, seed=int(self.episodes.names[number].rpartition("_")[2]))
+        return Told(success=success, seed=int(self.names[number].rpartition("_")[2]))
 
     def proposal(self) -> Proposal:
         usual = tuple(f"obs/{key}" for key in STATE if f"obs/{key}" in self.features)
@@ -93,8 +77,8 @@ class RobomimicFile:
             raise DatasetError(f"{self.path}: the attribute env_args of data is no JSON object: {error}") from error
 
     def _check_lengths(self) -> None:
-        for number, length in enumerate(self.episodes.lengths):
-            said = self.episodes.attribute(number, "num_samples", length)
+        for number, length in enumerate(self.lengths):
+            said = self.attribute(number, "num_samples", length)
             if said != length or not length:
                 raise DatasetError(f"{self.where(number)} has {length} actions and says that it has {said}")
 
