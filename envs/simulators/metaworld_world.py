@@ -98,16 +98,15 @@ class MetaworldWorld:
             "seed": np.array([STREAMS.index(self._stream), self._seed]),
             "physics": full_state(self._env.model, self._env.data),
             "seen": self._seen.copy(),
-            **{f"env.{name}": np.array(value) for name, value in self._numbers().items()},
+            **{f"env.{name}": np.array(np.nan if value is None else value) for name, value in self._numbers().items()},
         }
 
     def restore(self, snapshot: dict[str, np.ndarray]) -> None:
         stream, seed = snapshot["seed"].tolist()
         if (STREAMS[stream], seed) != (self._stream, self._seed):
             self.reset(STREAMS[stream], seed)
-        for name, value in self._numbers().items():
-            there = snapshot[f"env.{name}"]
-            setattr(self._env, name, there.copy() if isinstance(value, np.ndarray) else type(value)(there))
+        for name in self._numbers():
+            setattr(self._env, name, _remembered(snapshot[f"env.{name}"]))
         put_full_state(self._env.model, self._env.data, snapshot["physics"])
         self._seen = snapshot["seen"].copy()
 
@@ -115,8 +114,15 @@ class MetaworldWorld:
         self._views.close()
 
     def _numbers(self) -> dict[str, Any]:
-        """What the environment remembers beside its physics."""
-        return {name: value for name, value in vars(self._env).items() if _is_number(value)}
+        """What the environment remembers beside its physics, or will, where that is None yet."""
+        return {name: value for name, value in vars(self._env).items() if value is None or _is_number(value)}
+
+
+def _remembered(value: np.ndarray) -> Any:
+    """What an environment remembers, of its photograph: an array, a number, or None for what is no number."""
+    if value.ndim:
+        return value.copy()
+    return None if np.isnan(value) else value.item()
 
 
 def _is_number(value: object) -> bool:
