@@ -7,8 +7,9 @@ import numpy as np
 from policies.data.checks.digest import Recording
 from policies.data.checks.finding import LEAVE_OUT, Finding
 
-JUMP, SPIKE = 2.75, 2.0
-"""So many times as far as the arm usually gets at most, and as in the steps before and after, is a step that jumps."""
+JUMP, SPIKE = 3.25, 2.0
+"""So many times as far as the arm usually gets at most, and as in the steps before and after, is a step that jumps.
+Fingers that slip off a door's handle jump 2.8 times as far in a clean episode."""
 GAP = 1.5
 """Periods after which the next frame is late."""
 DRIFT = 0.02
