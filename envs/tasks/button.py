@@ -1,8 +1,8 @@
 """Button: press the named button.
 
 *Randomisation*: 2–3 buttons of distinct colours in a 3 × 3 grid, displaced by ±1.5 cm and turned by ±0.3 rad.
-*Success*: the robot touches the named button, which is pressed by 8 of its 15 mm. *Dense reward*: nearness of the tool
-to the button, and how far it is pressed.
+*Success*: for three steps the robot touches the named button, which is pressed by 8 of its 15 mm. *Dense reward*:
+nearness of the tool to the button, and how far it is pressed.
 """
 
 from jaxtyping import Bool, Float
@@ -25,6 +25,8 @@ class Button(Task):
 
     name = "button"
     max_episode_steps = 80
+    dwell_steps = 3
+    """Long enough for the expert to reach the end: who imitates one that turns back on its way stays above the cap."""
     props = tuple(PushButton(name=f"button{i}", region=BUTTONS) for i in range(3))
     chance = chance_among((2, 3))
     phrasings = Phrasings(
