@@ -73,17 +73,32 @@ class Base:
         return self.pretraining.train.weights.teacher > 0
 
 
+Teacher = Literal["first method", "sentences"]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Method:
     """A policy's training, from a ``base`` if there is one, on the row's demonstrations unless on a ``recording``.
 
     With ``improving`` the policy is not trained for itself: it is that of the row's first method, improved by reward.
+    With a ``teacher`` it also learns from the policy of the row's first method, or from a sentence encoder.
     """
 
     policy: Training
     base: Base | None = None
     recording: Recording | None = None
     improving: Improving | None = None
+    teacher: Teacher | None = None
+
+    @property
+    def follows(self) -> bool:
+        """Whether the first method's policy has to be there before."""
+        return self.improving is not None or self.teacher == "first method"
+
+    @property
+    def needs_sentences(self) -> bool:
+        """Whether a sentence encoder teaches it, or what it starts from."""
+        return self.teacher == "sentences" or (self.base is not None and self.base.taught)
 
 
 BASE_STEPS = 2000
@@ -146,17 +161,18 @@ PRETRAININGS = {
 }
 
 
-def _bridge(**conditions: str) -> Method:
+def bridge(**conditions: str) -> Method:
+    """The default policy from the shipped eye, with these fields of its head."""
     policy = shipped(nano_bridge())
     return Method(policy=replace(policy, head=BridgeConfig(**conditions)))  # pyright: ignore[reportArgumentType]
 
 
 HEADS = {
-    "bridge": _bridge(),
+    "bridge": bridge(),
     "MLP": Method(policy=shipped(nano_mlp())),
-    "bridge, last layer only": _bridge(layers="last"),
-    "bridge, raw tokens only": _bridge(conditions="raw"),
-    "bridge, queries only": _bridge(conditions="queries"),
+    "bridge, last layer only": bridge(layers="last"),
+    "bridge, raw tokens only": bridge(conditions="raw"),
+    "bridge, queries only": bridge(conditions="queries"),
 }
 
 RL_ITERATIONS = 300

@@ -25,16 +25,17 @@ from claim_methods import (
     Method,
     Recording,
 )
+from claim_parts import PARTS
 from ledger import Key
 
-USUAL, SHUFFLED = "usual", "shuffled"
+USUAL, SHUFFLED, SILENT = "usual", "shuffled", "silent"
 _COLOURS, _TASKS = "colours:", "tasks:"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One claim. ``conditions`` are ``usual``, ``shuffled``, axes of perturbations (PRESET:AXIS) and the usual worlds
-    in other :func:`colours` or of other :func:`tasks`.
+    """One claim. ``conditions`` are ``usual``, ``shuffled``, ``silent`` (policies that speak are told not to), axes of
+    perturbations (PRESET:AXIS) and the usual worlds in other :func:`colours` or of other :func:`tasks`.
 
     ``budgets`` are demonstrations per task and training steps; the first method is the one that the others are held
     against. ``shared`` methods are another row's, which is named: so are their cells, which this row only shows.
@@ -72,8 +73,8 @@ class Row:
         return self.methods[method].recording or self.recording
 
     def start_of(self, key: Key) -> Key | None:
-        """The cell of the first method, whose policy this one's improves; None for one that is trained for itself."""
-        return replace(key, method=next(iter(self.methods))) if self.methods[key.method].improving else None
+        """The cell of the first method, whose policy this one improves or learns from; None for one that needs none."""
+        return replace(key, method=next(iter(self.methods))) if self.methods[key.method].follows else None
 
 
 def axis_levels(preset: str, axis: str, levels: Sequence[int]) -> tuple[str, ...]:
@@ -106,7 +107,7 @@ def tasks_of(condition: str) -> tuple[str, ...]:
 
 def is_axis(condition: str) -> bool:
     """Whether a condition is an axis of perturbations."""
-    return condition not in (USUAL, SHUFFLED) and not palette_of(condition) and not tasks_of(condition)
+    return condition not in (USUAL, SHUFFLED, SILENT) and not palette_of(condition) and not tasks_of(condition)
 
 
 _BEYOND = (
@@ -177,6 +178,21 @@ _ROWS = (
         budgets=[(350, 600), (350, 2000)],
         about="All from the shipped eye. What VLA-Adapter (arXiv 2509.09372) compares as conditions: raw tokens or "
         "learned queries alone, and the backbone's last layer in the place of the one of the same depth.",
+    ),
+    Row(
+        name="parts",
+        claim="one part of a policy changed at a time: what it answers with, who teaches it, how it sees",
+        recording=THREE_TASKS,
+        methods=PARTS,
+        budgets=[(100, 600)],
+        conditions=(USUAL, SILENT),
+        about="All from the shipped eye. What they answer with: OFT's MLP (arXiv 2502.19645), a flow (π0, SmolVLA), "
+        "tokens of 256 bins (OpenVLA, arXiv 2406.09246) and FAST's (arXiv 2501.09747), or a sentence and then a chunk "
+        "(VLA4CD, arXiv 2410.15885), which under *silent* it has to do without. Who teaches: the first method's policy "
+        "a mapper's hidden states (VITA-VLA, arXiv 2510.09607: 180 steps to align, 420 to act) or what the last layer "
+        "but one sees (OLA-VLM, arXiv 2412.09585), all-MiniLM-L6-v2 the pictures' tokens (VL2V-ADiP, arXiv 2310.08255: "
+        "60 steps to project), a blind network how much an action counts (PRIOR). How it sees: VPP-LLaVA's global "
+        "prompt, two views' tokens merged to four each (ToMe), 16 keypoints of 32.",
     ),
     Row(
         name="bridgevla",

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from claim_ranges import ranges
-from claim_rows import SHUFFLED, Row
+from claim_rows import SHUFFLED, USUAL, Row
 from ledger import LEDGER, Cell, cells, pooled
 
 from configs.report.markdown import markdown
@@ -162,6 +162,11 @@ def _line(method: str, budget: tuple[int, int], condition: str, group: Sequence[
         "by seed": ", ".join(f"{100 * pooled([cell], condition)[0].value:.1f}" for cell in group),
         "episodes": episodes,
     }
+    if condition == USUAL and (spoken := [cell.figures for cell in group if cell.figures.get("decisions")]):
+        said, true, chance = (sum(each[name] for each in spoken) for name in ("decisions", "true", "true_by_chance"))
+        line["words true of the chunk"] = (
+            f"{_percent(true / said)} of {said:,.0f} (by chance {_percent(chance / said)})"
+        )
     if condition == SHUFFLED:
         levels = [outcome.obedient for outcome in outcomes if outcome.obedient is not None]
         line["obedient"] = _percent(sum(levels) / len(levels)) if levels else ""

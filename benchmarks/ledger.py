@@ -26,6 +26,7 @@ from vla.strict_json import strict_json
 LEDGER = CHECKOUT / "benchmarks" / "ledger"
 MEASURED = (
     "benchmarks/claim_methods.py",
+    "benchmarks/claim_parts.py",
     "benchmarks/measuring.py",
     "configs/*.py",
     "configs/commands/collect.py",

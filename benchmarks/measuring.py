@@ -5,13 +5,13 @@ condition.
 import hashlib
 import json
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from claim_methods import Base, Improving, Method, Recording
-from claim_rows import SHUFFLED, USUAL, Row, is_axis, palette_of, tasks_of
+from claim_rows import SHUFFLED, SILENT, USUAL, Row, is_axis, palette_of, tasks_of
 from ledger import LEDGER, Cell, Key, Outcomes
 
 from configs.acting import Actor
@@ -21,7 +21,10 @@ from configs.environments import EnvConfig, episode_seeds, one_torch_thread
 from configs.pretraining import Config as Pretraining
 from configs.run_directory import CONFIG_FILE, save_config, write_json
 from configs.serialization import to_json
+from policies.evaluation import EvaluationResult
+from policies.imitation.further import ALIGN, TeachersConfig, objectives_in
 from policies.vla_policy import find_policy
+from vla.heads.chat import ChatConfig
 from vla.saving import WEIGHTS_FILE
 from vla.shipped import shipped_base
 from vla.strict_json import strict_json
@@ -45,12 +48,13 @@ class Work:
     def check(self, methods: Iterable[Method]) -> None:
         """``ValueError`` where something that one of the methods starts from is neither there nor can be trained."""
         for method in methods:
-            if (base := method.base) is None:
+            if method.needs_sentences and self.teacher is None:
+                taught = f"the base {method.base.name!r}" if method.base else "a method"
+                raise ValueError(f"a sentence encoder teaches {taught}: say which one, --teacher FOLDER")
+            if method.base is None:
                 _about_shipped(method)
-                continue
-            if base.taught and self.teacher is None:
-                raise ValueError(f"a sentence encoder teaches the base {base.name!r}: say which one, --teacher FOLDER")
-            pretrain.check(self._pretraining(base))
+            else:
+                pretrain.check(self._pretraining(method.base))
 
     def data(self, recording: Recording, count: int) -> tuple[Path, ...]:
         """The folders of a recording of ``count`` seeds per task, one for each part."""
@@ -112,8 +116,13 @@ def measure(row: Row, key: Key, work: Work) -> Cell:
         trained_s = _improve(method.improving, key, work.run(start), run_dir)
     else:
         trained_s = train_policy(row, key, work)
-    outcomes = [each for condition in row.conditions for each in _evaluate(row, condition, run_dir)]
-    figures = {"train_s": round(trained_s, 1), "wall_s": round(time.perf_counter() - began, 1)}
+    speaks = isinstance(method.policy.head, ChatConfig)
+    results = {
+        condition: _evaluate(row, condition, run_dir) for condition in row.conditions if speaks or condition != SILENT
+    }
+    outcomes = [_outcomes(condition, result) for condition, found in results.items() for result in found]
+    seconds = {"train_s": round(trained_s, 1), "wall_s": round(time.perf_counter() - began, 1)}
+    figures = seconds | _agreement(results[row.conditions[0]])
     cell = Cell(key=key, outcomes=tuple(outcomes), figures=figures, base=work.about_base(method))
     cell.write(work.ledger)
     return cell
@@ -123,7 +132,8 @@ def train_policy(row: Row, key: Key, work: Work) -> float:
     """Seconds spent in this process; goes on with what an earlier one left."""
     method, run_dir = row.methods[key.method], work.run(key)
     data, policy = work.data(row.recording_of(key.method), key.demonstrations), method.policy
-    config = replace(policy, data=data, train=replace(policy.train, steps=key.steps, seed=key.seed))
+    teachers = _teachers(row, key, work)
+    config = replace(policy, data=data, train=replace(policy.train, steps=key.steps, seed=key.seed, teachers=teachers))
     if method.base is not None:
         config = replace(config, init_backbone=work.base_run(method.base))
     resume = (run_dir / CONFIG_FILE).is_file()
@@ -139,8 +149,18 @@ def _improve(improving: Improving, key: Key, start: Path, run_dir: Path) -> floa
     return rl.learn_in(config, run_dir, resume=resume).wall_s
 
 
-def _evaluate(row: Row, condition: str, run_dir: Path) -> list[Outcomes]:
-    seeds = episode_seeds(row.episodes)
+def _teachers(row: Row, key: Key, work: Work) -> TeachersConfig:
+    """Those of a cell's training: the first method's run, or the sentence encoder."""
+    method, start = row.methods[key.method], row.start_of(key)
+    teachers = method.policy.train.teachers
+    if method.teacher is None:
+        return teachers
+    teacher = work.teacher if start is None else work.run(start)
+    aligns = ALIGN in objectives_in(method.policy.train.stages)
+    return replace(teachers, policy=teacher) if aligns else replace(teachers, encoder=teacher)
+
+
+def _evaluate(row: Row, condition: str, run_dir: Path) -> list[EvaluationResult]:
     settings = evaluation.Config(
         policy="cell",
         tasks=tasks_of(condition) or row.recording.tasks,
@@ -148,18 +168,30 @@ def _evaluate(row: Row, condition: str, run_dir: Path) -> list[Outcomes]:
         videos=0,
         instructions="shuffled" if condition == SHUFFLED else "given",
     )
-    actor = Actor(run_dir, EnvConfig(threads=1, palette=palette_of(condition)), threads=1)
-    results = evaluation.evaluate_tasks(actor, settings, seeds, condition if is_axis(condition) else None)
-    return [
-        Outcomes.of(
-            condition,
-            result.task,
-            seeds,
-            result.outcomes,
-            result.same_goal_share if condition == SHUFFLED else None,
-        )
-        for result in results
-    ]
+    worlds = EnvConfig(threads=1, palette=palette_of(condition))
+    actor = Actor(run_dir, worlds, threads=1, answer=condition != SILENT)
+    seeds = episode_seeds(row.episodes)
+    return evaluation.evaluate_tasks(actor, settings, seeds, condition if is_axis(condition) else None)
+
+
+def _outcomes(condition: str, result: EvaluationResult) -> Outcomes:
+    obedient = result.same_goal_share if condition == SHUFFLED else None
+    return Outcomes.of(condition, result.task, [each.seed for each in result.episodes], result.outcomes, obedient)
+
+
+def _agreement(results: Sequence[EvaluationResult]) -> dict[str, float]:
+    """Of how many decisions the words were true of the chunk that came with them, and of how many they would be by
+    chance; nothing of policies that do not speak.
+    """
+    spoken = [result.agreement for result in results if result.agreement is not None]
+    if not spoken:
+        return {}
+    said = {
+        "decisions": sum(each.decisions for each in spoken),
+        "true": sum(each.chunk.value * each.decisions for each in spoken),
+        "true_by_chance": sum(each.chunk_by_chance * each.decisions for each in spoken),
+    }
+    return {name: round(count, 1) for name, count in said.items()}
 
 
 def _about_shipped(method: Method) -> Mapping[str, str] | None:

@@ -267,3 +267,36 @@ def test_a_row_is_measured_from_its_bases_to_its_cells(tiny, work):
     measure_all(rows, missing(keys, ledger=work.ledger), work, jobs=1)  # the training is there, in another process too
     again = Cell.read(work.ledger / keys[0].path)
     assert again.outcomes == cells[0].outcomes and again.base == cells[0].base
+
+
+@pytest.mark.slow
+def test_a_row_whose_first_method_teaches_and_whose_last_one_speaks(tiny, work):
+    from claim_methods import Method
+    from claim_rows import SILENT, USUAL
+    from claims import measure_all
+    from ledger import Cell
+
+    from configs import presets
+    from vla.heads.chat import ChatConfig
+    from vla.objectives import LossWeights
+
+    debug = presets.debug()
+    stage = replace(debug.train.stages[-1], share=1.0, weights=LossWeights(objectives={"layers": 0.5}))
+    taught = replace(debug, train=replace(debug.train, stages=(stage,)))
+    methods = {
+        "first": Method(policy=debug),
+        "taught": Method(policy=taught, teacher="first method"),
+        "speaks": Method(policy=replace(debug, head=ChatConfig(width=16, layers=1))),
+    }
+    row = replace(tiny, methods=methods, conditions=(USUAL, SILENT), recording=replace(tiny.recording, palette=()))
+    _, *last = keys = row.grid([0])
+    assert [row.start_of(key) for key in keys] == [None, keys[0], None]
+    measure_all({"tiny": row}, last, work, jobs=1)
+    cells = {key.method: Cell.read(work.ledger / key.path) for key in last}
+    assert (work.run(keys[0]) / "checkpoints").is_dir() and not (work.ledger / keys[0].path).exists()
+    said = {name: [outcome.condition for outcome in cell.outcomes] for name, cell in cells.items()}
+    assert said == {"taught": [USUAL], "speaks": [USUAL, SILENT]}
+    figures = cells["speaks"].figures
+    assert 0 <= figures["true"] <= figures["decisions"] and "decisions" not in cells["taught"].figures
+    with pytest.raises(ValueError, match="a sentence encoder teaches a method: say which one"):
+        work.check([replace(methods["taught"], teacher="sentences")])
