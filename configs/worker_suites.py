@@ -3,7 +3,7 @@
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
-from configs.environments import EnvConfig
+from configs.environments import EnvConfig, Split
 from envs.simulators.libero import (
     IMAGE_SIZE_PX,
     check_libero,
@@ -64,6 +64,11 @@ def check_suites(tasks: "Sequence[str]") -> None:
     """``ModuleNotFoundError`` where one of ``tasks`` is of a suite that is not installed; it says how to install it."""
     if any(map(is_libero, tasks)):
         check_libero()
+
+
+def phrasings_of(tasks: "Sequence[str]", split: Split) -> str:
+    """In which words these tasks are told: suites that are played by workers have one instruction for each task."""
+    return "the suite's own instructions" if all(map(is_libero, tasks)) else f"{split} phrasings"
 
 
 def suite_provenance(tasks: "Sequence[str]") -> dict[str, Any]:

@@ -16,7 +16,7 @@ from configs.machine import check_int8, check_threads
 from configs.report.tables import UNPERTURBED, print_axes, print_table
 from configs.run_directory import OUTPUTS, create_run_directory, load_config, write_json
 from configs.serialization import at_home, to_json
-from configs.worker_suites import check_suites, suite_provenance
+from configs.worker_suites import check_suites, phrasings_of, suite_provenance
 from policies.conditions import Condition, Instructions, Without
 from policies.serving.client import ClientConfig
 from rl.feedback.config import FeedbackConfig
@@ -166,8 +166,13 @@ def _evaluate_in(run_dir: Path, config: Config, actor: Actor) -> int:
 def _made_by(config: Config) -> dict[str, Any]:
     """What the outcomes depend on, with how it learned meanwhile, if it did."""
     from configs.eval_record import provenance
+    from configs.experts import content_digest
+    from rl.rewards.making import score_folder
 
-    learning = {"rlcf": to_json(config.rlcf)} if config.rlcf.reward else {}
+    learning = {}
+    if reward := config.rlcf.reward:
+        folder = score_folder(reward)
+        learning = {"rlcf": to_json(config.rlcf), "rlcf_sha256": folder and content_digest(folder)}
     made_by = provenance(config.policy, config.env, config.split)
     return made_by | suite_provenance(config.tasks) | learning
 
@@ -321,5 +326,5 @@ def _report(config: Config, results: "Mapping[str, Sequence[EvaluationResult]]",
             SettingsSection(config=to_json(config)),
         ],
         lead=f"{config.episodes} episodes per task, seeds {config.first_seed} … {last_seed} of the stream evaluate, "
-        f"{config.split} phrasings.",
+        f"{phrasings_of(config.tasks, config.split)}.",
     )

@@ -41,12 +41,18 @@ def make_scorer(
     if name.startswith(ASK):
         asked = VLMConfig(checkpoint=name.removeprefix(ASK), prompt=config.prompt or PROMPT)
         return AskedClassifier(YesOrNo(asked, image_size_px, device=config.device), cameras[:1])
-    folder = SHIPPED_STATES if name == STATES else Path(name).expanduser()
-    if (folder / HEAD_FILE).is_file():
+    folder = score_folder(name)
+    if folder and (folder / HEAD_FILE).is_file():
         return _learned(folder, config, describe)
     towers: Towers
     towers = BackboneTowers(device=config.device) if name == TOWERS else TransformersTowers(name, config.device)
     return _similarity(towers, towers.cameras or cameras[:1], config, describe)
+
+
+def score_folder(name: str) -> Path | None:
+    """The weights of the score called ``name``; None of the package's own backbone, and of an id on the hub."""
+    folder = SHIPPED_STATES if name == STATES else Path(name.removeprefix(ASK)).expanduser()
+    return folder if folder.is_dir() else None
 
 
 def _similarity(

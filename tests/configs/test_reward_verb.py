@@ -6,6 +6,7 @@ import pytest
 
 from configs.cli import main
 from configs.commands.reward import REPORT_FILE, REWARD_FOLDER
+from configs.experts import content_digest
 from configs.goals import goal_describer
 from envs.suites import find_task
 
@@ -61,4 +62,5 @@ def test_a_classifier_is_trained_and_tried(tmp_path, capsys):
     small = ["--tasks", "reach", "--episodes", "1", "--num-envs", "1", "--videos", "0", "--outputs", str(tmp_path)]
     assert main(["eval", "shipped", *small, *learning, "--env.threads", "1"]) == 0
     (path,) = tmp_path.glob("eval/*/*/provenance.json")
-    assert json.loads(path.read_text(encoding="utf-8"))["rlcf"]["reward"] == str(folder)
+    made_by = json.loads(path.read_text(encoding="utf-8"))
+    assert made_by["rlcf"]["reward"] == str(folder) and made_by["rlcf_sha256"] == content_digest(folder)
