@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from configs.acting import UNTAUGHT, is_server
 from configs.environments import EnvConfig, Split
@@ -98,6 +98,18 @@ def condition_of(result: "EvaluationResult") -> Condition:
     )
 
 
+class EpisodeKeeper(Protocol):
+    """Knows which episodes of an evaluation have ended, and keeps the others as they end."""
+
+    def finished(self, condition: Condition) -> Mapping[int, FinishedEpisode]:
+        """Those under ``condition`` that have ended, by seed."""
+        ...
+
+    def keeper(self, condition: Condition) -> Callable[[FinishedEpisode], None]:
+        """Keeps an episode under ``condition``."""
+        ...
+
+
 class EvalRecord:
     """The episodes of an evaluation in ``run_dir``, which may go on with what is there. Use it as a context.
 
@@ -116,6 +128,9 @@ class EvalRecord:
 
     def __exit__(self, *_: object) -> None:
         self.log.__exit__()
+
+    def finished(self, condition: Condition) -> Mapping[int, FinishedEpisode]:
+        return self.log.of(condition)
 
     def keeper(self, condition: Condition) -> Callable[[FinishedEpisode], None]:
         """Writes down an episode under ``condition``, its film before it."""

@@ -1,7 +1,7 @@
 """Recording demonstrations: one episode per seed, so that a killed recording goes on where it was."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,6 +22,8 @@ from policies.execution import Execution
 from policies.policy import Policy
 from policies.progress import progress_bar
 
+Recorder = Callable[[Sequence[list[int]], Sequence[str]], Iterable[list[Episode]]]
+"""Episodes of waves of seeds, holding the fields of these keys, wave by wave."""
 _DETOUR = 1
 """Marks the draws of an episode's detour, beside those of its blocks of steps."""
 
@@ -105,6 +107,7 @@ def collect(
     noise: ExecutionNoise = ExecutionNoise(),
     keep_failures: bool = False,
     settings: Mapping[str, Any] | None = None,
+    recorder: "Recorder | None" = None,
     show_progress: bool = True,
 ) -> CollectSummary:
     """Record one episode of ``policy`` per seed into the store at ``path``, ``env.num_envs`` at a time.
@@ -113,6 +116,8 @@ def collect(
     ``keep_failures``, and their seeds noted in the store. A store that exists is added to: seeds that were tried are
     skipped, also those whose episodes were removed. It must have been recorded on this embodiment and stream, with
     these ``settings``, this noise and ``keep_failures``; ``DatasetError`` says what differs.
+
+    With a ``recorder`` others than ``env`` have the episodes, such as worlds on other machines.
     """
     began = time.perf_counter()
     noted = {**(settings or {}), "stream": env.stream, "noise": asdict(noise), "keep_failures": keep_failures}
@@ -122,9 +127,10 @@ def collect(
         left_out, tried = LeftOut.read(path), tried_seeds(path).get(env.task_name, set())
         pending = [seed for seed in dict.fromkeys(int(seed) for seed in seeds) if seed not in tried]
         bar = progress.add_task(f"collect {env.task_name}", total=len(pending), note="")
-        for start in range(0, len(pending), env.num_envs):
-            wave = pending[start : start + env.num_envs]
-            for episode in record_episodes(env, policy, wave, keys, noise=noise):
+        waves = [pending[start : start + env.num_envs] for start in range(0, len(pending), env.num_envs)]
+        own = (record_episodes(env, policy, wave, keys, noise=noise) for wave in waves)
+        for wave, episodes in zip(waves, recorder(waves, keys) if recorder else own, strict=True):
+            for episode in episodes:
                 if episode.success or keep_failures:
                     writer.append(episode)
                     recorded += 1

@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import tyro
 
+from configs.cluster import ClusterConfig, Spread, spreading
 from configs.environments import (
     ARM_START_RAD,
     EnvConfig,
@@ -22,7 +23,8 @@ from configs.environments import (
 from configs.experts import SCRIPTED, Demonstrator, find_demonstrator, try_out
 from configs.run_directory import OUTPUTS
 from configs.serialization import TYPE_TAG, to_json
-from policies.collect import CollectSummary, ExecutionNoise, collect
+from policies.collect import CollectSummary, ExecutionNoise, Recorder, collect, record_episodes
+from policies.data.episode import Episode
 
 if TYPE_CHECKING:
     from configs.environments import AnyEnv
@@ -35,7 +37,7 @@ def recoveries() -> ExecutionNoise:
 
 FILM_SIZE_PX = 256
 FREE_TO_CHANGE = frozenset(
-    {"tasks", "expert", "episodes", "first_seed", "path", "num_envs", "render", "render_size_px"}
+    {"tasks", "expert", "episodes", "first_seed", "path", "num_envs", "render", "render_size_px", "cluster"}
     | {f"env.{name}" for name in ("threads", "render_limit_s", "device", "contacts_per_world", "rows_per_world")}
     | {"env.suite_profile"}
 )
@@ -81,6 +83,8 @@ class Config:
     """Side of the films' square views."""
     env: EnvConfig = field(default_factory=EnvConfig)
     """The simulated worlds."""
+    cluster: ClusterConfig = field(default_factory=ClusterConfig)
+    """Waves of episodes, num_envs in each, beside each other; it changes the speed and no episode."""
 
     def __post_init__(self) -> None:
         if self.render < 0 or self.render_size_px < 16:
@@ -124,19 +128,43 @@ def collect_tasks(
             with closing(_worlds(config, task, 1, who)) as env:
                 try_out(who, env, seeds[0])
     summaries = {}
-    for task in config.tasks:
-        with closing(_worlds(config, task, min(config.num_envs, len(seeds)), who)) as env:
-            summaries[task] = collect(
-                env,
-                who.policy_in(env),
-                path,
-                seeds,
-                noise=config.noise,
-                keep_failures=config.keep_failures,
-                settings=provenance(config, env, who),
-                show_progress=show_progress,
-            )
+    with spreading(config.cluster) as spread:
+        for task in config.tasks:
+            with closing(_worlds(config, task, min(config.num_envs, len(seeds)), who)) as env:
+                summaries[task] = collect(
+                    env,
+                    who.policy_in(env),
+                    path,
+                    seeds,
+                    noise=config.noise,
+                    keep_failures=config.keep_failures,
+                    settings=provenance(config, env, who),
+                    recorder=_on_cluster(spread, config, task) if config.cluster.workers else None,
+                    show_progress=show_progress,
+                )
     return summaries
+
+
+class Wave(NamedTuple):
+    """Seeds of one task, of whose episodes the fields of these keys are wanted."""
+
+    config: Config
+    task: str
+    seeds: list[int]
+    keys: Sequence[str]
+
+
+def record_wave(wave: Wave) -> list[Episode]:
+    """The episodes of ``wave``, from worlds of their own."""
+    who = find_demonstrator(wave.config.expert, wave.config.env)
+    config = replace(wave.config, env=who.env)
+    with one_torch_thread(), closing(_worlds(config, wave.task, len(wave.seeds), who)) as env:
+        return record_episodes(env, who.policy_in(env), wave.seeds, wave.keys, noise=config.noise)
+
+
+def _on_cluster(spread: Spread, config: Config, task: str) -> Recorder:
+    alone = replace(config, cluster=ClusterConfig())
+    return lambda waves, keys: spread(record_wave, [Wave(alone, task, wave, keys) for wave in waves])
 
 
 def _worlds(config: Config, task: str, num_envs: int, who: Demonstrator) -> "AnyEnv":

@@ -3,26 +3,36 @@
 Every episode is written down as it ends, in episodes.jsonl; what was killed goes on with --resume RUN.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import tyro
 
 from configs.acting import EXPERT, UNTAUGHT, Actor, is_server
-from configs.environments import EnvConfig, Split, acts_in, axis_names, episode_seeds, expand_tasks
+from configs.cluster import ClusterConfig, spreading
+from configs.environments import (
+    EnvConfig,
+    Split,
+    acts_in,
+    axis_names,
+    episode_seeds,
+    expand_tasks,
+    one_torch_thread,
+)
 from configs.machine import check_int8, check_threads
 from configs.report.tables import UNPERTURBED, print_axes, print_table
 from configs.run_directory import OUTPUTS, create_run_directory, load_config, write_json
 from configs.serialization import at_home, to_json
-from configs.worker_suites import check_suites, phrasings_of, suite_provenance
+from configs.worker_suites import check_suites, suite_provenance
 from policies.conditions import Condition, Instructions, Without
 from policies.serving.client import ClientConfig
 from rl.feedback.config import FeedbackConfig
 
 if TYPE_CHECKING:
-    from configs.eval_record import EvalRecord
+    from configs.eval_record import EpisodeKeeper, EvalRecord
+    from policies.episode_log import FinishedEpisode
     from policies.evaluation import EvaluationResult
 
 RESULTS_FILE = "results.json"
@@ -80,6 +90,8 @@ class Config:
     """How to talk to a policy server; its address is the policy's."""
     rlcf: FeedbackConfig = field(default_factory=FeedbackConfig)
     """How the policy learns from a score while it acts, where rlcf.reward names one."""
+    cluster: ClusterConfig = field(default_factory=ClusterConfig)
+    """Tasks and perturbations beside each other; it changes no action of any episode."""
     outputs: Path = OUTPUTS
     """Folder that holds the runs."""
 
@@ -103,12 +115,12 @@ def run(config: Config) -> int:
 def resume(config: Config, run_dir: Path) -> int:
     """Go on in ``run_dir`` with the episodes that it has not: what comes of it is what it would have come to.
 
-    ``ValueError`` for settings other than the run's, but for ``num_envs`` and ``client``, and where weights, the
-    simulator or versions have changed since.
+    ``ValueError`` for settings other than the run's, but for ``num_envs``, ``client`` and ``cluster``, and where
+    weights, the simulator or versions have changed since.
     """
     check(config)
     saved = at_home(load_config(Config, run_dir))
-    same = replace(config, num_envs=saved.num_envs, client=saved.client)
+    same = replace(config, num_envs=saved.num_envs, client=saved.client, cluster=saved.cluster)
     for field_ in (field_ for field_ in fields(Config) if getattr(same, field_.name) != getattr(saved, field_.name)):
         name, was = field_.name, getattr(saved, field_.name)
         raise ValueError(f"the run goes on as it began, with {name} {was}; got {getattr(config, name)}")
@@ -144,14 +156,18 @@ def _actor(config: Config) -> Actor:
 
 def _evaluate_in(run_dir: Path, config: Config, actor: Actor) -> int:
     from configs.eval_record import EvalRecord
+    from configs.report.evaluation import entries, write_evaluation_report
 
     axes, results = _axes(config), {}
     seeds = episode_seeds(config.episodes, config.first_seed)
     with EvalRecord(run_dir, _made_by(config)) as record:
+        perturbations = {axis: None if axis == axes[0] else axis for axis in axes}
+        if config.cluster.workers:
+            _evaluate_on_cluster(config, seeds, tuple(perturbations.values()), record)
         for axis in axes:
-            results[axis] = evaluate_tasks(actor, config, seeds, None if axis == axes[0] else axis, record=record)
-            write_json(_entries(results, record.provenance), run_dir / RESULTS_FILE)
-        _report(config, results, record)
+            results[axis] = evaluate_tasks(actor, config, seeds, perturbations[axis], record=record)
+            write_json(entries(results, record.provenance), run_dir / RESULTS_FILE)
+        write_evaluation_report(run_dir / REPORT_FILE, config, results, record)
     print_table(results[axes[0]])
     for result in results[axes[0]]:
         if result.agreement is not None:
@@ -242,7 +258,7 @@ def evaluate_tasks(
     seeds: Sequence[int],
     perturbation: str | None = None,
     show_progress: bool = True,
-    record: "EvalRecord | None" = None,
+    record: "EpisodeKeeper | None" = None,
 ) -> "list[EvaluationResult]":
     """One result per task and kind of instruction; tasks in which ``perturbation`` changes nothing are left out.
 
@@ -276,7 +292,7 @@ def evaluate_tasks(
                         pictures="pictures" not in config.without,
                         perturbation=condition.perturbation,
                         record_videos=videos,
-                        finished=record.log.of(condition) if record else None,
+                        finished=record.finished(condition) if record else None,
                         keep=record.keeper(condition) if record else None,
                         show_progress=show_progress,
                     )
@@ -286,45 +302,58 @@ def evaluate_tasks(
     return results
 
 
+def _evaluate_on_cluster(
+    config: Config, seeds: Sequence[int], perturbations: Sequence[str | None], record: "EvalRecord"
+) -> None:
+    """Have all episodes that ``record`` lacks run by workers, a task under one perturbation at a time."""
+    from policies.progress import progress_bar
+
+    done = [(each.condition, each.episode) for each in record.log.records]
+    parts = [
+        EvaluationPart(replace(config, tasks=(task,), cluster=ClusterConfig()), seeds, perturbation, done)
+        for perturbation in perturbations
+        for task in config.tasks
+    ]
+    with spreading(config.cluster) as spread, progress_bar(True) as progress:
+        bar = progress.add_task(f"evaluate on {config.cluster.workers} workers", total=len(parts), note="")
+        for ended in spread(evaluate_part, parts):
+            for condition, episode in ended:
+                record.keeper(condition)(episode)
+            progress.update(bar, advance=1)
+
+
+class EvaluationPart(NamedTuple):
+    """One task of an evaluation under one perturbation, and the episodes that have ended, whatever they are of."""
+
+    config: Config
+    seeds: Sequence[int]
+    perturbation: str | None
+    done: "Sequence[tuple[Condition, FinishedEpisode]]"
+
+
+def evaluate_part(part: EvaluationPart) -> "list[tuple[Condition, FinishedEpisode]]":
+    """The episodes of ``part`` that are missing."""
+    kept = _Kept(part.done)
+    with one_torch_thread():
+        evaluate_tasks(_actor(part.config), part.config, part.seeds, part.perturbation, False, kept)
+    return kept.ended
+
+
+class _Kept:
+    """Keeps episodes in memory."""
+
+    def __init__(self, done: "Sequence[tuple[Condition, FinishedEpisode]]") -> None:
+        self._done, self.ended = done, list[tuple[Condition, "FinishedEpisode"]]()
+
+    def finished(self, condition: Condition) -> "Mapping[int, FinishedEpisode]":
+        return {episode.result.seed: episode for under, episode in self._done if under == condition}
+
+    def keeper(self, condition: Condition) -> "Callable[[FinishedEpisode], None]":
+        return lambda episode: self.ended.append((condition, episode))
+
+
 def _axes(config: Config) -> tuple[str, ...]:
     """What is evaluated, by name: the usual worlds (or those of the config), then every axis of ``perturb``."""
     if config.perturb is None:
         return (config.env.perturbation or UNPERTURBED,)
     return (UNPERTURBED, *axis_names(config.perturb))
-
-
-def _entries(results: "Mapping[str, Sequence[EvaluationResult]]", made_by: Mapping[str, Any]) -> list[dict[str, Any]]:
-    return [
-        {"axis": axis, **result.to_dict(), "provenance": made_by} for axis, found in results.items() for result in found
-    ]
-
-
-def _report(config: Config, results: "Mapping[str, Sequence[EvaluationResult]]", record: "EvalRecord") -> None:
-    from configs.machine import describe_run
-    from configs.report.document import FactsSection, SettingsSection, SuccessSection, VideosSection, write_report
-    from configs.report.results import agreement_sections, remarks_sections, shuffling_note, success_bar
-
-    last_seed = config.first_seed + config.episodes - 1
-
-    def condition(axis: str, result: "EvaluationResult") -> str:
-        words = "no instruction" if result.instructions == "none" else f"{result.instructions} instruction"
-        words += ", black pictures" if "pictures" in result.without else ""
-        return words if axis == UNPERTURBED else f"{words}, {axis}"
-
-    bars = [success_bar(result, condition(axis, result)) for axis, found in results.items() for result in found]
-    write_report(
-        record.run_dir / REPORT_FILE,
-        f"Evaluation of {config.policy}",
-        [
-            SuccessSection(bars=tuple(bars), note=shuffling_note([r for found in results.values() for r in found])),
-            *remarks_sections([r for found in results.values() for r in found]),
-            *agreement_sections([r for found in results.values() for r in found]),
-            VideosSection(
-                videos=tuple(video for found in results.values() for r in found for video in record.videos_of(r))
-            ),
-            FactsSection(title="Machine and versions", facts=describe_run()),
-            SettingsSection(config=to_json(config)),
-        ],
-        lead=f"{config.episodes} episodes per task, seeds {config.first_seed} … {last_seed} of the stream evaluate, "
-        f"{phrasings_of(config.tasks, config.split)}.",
-    )
