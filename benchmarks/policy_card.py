@@ -23,7 +23,8 @@ from configs.run_directory import MACHINE_FILE, OUTPUTS, load_config, save_confi
 from configs.terminal import ending_with_the_reader
 from configs.training import Config
 from policies.data.dataset import DemonstrationDataset
-from policies.shipped import FOLDER
+from policies.data.left_out import tried_seeds
+from policies.shipped import FOLDER, SHIPPED
 from policies.training.checkpoint import CHECKPOINTS, load_newest
 from policies.vla_policy import VLAPolicy, find_policy
 from vla.checkpoint import write_weights
@@ -51,8 +52,10 @@ stored in 16 bits and computed with in 32.
 
 {data}
 
-Usual worlds have the arm start up to 0.3 rad from home; `randomised:all` changes in half of the episodes each whatever
-a perturbation can change, in ranges that leave out a part of what tests show ([claims](../claims.md)).
+Seeds are those that were tried; where an expert failed there is no episode. In a share of the episodes the tool is
+first driven astray (*detours*). Usual worlds have the arm start up to 0.3 rad from home; `randomised:all` changes in
+half of the episodes each whatever a perturbation can change, in ranges that leave out a part of what tests show
+([claims](../claims.md)).
 
 ## How it does as it is
 
@@ -104,11 +107,12 @@ def ship(run_dir: Path, seen: Sequence[Path] = (), folder: Path = FOLDER) -> Non
     weights = {name: weight.half() for name, weight in policy.vla.kept().items()}
     if (size := sum(2 * weight.numel() for weight in weights.values())) > LARGEST_BYTES:
         raise ValueError(f"the package holds a policy of {LARGEST_BYTES / 1e6:.0f} MB at most, got {size / 1e6:.1f} MB")
+    before = _before(folder) if config.init_from == Path(SHIPPED) else {}
     policy.save(folder)
     write_weights(folder / WEIGHTS_FILE, weights)
     names = tuple(Path(path.name) for path in config.data)
     save_config(replace(config, data=names, outputs=OUTPUTS), folder / RUN_FILE)
-    write_json(record(config, run_dir, seen) | {"sha256": _sha256(folder)}, folder / RECORD_FILE)
+    write_json(record(config, run_dir, seen) | before | {"sha256": _sha256(folder)}, folder / RECORD_FILE)
 
 
 def record(config: Config, run_dir: Path, seen: Sequence[Path]) -> dict[str, Any]:
@@ -119,9 +123,19 @@ def record(config: Config, run_dir: Path, seen: Sequence[Path]) -> dict[str, Any
     return {
         "hours": round((ended - began) / 3600, 2),
         "machine": json.loads((run_dir / MACHINE_FILE).read_text(encoding="utf-8")),
-        "data": [_about_data(path) for path in config.data],
+        "data": [each for path in config.data for each in _about_data(path)],
         "seen": [{name: each[name] for name in kept} for each in results],
     }
+
+
+def _before(folder: Path) -> dict[str, Any]:
+    """What the record says of the shipped policy that another one started from, which is there no more."""
+    known, config = (
+        json.loads((folder / RECORD_FILE).read_text(encoding="utf-8")),
+        load_config(Config, folder / RUN_FILE),
+    )
+    former = {name: known[name] for name in ("sha256", "hours", "data")}
+    return {"before": former | {"steps": config.train.steps, "revision": known["machine"].get("revision", "unknown")}}
 
 
 def card(folder: Path = FOLDER) -> str:
@@ -135,7 +149,7 @@ def card(folder: Path = FOLDER) -> str:
         facts=markdown(_facts(policy, config, known)),
         data=markdown([_line_of_data(each) for each in known["data"]]),
         recordings="\n".join(_command(each) for each in known["data"]),
-        folders=" ".join(_folder(each) for each in known["data"]),
+        folders=" ".join(dict.fromkeys(_folder(each) for each in known["data"])),
         seen=markdown([_line(each) for each in known["seen"]]),
         steps=f"{config.train.steps:,}",
     )
@@ -148,6 +162,7 @@ def _facts(policy: VLAPolicy, config: Config, known: Mapping[str, Any]) -> list[
         "parameters": sum(weight.numel() for weight in policy.vla.parameters()),
         "sha256 of the weights": f"`{known['sha256']}`",
         "the backbone that it started from": f"`{policy.base}`",
+        **_started_from(known.get("before")),
         "steps": f"{train.steps:,} of {train.batch_size} windows, seed {train.seed}",
         "compute": f"{known['hours']:.1f} hours, {train.processes} × {train.device} ({machine['processor']}, "
         f"{machine['cores']} cores)",
@@ -157,18 +172,33 @@ def _facts(policy: VLAPolicy, config: Config, known: Mapping[str, Any]) -> list[
     return [{"what": name, "value": value} for name, value in facts.items()]
 
 
-def _about_data(path: Path) -> dict[str, object]:
-    dataset = DemonstrationDataset(path)
-    tasks = dict.fromkeys(record.task.partition("/")[0] for record in dataset.records)  # or their suites
-    seeds = [record.seed for record in dataset.records]
-    return {
-        "name": path.name,
-        "tasks": list(tasks),
-        "perturbation": dataset.settings.get("env", {}).get("perturbation"),
-        "seeds": [min(seeds), max(seeds)],
-        "episodes": len(dataset.records),
-        "frames": sum(record.length for record in dataset.records),
-    }
+def _started_from(before: Mapping[str, Any] | None) -> dict[str, object]:
+    """The shipped policy before, if it went on from that."""
+    if before is None:
+        return {}
+    episodes = sum(each["episodes"] for each in before["data"])
+    learned = f"{before['steps']:,} steps on {episodes:,} other episodes in {before['hours']:.1f} hours"
+    return {"the policy that it went on from": f"`{before['sha256'][:12]}`, revision {before['revision']}: {learned}"}
+
+
+def _about_data(path: Path) -> list[dict[str, object]]:
+    """What a store holds, for each range of seeds: of which tasks, or their suites."""
+    dataset, ranges = DemonstrationDataset(path), dict[tuple[int, int], set[str]]()
+    for task, seeds in tried_seeds(path).items():
+        ranges.setdefault((min(seeds), max(seeds)), set()).add(task)
+    settings = dataset.settings
+    return [
+        {
+            "name": path.name,
+            "tasks": list(dict.fromkeys(each.task.partition("/")[0] for each in dataset.records if each.task in tasks)),
+            "perturbation": settings.get("env", {}).get("perturbation"),
+            "detours": settings.get("noise", {}).get("detours", 0.0),
+            "seeds": [first, last],
+            "episodes": sum(each.task in tasks for each in dataset.records),
+            "frames": sum(each.length for each in dataset.records if each.task in tasks),
+        }
+        for (first, last), tasks in ranges.items()
+    ]
 
 
 def _line_of_data(each: Mapping[str, Any]) -> dict[str, object]:
@@ -176,6 +206,8 @@ def _line_of_data(each: Mapping[str, Any]) -> dict[str, object]:
     return {
         "demonstrations": each["name"],
         "tasks and suites": ", ".join(each["tasks"]),
+        "worlds": each["perturbation"] or "usual",
+        "detours": f"{100 * each['detours']:.0f} %",
         "seeds": f"{first:,} … {last:,}",
         "episodes": each["episodes"],
         "frames": each["frames"],
@@ -187,11 +219,12 @@ def _folder(each: Mapping[str, Any]) -> str:
 
 
 def _command(each: Mapping[str, Any]) -> str:
-    """What records a store again."""
+    """What records a part of a store again."""
     first, last = each["seeds"]
     worlds = f" --env.perturbation {each['perturbation']}" if each["perturbation"] else ""
+    noise = f" --noise.detours {each['detours']}" if each["detours"] else ""
     seeds = f"--episodes {last - first + 1} --first-seed {first}"
-    return f"vla collect {' '.join(each['tasks'])} {seeds}{worlds} --path {_folder(each)}"
+    return f"vla collect {' '.join(each['tasks'])} {seeds}{worlds}{noise} --path {_folder(each)}"
 
 
 def _line(each: Mapping[str, Any]) -> dict[str, object]:

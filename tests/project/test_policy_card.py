@@ -48,6 +48,17 @@ def test_a_policy_is_shipped_with_a_record_that_the_card_is_printed_from(policy_
     page = policy_card.card(folder)
     assert "| reach | usual | given | 50 % | 25 … 75 % | 8 |" in page and "| store | " in page
     assert str(tmp_path) not in page + "".join(path.read_text() for path in folder.glob("*.json"))
+    assert "went on from" not in page
+
+    config = run_dir / "config.json"
+    whole, first = config.read_bytes(), json.loads((folder / "record.json").read_text())
+    config.write_text(json.dumps(json.loads(whole) | {"init_from": "shipped"}))
+    try:
+        policy_card.ship(run_dir, [results], folder)
+    finally:
+        config.write_bytes(whole)
+    assert f"| the policy that it went on from | `{first['sha256'][:12]}`, revision " in policy_card.card(folder)
+    assert json.loads((folder / "record.json").read_text())["before"]["data"] == first["data"]
 
 
 def test_what_is_not_whole_is_not_shipped(policy_card, run_dir, tmp_path):
