@@ -25,7 +25,7 @@ from configs.machine import check_int8, check_threads
 from configs.report.tables import UNPERTURBED, print_axes, print_table
 from configs.run_directory import OUTPUTS, create_run_directory, load_config, write_json
 from configs.serialization import at_home, to_json
-from configs.worker_suites import check_suites, suite_provenance
+from configs.worker_suites import check_suites, phrasings_of, suite_provenance
 from policies.conditions import Condition, Instructions, Without
 from policies.serving.client import ClientConfig
 from rl.feedback.config import FeedbackConfig
@@ -167,7 +167,15 @@ def _evaluate_in(run_dir: Path, config: Config, actor: Actor) -> int:
         for axis in axes:
             results[axis] = evaluate_tasks(actor, config, seeds, perturbations[axis], record=record)
             write_json(entries(results, record.provenance), run_dir / RESULTS_FILE)
-        write_evaluation_report(run_dir / REPORT_FILE, config, results, record)
+        words, last = phrasings_of(config.tasks, config.split), seeds[-1]
+        write_evaluation_report(
+            run_dir / REPORT_FILE,
+            results,
+            record,
+            title=f"Evaluation of {config.policy}",
+            lead=f"{config.episodes} episodes per task, seeds {seeds[0]} … {last} of the stream evaluate, {words}.",
+            settings=to_json(config),
+        )
     print_table(results[axes[0]])
     for result in results[axes[0]]:
         if result.agreement is not None:

@@ -168,7 +168,7 @@ def _robot(config: Config, embodiment: "EmbodimentSpec") -> "Robot":
         seen = seen_as(embodiment, config.env)
         robot: Robot = SimulatedRobot(make_env(config.task, 1, stream="evaluate", split=config.split, config=seen))
     else:
-        from policies.robots.robot_file import read_robot
+        from policies.robots.opening import read_robot
 
         robot = read_robot(Path(config.robot))
     try:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from envs.specs import CameraSpec, Dimension, EmbodimentSpec
-from policies.robots.driver import Limits, Robot
+from policies.robots.driver import Limits
 
 DIMENSION_KEYS = {field.name for field in fields(Dimension)}
 SCALING_KEYS = {"scale", "offset"}
@@ -85,18 +85,6 @@ class RobotDescription:
             scale={vector: _numbers(entries[vector], "scale", 1.0) for vector in vectors},
             offset={vector: _numbers(entries[vector], "offset", 0.0) for vector in vectors},
         )
-
-
-def read_robot(file: Path) -> Robot:
-    """The robot that ``file`` describes, not connected yet; ``ValueError`` says what is wrong with the file."""
-    description = RobotDescription.read(file)
-    if description.kind == "rosbridge":
-        from policies.robots.rosbridge import RosbridgeRobot
-
-        return RosbridgeRobot(description)
-    from policies.robots.lerobot import LeRobotRobot
-
-    return LeRobotRobot(description)
 
 
 def expect(where: str, entry: Mapping[str, Any], needed: Set[str], allowed: Set[str] = frozenset()) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from policies.robots.robot_file import read_robot
+from policies.robots.opening import read_robot
 
 INTERPRETER = os.environ.get("VLA_LEROBOT_PYTHON")
 FILE = """

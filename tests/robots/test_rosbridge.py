@@ -11,7 +11,8 @@ from fake_rosbridge import BLUE, RED, FakeRosbridge
 from envs.specs import STATE_KEY, CameraSpec, image_key
 from policies.robots import ros_messages
 from policies.robots.driver import RobotError
-from policies.robots.robot_file import RobotDescription, read_robot
+from policies.robots.opening import read_robot
+from policies.robots.robot_file import RobotDescription
 from policies.robots.rosbridge import RosbridgeRobot
 
 FILE = """
