@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from claim_methods import Base, Improving, Method, Recording
-from claim_rows import SHUFFLED, USUAL, Row, is_axis, palette_of, tasks_of
+from claim_rows import SHUFFLED, STOPOVER_EPISODES, USUAL, Row, is_axis, palette_of, tasks_before, tasks_of
 from ledger import LEDGER, Cell, Key, Outcomes
 
 from configs.acting import Actor
@@ -21,6 +21,7 @@ from configs.environments import EnvConfig, episode_seeds, one_torch_thread
 from configs.pretraining import Config as Pretraining
 from configs.run_directory import CONFIG_FILE, save_config, write_json
 from configs.serialization import to_json
+from policies.training.checkpoint import CHECKPOINTS, checkpoint_path
 from policies.vla_policy import find_policy
 from vla.saving import WEIGHTS_FILE
 from vla.shipped import shipped_base
@@ -112,7 +113,7 @@ def measure(row: Row, key: Key, work: Work) -> Cell:
         trained_s = _improve(method.improving, key, work.run(start), run_dir)
     else:
         trained_s = train_policy(row, key, work)
-    outcomes = [each for condition in row.conditions for each in _evaluate(row, condition, run_dir)]
+    outcomes = [each for condition in row.conditions_of(key.method) for each in _evaluate(row, condition, run_dir, key)]
     figures = {"train_s": round(trained_s, 1), "wall_s": round(time.perf_counter() - began, 1)}
     cell = Cell(key=key, outcomes=tuple(outcomes), figures=figures, base=work.about_base(method))
     cell.write(work.ledger)
@@ -139,16 +140,20 @@ def _improve(improving: Improving, key: Key, start: Path, run_dir: Path) -> floa
     return rl.learn_in(config, run_dir, resume=resume).wall_s
 
 
-def _evaluate(row: Row, condition: str, run_dir: Path) -> list[Outcomes]:
-    seeds = episode_seeds(row.episodes)
+def _evaluate(row: Row, condition: str, run_dir: Path, key: Key) -> list[Outcomes]:
+    tasks, seeds, acting = tasks_of(condition) or row.recording.tasks, episode_seeds(row.episodes), run_dir
+    if count := tasks_before(condition):
+        ends = row.methods[key.method].policy.lifelong.ends(key.steps)
+        acting = checkpoint_path(run_dir / CHECKPOINTS, ends[count - 1])
+        tasks, seeds = tasks[:count], episode_seeds(STOPOVER_EPISODES)
     settings = evaluation.Config(
         policy="cell",
-        tasks=tasks_of(condition) or row.recording.tasks,
+        tasks=tasks,
         num_envs=WORLDS,
         videos=0,
         instructions="shuffled" if condition == SHUFFLED else "given",
     )
-    actor = Actor(run_dir, EnvConfig(threads=1, palette=palette_of(condition)), threads=1)
+    actor = Actor(acting, EnvConfig(threads=1, palette=palette_of(condition)), threads=1)
     results = evaluation.evaluate_tasks(actor, settings, seeds, condition if is_axis(condition) else None)
     return [
         Outcomes.of(
