@@ -48,11 +48,14 @@ def check_sequence(config: Config) -> None:
 
 
 def write_sequence(config: Config, summary: "TrainSummary", run_dir: Path) -> None:
-    """Every outcome of a sequence as ``lifelong.json`` in the run's folder, and one line about it."""
+    """Every outcome of a sequence as ``lifelong.json`` in the run's folder, and one line about it; nothing where it was
+    not tried out after every task.
+    """
     from configs.report.lifelong import described, measures_of
+    from policies.imitation.lifelong.measures import complete
 
     tasks, trials = config.lifelong.tasks, summary.trials
-    if not trials:
+    if not complete(tasks, trials):
         return
     found = measures_of(tasks, trials)
     write_json({"tasks": list(tasks), "trials": trials, "measures": found}, run_dir / SEQUENCE_FILE)

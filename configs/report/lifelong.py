@@ -9,6 +9,7 @@ from policies.imitation.lifelong.config import LifelongConfig
 from policies.imitation.lifelong.measures import (
     Trial,
     average_success,
+    complete,
     forgetting,
     forward_transfer,
     rate,
@@ -44,10 +45,10 @@ def described(found: Mapping[str, Any]) -> str:
 
 
 def sequence_sections(config: LifelongConfig, trials: Sequence[Trial]) -> list[Section]:
-    """Measures, matrix, and the learning and forgetting curves; none where nothing was tried out."""
-    if not config or not trials:
-        return []
+    """Measures, matrix, and the learning and forgetting curves; none where it was not tried out after every task."""
     tasks = config.tasks
+    if not complete(tasks, trials):
+        return []
     found = measures_of(tasks, trials)
     transfer = found["forward_transfer"]
     facts = {

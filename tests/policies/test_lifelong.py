@@ -25,6 +25,7 @@ from policies.imitation.lifelong.measures import (
     retention_percent,
 )
 from policies.imitation.lifelong.methods import plain, soft_threshold, threshold
+from policies.imitation.stages import Stage
 from policies.imitation.starting import Start
 from policies.imitation.trainer import train
 from policies.vla_policy import VLAPolicy
@@ -32,7 +33,6 @@ from vla.adapters.low_rank import updated
 from vla.heads.bridge import BridgeConfig
 
 TASKS = ("reach-a", "reach-b", "reach-c")
-METHODS = ("full", "lora", "codyra", "l2m")
 STEPS = 12
 
 
@@ -74,10 +74,12 @@ def learn(run_dir, there, lifelong, resume=False, evaluator=None, **fields):
     )
 
 
-def learner(there, lifelong, **fields):
+def learner(there, lifelong, legs=(), **fields):
     start = VLAPolicy.load(there / "start")
     stores = [there / task for task in TASKS]
-    return LifelongLearner(tiny_training(steps=STEPS, **fields), network(lifelong), stores, lifelong, start=start)
+    return LifelongLearner(
+        tiny_training(steps=STEPS, **fields), network(lifelong), stores, lifelong, legs=legs, start=start
+    )
 
 
 def result(run_dir):
@@ -115,17 +117,21 @@ def test_a_step_draws_from_its_own_task_and_as_much_from_those_before_as_replay_
     assert set(epoch) == set(demonstrations.frames_of(TASKS[0]))
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_a_run_ends_as_an_ordinary_policy_and_stopped_ones_end_alike(tmp_path, there, method):
-    lifelong = sequence(method, replay=0.25)
-    learn(tmp_path / "whole", there, lifelong)
-    for step in (4, 6):  # between two tasks, and within one
-        run_dir = tmp_path / str(step)
-        with stopped_before(step, LifelongLearner):
-            learn(run_dir, there, lifelong)
-        assert learn(run_dir, there, lifelong, resume=True).resumed_from == 4
-        assert result(run_dir) == result(tmp_path / "whole")
-    before, after = (VLAPolicy.load(path).vla.state_dict() for path in (there / "start", tmp_path / "whole"))
+@pytest.mark.parametrize(
+    ("method", "save_every", "stop", "resumed_from"),
+    [("full", 4, 6, 4), ("lora", 3, 5, 3), ("codyra", 4, 6, 4), ("l2m", 3, 7, 6)],
+)
+def test_a_stopped_run_ends_as_an_undisturbed_one_and_as_an_ordinary_policy(
+    tmp_path, there, method, save_every, stop, resumed_from
+):
+    """Between two tasks (4) or within one."""
+    lifelong, whole, run_dir = sequence(method, replay=0.25), tmp_path / "whole", tmp_path / "stopped"
+    learn(whole, there, lifelong, save_every=save_every)
+    with stopped_before(stop, LifelongLearner):
+        learn(run_dir, there, lifelong, save_every=save_every)
+    assert learn(run_dir, there, lifelong, resume=True, save_every=save_every).resumed_from == resumed_from
+    assert result(run_dir) == result(whole)
+    before, after = (VLAPolicy.load(path).vla.state_dict() for path in (there / "start", whole))
     assert any(name.startswith("pool.") for name in after) == (method == "l2m")
     changed = {name for name, weight in before.items() if not torch.equal(weight, after[name])}
     assert (not changed) if method == "l2m" else "backbone.blocks.0.qkv.weight" in changed
@@ -190,7 +196,7 @@ def test_the_proximal_step_is_that_of_the_l1_norm_and_ranks_that_come_to_nothing
 def test_the_learning_rate_rises_anew_with_every_task_or_once(there):
     rates = {}
     for rewarm in (0.5, 0.0):
-        learning = learner(there, sequence(rewarm=rewarm))
+        learning = learner(there, sequence(rewarm=rewarm), stages=(Stage(warmup_steps=2),))
         rates[rewarm] = [learning.step(step)["lr"] for step in range(STEPS)]
     assert rates[0.5][:4] == rates[0.5][4:8] == rates[0.5][8:]
     assert rates[0.5][3] < rates[0.5][0] < rates[0.5][1]
@@ -246,6 +252,5 @@ def test_what_does_not_fit_data_or_run_is_refused(tmp_path, there):
         ValueError, match="names reach-x, of which the data have no demonstration; their tasks are reach-a"
     ):
         learn(tmp_path / "unknown", there, replace(sequence(), tasks=("reach-a", "reach-x")))
-    learn(tmp_path / "run", there, sequence())
-    with pytest.raises(ValueError, match="a sequence of tasks is not lengthened"):
-        learn(tmp_path / "run", there, sequence(), resume=True, steps=24)
+    with pytest.raises(ValueError, match=r"not lengthened, got legs \[6, 12\]"):
+        learner(there, sequence(), legs=(6, 12))

@@ -42,10 +42,8 @@ class LifelongConfig:
         if len(self.tasks) == 1 or len(set(self.tasks)) < len(self.tasks):
             raise ValueError(f"expected a sequence of two tasks or more, each once, got {list(self.tasks)}")
         for name in ("replay", "rewarm"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(
-                    f"lifelong.{name} is a share, expected 0 or more and less than 1, got {getattr(self, name)}"
-                )
+            if not 0 <= (given := getattr(self, name)) < 1:
+                raise ValueError(f"lifelong.{name} is a share: expected 0 or more and less than 1, got {given}")
         if self.rank < 1:
             raise ValueError(f"lifelong.rank must be at least 1, got {self.rank}")
         if self.pool < 1:

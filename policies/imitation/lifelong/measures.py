@@ -19,6 +19,13 @@ def rate(won: Sequence[bool]) -> float:
     return sum(won) / len(won)
 
 
+def complete(tasks: Sequence[str], trials: Sequence[Trial]) -> bool:
+    """Whether there is a trial before the first of the tasks and after each: none is where nobody asked for any, and
+    some are missing where that was asked for in the middle of a run.
+    """
+    return bool(tasks) and len(trials) == len(tasks) + 1
+
+
 @dataclass(frozen=True, kw_only=True)
 class Learned:
     """A task that was learned before others: its outcomes in the ``best`` evaluation from its own end on up to that
@@ -86,7 +93,7 @@ def forward_transfer(tasks: Sequence[str], trials: Sequence[Trial]) -> float | N
 
 
 def _check(tasks: Sequence[str], trials: Sequence[Trial]) -> None:
-    if len(trials) != len(tasks) + 1:
+    if not complete(tasks, trials):
         raise ValueError(f"expected an evaluation before {len(tasks)} tasks and one after each, got {len(trials)}")
     for number, trial in enumerate(trials[1:], start=1):
         needed = tasks[:number] if number == len(tasks) else tasks[number - 1 : number]
