@@ -15,6 +15,7 @@ from configs.rl import Config as Improving
 from configs.rl import nano_filtered, nano_grpo, nano_ppo, nano_vldac
 from configs.training import Config as Training
 from envs.suites import SUITES, task_names
+from policies.imitation.lifelong.config import LifelongConfig
 from vla.heads.bridge import BridgeConfig
 from vla.heads.heatmap_config import HeatmapConfig
 
@@ -258,3 +259,32 @@ KEYFRAMES = {
     "the point as numbers": Method(policy=_heatmaps("point")),
 }
 """BridgeVLA small, the chunk policies, and what of it makes the difference."""
+
+
+SEQUENCE = Recording(name="five-in-a-row", tasks=("reach", "button", "tabletop-spatial/off-bin", "pick", "place"))
+"""In the order in which they are learned."""
+
+
+def _in_a_row(lr: float = 1e-3, **fields: object) -> Method:
+    """The package's policy, which learns one task after the other; it is kept as it was after each."""
+    policy = _in_small_batches(lr)
+    lifelong = LifelongConfig(tasks=SEQUENCE.tasks, episodes=0, **fields)  # pyright: ignore[reportArgumentType]
+    return Method(policy=replace(policy, lifelong=lifelong))
+
+
+def _in_small_batches(lr: float = 1e-3) -> Training:
+    policy = nano_tabletop()
+    train = replace(policy.train, lr=lr, batch_size=32, save_every=SEQUENCE_STEPS // len(SEQUENCE.tasks), keep_last=5)
+    return replace(policy, train=train)
+
+
+SEQUENCE_STEPS = 300
+LIFELONG = {
+    "full fine-tuning": _in_a_row(),
+    "full, a quarter replayed": _in_a_row(replay=0.25),
+    "LoRA": _in_a_row(3e-3, method="lora"),
+    "L2M": _in_a_row(3e-3, method="l2m"),
+    "CoDyRA": _in_a_row(3e-3, method="codyra", rank=16),
+    "all at once": Method(policy=_in_small_batches()),
+}
+"""Ways to learn five tasks in a row, and what they could come to at best; updates learn at three times the rate."""

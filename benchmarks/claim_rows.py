@@ -14,11 +14,14 @@ from claim_methods import (
     HEADS,
     IMPROVEMENTS,
     KEYFRAMES,
+    LIFELONG,
     OTHER_THINGS,
     PRETRAININGS,
     QUICKSTART,
     QUICKSTARTS,
     SEEN_COLOURS,
+    SEQUENCE,
+    SEQUENCE_STEPS,
     SEVEN_TASKS,
     THREE_TASKS,
     UNSEEN_COLOURS,
@@ -28,14 +31,19 @@ from claim_methods import (
 from claim_parts import PARTS
 from ledger import Key
 
+from vla.heads.chat import ChatConfig
+
 USUAL, SHUFFLED, SILENT = "usual", "shuffled", "silent"
-_COLOURS, _TASKS = "colours:", "tasks:"
+_COLOURS, _TASKS, _AFTER = "colours:", "tasks:", "after:"
+STOPOVER_EPISODES = 20
+"""Per task, after a task of a sequence but the last."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
     """One claim. ``conditions`` are ``usual``, ``shuffled``, ``silent`` (policies that speak are told not to), axes of
-    perturbations (PRESET:AXIS) and the usual worlds in other :func:`colours` or of other :func:`tasks`.
+    perturbations (PRESET:AXIS), the usual worlds in other :func:`colours` or of other :func:`tasks`, and those of a
+    sequence's first tasks :func:`after` they were learned, with the policy of that time and ``STOPOVER_EPISODES``.
 
     ``budgets`` are demonstrations per task and training steps; the first method is the one that the others are held
     against. ``shared`` methods are another row's, which is named: so are their cells, which this row only shows.
@@ -72,6 +80,16 @@ class Row:
         """The method's own, or the row's."""
         return self.methods[method].recording or self.recording
 
+    def conditions_of(self, method: str) -> tuple[str, ...]:
+        """Those that mean something to the method: who does not speak cannot be silent, and what learns all at once has
+        no time after some tasks.
+        """
+        policy = self.methods[method].policy
+        speaks, in_a_row = isinstance(policy.head, ChatConfig), bool(policy.lifelong)
+        return tuple(
+            each for each in self.conditions if (speaks or each != SILENT) and (in_a_row or not tasks_before(each))
+        )
+
     def start_of(self, key: Key) -> Key | None:
         """The cell of the first method, whose policy this one improves or learns from; None for one that needs none."""
         return replace(key, method=next(iter(self.methods))) if self.methods[key.method].follows else None
@@ -93,6 +111,16 @@ def tasks(names: Sequence[str]) -> str:
     return f"{_TASKS}{suite}/" + ",".join(name.split("/")[1] for name in names)
 
 
+def after(count: int) -> str:
+    """The condition of a sequence's first ``count`` tasks, when so many were learned."""
+    return f"{_AFTER}{count}"
+
+
+def tasks_before(condition: str) -> int:
+    """How many tasks were learned under a condition that is :func:`after` some, else 0."""
+    return int(condition.removeprefix(_AFTER)) if condition.startswith(_AFTER) else 0
+
+
 def palette_of(condition: str) -> tuple[str, ...]:
     """The colours of a condition that is about :func:`colours`, else none."""
     named = condition.removeprefix(_COLOURS)
@@ -107,7 +135,8 @@ def tasks_of(condition: str) -> tuple[str, ...]:
 
 def is_axis(condition: str) -> bool:
     """Whether a condition is an axis of perturbations."""
-    return condition not in (USUAL, SHUFFLED, SILENT) and not palette_of(condition) and not tasks_of(condition)
+    others = palette_of(condition), tasks_of(condition), tasks_before(condition)
+    return condition not in (USUAL, SHUFFLED, SILENT) and not any(others)
 
 
 _BEYOND = (
@@ -264,6 +293,19 @@ _ROWS = (
         "they do no more. Of what is not named the tile has 76 % and the cylinder 48 %, whose colours are named of "
         "other things; post and ball, whose colours are named of nothing, have 22 and 6 %, and the die 14 %. Balls are "
         "hard in themselves (34 % of the named one); why has not been looked at.",
+    ),
+    Row(
+        name="lifelong",
+        claim="tasks learned one after the other, and what is left of them",
+        recording=SEQUENCE,
+        methods=LIFELONG,
+        budgets=[(20, SEQUENCE_STEPS)],
+        conditions=(USUAL, *(after(count) for count in range(1, len(SEQUENCE.tasks)))),
+        about="All start from the package's policy and learn the tasks in the order of the columns, a fifth of the "
+        "steps each, from the demonstrations of that task alone but for what is *replayed*; no task is named to them "
+        "in an evaluation. *Full fine-tuning*, *LoRA* (arXiv 2106.09685, merged after each task), *L2M* (a pool of "
+        "modulators beside a frozen network, NeurIPS 2023) and *CoDyRA* (arXiv 2412.01004) warm the learning rate up "
+        "anew with every task. *All at once* learns all tasks together for as long: what there is to be had.",
     ),
 )
 

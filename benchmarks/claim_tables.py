@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from claim_ranges import ranges
-from claim_rows import SHUFFLED, USUAL, Row
+from claim_rows import SHUFFLED, USUAL, Row, tasks_before
+from claim_sequences import sequence_lines
 from ledger import LEDGER, Cell, cells, pooled
 
 from configs.report.markdown import markdown
@@ -40,7 +41,9 @@ def cells_for(row: Row, ledger: Path = LEDGER) -> list[Cell]:
 
 
 def success_lines(row: Row, found: Sequence[Cell], *, mark_older: bool = False) -> list[dict[str, object]]:
-    """A line per method, budget and condition, over all training seeds; with a star where code has changed since."""
+    """A line per method, budget and condition, over all training seeds; with a star where code has changed since. Of a
+    sequence's tasks what is left at the end.
+    """
     methods = dict.fromkeys([*row.methods, *(cell.key.method for cell in found)])
     budgets = dict.fromkeys([*row.budgets, *(cell.key.budget for cell in found)])
     lines: list[dict[str, object]] = []
@@ -50,7 +53,7 @@ def success_lines(row: Row, found: Sequence[Cell], *, mark_older: bool = False) 
             group = [cell for cell in found if (cell.key.method, cell.key.budget) == (method, budget)]
             star = "*" if mark_older and any(cell.older for cell in group) else ""
             conditions = dict.fromkeys(outcome.condition for cell in group for outcome in cell.outcomes)
-            for condition in conditions:
+            for condition in (each for each in conditions if not tasks_before(each)):
                 line = _line(f"{method}{star}", budget, condition, group)
                 lines.append(line | _against(first, group, condition))
             first = first or group
@@ -119,7 +122,8 @@ def _of_row(row: Row, found: Sequence[Cell]) -> list[str]:
     former = [cell for cell in found if cell not in here]
     parts: list[str] = []
     if here:
-        parts = [row.about, markdown(success_lines(row, here)), markdown(ranges(row)), _bases(here), _measured(here)]
+        tables = success_lines(row, here), sequence_lines(row, here), ranges(row)
+        parts = [row.about, *map(markdown, tables), _bases(here), _measured(here)]
     if former:
         parts += [FORMER, markdown(success_lines(replace(row, methods={}, budgets=[]), former)), _measured(former)]
     return [part for part in (*parts, row.reading) if part]

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from claim_methods import Base, Improving, Method, Recording
-from claim_rows import SHUFFLED, SILENT, USUAL, Row, is_axis, palette_of, tasks_of
+from claim_rows import SHUFFLED, SILENT, STOPOVER_EPISODES, USUAL, Row, is_axis, palette_of, tasks_before, tasks_of
 from ledger import LEDGER, Cell, Key, Outcomes
 
 from configs.acting import Actor
@@ -23,8 +23,8 @@ from configs.run_directory import CONFIG_FILE, save_config, write_json
 from configs.serialization import to_json
 from policies.evaluation import EvaluationResult
 from policies.imitation.further import ALIGN, TeachersConfig, objectives_in
+from policies.training.checkpoint import CHECKPOINTS, checkpoint_path
 from policies.vla_policy import find_policy
-from vla.heads.chat import ChatConfig
 from vla.saving import WEIGHTS_FILE
 from vla.shipped import shipped_base
 from vla.strict_json import strict_json
@@ -116,13 +116,11 @@ def measure(row: Row, key: Key, work: Work) -> Cell:
         trained_s = _improve(method.improving, key, work.run(start), run_dir)
     else:
         trained_s = train_policy(row, key, work)
-    speaks = isinstance(method.policy.head, ChatConfig)
-    results = {
-        condition: _evaluate(row, condition, run_dir) for condition in row.conditions if speaks or condition != SILENT
-    }
+    conditions = row.conditions_of(key.method)
+    results = {condition: _evaluate(row, condition, run_dir, key) for condition in conditions}
     outcomes = [_outcomes(condition, result) for condition, found in results.items() for result in found]
     seconds = {"train_s": round(trained_s, 1), "wall_s": round(time.perf_counter() - began, 1)}
-    figures = seconds | _agreement(results[row.conditions[0]])
+    figures = seconds | _agreement(results[conditions[0]])
     cell = Cell(key=key, outcomes=tuple(outcomes), figures=figures, base=work.about_base(method))
     cell.write(work.ledger)
     return cell
@@ -160,17 +158,21 @@ def _teachers(row: Row, key: Key, work: Work) -> TeachersConfig:
     return replace(teachers, policy=teacher) if aligns else replace(teachers, encoder=teacher)
 
 
-def _evaluate(row: Row, condition: str, run_dir: Path) -> list[EvaluationResult]:
+def _evaluate(row: Row, condition: str, run_dir: Path, key: Key) -> list[EvaluationResult]:
+    tasks, seeds, acting = tasks_of(condition) or row.recording.tasks, episode_seeds(row.episodes), run_dir
+    if count := tasks_before(condition):
+        ends = row.methods[key.method].policy.lifelong.ends(key.steps)
+        acting = checkpoint_path(run_dir / CHECKPOINTS, ends[count - 1])
+        tasks, seeds = tasks[:count], episode_seeds(STOPOVER_EPISODES)
     settings = evaluation.Config(
         policy="cell",
-        tasks=tasks_of(condition) or row.recording.tasks,
+        tasks=tasks,
         num_envs=WORLDS,
         videos=0,
         instructions="shuffled" if condition == SHUFFLED else "given",
     )
     worlds = EnvConfig(threads=1, palette=palette_of(condition))
-    actor = Actor(run_dir, worlds, threads=1, answer=condition != SILENT)
-    seeds = episode_seeds(row.episodes)
+    actor = Actor(acting, worlds, threads=1, answer=condition != SILENT)
     return evaluation.evaluate_tasks(actor, settings, seeds, condition if is_axis(condition) else None)
 
 

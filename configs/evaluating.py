@@ -1,6 +1,7 @@
 """Trying a policy out in simulation while it learns."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from configs.environments import EnvConfig, episode_seeds, expand_tasks, make_env, seen_as
@@ -80,7 +81,16 @@ class SimulationEvaluator:
 
 
 def evaluator_of(config: Config) -> SimulationEvaluator | None:
-    """What a run's policy is tried out with, if with anything: on the data's tasks unless the config says others."""
+    """What a run's policy is tried out with, if with anything: on the data's tasks unless the config says others, or on
+    those of a sequence.
+    """
+    from policies.imitation.demonstrations import embodiment_of
+
+    if config.lifelong:
+        episodes = config.lifelong.episodes
+        settings = replace(config.evaluate, episodes=max(1, episodes))
+        robot = embodiment_of(config.data)
+        return SimulationEvaluator(settings, robot, config.lifelong.tasks) if episodes else None
     if not config.evaluate.every:
         return None
     from policies.data.dataset import DemonstrationDataset

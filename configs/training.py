@@ -6,6 +6,7 @@ from pathlib import Path
 from configs.environments import EnvConfig, Split
 from configs.run_directory import OUTPUTS
 from policies.imitation.config import TrainConfig
+from policies.imitation.lifelong.config import LifelongConfig
 from vla.backbones.nano import NanoConfig
 from vla.config import BackboneConfig, HeadConfig
 from vla.heads.bridge import BridgeConfig
@@ -62,6 +63,8 @@ class Config:
     head: HeadConfig = field(default_factory=BridgeConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
+    lifelong: LifelongConfig = field(default_factory=LifelongConfig)
+    """Tasks to learn one after the other instead of all at once."""
     init_from: Path | None = None
     """A run, or a policy in it, whose weights to start from, or shipped for the package's own policy; they keep the
     normalisation that they were trained with, and their text window unless backbone.max_text_tokens says it. Optimiser

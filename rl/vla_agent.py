@@ -36,12 +36,15 @@ class VLAAgent(Agent[Sight]):
 
     Where the whole backbone is frozen, and the head looks at one pass through it, :meth:`look` keeps the features that
     the head reads, so that learning costs the head alone; else it keeps pictures and tokens. ``execute`` is by default
-    the policy's replan interval. ``TypeError`` for a head without a distribution: see :func:`with_distribution`.
+    the policy's replan interval. ``TypeError`` for a head without a distribution: see :func:`with_distribution`;
+    ``ValueError`` for a network with a pool of modulators, which choose for samples that are looked at in one pass.
     """
 
     def __init__(self, policy: VLAPolicy, *, frozen: Sequence[str] = ("backbone",), execute: int | None = None) -> None:
         super().__init__()
         _check_head(policy.vla.head)
+        if policy.vla.pool is not None:
+            raise ValueError("a policy with a pool of modulators learns by imitation alone (vla train), not by reward")
         interval = policy.replan_interval if execute is None else execute
         self._normalization, self._base = policy.normalization, policy.base
         self.embodiment, self.horizon, self.execute = policy.embodiment, policy.horizon, interval

@@ -49,8 +49,10 @@ def extended(there: VLAConfig, now: VLAConfig) -> tuple[VLAConfig, tuple[str, ..
 
     What it is told of cameras, points and times adds nothing at first. One that was shown the present alone may be
     shown a history, which it has to learn to heed. A text window may be shorter, which adds nothing either: the first
-    positions are taken over.
+    positions are taken over. Nor does a pool of modulators before it has learned.
     """
+    if there.pool is None and now.pool is not None:
+        there = replace(there, pool=now.pool)
     old, new = there.backbone, now.backbone
     if not (isinstance(old, NanoConfig) and isinstance(new, NanoConfig)):
         return there, ()

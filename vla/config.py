@@ -6,6 +6,7 @@
 from dataclasses import MISSING, Field, asdict, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
+from vla.adapters.pool import PoolConfig
 from vla.backbones.nano import NanoConfig
 from vla.backbones.nano_text import NanoTextConfig
 from vla.backbones.vlm.config import VLMConfig
@@ -53,7 +54,8 @@ class VLAConfig:
 
     ``cameras`` names the views in order; images are (height, width) px. ``waypoint_dims`` are the numbers of the state
     (usually the tool's position) whose value at the next keyframe the backbone predicts; none for a backbone that
-    predicts no waypoint.
+    predicts no waypoint. ``pool`` are modulators of its layers, of which each sample chooses one
+    (:mod:`vla.adapters.pool`); None where there are none.
     """
 
     backbone: BackboneConfig = field(default_factory=NanoConfig)
@@ -64,6 +66,7 @@ class VLAConfig:
     action_dim: int
     horizon: int
     waypoint_dims: tuple[int, ...] = ()
+    pool: PoolConfig | None = None
 
     def __post_init__(self) -> None:
         sizes = (self.state_dim, self.action_dim, self.horizon, *self.image_size_px)
@@ -124,7 +127,10 @@ class VLAConfig:
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready form, each union tagged by its ``type``; :meth:`from_dict` is its inverse."""
         parts = {"backbone": tagged(self.backbone, BACKBONES), "head": tagged(self.head, HEADS)}
-        return {"format_version": FORMAT_VERSION, **asdict(self), **parts}
+        whole = {"format_version": FORMAT_VERSION, **asdict(self), **parts}
+        if self.pool is None:  # as it was written before there were any
+            del whole["pool"]
+        return whole
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> "VLAConfig":
@@ -137,6 +143,9 @@ class VLAConfig:
         for name, types in (("backbone", BACKBONES), ("head", HEADS)):
             if name in values:
                 values[name] = untagged(name, values[name], types)
+        if values.get("pool") is not None:
+            check_fields("a pool of modulators", PoolConfig, values["pool"])
+            values["pool"] = PoolConfig(**values["pool"])
         for name in ("cameras", "image_size_px", "waypoint_dims"):
             if name in values:
                 values[name] = tuple(values[name])

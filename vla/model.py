@@ -30,7 +30,8 @@ class VLA(nn.Module):
     pretrained backbone has its checkpoint's weights in either case. ``saved`` is the folder that it is loaded from, if
     from any. ``config`` says what the network is made of, with what the backbone had to read from elsewhere.
     ``objectives`` are what it is to learn beside the head's loss and the waypoint's, by their names, none at first;
-    what they own learns with the network, and no saved network has it.
+    what they own learns with the network, and no saved network has it. With a ``pool`` of modulators every sample is
+    given the one that its words choose, whatever is asked of the network.
     """
 
     def __init__(self, config: VLAConfig, saved: Path | None = None) -> None:
@@ -48,6 +49,7 @@ class VLA(nn.Module):
             backbone=self.backbone, state_dim=config.state_dim, horizon=config.horizon, action_dim=config.action_dim
         )
         self.objectives = nn.ModuleDict()
+        self.pool = None if config.pool is None else config.pool.build(self)
 
     def forward(
         self,
@@ -57,9 +59,10 @@ class VLA(nn.Module):
         taught: Taught = NOTHING_TAUGHT,
     ) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
         """The loss, so that wrappers which hook ``forward`` (DDP, FSDP) see the training step."""
+        pulled = self._modulate(observation)
         if weights.action == 0 and not weights.further:  # the waypoint alone costs a part of the network
             loss, numbers = waypoint_l1(self.backbone.locate(observation), target)
-            return weights.waypoint * loss, numbers
+            return weights.waypoint * loss + pulled, numbers
         seen = self.head.perceive(self.backbone, observation)
         losses, numbers = [], {}
         for name, weight in weights.further.items():
@@ -75,7 +78,7 @@ class VLA(nn.Module):
             loss, found = self.head.loss(seen, target)
             losses.insert(0, weights.action * loss)
             numbers = found | numbers
-        return sum(losses[1:], start=losses[0]), numbers
+        return sum(losses[1:], start=losses[0]) + pulled, numbers
 
     def kept(self) -> dict[str, Tensor]:
         """The weights that a checkpoint holds: all but those that the backbone was given from elsewhere, and those of
@@ -101,31 +104,41 @@ class VLA(nn.Module):
 
     def hidden(self, observation: Observation) -> Float[Tensor, "b k d"]:
         """What the head reads its chunk off; ``TypeError`` for a head that has no such vectors."""
-        return self.head.hidden(self.head.perceive(self.backbone, observation))
+        return self.head.hidden(self._perceive(observation))
 
     @torch.no_grad()
     def act(self, observation: Observation) -> Float[Tensor, "b h a"]:
         """The chunk of normalised actions to execute."""
-        return self.head.act(self.head.perceive(self.backbone, observation))
+        return self.head.act(self._perceive(observation))
 
     @torch.no_grad()
     def aim(self, observation: Observation) -> Keyframe:
         """Where to go next; ``TypeError`` for a head that does not aim."""
-        return self.head.aim(self.head.perceive(self.backbone, observation))
+        return self.head.aim(self._perceive(observation))
 
     @torch.no_grad()
     def speak(self, observation: Observation) -> tuple[Float[Tensor, "b h a"], Int[Tensor, "b m"]]:
         """The chunk to execute and the tokens of what is said of it; ``TypeError`` for a head that does not tell."""
-        return self.head.speak(self.head.perceive(self.backbone, observation))
+        return self.head.speak(self._perceive(observation))
 
     @torch.no_grad()
     def go_on(self, observation: Observation, begun: Begun) -> Float[Tensor, "b h a"]:
         """The chunk to execute after what is ``begun``; ``TypeError`` for a head that cannot."""
-        return self.head.go_on(self.head.perceive(self.backbone, observation), begun)
+        return self.head.go_on(self._perceive(observation), begun)
 
     def distribution(self, observation: Observation) -> Distribution:
         """Over chunks of normalised actions, with gradient; ``TypeError`` for a head that has none."""
-        return self.head.distribution(self.head.perceive(self.backbone, observation))
+        return self.head.distribution(self._perceive(observation))
+
+    def _perceive(self, observation: Observation) -> Any:
+        self._modulate(observation)
+        return self.head.perceive(self.backbone, observation)
+
+    def _modulate(self, observation: Observation) -> Float[Tensor, ""] | float:
+        """Choose a modulator for every sample, if there are any; what the loss is to count of the choice."""
+        if self.pool is None:
+            return 0.0
+        return -self.pool.config.pull * self.pool.choose(self.backbone, observation).mean()
 
     def _objective(self, name: str) -> FurtherObjective:
         if name not in self.objectives:

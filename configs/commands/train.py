@@ -4,7 +4,8 @@ vla train --resume RUN_DIR goes on with a run that was stopped; with --train.ste
 finished one. --init-from RUN_DIR starts a new run from a finished one's weights, --init-backbone RUN_DIR from what a
 run of vla pretrain has learned to look with; otherwise --backbone.weights says: shipped, for what comes with the
 package, or fresh. --evaluate.every N tries the policy out in simulation as it learns, and keeps the checkpoint that did
-best; --train.validation-share S never learns from a share of the episodes.
+best; --train.validation-share S never learns from a share of the episodes. --lifelong.tasks A B C learns tasks one
+after the other, in the way of --lifelong.method.
 """
 
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from configs.evaluating import evaluator_of
+from configs.lifelong import check_sequence, write_sequence
 from configs.machine import describe_run
 from configs.presets import PRESETS
 from configs.run_directory import CONFIG_FILE, create_run_directory, save_config
@@ -51,6 +53,7 @@ def run(config: Config) -> int:
     from policies.imitation.demonstrations import embodiment_of
 
     start_of(config)
+    check_sequence(config)
     vla_config = network_config(config)
     check_start(config, vla_config, embodiment_of(config.data))
     check_evaluator(config)
@@ -131,6 +134,7 @@ def network_for(
         action_dim=embodiment.action_dim,
         horizon=config.horizon,
         waypoint_dims=waypoint_dims(embodiment) if config.backbone.locates and not aims else (),
+        pool=config.lifelong.pool_config,
     )
     built = VLA(network)
     stages = stages_for(config.train.stages, locates=bool(network.waypoint_dims))
@@ -211,6 +215,8 @@ def train_in(config: Config, vla_config: VLAConfig, run_dir: Path, *, resume: bo
             f"{summary.episodes} episodes, {summary.steps_per_s:.1f} steps/s\n"
             f"checkpoint: {summary.checkpoint}\nreport: {run_dir / REPORT_FILE}"
         )
+        if config.lifelong:
+            write_sequence(config, summary, run_dir)
         if summary.best is not None:
             print(f"best: {summary.checkpoint.with_name(BEST)}, {summary.best}")
     return summary
@@ -228,6 +234,7 @@ def _take_part(config: Config, vla_config: VLAConfig, run_dir: Path, resume: boo
         resume=resume,
         start=start_of(config),
         evaluator=evaluator_of(config),
+        lifelong=config.lifelong,
     )
     if prepared.learner.group.leads:
         print_anything()
@@ -241,6 +248,7 @@ def _take_part(config: Config, vla_config: VLAConfig, run_dir: Path, resume: boo
 def write_training_report(config: Config, summary: "TrainSummary", run_dir: Path) -> None:
     """Learning curves, numbers and settings as ``report.html`` in the run directory."""
     from configs.report.document import CurvesSection, FactsSection, SettingsSection, read_curves, write_report
+    from configs.report.lifelong import sequence_sections
 
     facts = {
         "steps": summary.steps,
@@ -256,6 +264,7 @@ def write_training_report(config: Config, summary: "TrainSummary", run_dir: Path
         "checkpoint": summary.checkpoint,
     }
     sections = [
+        *sequence_sections(config.lifelong, summary.trials),
         CurvesSection(charts=read_curves(run_dir)),
         FactsSection(title="The run", facts=facts),
         FactsSection(title="Machine and versions", facts=describe_run()),

@@ -72,10 +72,11 @@ class Demonstrations:
         starts = [w.segment_starts(MOTION_START_FRAMES) + at for w, at in zip(self.windows, offsets, strict=True)]
         self._motion_starts = np.concatenate(starts)
         self._weighted: dict[Frames, WeightedFrames] = {}
+        self._number_of, lengths = tasks, [record.length for record in records]
+        self._task_of = np.repeat(np.array([tasks[record.task] for record in records], dtype=np.int32), lengths)
         if by_number is not None:
-            task_of = np.repeat([tasks[record.task] for record in records], [record.length for record in records])
-            self._weighted["all"] = WeightedFrames(task_of, by_number)
-            self._weighted["motion_starts"] = WeightedFrames(task_of[self._motion_starts], by_number)
+            self._weighted["all"] = WeightedFrames(self._task_of, by_number)
+            self._weighted["motion_starts"] = WeightedFrames(self._task_of[self._motion_starts], by_number)
         self.instructions = tuple(text for windows in self.windows for text in windows.instructions)
         self._first_text = np.cumsum([0, *(len(windows.instructions) for windows in self.windows[:-1])])
 
@@ -85,6 +86,16 @@ class Demonstrations:
     @property
     def num_episodes(self) -> int:
         return sum(len(dataset) for dataset in self.datasets)
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """The names of the tasks, in alphabetical order."""
+        return tuple(self._number_of)
+
+    def frames_of(self, task: str, frames: Frames = "all") -> Int[np.ndarray, " n"]:
+        """The frames of a task, counted over all stores; with ``motion_starts`` the first ones of its motions."""
+        chosen = self._motion_starts if frames == "motion_starts" else np.arange(len(self))
+        return chosen[self._task_of[chosen] == self._number_of[task]]
 
     def statistics(self) -> DatasetStatistics:
         """Statistics over all frames of all stores; the stores' own where there is but one."""

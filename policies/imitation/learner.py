@@ -69,7 +69,7 @@ class ImitationLearner(Learner[TrainConfig]):
     ) -> None:
         super().__init__(config, legs)
         self.part = self.group.part(config.batch_size)
-        self.spans = lay_out(stages_for(config.stages, locates=bool(vla_config.waypoint_dims)), self.legs)
+        stages = stages_for(config.stages, locates=bool(vla_config.waypoint_dims))
         windows = WindowConfig(
             horizon=vla_config.horizon,
             cameras=vla_config.cameras,
@@ -83,7 +83,8 @@ class ImitationLearner(Learner[TrainConfig]):
         with self.group.one_first() if config.pictures == "decoded" else nullcontext():
             self.demonstrations = learned_from(datasets, config, windows)
         seed_everything(config.seed, 0, Draw.INITIAL_WEIGHTS)
-        self.vla = VLA(vla_config).to(self.device).train()
+        self.vla = self._network(vla_config).to(self.device).train()
+        self.spans = self._lay_out(stages)
         check_fit(self.vla, self.demonstrations.embodiment)
         teaching = self._find_teachers()
         check_parts(self.vla, [span.stage for span in self.spans])
@@ -113,8 +114,7 @@ class ImitationLearner(Learner[TrainConfig]):
         """
         config, span = self.config, span_at(self.spans, step)
         self._enter(span)
-        drawn = (config.seed, step, config.batch_size)
-        frames = self.demonstrations.draw(*drawn, frames=span.stage.frames)[self.part.rows]
+        frames = self._draw(step, span.stage)[self.part.rows]
         batch = self.demonstrations.sample(frames)
         observation, target = self.inputs(batch, step, self.normalization, self.part)
         taught = self._lessons(frames, batch, span.stage)
@@ -194,6 +194,22 @@ class ImitationLearner(Learner[TrainConfig]):
         learning = {_part(name) for name in names if any(self._rates_of(name))}
         return {_part(name) for name in names} - learning - set(learned) - self.vla.backbone.pretrained
 
+    def _network(self, vla_config: VLAConfig) -> VLA:
+        """What learns, with weights from torch's random state."""
+        return VLA(vla_config)
+
+    def _lay_out(self, stages: Sequence[Stage]) -> tuple[Span[Stage], ...]:
+        """Which stage each step is of."""
+        return lay_out(stages, self.legs)
+
+    def _measured(self) -> Demonstrations:
+        """Those whose numbers say how they are scaled, and what the head measures."""
+        return self.demonstrations
+
+    def _draw(self, step: int, stage: Stage) -> Int[np.ndarray, " b"]:
+        """The frames of a step's whole batch."""
+        return self.demonstrations.draw(self.config.seed, step, self.config.batch_size, frames=stage.frames)
+
     def _is_due(self, every: int, done: int) -> bool:
         return done % every == 0 or done == self.legs[-1]
 
@@ -216,10 +232,11 @@ class ImitationLearner(Learner[TrainConfig]):
             if new := extended(start.vla.config, self.vla.config)[1]:
                 log.warning("new to the network that this starts from: %s", ", ".join(new))
             return start.normalization
+        measured = self._measured()
         normalization = None if teaching is None else teaching.hand_over(self.vla)
         if normalization is None:
-            normalization = fitted_normalization(self.demonstrations, self.config)
-        actions, valid = self.demonstrations.chunks(FITTED_CHUNKS)
+            normalization = fitted_normalization(measured, self.config)
+        actions, valid = measured.chunks(FITTED_CHUNKS)
         self.vla.head.fit(ActionChunk(actions=normalization.action.normalize(actions), valid=valid))
         if start is not None:
             names = [dimension.name for dimension in self.demonstrations.embodiment.state]

@@ -77,8 +77,11 @@ class WeightAverage:
     """Exponential moving average of a model's weights that learn, kept in float32.
 
     After 0-based step s: average ← d·average + (1 − d)·weight with d = min(decay, (1 + s) / (10 + s)), so that
-    the initial weights are soon forgotten. A stage that freezes some of them changes nothing here.
+    the initial weights are soon forgotten. A stage that freezes some of them changes nothing here. Steps count from
+    ``first`` on, where the average starts anew.
     """
+
+    first: int = 0
 
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.decay = decay
@@ -86,13 +89,22 @@ class WeightAverage:
         self.values = {name: p.detach().float().clone() for name, p in self._weights.items()}
 
     def decay_at(self, step: int) -> float:
-        return min(self.decay, (1 + step) / (10 + step))
+        since = step - self.first
+        return min(self.decay, (1 + since) / (10 + since))
 
     @torch.no_grad()
     def update(self, step: int) -> None:
         """Take in the weights after optimiser step ``step``."""
         current = [self._weights[name].float() for name in self.values]
         torch._foreach_lerp_(list(self.values.values()), current, 1 - self.decay_at(step))
+
+    def adopt(self) -> None:
+        """Make the averages the model's weights."""
+        _overwrite(self._weights, self.values)
+
+    def start_anew(self) -> None:
+        """Take the weights as they are for the averages."""
+        _overwrite(self.values, {name: weight.detach() for name, weight in self._weights.items()})
 
     @contextmanager
     def applied(self) -> Iterator[None]:
