@@ -4,13 +4,16 @@ from collections.abc import Sequence
 
 from envs.choices import chosen
 from envs.simulators.base import SimulatedTask, SimulatorSuite
+from envs.simulators.fetch_tasks import FETCH
 from envs.simulators.libero import LIBERO_SUITES, is_libero, libero_task_names
 from envs.simulators.maniskill import is_maniskill, maniskill_task_names
 from envs.simulators.maniskill_tasks import NAME as MANISKILL
 from envs.simulators.metaworld_tasks import METAWORLD_MT10, METAWORLD_MT50
 from envs.simulators.robosuite_tasks import ROBOSUITE
 
-SIMULATORS: dict[str, SimulatorSuite] = {suite.name: suite for suite in (ROBOSUITE, METAWORLD_MT10, METAWORLD_MT50)}
+SIMULATORS: dict[str, SimulatorSuite] = {
+    suite.name: suite for suite in (ROBOSUITE, METAWORLD_MT10, METAWORLD_MT50, FETCH)
+}
 """Those that run in this process."""
 FOREIGN_SUITES = (*SIMULATORS, *LIBERO_SUITES, MANISKILL)
 """Those too that workers play in a Python of their own."""
