@@ -1,6 +1,7 @@
 """Makes the Python environment that ManiSkill runs in, with a Vulkan that can draw it."""
 
 import os
+import shutil
 from pathlib import Path
 
 from configs.vulkan_driver import machine_s_drivers, run, unpack_driver, use_machine_s, why_not_unpacked
@@ -35,11 +36,10 @@ def install_maniskill(folder: Path, python: Path) -> list[str]:
     print(f"installing ManiSkill's packages, as pinned in {REQUIREMENTS.name}")
     pip = [str(python_of(folder)), "-I", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     run([*pip, "-r", str(REQUIREMENTS)])
-    refused = _find_what_draws(folder)
-    return [*refused, *what_maniskill_lacks(folder)] if refused else what_maniskill_lacks(folder)
+    return [*find_what_draws(folder), *what_maniskill_lacks(folder)]
 
 
-def _find_what_draws(folder: Path) -> list[str]:
+def find_what_draws(folder: Path) -> list[str]:
     """Draw with a GPU, what is unpacked here, the machine's own software Vulkan, or Debian's; why none did."""
     driver, refused = folder / DRIVER_FOLDER, []
     if driver.is_dir():
@@ -54,6 +54,7 @@ def _find_what_draws(folder: Path) -> list[str]:
         if not (why := _draws(folder, use_machine_s(description, driver))):
             return []
         refused.append(f"{description} does not draw: {why}")
+        shutil.rmtree(driver)
     if why := why_not_unpacked():
         wanted = "a newer one (Mesa 25.0.7 is known to do, 22.3.6 is not) has to be installed"
         return [*refused, f"no newer Vulkan can be unpacked here: {why}; {wanted}"]
