@@ -43,7 +43,9 @@ def find_what_draws(folder: Path) -> list[str]:
     """Draw with a GPU, what is unpacked here, the machine's own software Vulkan, or Debian's; why none did."""
     driver, refused = folder / DRIVER_FOLDER, []
     if driver.is_dir():
-        if not (why := _draws(folder, (folder / TRIED_FILE).read_text() if _was_tried(folder) else str(driver))):
+        tried = folder / TRIED_FILE
+        called = tried.read_text(encoding="utf-8") if tried.is_file() else f"what was unpacked in {driver}"
+        if not (why := _draws(folder, called)):
             return []
         refused.append(f"what is unpacked in {driver} does not draw: {why}")
     elif GPU.exists():
@@ -62,10 +64,6 @@ def find_what_draws(folder: Path) -> list[str]:
     if not (why := _draws(folder, unpack_driver(driver))):
         return []
     return [*refused, f"Mesa of Debian's backports does not draw: {why}"]
-
-
-def _was_tried(folder: Path) -> bool:
-    return (folder / TRIED_FILE).is_file()
 
 
 def _draws(folder: Path, called: str) -> str:

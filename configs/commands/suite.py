@@ -153,8 +153,7 @@ def _install_maniskill(config: Config) -> int:
 
 
 def _list_maniskill(config: Config) -> int:
-    from envs.simulators.maniskill import installed_versions, maniskill_folder, what_maniskill_lacks
-    from envs.simulators.maniskill_tasks import TASKS
+    from envs.simulators.maniskill import TASKS, installed_versions, maniskill_folder, what_maniskill_lacks
 
     folder = maniskill_folder()
     for task in TASKS:

@@ -7,7 +7,7 @@ from envs.simulators.base import SimulatedTask, SimulatorSuite
 from envs.simulators.fetch_tasks import FETCH
 from envs.simulators.libero import LIBERO_SUITES, is_libero, libero_task_names
 from envs.simulators.maniskill import is_maniskill, maniskill_task_names
-from envs.simulators.maniskill_tasks import NAME as MANISKILL
+from envs.simulators.maniskill_task import NAME as MANISKILL
 from envs.simulators.metaworld_tasks import METAWORLD_MT10, METAWORLD_MT50
 from envs.simulators.robosuite_tasks import ROBOSUITE
 

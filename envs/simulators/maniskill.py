@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from envs.choices import chosen
 from envs.language import Split
-from envs.simulators.maniskill_tasks import NAME, TASKS, ManiSkillTask
+from envs.simulators.maniskill_arms import ARMS
+from envs.simulators.maniskill_bodies import BODIES, HANDS
+from envs.simulators.maniskill_task import NAME, ManiSkillTask
 from envs.simulators.own_python import python_of, suite_folder, usable_cores, versions_in
 from envs.simulators.process import PACKAGE, Simulator
 from envs.specs import CALIBRATED, DETERMINISTIC, EXPERT, SNAPSHOTS, CameraSpec, Dimension, EmbodimentSpec, Stream
@@ -20,6 +22,7 @@ from envs.specs import CALIBRATED, DETERMINISTIC, EXPERT, SNAPSHOTS, CameraSpec,
 if TYPE_CHECKING:
     from envs.simulators.crew_env import CrewEnv
 
+TASKS: tuple[ManiSkillTask, ...] = (*ARMS, *HANDS, *BODIES)
 PYTHON_VARIABLE = "VLA_MANISKILL_PYTHON"
 """Names the Python of an environment that was made elsewhere than in the usual place."""
 DRIVER_FOLDER = "driver"

@@ -9,14 +9,12 @@ import mujoco
 import numpy as np
 import pytest
 import torch
-from vector_env_contract import VectorEnvContract
 
 from configs.commands.suite import Config
 from configs.environments import EnvConfig, expand_tasks, make_env
 from configs.wording import sentences
 from envs.simulators import maniskill
-from envs.simulators.maniskill import make_maniskill_env, maniskill_embodiment, robots
-from envs.simulators.maniskill_tasks import TASKS
+from envs.simulators.maniskill import TASKS, make_maniskill_env, maniskill_embodiment, robots
 from envs.simulators.worker.maniskill_expert import Plan, Progress, advance
 from envs.simulators.worker.maniskill_world import episode_seed
 from envs.simulators.worker.rotations import (
@@ -105,9 +103,31 @@ def test_settings_that_maniskill_has_not_are_refused():
 
 @pytest.mark.slow
 @installed
-class TestPushCube(VectorEnvContract):
-    def make(self, num_envs, **settings):
-        return make_maniskill_env(PUSH, num_envs, image_size_px=32, **{"stream": "demonstrate", **settings})
+def test_an_episode_is_its_seed_s_own_whatever_was_played_before_and_can_be_photographed():
+    actions = torch.rand(2, 12, 7, generator=torch.Generator().manual_seed(1)) * 0.1 - torch.tensor([0.05] * 6 + [0.0])
+    with closing(make_maniskill_env(PICK, 2, stream="learn", image_size_px=32, workers=1)) as env:
+        env.reset([5, 6])
+        whole = env.step_chunk(actions).observation
+        env.reset([6, 5])
+        first = env.step_chunk(actions[:, :7].flip(0))
+        photograph = env.snapshot().take([1, 0])
+        assert first.steps.tolist() == [7, 7]
+        env.restore(photograph)
+        again = env.step_chunk(actions[:, 7:]).observation
+    assert all(torch.equal(whole[name], again[name]) for name in whole if name != "task")
+    assert whole["task"] == again["task"]
+
+
+@pytest.mark.slow
+@installed
+def test_motion_planning_solves_what_it_demonstrates():
+    with closing(make_maniskill_env(PUSH, 2, stream="demonstrate", render=False)) as env:
+        env.reset([0, 1])
+        for _ in range(env.max_episode_steps):
+            last = env.step(env.expert_action())
+            if bool((last.terminated | last.truncated).all()):
+                break
+        assert bool(last.success.all()) and bool(last.terminated.all())
 
 
 @pytest.mark.slow

@@ -92,7 +92,7 @@ class ManiSkillWorld:
             self._plan = self._planner.plan(self._seed)
             for position, rotation in self._been:
                 advance(self._plan, self._progress, position, rotation)
-        return towards(self._plan, self._progress, self._robots[0])
+        return towards(self._plan, self._progress, self._arm())
 
     def observe(self) -> dict[str, np.ndarray]:
         """State, pictures, and how the cameras see and stand."""
@@ -120,11 +120,18 @@ class ManiSkillWorld:
             return parts[0]
         return dict(zip(self._env.agent.agents_dict, parts, strict=True))
 
+    def _arm(self) -> Arm:
+        """The one that motion planning is for."""
+        robot = self._robots[0]
+        if not isinstance(robot, Arm):
+            raise RuntimeError("motion planning is for arms that are moved by their tool")
+        return robot
+
     def _remember(self) -> None:
         """Note where the tool has been: how far a plan has come is a matter of that alone, whenever it is made."""
         if self._planner is None:
             return
-        been = self._robots[0].tool_pose()
+        been = self._arm().tool_pose()
         self._been.append(been)
         if self._plan is not None:
             advance(self._plan, self._progress, *been)

@@ -1,53 +1,11 @@
-"""ManiSkill's tasks that need no download, by name, in words: read without loading ManiSkill."""
+"""ManiSkill's tasks of arms that need no download, in words."""
 
-from dataclasses import dataclass
+from envs.simulators.maniskill_task import maniskill_task
 
-from envs.language import Phrasings
-from envs.simulators.base import SimulatedTask
-
-NAME = "maniskill"
 PANDA, WRIST, STICK, TWO, SO100 = "panda", "panda_wristcam", "panda_stick", "two_panda_wristcam", "so100"
-HAND, VALVE, FINGERS, BODY = "allegro_hand", "dclaw", "trifinger", "g1_upper_body"
-
-
-@dataclass(frozen=True, kw_only=True)
-class ManiSkillTask(SimulatedTask):
-    """A task of ManiSkill, with the robot that its authors give it (:mod:`envs.simulators.maniskill_robots`)."""
-
-    robot: str
-
-
-def _task(
-    there: str,
-    robot: str,
-    steps: int,
-    train: tuple[str, ...],
-    held_out: tuple[str, ...],
-    expert: bool = False,
-) -> ManiSkillTask:
-    return ManiSkillTask(
-        name=f"{NAME}/{there}",
-        there=f"{there}-v1",
-        robot=robot,
-        phrasings=Phrasings(train=train, held_out=held_out),
-        max_episode_steps=steps,
-        expert=expert,
-    )
-
-
-def _level(there: str, robot: str, steps: int, does: str, also: str, level: str) -> ManiSkillTask:
-    """One of several tasks that differ in how hard they are: the sentence says which it is."""
-    return _task(
-        there,
-        robot,
-        steps,
-        (f"{does}, {level}", f"{does} with the fingers, {level}", f"use the fingers to {does}, {level}"),
-        (f"{also}, {level}", f"make the fingers {also}, {level}"),
-    )
-
 
 ARMS = (
-    _task(
+    maniskill_task(
         "PickCube",
         PANDA,
         100,
@@ -59,7 +17,7 @@ ARMS = (
         ("the red block should hover where the green sphere is", "grab the block and take it to the green spot"),
         True,
     ),
-    _task(
+    maniskill_task(
         "PushCube",
         PANDA,
         100,
@@ -71,7 +29,7 @@ ARMS = (
         ("shove the block onto the bullseye", "the block should end up on the rings"),
         True,
     ),
-    _task(
+    maniskill_task(
         "PullCube",
         PANDA,
         100,
@@ -83,7 +41,7 @@ ARMS = (
         ("draw the block back onto the bullseye", "tug the block until it is on the rings"),
         True,
     ),
-    _task(
+    maniskill_task(
         "PullCubeTool",
         PANDA,
         200,
@@ -95,7 +53,7 @@ ARMS = (
         ("rake the block in with the stick", "the far block should be fetched by means of the hook"),
         True,
     ),
-    _task(
+    maniskill_task(
         "PokeCube",
         PANDA,
         100,
@@ -106,7 +64,7 @@ ARMS = (
         ),
         ("prod the block onto the rings with the rod", "nudge the block with the stick until it is on the bullseye"),
     ),
-    _task(
+    maniskill_task(
         "LiftPegUpright",
         PANDA,
         100,
@@ -114,7 +72,7 @@ ARMS = (
         ("the rod should stand on its end", "erect the lying stick"),
         True,
     ),
-    _task(
+    maniskill_task(
         "PlaceSphere",
         PANDA,
         100,
@@ -126,7 +84,7 @@ ARMS = (
         ("drop the marble in the little tray", "the ball belongs in the box"),
         True,
     ),
-    _task(
+    maniskill_task(
         "RollBall",
         PANDA,
         80,
@@ -137,14 +95,14 @@ ARMS = (
         ),
         ("send the ball rolling to the rings", "bowl the ball onto the bullseye"),
     ),
-    _task(
+    maniskill_task(
         "FMBAssembly1Easy",
         PANDA,
         500,
         ("assemble the parts on the red board", "put all parts into the board", "build the assembly on the board"),
         ("fit the pieces together on the plate", "every piece should sit in the red plate"),
     ),
-    _task(
+    maniskill_task(
         "StackCube",
         WRIST,
         200,
@@ -156,7 +114,7 @@ ARMS = (
         ("build a tower with the green block below", "set the red block upon the green block"),
         True,
     ),
-    _task(
+    maniskill_task(
         "StackPyramid",
         WRIST,
         250,
@@ -168,7 +126,7 @@ ARMS = (
         ("make a little pyramid with blue at its top", "the blue block should rest on the two others"),
         True,
     ),
-    _task(
+    maniskill_task(
         "PegInsertionSide",
         WRIST,
         300,
@@ -180,7 +138,7 @@ ARMS = (
         ("slide the rod into the opening", "the stick should go into the side of the block"),
         True,
     ),
-    _task(
+    maniskill_task(
         "PlugCharger",
         WRIST,
         200,
@@ -188,7 +146,7 @@ ARMS = (
         ("connect the charger to the wall", "the adapter should sit in the outlet"),
         True,
     ),
-    _task(
+    maniskill_task(
         "PushT",
         STICK,
         150,
@@ -199,7 +157,7 @@ ARMS = (
         ),
         ("make the tee cover its mark", "shove the T until it fits its shadow"),
     ),
-    _task(
+    maniskill_task(
         "DrawTriangle",
         STICK,
         300,
@@ -207,14 +165,14 @@ ARMS = (
         ("go over the three sides with the pen", "sketch the triangle that is marked"),
         True,
     ),
-    _task(
+    maniskill_task(
         "TableTopFreeDraw",
         STICK,
         1000,
         ("draw something", "draw on the canvas", "draw whatever you like"),
         ("make a sketch", "scribble on the sheet"),
     ),
-    _task(
+    maniskill_task(
         "TwoRobotPickCube",
         TWO,
         100,
@@ -228,7 +186,7 @@ ARMS = (
             "cooperate until the block is at the green spot",
         ),
     ),
-    _task(
+    maniskill_task(
         "TwoRobotStackCube",
         TWO,
         100,
@@ -239,7 +197,7 @@ ARMS = (
         ),
         ("build a tower of green below blue on the rings", "the blue block goes onto the green block on the bullseye"),
     ),
-    _task(
+    maniskill_task(
         "PickCubeSO100",
         SO100,
         100,
@@ -253,7 +211,7 @@ ARMS = (
             "grab the small block and take it to the green spot",
         ),
     ),
-    _task(
+    maniskill_task(
         "SO100GraspCube",
         "so100_target",
         64,
@@ -266,147 +224,3 @@ ARMS = (
     ),
 )
 """Arms, most of them moved by their tool."""
-
-HANDS = (
-    *(
-        _level(
-            f"RotateValveLevel{level}",
-            VALVE,
-            steps,
-            "turn the valve",
-            "spin the tap",
-            f"{words}",
-        )
-        for level, steps, words in (
-            (0, 80, "three knobs a quarter turn"),
-            (1, 150, "three knobs half a turn"),
-            (2, 150, "up to six knobs half a turn"),
-            (3, 150, "knobs of any angle half a turn"),
-            (4, 300, "knobs of any angle a whole turn"),
-        )
-    ),
-    *(
-        _level(
-            f"RotateSingleObjectInHandLevel{level}",
-            HAND,
-            300,
-            "turn the thing in the hand",
-            "twirl what you hold",
-            words,
-        )
-        for level, words in ((0, "a cube"), (1, "one of many shapes"))
-    ),
-    *(
-        _level(
-            f"TriFingerRotateCubeLevel{level}",
-            FINGERS,
-            250,
-            "bring the cube to its goal",
-            "manoeuvre the block to its place",
-            words,
-        )
-        for level, words in (
-            (0, "turning it about the upright axis"),
-            (1, "along the table"),
-            (2, "at a fixed height"),
-            (3, "anywhere in the air"),
-            (4, "anywhere and at any turn"),
-        )
-    ),
-)
-"""Hands and fingers."""
-
-BODIES = (
-    _task(
-        "UnitreeG1PlaceAppleInBowl",
-        BODY,
-        100,
-        ("place the apple in the bowl", "put the apple into the bowl", "pick up the apple and drop it in the bowl"),
-        ("the fruit belongs in the dish", "set the apple down inside the dish"),
-    ),
-    _task(
-        "UnitreeG1TransportBox",
-        BODY,
-        100,
-        (
-            "carry the box to the other table",
-            "transport the box onto the other table",
-            "put the box on the other table",
-        ),
-        ("take the crate across", "the carton should rest on the second table"),
-    ),
-    _task(
-        "UnitreeG1Stand",
-        "g1_legs",
-        1000,
-        ("stand still", "keep standing", "stay on your feet"),
-        ("do not fall over", "remain upright on both legs"),
-    ),
-    _task(
-        "MS-AntWalk",
-        "ant",
-        1000,
-        ("walk forward on four legs", "walk ahead, ant", "let the ant walk"),
-        ("march on as a four-legged creature", "stroll ahead on all fours"),
-    ),
-    _task(
-        "MS-AntRun",
-        "ant",
-        1000,
-        ("run forward on four legs", "run ahead, ant", "let the ant run"),
-        ("sprint as a four-legged creature", "dash ahead on all fours"),
-    ),
-    _task(
-        "MS-HopperStand",
-        "hopper",
-        600,
-        ("stand on one leg", "keep the hopper upright", "balance on the leg"),
-        ("do not tip over, hopper", "remain upright on your only leg"),
-    ),
-    _task(
-        "MS-HopperHop",
-        "hopper",
-        600,
-        ("hop forward on one leg", "let the hopper hop ahead", "hop along"),
-        ("bounce ahead on your only leg", "jump onward, hopper"),
-    ),
-    _task(
-        "MS-HumanoidStand",
-        "humanoid",
-        1000,
-        ("stand up straight, humanoid", "keep the humanoid upright", "let the humanoid stand"),
-        ("do not fall, humanoid", "the humanoid should stay up"),
-    ),
-    _task(
-        "MS-HumanoidWalk",
-        "humanoid",
-        1000,
-        ("walk forward, humanoid", "let the humanoid walk", "walk ahead on two legs"),
-        ("stroll ahead, humanoid", "the humanoid should march on"),
-    ),
-    _task(
-        "MS-HumanoidRun",
-        "humanoid",
-        1000,
-        ("run forward, humanoid", "let the humanoid run", "run ahead on two legs"),
-        ("sprint, humanoid", "the humanoid should dash ahead"),
-    ),
-    _task(
-        "MS-CartpoleBalance",
-        "cart_pole",
-        1000,
-        ("balance the pole on the cart", "keep the pole upright", "hold the pole up"),
-        ("do not let the rod drop", "the rod should stay on end"),
-    ),
-    _task(
-        "MS-CartpoleSwingUp",
-        "cart_pole",
-        1000,
-        ("swing the pole up", "swing the pole up and balance it", "bring the hanging pole up"),
-        ("get the rod to stand from below", "raise the rod by moving the cart"),
-    ),
-)
-"""Whole bodies. Those called MS-… are the control suite's, and have no success: they are paid for how well they move,
-which this stack does not read."""
-
-TASKS: tuple[ManiSkillTask, ...] = (*ARMS, *HANDS, *BODIES)
