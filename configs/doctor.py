@@ -28,7 +28,7 @@ MIN_DISK_GIB = 2
 EXTRAS: dict[str, tuple[str, ...]] = {
     "robosuite": ("robosuite",),
     "metaworld": ("metaworld",),
-    "gymnasium-robotics": ("gymnasium_robotics",),
+    "fetch": ("gymnasium_robotics",),
     "warp": ("mujoco_warp", "warp"),
     "open3d": ("open3d",),
     "sb3": ("stable_baselines3",),

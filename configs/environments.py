@@ -155,6 +155,7 @@ def make_env(
             num_envs,
             stream=stream,
             config=config,
+            split=split,
             reward=reward,
             render=render,
             privileged=privileged,

@@ -9,10 +9,10 @@ from envs.simulators.libero import (
     ASSETS_FOLDER,
     CONFIG_FILE,
     libero_simulator,
-    python_of,
     what_is_missing,
 )
 from envs.simulators.libero_assets import Assets, assemble_assets, check_assets
+from envs.simulators.own_python import python_of
 
 ASSETS_VARIABLE = "VLA_LIBERO_ASSETS"
 REQUIREMENTS = Path(__file__).resolve().parent.parent / "envs" / "simulators" / "libero_requirements.txt"

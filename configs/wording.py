@@ -20,10 +20,11 @@ def sentences(task: str, splits: Sequence[Split]) -> list[str]:
 
     from envs.random import EpisodeRandom
     from envs.simulators import find_simulated, is_simulated
+    from envs.simulators.maniskill import find_maniskill_task, is_maniskill
     from envs.suites import find_task
 
-    if is_simulated(task):
-        phrasings = find_simulated(task)[1].phrasings
+    if is_simulated(task) or is_maniskill(task):
+        phrasings = (find_maniskill_task(task) if is_maniskill(task) else find_simulated(task)[1]).phrasings
         return [text for split in splits for text in (phrasings.train if split == "train" else phrasings.held_out)]
     try:
         found = find_task(task)

@@ -4,13 +4,18 @@ from collections.abc import Sequence
 
 from envs.choices import chosen
 from envs.simulators.base import SimulatedTask, SimulatorSuite
+from envs.simulators.fetch_tasks import FETCH
 from envs.simulators.libero import LIBERO_SUITES, is_libero, libero_task_names
+from envs.simulators.maniskill import is_maniskill, maniskill_task_names
+from envs.simulators.maniskill_task import NAME as MANISKILL
 from envs.simulators.metaworld_tasks import METAWORLD_MT10, METAWORLD_MT50
 from envs.simulators.robosuite_tasks import ROBOSUITE
 
-SIMULATORS: dict[str, SimulatorSuite] = {suite.name: suite for suite in (ROBOSUITE, METAWORLD_MT10, METAWORLD_MT50)}
+SIMULATORS: dict[str, SimulatorSuite] = {
+    suite.name: suite for suite in (ROBOSUITE, METAWORLD_MT10, METAWORLD_MT50, FETCH)
+}
 """Those that run in this process."""
-FOREIGN_SUITES = (*SIMULATORS, *LIBERO_SUITES)
+FOREIGN_SUITES = (*SIMULATORS, *LIBERO_SUITES, MANISKILL)
 """Those too that workers play in a Python of their own."""
 
 
@@ -21,7 +26,7 @@ def is_foreign(name: str) -> bool:
 
 def is_worked(name: str) -> bool:
     """Whether workers play it."""
-    return is_libero(name)
+    return is_libero(name) or is_maniskill(name)
 
 
 def is_simulated(name: str) -> bool:
@@ -39,8 +44,10 @@ def foreign_names(names: Sequence[str]) -> tuple[str, ...]:
     """``names`` with every suite replaced by its tasks; ``ValueError`` for what there is not."""
     found: list[str] = []
     for name in names:
-        if is_worked(name):
+        if is_libero(name):
             found += libero_task_names([name])
+        elif is_maniskill(name):
+            found += maniskill_task_names([name])
         else:
             found += SIMULATORS[name].task_names if name in SIMULATORS else [find_simulated(name)[1].name]
     return tuple(dict.fromkeys(found))

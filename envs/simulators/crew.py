@@ -5,7 +5,8 @@ import logging
 import os
 import select
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from enum import Enum
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,17 @@ RERUNS = 2
 """How often an episode is run again whose worker died, hung or returned what is no number, before that is an error."""
 _LOOK_S = 0.2
 logger = logging.getLogger(__name__)
+
+
+class Asked(Enum):
+    """What a world can be asked for beside a chunk of actions."""
+
+    RESET = "reset"
+    EXPERT = "expert"
+
+
+Wanted = Asked | Float[np.ndarray, "h a"]
+"""Of one world: a chunk to play, or what it is asked for."""
 
 
 class EpisodeLostError(RuntimeError):
@@ -106,7 +118,7 @@ class Crew:
         """Start the episodes of ``seeds``, by world."""
         for world, seed in seeds.items():
             self._played[world] = Played(stream=stream, seed=seed)
-        self._play({world: None for world in seeds}, observe)
+        self._play({world: Asked.RESET for world in seeds}, observe)
 
     def step(self, actions: Mapping[int, Float[np.ndarray, "h a"]], observe: bool = True) -> dict[int, Chunk]:
         """Play a chunk in each of these worlds; one whose episode ends in it stops there.
@@ -120,6 +132,25 @@ class Crew:
             for world, (rewards, over, solved) in told.items()
         }
 
+    def expert_actions(self, worlds: Iterable[int]) -> dict[int, Float[np.ndarray, " a"]]:
+        """What the demonstrator of each of these worlds would do now; errors as :meth:`step`."""
+        told = self._play({world: Asked.EXPERT for world in worlds}, observe=False)
+        return {world: np.asarray(action) for world, (action,) in told.items()}
+
+    def played(self, world: int) -> Played:
+        """The world's episode so far: playing the same actions again leads to where it is."""
+        episode = self._played[world]
+        return replace(episode, actions=list(episode.actions))
+
+    def play_again(self, episodes: Mapping[int, Played]) -> None:
+        """Bring worlds to where episodes were, by playing them again without drawing but for the end."""
+        for world, episode in episodes.items():
+            self._played[world] = Played(stream=episode.stream, seed=episode.seed)
+        self._play({world: Asked.RESET for world in episodes}, observe=True)
+        moved = {world: np.concatenate(episode.actions) for world, episode in episodes.items() if episode.actions}
+        if moved:
+            self._play(moved, observe=True)
+
     def close(self) -> None:
         """End all workers; safe to call twice."""
         if self._closed:
@@ -131,10 +162,8 @@ class Crew:
             worker.end()
         os.close(self._memory)
 
-    def _play(
-        self, asked_for: Mapping[int, Float[np.ndarray, "h a"] | None], observe: bool
-    ) -> dict[int, tuple[list[float], bool, bool]]:
-        """Play a chunk in each world, or, where that is None, reset it; what each chunk came to.
+    def _play(self, asked_for: Mapping[int, Wanted], observe: bool) -> dict[int, list[Any]]:
+        """Play a chunk in each world, or what else it is asked for; what each came to.
 
         All workers have answered when this returns or raises.
         """
@@ -162,20 +191,23 @@ class Crew:
             else:
                 told |= {int(world): result for world, *result in answer["worlds"]}
         for world, result in told.items():
-            actions = wanted[world]
-            if actions is None:
+            asked_of = wanted[world]
+            if asked_of is Asked.RESET:
                 self._played[world].instruction, self._played[world].goal = result
-            else:
-                self._played[world].actions.append(np.asarray(actions))
+            elif asked_of is not Asked.EXPERT:
+                self._played[world].actions.append(np.asarray(asked_of))
         if troubles:
             raise troubles[0]
         return told
 
     def _ask(self, worker: WorkerProcess, wanted: list[tuple[int, Any]], observe: bool) -> None:
         """Send a worker its worlds' part; who does not take it is found out when it is waited for."""
-        if wanted[0][1] is None:
+        request: dict[str, Any]
+        if wanted[0][1] is Asked.RESET:
             episodes = [(world, self._played[world]) for world, _ in wanted]
-            request: dict[str, Any] = {"reset": [[w, played.stream, played.seed] for w, played in episodes]}
+            request = {"reset": [[w, played.stream, played.seed] for w, played in episodes]}
+        elif wanted[0][1] is Asked.EXPERT:
+            request = {"expert": [[world] for world, _ in wanted]}
         else:
             request = {"step": [[world, np.asarray(actions).tolist()] for world, actions in wanted]}
         with contextlib.suppress(WorkerLostError):
@@ -200,8 +232,8 @@ class Crew:
         """:class:`WorkerLostError` unless all that came back is finite."""
         for world, *result in answer["worlds"]:
             bad = [name for name in self._numbers if not np.isfinite(self._arrays[name][world]).all()]
-            if len(result) == 3 and not np.isfinite(result[0]).all():
-                bad.append("a reward")
+            if isinstance(result[0], list) and not np.isfinite(result[0]).all():
+                bad.append("a reward" if len(result) == 3 else "an action")
             if bad:
                 self._arrays[AT_WORK][:] = np.arange(self.num_worlds) == world
                 raise WorkerLostError(f"returned {', '.join(bad)} that is not finite")
@@ -238,7 +270,7 @@ class Crew:
 
     def _replay(self, worker: WorkerProcess, wanted: Mapping[int, Any]) -> None:
         """Bring a new worker's worlds to where their episodes were, without looking; but for those to be reset."""
-        known = [w for w in worker.worlds if w in self._played and not (w in wanted and wanted[w] is None)]
+        known = [w for w in worker.worlds if w in self._played and wanted.get(w) is not Asked.RESET]
         for world in known:
             played = self._played[world]
             self._converse(worker, {"reset": [[world, played.stream, played.seed]], "observe": False})

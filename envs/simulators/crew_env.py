@@ -7,9 +7,12 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from envs.simulators.crew import Crew, EpisodeLostError
+from envs.language import Split
+from envs.rendering import RenderProfile
+from envs.simulators.crew import Crew, EpisodeLostError, Played
 from envs.simulators.playing import Chunk, PlayedEnv, on_success
 from envs.simulators.process import WorldError
+from envs.simulators.views import STOCK
 from envs.specs import (
     STATE_KEY,
     STREAMS,
@@ -45,7 +48,8 @@ class CrewEnv(PlayedEnv):
 
     ``crew`` must observe what :func:`observation_rows` says; it is closed with this. A step raises
     :class:`envs.simulators.crew.EpisodeLostError` or :class:`envs.simulators.process.WorldError` for an episode that
-    cannot go on; after that every world has to be reset.
+    cannot go on; after that every world has to be reset. ``split`` is what the worlds choose their instructions from. A
+    photograph is a seed and the actions so far, which are played again: exact wherever episodes are.
     """
 
     def __init__(
@@ -56,12 +60,15 @@ class CrewEnv(PlayedEnv):
         max_episode_steps: int,
         stream: Stream,
         capabilities: frozenset[str],
+        split: Split = "train",
     ) -> None:
         if max_episode_steps < 1:
             raise ValueError(f"max_episode_steps must be at least 1, got {max_episode_steps}")
         if stream not in STREAMS:
             raise ValueError(f"stream must be one of {', '.join(STREAMS)}, got {stream!r}")
         self.crew = crew
+        self.split: Split = split
+        self.profile: RenderProfile = STOCK
         super().__init__(
             num_envs=crew.num_worlds,
             task_name=crew.task,
@@ -89,9 +96,38 @@ class CrewEnv(PlayedEnv):
             self._begun = False
             raise
 
+    def _instructions(self) -> list[str]:
+        return [self.crew.instruction(world) for world in range(self.num_envs)]
+
+    def _expert_actions(self, worlds: list[int]) -> dict[int, Float[np.ndarray, " a"]]:
+        try:
+            return self.crew.expert_actions(worlds)
+        except (EpisodeLostError, WorldError):
+            self._begun = False
+            raise
+
+    def _photographs(self) -> list[dict[str, np.ndarray]]:
+        found = []
+        for world in range(self.num_envs):
+            episode = self.crew.played(world)
+            actions = np.zeros((self.max_episode_steps, self.embodiment.action_dim))
+            taken = np.concatenate([actions[:0], *episode.actions])
+            actions[: len(taken)] = taken
+            count = np.array([STREAMS.index(episode.stream), episode.seed, len(taken)])
+            found.append({"episode": count, "actions": actions})
+        return found
+
+    def _put_back(self, photographs: list[dict[str, np.ndarray]]) -> None:
+        episodes = {}
+        for world, photograph in enumerate(photographs):
+            stream, seed, taken = photograph["episode"].tolist()
+            actions = [photograph["actions"][:taken]] if taken else []
+            episodes[world] = Played(stream=STREAMS[stream], seed=seed, actions=actions)
+        self.crew.play_again(episodes)
+
     def _observation(self, fresh: list[int]) -> dict[str, Any]:
         shown: dict[str, Any] = {key: torch.from_numpy(np.array(value)) for key, value in self.crew.observation.items()}
-        shown[TASK_KEY] = [self.crew.instruction(world) for world in range(self.num_envs)]
+        shown[TASK_KEY] = self._instructions()
         return shown
 
     def _check_open(self) -> None:

@@ -6,15 +6,14 @@ pictures of 256 × 256 pixels turned by half a turn. ``docs/libero.md`` says how
 """
 
 import os
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import distributions
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from envs.choices import chosen
 from envs.simulators.libero_assets import assembled
+from envs.simulators.own_python import python_of, suite_folder, usable_cores, versions_in
 from envs.simulators.process import PACKAGE, Simulator
 from envs.simulators.worker.libero_world import CAMERAS, MOST_M, MOST_RAD, SETTLE_STEPS
 from envs.specs import CALIBRATED, DETERMINISTIC, CameraSpec, Dimension, EmbodimentSpec, Stream
@@ -135,15 +134,7 @@ def _deltas(prefix: str, unit: str, most: float) -> tuple[Dimension, ...]:
 
 def libero_folder() -> Path:
     """The folder of LIBERO's Python environment, which ``VLA_LIBERO_PYTHON`` may name by its Python."""
-    named = os.environ.get(PYTHON_VARIABLE)
-    if named:
-        return Path(named).expanduser().absolute().parent.parent
-    return Path.home() / ".cache" / "vla-stack" / "suites" / "libero"
-
-
-def python_of(folder: Path) -> Path:
-    """The Python of an environment."""
-    return folder / "bin" / "python"
+    return suite_folder(PYTHON_VARIABLE, "libero")
 
 
 def what_is_missing(folder: Path) -> list[str]:
@@ -173,9 +164,7 @@ def check_libero() -> Path:
 
 def installed_versions(folder: Path) -> dict[str, str]:
     """Versions, in the environment at ``folder``, of what LIBERO's episodes depend on."""
-    places = [str(path) for path in folder.glob("lib/python3*/site-packages")]
-    found = {each.metadata["Name"].lower().replace("_", "-"): each.version for each in distributions(path=places)}
-    return {name: found[name] for name in _RECORDED if name in found}
+    return versions_in(folder, _RECORDED)
 
 
 def libero_provenance() -> dict[str, Any]:
@@ -195,11 +184,6 @@ def libero_simulator(folder: Path, limit_s: float) -> Simulator:
         **drawing,
     }
     return Simulator(python=python_of(folder), file=WORLDS_FILE, variables=variables, limit_s=limit_s)
-
-
-def usable_cores() -> int:
-    """Cores this process may run on."""
-    return len(os.sched_getaffinity(0)) if sys.platform.startswith("linux") else os.cpu_count() or 1
 
 
 def make_libero_env(

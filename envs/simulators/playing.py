@@ -12,7 +12,7 @@ from torch import Tensor
 
 from envs.episodes import Episodes, Incident
 from envs.random import checked_seeds
-from envs.specs import EmbodimentSpec, Stream, Transition
+from envs.specs import EXPERT, SNAPSHOTS, EmbodimentSpec, Snapshot, Stream, Transition
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,6 +117,38 @@ class PlayedEnv(ABC):
             ended=[world for world in able if not now.running[world]],
         )
 
+    def expert_action(self) -> Float[Tensor, "n a"]:
+        """What each world's demonstrator would do now, within the bounds; zeros where the episode has ended."""
+        if EXPERT not in self.capabilities:
+            raise RuntimeError(f"{self.task_name} has no demonstrator; all it declares is {sorted(self.capabilities)}")
+        self._check_begun()
+        actions = torch.zeros(self.num_envs, self.embodiment.action_dim)
+        low, high = (np.array(side) for side in (self.embodiment.action_low, self.embodiment.action_high))
+        for world, action in self._expert_actions(self._episodes.running.nonzero()[:, 0].tolist()).items():
+            actions[world] = torch.from_numpy(np.clip(action, low, high))
+        return actions
+
+    def snapshot(self) -> Snapshot:
+        """Every world and episode as it is now."""
+        if SNAPSHOTS not in self.capabilities:
+            raise RuntimeError(f"{self.task_name} cannot be photographed; it declares {sorted(self.capabilities)}")
+        self._check_begun()
+        parts = self._photographs()
+        tensors = {f"world.{name}": torch.from_numpy(np.stack([part[name] for part in parts])) for name in parts[0]}
+        tensors |= {name: tensor.clone() for name, tensor in self._episodes.tensors("episodes").items()}
+        return Snapshot(tensors, self._instructions())
+
+    def restore(self, snapshot: Snapshot) -> dict[str, Any]:
+        """Put every world back to where it was photographed, in an environment made with the same settings."""
+        if len(snapshot.instructions) != self.num_envs:
+            raise ValueError(f"expected {self.num_envs} photographed worlds, got {len(snapshot.instructions)}")
+        self._check_open()
+        parts = {name.removeprefix("world."): t for name, t in snapshot.tensors.items() if name.startswith("world.")}
+        self._put_back([{name: tensor[i].numpy() for name, tensor in parts.items()} for i in range(self.num_envs)])
+        self._episodes = self._episodes.with_tensors("episodes", snapshot.tensors)._mapped(torch.clone)
+        self._begun = True
+        return self._observation(list(range(self.num_envs)))
+
     @abstractmethod
     def close(self) -> None:
         """Free the simulators; safe to call twice."""
@@ -132,6 +164,22 @@ class PlayedEnv(ABC):
     @abstractmethod
     def _observation(self, fresh: list[int]) -> dict[str, Any]:
         """What all worlds show; only those in ``fresh`` have changed since."""
+
+    @abstractmethod
+    def _instructions(self) -> list[str]:
+        """What the policy is told in each world."""
+
+    @abstractmethod
+    def _expert_actions(self, worlds: list[int]) -> Mapping[int, Float[np.ndarray, " a"]]:
+        """What the demonstrators of these worlds would do now."""
+
+    @abstractmethod
+    def _photographs(self) -> list[dict[str, np.ndarray]]:
+        """Everything that the episode of each world is."""
+
+    @abstractmethod
+    def _put_back(self, photographs: list[dict[str, np.ndarray]]) -> None:
+        """Put each world back to where it was photographed."""
 
     @abstractmethod
     def _check_open(self) -> None:

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float
-from torch import Tensor
 
 from envs.episodes import Incident
 from envs.language import Split
@@ -16,7 +15,7 @@ from envs.simulators.base import DivergedError, MakeWorld
 from envs.simulators.playing import Chunk, PlayedEnv, on_success
 from envs.simulators.views import STOCK
 from envs.simulators.world import SimulatorWorld
-from envs.specs import EXPERT, SNAPSHOTS, TASK_KEY, Snapshot, Stream
+from envs.specs import TASK_KEY, Stream
 from envs.vector import RewardKind, check_settings
 
 logger = logging.getLogger(__name__)
@@ -62,39 +61,6 @@ class SimulatorEnv(PlayedEnv):
         """What each episode asks for, whatever the phrasing."""
         return [world.goal for world in self._worlds]
 
-    def expert_action(self) -> Float[Tensor, "n a"]:
-        """What each world's demonstrator would do now, within the bounds; zeros where the episode has ended."""
-        if EXPERT not in self.capabilities:
-            raise RuntimeError(f"{self.task_name} has no demonstrator; all it declares is {sorted(self.capabilities)}")
-        self._check_begun()
-        actions = torch.zeros(self.num_envs, self.embodiment.action_dim)
-        low, high = (np.array(side) for side in (self.embodiment.action_low, self.embodiment.action_high))
-        for world in self._episodes.running.nonzero()[:, 0].tolist():
-            actions[world] = torch.from_numpy(np.clip(self._worlds[world].expert_action(), low, high))
-        return actions
-
-    def snapshot(self) -> Snapshot:
-        """Every world and episode as it is now."""
-        if SNAPSHOTS not in self.capabilities:
-            raise RuntimeError(f"{self.task_name} cannot be photographed; it declares {sorted(self.capabilities)}")
-        self._check_begun()
-        parts = [world.snapshot() for world in self._worlds]
-        tensors = {f"world.{name}": torch.from_numpy(np.stack([part[name] for part in parts])) for name in parts[0]}
-        tensors |= {name: tensor.clone() for name, tensor in self._episodes.tensors("episodes").items()}
-        return Snapshot(tensors, [world.instruction for world in self._worlds])
-
-    def restore(self, snapshot: Snapshot) -> dict[str, Any]:
-        """Put every world back to where it was photographed, in an environment made with the same settings."""
-        if len(snapshot.instructions) != self.num_envs:
-            raise ValueError(f"expected {self.num_envs} photographed worlds, got {len(snapshot.instructions)}")
-        self._check_open()
-        parts = {name.removeprefix("world."): t for name, t in snapshot.tensors.items() if name.startswith("world.")}
-        for i, world in enumerate(self._worlds):
-            world.restore({name: tensor[i].numpy() for name, tensor in parts.items()})
-        self._episodes = self._episodes.with_tensors("episodes", snapshot.tensors)._mapped(torch.clone)
-        self._begun = True
-        return self._observation(list(range(self.num_envs)))
-
     def close(self) -> None:
         for world in self._worlds:
             world.close()
@@ -135,8 +101,21 @@ class SimulatorEnv(PlayedEnv):
         observation: dict[str, Any] = {
             key: torch.from_numpy(np.stack([shown[key] for shown in self._shown])) for key in self._shown[0]
         }
-        observation[TASK_KEY] = [world.instruction for world in self._worlds]
+        observation[TASK_KEY] = self._instructions()
         return observation
+
+    def _instructions(self) -> list[str]:
+        return [world.instruction for world in self._worlds]
+
+    def _expert_actions(self, worlds: list[int]) -> dict[int, Float[np.ndarray, " a"]]:
+        return {world: self._worlds[world].expert_action() for world in worlds}
+
+    def _photographs(self) -> list[dict[str, np.ndarray]]:
+        return [world.snapshot() for world in self._worlds]
+
+    def _put_back(self, photographs: list[dict[str, np.ndarray]]) -> None:
+        for world, photograph in zip(self._worlds, photographs, strict=True):
+            world.restore(photograph)
 
     def _check_open(self) -> None:
         if not self._worlds:

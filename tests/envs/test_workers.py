@@ -14,7 +14,7 @@ import torch
 from envs.simulators.crew import Crew, EpisodeLostError
 from envs.simulators.crew_env import CrewEnv, observation_rows
 from envs.simulators.process import Simulator, WorldError
-from envs.specs import CameraSpec, Dimension, EmbodimentSpec
+from envs.specs import DETERMINISTIC, EXPERT, SNAPSHOTS, CameraSpec, Dimension, EmbodimentSpec
 
 TOY = Path(__file__).with_name("toy_simulator.py")
 EMBODIMENT = EmbodimentSpec(
@@ -30,6 +30,11 @@ ROWS = observation_rows(EMBODIMENT, calibrated=False)
 def crew_of(worlds, workers, limit_s=20.0, **settings):
     simulator = Simulator(python=Path(sys.executable), file=TOY, limit_s=limit_s, make_limit_s=20.0)
     return Crew("toy/push", simulator, [settings] * worlds, ROWS, workers)
+
+
+def crew_env(worlds, workers, *, capabilities, **settings):
+    crew = crew_of(worlds, workers, **settings)
+    return CrewEnv(crew, EMBODIMENT, max_episode_steps=9, stream="learn", capabilities=capabilities)
 
 
 def played(seeds, workers, steps=5, **settings):
@@ -115,6 +120,36 @@ def test_a_worker_that_is_killed_between_calls_is_replaced_too():
         assert np.allclose(crew.observation["observation.state"], expected) and crew.steps.tolist() == [3, 3]
     finally:
         crew.close()
+
+
+@pytest.mark.parametrize("fault", ["none", "killed when asked"])
+def test_a_demonstrator_in_a_worker_acts_even_if_the_worker_dies_of_it(fault, tmp_path):
+    env = crew_env(2, 2, fault=fault, marks=str(tmp_path), capabilities=frozenset({EXPERT, SNAPSHOTS, DETERMINISTIC}))
+    try:
+        start = env.reset([13, 14])["observation.state"].clone()
+        moved = env.step(env.expert_action())
+        assert torch.allclose(moved.observation["observation.state"][:, 0], start[:, 0] + (1 - start[:, 0]) / 4)
+        assert len(list(tmp_path.iterdir())) == (fault != "none")
+    finally:
+        env.close()
+
+
+def test_a_photograph_is_an_episode_played_again():
+    env = crew_env(2, 1, capabilities=frozenset({SNAPSHOTS}))
+    try:
+        env.reset([4, 5])
+        env.step_chunk(torch.full((2, 3, 2), 0.01))
+        photograph = env.snapshot()
+        expected = env.step_chunk(torch.full((2, 2, 2), 0.02)).observation["observation.state"]
+        env.reset([8, 9])
+        shown = env.restore(photograph.take([1, 0]))
+        assert shown["task"] == ["push to 1.0 (5)", "push to 1.0 (4)"]
+        again = env.step_chunk(torch.full((2, 2, 2), 0.02)).observation["observation.state"]
+        assert torch.equal(again, expected.flip(0))
+        with pytest.raises(RuntimeError, match="toy/push has no demonstrator"):
+            env.expert_action()
+    finally:
+        env.close()
 
 
 def test_an_exception_of_the_simulator_is_told_with_its_episode(tmp_path):

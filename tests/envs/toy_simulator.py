@@ -29,17 +29,22 @@ class Point:
         self.taken += 1
         self.at = self.at + np.asarray(action)
         time.sleep(self.slow_s)
-        if self.seed == UNLUCKY and self.taken == WHEN and self.fault != "none":
+        if self.seed == UNLUCKY and self.taken == WHEN and self.fault not in ("none", "killed when asked"):
             self.break_down()
         solved = bool(self.at[0] >= self.goal_at)
         return float(self.at[0]) + self.noise, bool(self.at[0] < -2), solved
+
+    def expert_action(self):
+        if self.seed == UNLUCKY and self.fault == "killed when asked":
+            self.break_down()
+        return np.array([self.goal_at - self.at[0], 0.0]) / 4
 
     def break_down(self):
         marks = list(Path(self.marks).iterdir())
         if len(marks) >= self.times:
             return
         (Path(self.marks) / f"{len(marks)}-{os.getpid()}").touch()
-        if self.fault == "killed":
+        if self.fault.startswith("killed"):
             print("about to be killed", flush=True)
             os.kill(os.getpid(), signal.SIGKILL)
         elif self.fault == "hung":

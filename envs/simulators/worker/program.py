@@ -1,10 +1,11 @@
 """The program of a worker: it makes some worlds, plays them on request, and ends when who asks is gone.
 
 Requests (JSON; w is a world's number): ``{"make": [[w, settings], …], "file": …, "slots": […]}`` ·
-``{"reset": [[w, stream, seed], …], "observe": bool}`` · ``{"step": [[w, [action, …]], …], "observe": bool}``.
-Each is answered with ``{"worlds": [[w, …], …]}``: for ``make`` what the world tells of itself, for ``reset`` the
-instruction and the goal, for ``step`` rewards, whether the episode is over, and whether it is solved; or with
-``{"failed": text}``, where a world raised an exception. What is observed is written into shared memory.
+``{"reset": [[w, stream, seed], …], "observe": bool}`` · ``{"step": [[w, [action, …]], …], "observe": bool}`` ·
+``{"expert": [[w], …]}``. Each is answered with ``{"worlds": [[w, …], …]}``: for ``make`` what the world tells of
+itself, for ``reset`` the instruction and the goal, for ``step`` rewards, whether the episode is over, and whether it is
+solved, for ``expert`` what its demonstrator would do now; or with ``{"failed": text}``, where a world raised an
+exception. What is observed is written into shared memory.
 """
 
 import contextlib
@@ -42,6 +43,8 @@ class Host:
         if "make" in request:
             self._arrays = views(self._descriptor, [Slot.from_json(slot) for slot in request["slots"]])
             return {"worlds": self._make(Path(request["file"]), request["make"])}
+        if "expert" in request:
+            return {"worlds": [[number, self._expert(number)] for (number,) in request["expert"]]}
         played = self._reset(request["reset"]) if "reset" in request else self._step(request["step"])
         if request["observe"]:
             for world, *_ in played:
@@ -86,6 +89,11 @@ class Host:
                 self._tick(number)
             told.append([number, rewards, *self._over[number]])
         return told
+
+    def _expert(self, number: int) -> list[float]:
+        action = np.asarray(self._at(number).expert_action(), np.float64)
+        self._tick(number)
+        return action.tolist()
 
     def _observe(self, number: int) -> None:
         for name, value in self._at(number).observe().items():
