@@ -17,10 +17,11 @@ from ledger import LEDGER, Cell, Key, Outcomes
 from configs.acting import Actor
 from configs.commands import collect, pretrain, rl, train
 from configs.commands import eval as evaluation
-from configs.environments import EnvConfig, episode_seeds, one_torch_thread
+from configs.environments import episode_seeds, one_torch_thread
 from configs.pretraining import Config as Pretraining
 from configs.run_directory import CONFIG_FILE, save_config, write_json
 from configs.serialization import to_json
+from configs.worlds import EnvConfig
 from policies.evaluation import EvaluationResult
 from policies.imitation.further import ALIGN, TeachersConfig, objectives_in
 from policies.training.checkpoint import CHECKPOINTS, checkpoint_path

@@ -22,8 +22,9 @@ import numpy as np
 import torch
 from report import home_path, machine, natural, print_table, write_json
 
-from configs.environments import EnvConfig, expand_tasks, make_env
+from configs.environments import expand_tasks, make_env
 from configs.terminal import ending_with_the_reader
+from configs.worlds import EnvConfig
 from envs.simulators import find_simulated
 from envs.simulators.vector import SimulatorEnv
 from vla.strict_json import strict_json

@@ -4,9 +4,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from configs.environments import EnvConfig, Split, make_env, seen_as
+from configs.environments import make_env, seen_as
 from configs.machine import check_int8
 from configs.worker_suites import seen_by_protocol
+from configs.worlds import EnvConfig, Split
 from policies.serving.client import ClientConfig, PolicyClient
 from rl.feedback.config import FeedbackConfig
 

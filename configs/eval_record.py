@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from configs.acting import UNTAUGHT, is_server
-from configs.environments import EnvConfig, Split
 from configs.experts import content_digest
 from configs.machine import RECORDED_PACKAGES, simulator_digest, versions
 from configs.run_directory import write_json
+from configs.worlds import EnvConfig, Split
 from policies.comparison import UnpairedError
 from policies.conditions import Condition
 from policies.episode_log import EPISODES_FILE, EpisodeLog, EpisodeRecord, FinishedEpisode, read_episodes

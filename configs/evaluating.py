@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from configs.environments import EnvConfig, episode_seeds, expand_tasks, make_env, seen_as
+from configs.environments import episode_seeds, expand_tasks, make_env, seen_as
 from configs.training import Config, EvaluateConfig
+from configs.worlds import EnvConfig
 from envs.specs import EmbodimentSpec
 
 if TYPE_CHECKING:

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from configs.acting import EXPERT, is_server, load_policy
-from configs.environments import EnvConfig, seen_as
+from configs.environments import seen_as
 from configs.serialization import at_home
+from configs.worlds import EnvConfig
 
 if TYPE_CHECKING:
     from configs.environments import AnyEnv

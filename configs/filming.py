@@ -4,7 +4,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from configs.environments import EnvConfig, make_env
+from configs.environments import make_env
+from configs.worlds import EnvConfig
 
 if TYPE_CHECKING:
     from policies.collect import ExecutionNoise

@@ -4,9 +4,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from configs.environments import EnvConfig, Split
 from configs.run_directory import OUTPUTS
 from configs.training import EvaluateConfig
+from configs.worlds import EnvConfig, Split
 from policies.state_policy import StateNetworkConfig
 from rl.config import CriticConfig, RLConfig
 from rl.rewards.config import ScorerConfig

@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from configs.environments import EnvConfig, Split
 from configs.run_directory import OUTPUTS
+from configs.worlds import EnvConfig, Split
 from policies.imitation.config import TrainConfig
 from policies.imitation.lifelong.config import LifelongConfig
 from vla.backbones.nano import NanoConfig

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from itertools import product
 from typing import TYPE_CHECKING, get_args
 
-from configs.environments import Split
+from configs.worlds import Split
 
 if TYPE_CHECKING:
     from envs.perturbations.spec import Rewrite

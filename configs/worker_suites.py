@@ -3,7 +3,7 @@
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
-from configs.environments import EnvConfig, Split
+from configs.worlds import EnvConfig, Split
 from envs.simulators import libero, maniskill
 from envs.simulators.libero import check_libero, is_libero, libero_provenance, make_libero_env
 from envs.simulators.maniskill import check_maniskill, is_maniskill, make_maniskill_env, maniskill_provenance

@@ -13,9 +13,10 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from configs.environments import EnvConfig, episode_seeds
+from configs.environments import episode_seeds
 from configs.filming import Studio
 from configs.report.video import Video, animated_webp
+from configs.worlds import EnvConfig
 from envs.suites import SUITES, find_task
 from envs.tasks import TASKS, Task
 from policies.data.episode import Episode

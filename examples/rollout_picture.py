@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from configs.acting import Actor
-from configs.environments import EnvConfig
+from configs.worlds import EnvConfig
 from envs.specs import TASK_KEY, image_key
 from envs.vector import TaskEnv
 from envs.world import QUALITY

@@ -11,10 +11,8 @@ import tyro
 from configs.cluster import ClusterConfig, Spread, spreading
 from configs.environments import (
     ARM_START_RAD,
-    EnvConfig,
     episode_seeds,
     expand_tasks,
-    find_perturbation,
     make_env,
     one_torch_thread,
     starting_anywhere,
@@ -23,6 +21,7 @@ from configs.environments import (
 from configs.experts import SCRIPTED, Demonstrator, find_demonstrator, try_out
 from configs.run_directory import OUTPUTS
 from configs.serialization import TYPE_TAG, to_json
+from configs.worlds import EnvConfig, find_perturbation
 from policies.collect import CollectSummary, ExecutionNoise, Recorder, collect, record_episodes
 from policies.data.episode import Episode
 

@@ -12,20 +12,13 @@ import tyro
 
 from configs.acting import EXPERT, UNTAUGHT, Actor, is_server
 from configs.cluster import ClusterConfig, spreading
-from configs.environments import (
-    EnvConfig,
-    Split,
-    acts_in,
-    axis_names,
-    episode_seeds,
-    expand_tasks,
-    one_torch_thread,
-)
+from configs.environments import acts_in, episode_seeds, expand_tasks, one_torch_thread
 from configs.machine import check_int8, check_threads
 from configs.report.tables import UNPERTURBED, print_axes, print_table
 from configs.run_directory import OUTPUTS, create_run_directory, load_config, write_json
 from configs.serialization import at_home, to_json
 from configs.worker_suites import check_suites, phrasings_of, suite_provenance
+from configs.worlds import EnvConfig, Split, axis_names
 from policies.conditions import Condition, Instructions, Without
 from policies.serving.client import ClientConfig
 from rl.feedback.config import FeedbackConfig

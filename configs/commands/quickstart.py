@@ -12,16 +12,7 @@ from typing import TYPE_CHECKING, Any
 from configs.acting import EXPERT, Actor
 from configs.commands import collect, train
 from configs.commands import eval as evaluation
-from configs.environments import (
-    ARM_START_RAD,
-    EnvConfig,
-    acts_in,
-    episode_seeds,
-    expand_tasks,
-    find_perturbation,
-    make_env,
-    one_torch_thread,
-)
+from configs.environments import ARM_START_RAD, acts_in, episode_seeds, expand_tasks, make_env, one_torch_thread
 from configs.evaluating import evaluator_for
 from configs.machine import describe_run, usable_cores
 from configs.presets import nano_tabletop
@@ -29,6 +20,7 @@ from configs.run_directory import OUTPUTS, create_run_directory, write_json
 from configs.serialization import to_json
 from configs.side_by_side import side_by_side
 from configs.wording import reworded, sentences
+from configs.worlds import EnvConfig, find_perturbation
 from policies.collect import ExecutionNoise
 from policies.serving.client import ClientConfig, PolicyClient
 from policies.serving.config import ServeConfig

@@ -19,18 +19,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from configs.environments import (
-    ARM_START_RAD,
-    EnvConfig,
-    episode_seeds,
-    expand_tasks,
-    make_env,
-    make_task_env,
-    one_torch_thread,
-)
+from configs.environments import ARM_START_RAD, episode_seeds, expand_tasks, make_env, make_task_env, one_torch_thread
 from configs.goals import goal_describer
 from configs.run_directory import OUTPUTS, create_run_directory
 from configs.serialization import to_json
+from configs.worlds import EnvConfig
 from envs.specs import EmbodimentSpec, Stream
 from rl.rewards.config import TOWERS, HeadConfig, LabConfig, LabelConfig, ScorerConfig
 

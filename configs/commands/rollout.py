@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from configs.environments import EnvConfig, Split, episode_seeds, make_env, seen_as
+from configs.environments import episode_seeds, make_env, seen_as
 from configs.machine import check_output_file, describe_run
 from configs.run_directory import write_json
 from configs.serialization import to_json
+from configs.worlds import EnvConfig, Split
 from policies.serving.client import ClientConfig, PolicyClient
 
 if TYPE_CHECKING:

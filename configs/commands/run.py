@@ -20,10 +20,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from configs.acting import is_server
-from configs.environments import EnvConfig, Split, episode_seeds, make_env, seen_as
+from configs.environments import episode_seeds, make_env, seen_as
 from configs.machine import check_output_file, check_threads, describe_run
 from configs.run_directory import write_json
 from configs.serialization import to_json
+from configs.worlds import EnvConfig, Split
 from policies.robots.choosing import Timing
 from policies.serving.client import ClientConfig, PolicyClient
 

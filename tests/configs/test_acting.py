@@ -2,7 +2,7 @@
 
 from configs.acting import Actor
 from configs.commands.eval import Config, evaluate_tasks
-from configs.environments import EnvConfig
+from configs.worlds import EnvConfig
 
 
 def test_nothing_is_drawn_where_nobody_looks_and_episodes_are_the_same():

@@ -8,7 +8,8 @@ import torch
 
 from configs.commands import collect, quickstart
 from configs.commands import eval as evaluation
-from configs.environments import ARM_START_RAD, EnvConfig, make_env, seen_as, starting_anywhere
+from configs.environments import ARM_START_RAD, make_env, seen_as, starting_anywhere
+from configs.worlds import EnvConfig
 from envs.backends.capacity import Capacity
 from envs.perturbations import Perturbation
 from envs.perturbations.spec import RobotStart, Scaled

@@ -8,8 +8,9 @@ import torch
 
 from configs.cli import main
 from configs.commands.collect import Config
-from configs.environments import EnvConfig, make_env
+from configs.environments import make_env
 from configs.experts import find_demonstrator, try_out
+from configs.worlds import EnvConfig
 from envs.specs import ACTION_KEY, STATE_KEY
 from envs.vector import TaskEnv
 from policies.data.dataset import DemonstrationDataset

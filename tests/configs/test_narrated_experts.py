@@ -2,7 +2,8 @@
 
 import torch
 
-from configs.environments import EnvConfig, make_env
+from configs.environments import make_env
+from configs.worlds import EnvConfig
 from envs.specs import STATE_KEY
 from policies.agreement import Said, agreement
 from policies.narration import Narrator

@@ -9,8 +9,9 @@ import pytest
 
 from configs.cli import main
 from configs.commands import quickstart
-from configs.environments import EnvConfig, acts_in
+from configs.environments import acts_in
 from configs.presets import nano_bridge, nano_tabletop
+from configs.worlds import EnvConfig
 from envs.perturbations.randomised import PROBABILITY, RANDOMISED, RGBD
 from policies.data.dataset import DemonstrationDataset
 

@@ -14,7 +14,8 @@ from test_rosbridge import described
 
 from configs.cli import main
 from configs.commands.run import Config
-from configs.environments import EnvConfig, make_env
+from configs.environments import make_env
+from configs.worlds import EnvConfig
 from envs.specs import STATE_KEY
 from policies.data.dataset import DemonstrationDataset
 from policies.policy import ChunkPolicy

@@ -4,11 +4,12 @@ import pytest
 import torch
 
 from configs.cli import main
-from configs.environments import EnvConfig, episode_seeds, make_env, seen_as
+from configs.environments import episode_seeds, make_env, seen_as
 from configs.evaluating import SELECTION_SEEDS, evaluator_of
 from configs.run_directory import load_config
 from configs.serialization import from_json
 from configs.training import Config, EvaluateConfig
+from configs.worlds import EnvConfig
 from envs.specs import image_key
 from policies.data.dataset import DemonstrationDataset
 from policies.policy import ChunkPolicy

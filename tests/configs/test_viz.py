@@ -11,8 +11,8 @@ from PIL import Image
 from synthetic_demonstrations import make_embodiment, make_episode
 
 from configs.cli import main
-from configs.environments import EnvConfig
 from configs.filming import Studio
+from configs.worlds import EnvConfig
 from policies.data.dataset import DemonstrationDataset
 from policies.data.writer import DemonstrationWriter
 

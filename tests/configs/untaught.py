@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from configs.environments import EnvConfig, make_env
+from configs.environments import make_env
+from configs.worlds import EnvConfig
 from envs.specs import EmbodimentSpec
 from policies.data.statistics import DatasetStatistics, FieldStatistics
 from policies.processors import Normalization, NormalizationMode

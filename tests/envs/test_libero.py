@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from configs.environments import EnvConfig, acts_in, expand_tasks, make_env
+from configs.environments import acts_in, expand_tasks, make_env
+from configs.worlds import EnvConfig
 from envs.simulators import libero
 from envs.simulators.crew import Crew
 from envs.simulators.crew_env import CrewEnv, observation_rows

@@ -11,8 +11,9 @@ import pytest
 import torch
 
 from configs.commands.suite import Config
-from configs.environments import EnvConfig, expand_tasks, make_env
+from configs.environments import expand_tasks, make_env
 from configs.wording import sentences
+from configs.worlds import EnvConfig
 from envs.simulators import maniskill
 from envs.simulators.maniskill import TASKS, make_maniskill_env, maniskill_embodiment, robots
 from envs.simulators.worker.maniskill_expert import Plan, Progress, advance

@@ -8,7 +8,7 @@ import pytest
 import torch
 from mujoco.rendering.classic import gl_context
 
-from configs.environments import find_perturbation
+from configs.worlds import find_perturbation
 from envs.backends.cpu import CpuWorld
 from envs.backends.gl import Pictures, Renderer, make_gl_context
 from envs.backends.render_pool import render_pool

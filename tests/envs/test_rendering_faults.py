@@ -305,7 +305,7 @@ def test_a_program_that_is_killed_leaves_no_process_behind(number):
 
 MANY = """
 import json, os, sys
-from configs.environments import find_perturbation
+from configs.worlds import find_perturbation
 from envs.backends.render_pool import render_pool
 from envs.vector import TaskEnv
 

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from configs.environments import EnvConfig, make_env
+from configs.environments import make_env
+from configs.worlds import EnvConfig
 from envs.props.colours import COLOUR_NAMES
 from envs.random import EpisodeRandom
 from envs.specs import TASK_KEY

@@ -9,16 +9,9 @@ import pytest
 import torch
 from vector_env_contract import VectorEnvContract
 
-from configs.environments import (
-    ARM_START_RAD,
-    EnvConfig,
-    acts_in,
-    expand_tasks,
-    make_env,
-    make_task_env,
-    usual_start_rad,
-)
+from configs.environments import ARM_START_RAD, acts_in, expand_tasks, make_env, make_task_env, usual_start_rad
 from configs.wording import sentences
+from configs.worlds import EnvConfig
 from envs.rendering import FAST
 from envs.simulators import SIMULATORS, find_simulated
 from envs.simulators.base import DivergedError

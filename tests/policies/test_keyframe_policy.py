@@ -8,8 +8,9 @@ import torch
 
 from configs.acting import load_policy
 from configs.commands.train import network_config
-from configs.environments import EnvConfig, make_env
+from configs.environments import make_env
 from configs.training import Config
+from configs.worlds import EnvConfig
 from envs.specs import STATE_KEY, depth_key, intrinsics_key
 from policies.collect import collect
 from policies.data.dataset import DemonstrationDataset

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from configs.environments import EnvConfig, make_env
+from configs.environments import make_env
+from configs.worlds import EnvConfig
 from envs.specs import STATE_KEY
 from policies.data.keyframes import goals, leads_over, tool_dims
 from policies.keyframe_policy import MOTION
