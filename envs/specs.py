@@ -257,8 +257,10 @@ class TurningEnv(SnapshotEnv, Protocol):
     what is asked for has been so since it was asked for.
     """
 
-    attempt_steps: int
-    """How many control steps an attempt at either task is usually given."""
+    @property
+    def attempt_steps(self) -> int:
+        """How many control steps an attempt at either task is usually given."""
+        ...
 
     def turn(self, mask: "Tensor") -> dict[str, Any]:
         """Ask for the opposite in the worlds of ``mask``, bool ``(n,)``; nothing moves. Returns what all show then."""

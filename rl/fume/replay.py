@@ -37,10 +37,15 @@ class Moves(NamedTuple):
     @classmethod
     def together(cls, first: "Moves", second: "Moves") -> "Moves":
         """Both, one after the other."""
-        seen, *mine, then = first
-        their_seen, *theirs, their_then = second
-        rows = (torch.cat(pair) for pair in zip(mine, theirs, strict=True))
-        return cls(_joined(seen, their_seen), *rows, _joined(then, their_then))
+        return cls(
+            seen=_joined(first.seen, second.seen),
+            actions=torch.cat([first.actions, second.actions]),
+            rewards=torch.cat([first.rewards, second.rewards]),
+            discount=torch.cat([first.discount, second.discount]),
+            terminated=torch.cat([first.terminated, second.terminated]),
+            returns=torch.cat([first.returns, second.returns]),
+            then=_joined(first.then, second.then),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
