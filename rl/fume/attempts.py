@@ -132,39 +132,33 @@ class Attempts:
     @torch.no_grad()
     def collect(self, decisions: int, generator: torch.Generator, watch: Stopwatch) -> Happened:
         """So many decisions of each world."""
-        columns, over, finals, seen_last = Columns(decisions), [], [], 0
-        counts = torch.zeros(len(self._ways), len(COUNTED), dtype=torch.float64)
+        gathered = _Gathered(decisions, len(self._ways))
         for t in range(decisions):
-            with watch.timing("act"):
-                looked = self._look()
-                sample = self.agent.distribution(self.agent.see(looked)).sample(generator)
-                actions = self.agent.executable(sample.actions)[:, : self.agent.execute]
-            before, ways = self.worlds.observation, self._ways_now()
-            assert before is not None
-            with watch.timing("simulate"):
-                moved = self.worlds.step_chunk(actions)
-            with watch.timing("judge"):
-                said = self.word(before, moved).bool().cpu()
-            true = self._env.stages_done[:, 0].cpu().clone()
-            came, put_back = self._came(moved, said)
-            with watch.timing("act"):
-                finals += self._last_seen(moved, cut := put_back & ~said)
-            came["put_back"] = (cut.cumsum(0) + seen_last).masked_fill(~cut, 0)
-            seen_last += int(cut.sum())
-            done = came["ended"]
-            over.append(Over(said[done].float(), true[done].float()))
-            numbers = torch.stack([done, said, true & done, said & true, self._taken * done, put_back], dim=1)
-            counts.index_add_(0, ways, numbers.double())
-            with watch.timing("simulate"):
-                self._go_on(done, said, put_back)
-            columns.write(t, {**came, "actions": self.agent.normalized(actions)})
-            columns.write(t, {f"{LOOKED}{name}": x for name, x in looked.items()})
+            self._decide(t, generator, watch, gathered)
         with watch.timing("act"):
-            ahead = self._look()
-        final = None
-        if finals:
-            final = {name: torch.cat([each[name] for each in finals]) for name in ahead}
-        return Happened(columns.so_far(decisions), ahead, final, over, counts)
+            return gathered.before(self._look())
+
+    def _decide(self, t: int, generator: torch.Generator, watch: Stopwatch, gathered: "_Gathered") -> None:
+        """One decision of each world, and what comes of it."""
+        with watch.timing("act"):
+            looked = self._look()
+            sample = self.agent.distribution(self.agent.see(looked)).sample(generator)
+            actions = self.agent.executable(sample.actions)[:, : self.agent.execute]
+        before, ways = self.worlds.observation, self._ways_now()
+        assert before is not None
+        with watch.timing("simulate"):
+            moved = self.worlds.step_chunk(actions)
+        with watch.timing("judge"):
+            said = self.word(before, moved).bool().cpu()
+        true = self._env.stages_done[:, 0].cpu().clone()
+        came, put_back = self._came(moved, said)
+        with watch.timing("act"):
+            last = self._last_seen(moved, put_back & ~said)
+        gathered.write(t, {**came, "actions": self.agent.normalized(actions)}, looked)
+        gathered.last_seen(t, put_back & ~said, last)
+        gathered.count(ways, came["ended"], said, true, self._taken, put_back)
+        with watch.timing("simulate"):
+            self._go_on(came["ended"], said, put_back)
 
     def _came(self, moved: Transition, said: Bool[Tensor, " n"]) -> tuple[dict[str, Tensor], Bool[Tensor, " n"]]:
         """What came of a decision, and which worlds are to be put back."""
@@ -186,10 +180,9 @@ class Attempts:
         }
         return came, put_back
 
-    def _last_seen(self, moved: Transition, mask: Bool[Tensor, " n"]) -> list[Looked]:
-        if not bool(mask.any()):
-            return []
-        return [self.agent.look(seen_by(moved.observation, mask))]
+    def _last_seen(self, moved: Transition, mask: Bool[Tensor, " n"]) -> Looked | None:
+        """What the worlds of ``mask``, if there are any, show before they are put back."""
+        return self.agent.look(seen_by(moved.observation, mask)) if bool(mask.any()) else None
 
     def _go_on(self, done: Bool[Tensor, " n"], said: Bool[Tensor, " n"], put_back: Bool[Tensor, " n"]) -> None:
         """Into the next attempts."""
@@ -224,6 +217,51 @@ class Attempts:
         if self.worlds.observation is not None:
             own = {name.removeprefix(_WORD): x for name, x in tensors.items() if name.startswith(_WORD)}
             self.word.remember(own, self._env.goals)
+
+
+class _Gathered:
+    """What happens in some decisions, as it comes."""
+
+    def __init__(self, decisions: int, ways: int) -> None:
+        self._columns, self._decisions = Columns(decisions), decisions
+        self._final: list[Looked] = []
+        self._seen_last = 0
+        self._over: list[Over] = []
+        self._counts = torch.zeros(ways, len(COUNTED), dtype=torch.float64)
+
+    def write(self, t: int, came: Mapping[str, Tensor], looked: Looked) -> None:
+        """What came of decision ``t``, on the device of what was looked at."""
+        device = next(iter(looked.values())).device
+        self._columns.write(t, {name: tensor.to(device) for name, tensor in came.items()})
+        self._columns.write(t, {f"{LOOKED}{name}": tensor for name, tensor in looked.items()})
+
+    def last_seen(self, t: int, mask: Bool[Tensor, " n"], looked: Looked | None) -> None:
+        """What the worlds of ``mask`` showed before they are put back, counted from 1 on."""
+        numbers = (mask.cumsum(0) + self._seen_last).masked_fill(~mask, 0)
+        self._columns.write(t, {"put_back": numbers})
+        self._seen_last += int(mask.sum())
+        self._final += [] if looked is None else [looked]
+
+    def count(
+        self,
+        ways: Int[Tensor, " n"],
+        done: Bool[Tensor, " n"],
+        said: Bool[Tensor, " n"],
+        true: Bool[Tensor, " n"],
+        taken: Int[Tensor, " n"],
+        put_back: Bool[Tensor, " n"],
+    ) -> None:
+        """The attempts that are ``done``, and the worlds that are put back."""
+        self._over.append(Over(said[done].float(), true[done].float()))
+        numbers = torch.stack([done, said, true & done, said & true, taken * done, put_back], dim=1)
+        self._counts.index_add_(0, ways, numbers.double())
+
+    def before(self, ahead: Looked) -> Happened:
+        """All of it, before what the worlds show ``ahead``."""
+        columns = self._columns.so_far(self._decisions)
+        columns["put_back"] = columns["put_back"].to(columns["steps"].device)
+        final = {name: torch.cat([each[name] for each in self._final]) for name in ahead} if self._final else None
+        return Happened(columns, ahead, final, self._over, self._counts)
 
 
 _WORD = "word/"

@@ -51,6 +51,7 @@ def result(run_dir):
     return [path.read_bytes() for path in files]
 
 
+@pytest.mark.slow
 def test_a_run_that_was_stopped_ends_as_an_undisturbed_one_and_its_policy_acts(policy, demonstrations, tmp_path):
     named = ["rl", "robofume", "--policy", str(policy), "--data", str(demonstrations), *SMALL, "--outputs"]
     assert main([*named, str(tmp_path / "whole")]) == 0
@@ -91,6 +92,7 @@ def test_what_cannot_be_learned_without_resets_is_refused(policy, demonstrations
     assert "are for the preset robofume" in " ".join(capsys.readouterr().err.split())
 
 
+@pytest.mark.slow
 def test_a_classifier_of_other_tasks_is_refused(policy, demonstrations, tmp_path, capsys):
     named = ["--policy", str(policy), "--data", str(demonstrations), "--outputs", str(tmp_path)]
     assert main(["rl", "robofume", *named, *SMALL, "--rl.iterations", "1"]) == 0
