@@ -5,14 +5,14 @@ method that becomes another one gets another name, so that no table counts the t
 """
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 from configs.environments import ARM_START_RAD
 from configs.presets import look_then_move, nano_bridge, nano_heatmap, nano_mlp, nano_tabletop
 from configs.pretraining import Config as Pretraining
 from configs.pretraining import nano
 from configs.rl import Config as Improving
-from configs.rl import nano_filtered, nano_grpo, nano_ppo, nano_vldac
+from configs.rl import nano_filtered, nano_grpo, nano_ppo, nano_vldac, robofume
 from configs.training import Config as Training
 from envs.suites import SUITES, task_names
 from policies.imitation.lifelong.config import LifelongConfig
@@ -217,6 +217,25 @@ OTHER_THINGS = tuple(name for name in task_names(["tabletop-object"]) if name no
 SEEN_COLOURS = ("red", "green", "blue", "yellow")
 UNSEEN_COLOURS = ("purple", "cyan", "grey", "brown")
 FOUR_COLOURS = Recording(name="reach-pick-place-four-colours", tasks=USUAL_TASKS, palette=SEEN_COLOURS)
+
+DRAWER_BOTH_WAYS = Recording(name="drawer-both-ways", tasks=("open-drawer", "close-drawer"))
+
+
+def _without_resets(**fields: Any) -> Method:
+    """The first method's policy after as many updates; ``fields`` are of the settings without resets."""
+    config = robofume()
+    assert config.fume is not None
+    return Method(policy=FROM_SHIPPED.policy, improving=replace(config, fume=replace(config.fume, **fields)))
+
+
+WITHOUT_RESETS = {
+    "imitation alone": FROM_SHIPPED,
+    "Cal-QL, demonstrations alone": _without_resets(offline=robofume().rl.iterations),
+    "Cal-QL, then without resets": _without_resets(),
+    "without resets, the simulator's word": _without_resets(judge="simulator"),
+    "reset after each attempt": _without_resets(resets="attempts"),
+}
+"""RoboFuME, what of it is there without acting, and what it is without a classifier's errors, or with resets."""
 
 QUICKSTART = {"shipped eye, randomised demonstrations too": replace(FROM_SHIPPED, recording=RANDOMISED_TOO)}
 QUICKSTARTS = {

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 
 from claim_methods import (
     CAMERAS,
+    DRAWER_BOTH_WAYS,
     FIVE_THINGS,
     FORTY_TASKS,
     FOUR_COLOURS,
@@ -25,6 +26,7 @@ from claim_methods import (
     SEVEN_TASKS,
     THREE_TASKS,
     UNSEEN_COLOURS,
+    WITHOUT_RESETS,
     Method,
     Recording,
 )
@@ -247,6 +249,18 @@ _ROWS = (
         "2402.03300); VL-DAC's losses of numbers and values of decisions (arXiv 2508.04280); and imitation of one's "
         "own episodes that succeeded, which any of them should beat. 300 iterations each: of 16 decisions in every "
         "world, or of a whole episode for those without a critic.",
+    ),
+    Row(
+        name="robofume",
+        claim="a policy that goes on learning without resets, by a classifier's word",
+        recording=DRAWER_BOTH_WAYS,
+        methods=WITHOUT_RESETS,
+        budgets=[(25, 200)],
+        about="RoboFuME (arXiv 2310.15145) with two drawers of which the named one is to be opened or closed. "
+        "*Imitation alone* has learned from 25 demonstrations each way for 200 steps; the others refine it by as many "
+        "updates of Cal-QL as one another, on the same demonstrations. Those that also act do so in 16 worlds, for 256 "
+        "decisions in each: the opposite is asked for when a classifier, fitted to these demonstrations, says that it "
+        "is done, and a world is put back after 1,000 control steps. Evaluations start each episode anew.",
     ),
     Row(
         name="suites",

@@ -32,6 +32,8 @@ from vla.strict_json import strict_json
 
 WORLDS = 25
 BASE_FILE = "base.json"
+OF_THE_WORD = ("precision", "recall", "false_positives", "resets_per_attempt")
+"""What a run without resets says of the word that ended its attempts, since it began."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,14 +116,15 @@ def measure(row: Row, key: Key, work: Work) -> Cell:
     began = time.perf_counter()
     method, run_dir, start = row.methods[key.method], work.run(key), row.start_of(key)
     if method.improving is not None and start is not None:
-        trained_s = _improve(method.improving, key, work.run(start), run_dir)
+        data = work.data(row.recording_of(key.method), key.demonstrations)
+        trained_s, told = _improve(method.improving, key, work.run(start), run_dir, data)
     else:
-        trained_s = train_policy(row, key, work)
+        trained_s, told = train_policy(row, key, work), {}
     conditions = row.conditions_of(key.method)
     results = {condition: _evaluate(row, condition, run_dir, key) for condition in conditions}
     outcomes = [_outcomes(condition, result) for condition, found in results.items() for result in found]
     seconds = {"train_s": round(trained_s, 1), "wall_s": round(time.perf_counter() - began, 1)}
-    figures = seconds | _agreement(results[conditions[0]])
+    figures = told | seconds | _agreement(results[conditions[0]])
     cell = Cell(key=key, outcomes=tuple(outcomes), figures=figures, base=work.about_base(method))
     cell.write(work.ledger)
     return cell
@@ -140,12 +143,17 @@ def train_policy(row: Row, key: Key, work: Work) -> float:
     return train.train_in(config, train.network_config(config), run_dir, resume=resume).wall_s
 
 
-def _improve(improving: Improving, key: Key, start: Path, run_dir: Path) -> float:
-    """Likewise, by reward."""
+def _improve(
+    improving: Improving, key: Key, start: Path, run_dir: Path, data: tuple[Path, ...]
+) -> tuple[float, dict[str, float]]:
+    """Likewise, by reward, and what there is to tell of the word that was taken for it, if one was."""
     config = replace(improving, policy=start, rl=replace(improving.rl, seed=key.seed))
+    if config.fume is not None:
+        config = replace(config, data=data)
     resume = (run_dir / CONFIG_FILE).is_file()
     run_dir.mkdir(parents=True, exist_ok=True)
-    return rl.learn_in(config, run_dir, resume=resume).wall_s
+    summary = rl.learn_in(config, run_dir, resume=resume)
+    return summary.wall_s, {name: round(summary.last[name], 3) for name in OF_THE_WORD if name in summary.last}
 
 
 def _teachers(row: Row, key: Key, work: Work) -> TeachersConfig:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from envs.perturbations import Perturbation
     from envs.simulators.crew_env import CrewEnv
     from envs.simulators.vector import SimulatorEnv
+    from envs.tasks import Task
     from envs.vector import RewardKind, TaskEnv
 
     AnyEnv = TaskEnv | SimulatorEnv | CrewEnv
@@ -77,7 +78,7 @@ def make_env(
 
 
 def make_task_env(
-    task: str,
+    task: "str | Task",
     num_envs: int,
     *,
     stream: Stream,
@@ -89,7 +90,9 @@ def make_task_env(
     render: bool = True,
     privileged: bool = False,
 ) -> "TaskEnv":
-    """As :func:`make_env`, of our own simulator's tasks alone: ``ValueError`` for any other."""
+    """As :func:`make_env`, of our own simulator's tasks alone, which may also be handed over themselves: ``ValueError``
+    for any other.
+    """
     from envs.robots import make_robot
     from envs.simulators import is_foreign
     from envs.suites import find_task
@@ -98,14 +101,15 @@ def make_task_env(
     from envs.world import FAST, QUALITY
 
     config = config or EnvConfig()
-    if is_foreign(task):
+    if isinstance(task, str) and is_foreign(task):
         raise ValueError(f"this is done in our own simulator alone, and {task} is of another project's")
     if config.suite_profile != EnvConfig.suite_profile:
         raise ValueError(f"suite_profile is for other projects' simulators, and {task} is none of theirs: use profile")
     for name in ("workers", "suite_steps"):
         if getattr(config, name):
             raise ValueError(f"{name} is for suites that workers play, and {task} is of none: leave it out")
-    made = in_colours(find_task(task), config.palette) if config.palette else task
+    found = find_task(task) if isinstance(task, str) else task
+    made = in_colours(found, config.palette) if config.palette else found
     perturbation = find_perturbation(config.perturbation) if config.perturbation else None
     return TaskEnv(
         made,
@@ -267,14 +271,14 @@ def expand_tasks(names: Sequence[str]) -> tuple[str, ...]:
     """``names`` with every suite replaced by its tasks; ``ValueError`` for an unknown one, or if there are none."""
     from envs.simulators import FOREIGN_SUITES, foreign_names, is_foreign
     from envs.suites import SUITES, task_names
-    from envs.tasks import TASKS
+    from envs.tasks import ONE_WAY, TASKS
 
     if not names:
         raise ValueError("name at least one task or suite")
     found: list[str] = []
     for name in names:
         suite, slash, _ = name.partition("/")
-        if not slash and "+" not in name and name not in (known := [*TASKS, *SUITES, *FOREIGN_SUITES]):
+        if not slash and "+" not in name and name not in (known := [*TASKS, *ONE_WAY, *SUITES, *FOREIGN_SUITES]):
             raise ValueError(f"unknown task or suite {name!r}; expected one of {', '.join(known)}")
         if slash and "+" not in name and suite not in (known := [*SUITES, *FOREIGN_SUITES]):
             raise ValueError(f"unknown suite {suite!r}; expected one of {', '.join(known)}")

@@ -9,6 +9,7 @@ from configs.training import EvaluateConfig
 from configs.worlds import EnvConfig, Split
 from policies.state_policy import StateNetworkConfig
 from rl.config import CriticConfig, RLConfig
+from rl.fume.config import FumeConfig
 from rl.rewards.config import ScorerConfig
 
 
@@ -26,6 +27,14 @@ class Config:
     state: StateNetworkConfig | None = None
     """Sizes of a small network of numbers (the preset mlp-ppo), which starts from nothing where no policy is named."""
     rl: RLConfig = field(default_factory=RLConfig)
+    fume: FumeConfig | None = None
+    """Fine-tuning without resets (the preset robofume), of one task that another one undoes. Of rl it heeds iterations,
+    num_envs, decisions, execute, discount, std, lr and what else is of the optimiser and the run."""
+    data: tuple[Path, ...] = ()
+    """robofume: folders of demonstrations of the task and of what undoes it."""
+    classifier: Path | None = None
+    """robofume: a folder of vla reward train classifier whose word is taken; by default one is fitted to the
+    demonstrations."""
     reward: Literal["sparse", "dense"] = "sparse"
     """1 on success, or that and the gain in the task's potential."""
     learned_rewards: tuple[str, ...] = ()
@@ -49,6 +58,10 @@ class Config:
     def __post_init__(self) -> None:
         if not self.tasks:
             raise ValueError("name at least one task or suite: --tasks reach pick place")
+        if self.fume is None and (self.data or self.classifier):
+            raise ValueError("data and classifier are for the preset robofume, which alone learns from demonstrations")
+        if self.fume is not None and (self.state is not None or self.learned_rewards):
+            raise ValueError("robofume is paid by its classifier alone, and sees pictures: leave state and rewards out")
         if self.state is not None and self.learned_rewards:
             raise ValueError(
                 "learned rewards look at pictures, which a state policy's worlds do not draw: leave them out"
@@ -108,6 +121,12 @@ def mlp_ppo() -> Config:
     return Config(name="mlp-ppo", tasks=("reach",), reward="dense", state=StateNetworkConfig(), rl=rl)
 
 
+def robofume() -> Config:
+    """Goes on without resets: forward and back by a classifier's word, with Cal-QL on demonstrations (RoboFuME)."""
+    rl = replace(LAPTOP, iterations=48, num_envs=16, decisions=8, discount=0.98, lr=3e-4, grad_clip=10.0, save_every=8)
+    return Config(name="robofume", tasks=("open-drawer",), rl=rl, fume=FumeConfig())
+
+
 PRESETS = {
     "nano-ppo": nano_ppo,
     "nano-ppo-async": nano_ppo_async,
@@ -115,4 +134,5 @@ PRESETS = {
     "nano-vldac": nano_vldac,
     "nano-filtered": nano_filtered,
     "mlp-ppo": mlp_ppo,
+    "robofume": robofume,
 }

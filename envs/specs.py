@@ -206,9 +206,11 @@ class VectorEnv(Protocol):
 
 
 EXPERT, SNAPSHOTS, DETERMINISTIC, CALIBRATED = "expert", "snapshots", "deterministic", "calibrated"
-CAPABILITIES = frozenset({EXPERT, SNAPSHOTS, DETERMINISTIC, CALIBRATED})
+TURNS = "turns"
+CAPABILITIES = frozenset({EXPERT, SNAPSHOTS, DETERMINISTIC, CALIBRATED, TURNS})
 """What a vector environment may declare: it is an :class:`ExpertEnv`; it is a :class:`SnapshotEnv`; the same seed and
-actions give the same episode to the last bit; observations say how every camera sees and where it stands."""
+actions give the same episode to the last bit; observations say how every camera sees and where it stands; it is a
+:class:`TurningEnv`."""
 
 
 class ExpertEnv(VectorEnv, Protocol):
@@ -245,6 +247,23 @@ class SnapshotEnv(VectorEnv, Protocol):
 
     def restore(self, snapshot: Snapshot) -> dict[str, Any]:
         """Put every world back to where it was photographed; returns what it shows there."""
+        ...
+
+
+class TurningEnv(SnapshotEnv, Protocol):
+    """A vector environment of a task and the one that undoes it; it declares ``TURNS``.
+
+    Success ends nothing: an episode is the stretch until a world is put back, truncated. ``stages_done`` says whether
+    what is asked for has been so since it was asked for.
+    """
+
+    @property
+    def attempt_steps(self) -> int:
+        """How many control steps an attempt at either task is usually given."""
+        ...
+
+    def turn(self, mask: "Tensor") -> dict[str, Any]:
+        """Ask for the opposite in the worlds of ``mask``, bool ``(n,)``; nothing moves. Returns what all show then."""
         ...
 
 

@@ -21,9 +21,21 @@ from envs.robots.arm import ArmSpec
 from envs.robots.panda import PANDA
 from envs.scenes.layout import Layout
 from envs.scenes.tabletop import Sensed
-from envs.specs import CALIBRATED, DETERMINISTIC, EXPERT, SNAPSHOTS, STREAMS, TASK_KEY, Snapshot, Stream, Transition
+from envs.specs import (
+    CALIBRATED,
+    DETERMINISTIC,
+    EXPERT,
+    SNAPSHOTS,
+    STREAMS,
+    TASK_KEY,
+    TURNS,
+    Snapshot,
+    Stream,
+    Transition,
+)
 from envs.suites import find_task
 from envs.tasks.base import Task
+from envs.tasks.both_ways import BothWays
 from envs.workplace import Workplace
 from envs.world import FAST, CapacityError, Lost, RenderProfile
 
@@ -90,6 +102,8 @@ class TaskEnv:
         self.split: Split = split
         self.stream: Stream = stream
         self.capabilities = frozenset({EXPERT, SNAPSHOTS, CALIBRATED} | ({DETERMINISTIC} if engine == "cpu" else set()))
+        if isinstance(self.task, BothWays):
+            self.capabilities |= {TURNS}
         self.max_episode_steps = max_episode_steps or self.task.max_episode_steps
         self.incidents: list[Incident] = []
         self._own_horizon = max_episode_steps is None
@@ -204,6 +218,27 @@ class TaskEnv:
         """
         self._workplace.perturber = self._workplace.perturber.replaced(perturbation)
 
+    @property
+    def attempt_steps(self) -> int:
+        """How many control steps an attempt at the task is given; less than an episode where that goes both ways."""
+        return self.task.attempt_steps if isinstance(self.task, BothWays) else self.max_episode_steps
+
+    def turn(self, mask: Bool[Tensor, " n"]) -> dict[str, Any]:
+        """Ask for the opposite in the worlds of ``mask``, where they stand; see ``envs.specs.TurningEnv``.
+
+        ``ValueError`` for a task that has no way back.
+        """
+        if not isinstance(self.task, BothWays):
+            raise ValueError(f"{self.task_name} has no way back: make the worlds with envs.tasks.both_ways")
+        mask = self._to_device(torch.as_tensor(mask, dtype=torch.bool))
+        self._layout = self.task.turned(self.layout, mask)
+        worlds = mask.nonzero()[:, 0]
+        if self._language:
+            sentences = self._sentences(self.layout.take(worlds), self._random.take(worlds))
+            for world, sentence in zip(worlds.tolist(), sentences, strict=True):
+                self._instructions[world] = sentence
+        return self._observe(torch.zeros_like(mask))
+
     def snapshot(self) -> Snapshot:
         """Every world and episode as it is now; to the last bit on the cpu engine."""
         tensors = self._workplace.snapshot() | self._episodes.tensors("episodes") | self.layout.tensors("layout")
@@ -249,7 +284,7 @@ class TaskEnv:
         potential = self.task.potential(sensed, layout) if self._dense else torch.zeros(len(seeds), device=self.device)
         episodes = Episodes.fresh(seeds, potential)
         if self._language:
-            sentences = self._workplace.perturber.rewrite(self.task.instructions(layout, self.split), random)
+            sentences = self._sentences(layout, random)
             for world, sentence in zip(worlds.tolist(), sentences, strict=True):
                 self._instructions[world] = sentence
         if self._layout is None:
@@ -258,6 +293,9 @@ class TaskEnv:
             self._random = self._random.replaced(worlds, random)
             self._layout = self._layout.replaced(worlds, layout)
             self._episodes = self._episodes.replaced(worlds, episodes)
+
+    def _sentences(self, layout: Layout, random: EpisodeRandom) -> list[str]:
+        return self._workplace.perturber.rewrite(self.task.instructions(layout, self.split), random)
 
     def _step(self, action: Float[Tensor, "n a"], active: Bool[Tensor, " n"]) -> tuple[Float[Tensor, " n"], Lost]:
         """One control step of the ``active`` worlds: their reward, and whom the engine lost."""

@@ -74,7 +74,7 @@ class Episodes:
         no more than which episodes come next.
         """
         counted = {"episode": self._episode, "reward": self._reward, "steps": self._steps}
-        if not self.continuous or not photographable(self.env) or self.observation is None:
+        if not self.continuous or self.observation is None or not photographable(self.env):
             return counted
         snapshot = self.env.snapshot()
         return {

@@ -4,14 +4,17 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from policies.imitation.evaluating import Best
 from policies.training.checkpoint import TrainingState
 from policies.training.metrics import TIMINGS_FILE, read_metrics
 from policies.training.run import Run, RunSummary, prepare_run
 from rl.config import RLConfig
+from rl.fume.learner import FumeLearner
 from rl.learner import RLLearner
+
+Rewarded = TypeVar("Rewarded", RLLearner, FumeLearner)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,10 +31,10 @@ class RLSummary(RunSummary):
 def prepare(
     run_dir: Path,
     config: RLConfig,
-    make_learner: Callable[[Sequence[int], TrainingState | None], RLLearner],
+    make_learner: Callable[[Sequence[int], TrainingState | None], Rewarded],
     *,
     resume: bool = False,
-) -> Run[RLLearner]:
+) -> Run[Rewarded]:
     """A run in ``run_dir``, ready to go on: see :func:`policies.training.run.prepare_run`.
 
     What ``make_learner`` gives for a state to go on from must have the policy in ``run_dir``, whose frozen parts the
@@ -40,7 +43,7 @@ def prepare(
     return prepare_run(run_dir, config, make_learner, resume=resume)
 
 
-def finish(run: Run[RLLearner], show_progress: bool = True) -> RLSummary:
+def finish(run: Run[Rewarded], show_progress: bool = True) -> RLSummary:
     """Take the iterations that are left: see :meth:`policies.training.run.Run.finish`."""
     try:
         summary: Any = run.finish(show_progress)

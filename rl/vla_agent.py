@@ -110,10 +110,20 @@ class VLAAgent(Agent[Sight]):
 
     def _summary(self, features: Features) -> Float[Tensor, "b d"]:
         if self._roles is None:
-            self._roles = [role for role in TokenRole if bool((features.layout.role == role).any())]
-        known = [role_means(features, self._roles), features.state]
-        known += [] if features.waypoint is None else [features.waypoint]
-        return torch.cat([x.float() for x in known], dim=-1)
+            self._roles = roles_of(features)
+        return summed_up(features, self._roles)
+
+
+def roles_of(features: Features) -> list[TokenRole]:
+    """Those of which there are tokens."""
+    return [role for role in TokenRole if bool((features.layout.role == role).any())]
+
+
+def summed_up(features: Features, roles: Sequence[TokenRole]) -> Float[Tensor, "b d"]:
+    """Means of the last layer over the tokens of each of ``roles``, the state and the waypoint."""
+    known = [role_means(features, roles), features.state]
+    known += [] if features.waypoint is None else [features.waypoint]
+    return torch.cat([x.float() for x in known], dim=-1)
 
 
 def role_means(features: Features, roles: Sequence[TokenRole]) -> Float[Tensor, "b d"]:
@@ -130,10 +140,17 @@ def with_distribution(policy: VLAPolicy, std: float) -> VLAPolicy:
     The head's network, as it has learned, says the mean; so the new policy acts as the old one did, to the last bit,
     until it learns. ``ValueError`` for a head that no Gaussian can take over.
     """
-    vla = policy.vla
-    if type(vla.head).distribution is not Head.distribution:
+    if type(policy.vla.head).distribution is not Head.distribution:
         return policy
-    config = replace(_about(vla.config.head), std=std)
+    return gaussian_about(policy, std=std)
+
+
+def gaussian_about(policy: VLAPolicy, **fields: Any) -> VLAPolicy:
+    """``policy`` with a Gaussian about the one chunk that its head knows; ``fields`` are of its
+    :class:`~vla.heads.gaussian.GaussianConfig`. ``ValueError`` for a head that no Gaussian can take over.
+    """
+    vla = policy.vla
+    config = replace(_about(vla.config.head), **fields)
     head = config.build(
         backbone=vla.backbone,
         state_dim=vla.config.state_dim,

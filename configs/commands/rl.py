@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from configs.fuming import check_fume, fume_learner, fume_worlds, starting_fume
 from configs.machine import describe_run
 from configs.reinforcing import check, learner_for, starting_policy, worlds_for
 from configs.rl import PRESETS, Config
@@ -23,6 +24,7 @@ from policies.training.processes import in_processes, started_by_torchrun
 if TYPE_CHECKING:
     from envs.vector import TaskEnv
     from policies.training.checkpoint import TrainingState
+    from rl.fume.learner import FumeLearner
     from rl.learner import RLLearner
     from rl.trainer import RLSummary
 
@@ -36,7 +38,7 @@ def presets() -> dict[str, tuple[str, Config]]:
 
 def run(config: Config) -> int:
     """Learn in a new run directory."""
-    check(config)
+    check(config) if config.fume is None else check_fume(config)
     with started_by_torchrun(config.rl.device):
         new = partial(create_run_directory, "rl", config.name, config, config.outputs)
         learn_in(config, Group.here().from_lead(new), resume=False)
@@ -75,8 +77,13 @@ def _take_part(config: Config, run_dir: Path, resume: bool) -> "RLSummary":
     worlds = worlds_of(config.rl, Group.here())
     made: list[TaskEnv] = []
 
-    def make(legs: Sequence[int], state: "TrainingState | None") -> "RLLearner":
-        policy = starting_policy(config, None if state is None else run_dir)
+    def make(legs: Sequence[int], state: "TrainingState | None") -> "RLLearner | FumeLearner":
+        source = None if state is None else run_dir
+        if config.fume is not None:
+            refined = starting_fume(config, source)
+            made.append(fume_worlds(config, refined))
+            return fume_learner(config, refined, made[0], run_dir, legs)
+        policy = starting_policy(config, source)
         here = worlds_for(config, policy, len(worlds))
         made.append(here[0])
         return learner_for(config, policy, here, legs)

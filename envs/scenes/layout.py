@@ -75,6 +75,10 @@ class Layout(Batch):
         """This layout with more numbers, ``(n, …)`` each."""
         return replace(self, draws={**self.draws, **draws})
 
+    def with_phrasing(self, phrasing: Float[Tensor, " n"]) -> "Layout":
+        """This layout in other words."""
+        return replace(self, phrasing=phrasing)
+
     def remembering(self, **memory: Tensor) -> "Layout":
         """This layout with other or more memories, ``(n, …)`` each."""
         return replace(self, memory={**self.memory, **memory})

@@ -8,7 +8,7 @@ from envs.suites.goals import GOAL
 from envs.suites.long import LONG
 from envs.suites.objects import OBJECT
 from envs.suites.spatial import SPATIAL
-from envs.tasks import TASKS, Task, make_task
+from envs.tasks import ONE_WAY, TASKS, Task, make_task
 from envs.tasks.mixture import Mixture
 
 SUITES: dict[str, Suite] = {suite.name: suite for suite in (SPATIAL, OBJECT, GOAL, LONG)}
@@ -38,9 +38,9 @@ def task_names(names: Sequence[str]) -> tuple[str, ...]:
     for name in names:
         if name in SUITES:
             found += SUITES[name].task_names
-        elif "/" in name or "+" in name or name in TASKS:
+        elif "/" in name or "+" in name or name in TASKS or name in ONE_WAY:
             found.append(find_task(name).name)
         else:
-            known = ", ".join([*TASKS, *SUITES])
+            known = ", ".join([*TASKS, *ONE_WAY, *SUITES])
             raise ValueError(f"unknown task or suite {name!r}; expected one of {known}")
     return tuple(dict.fromkeys(found))

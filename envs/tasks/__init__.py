@@ -2,6 +2,7 @@
 
 from envs.choices import chosen
 from envs.tasks.base import Task
+from envs.tasks.both_ways import ONE_WAY
 from envs.tasks.button import Button
 from envs.tasks.door import Door
 from envs.tasks.drawer import Drawer
@@ -43,5 +44,5 @@ TASKS: dict[str, type[Task]] = {
 
 
 def make_task(name: str) -> Task:
-    """The task of that name; ``ValueError`` lists the names there are."""
-    return chosen("task", name, TASKS)()
+    """The task of that name, or that of one direction alone; ``ValueError`` lists the names there are."""
+    return chosen("task", name, {**TASKS, **ONE_WAY})()

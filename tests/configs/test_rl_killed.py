@@ -6,12 +6,19 @@ import pytest
 from rl_killing import KilledRun, Moment, cpu_time_s
 from untaught import save_untaught
 
+from configs.cli import main
+
 TASKS = ["--tasks", "reach", "button", "--rl.weigh-tasks"]
 SMALL = ["--rl.num-envs", "4", "--rl.epochs", "1", "--rl.minibatches", "2", "--env.threads", "1"]
 SAVED = ["--rl.save-every", "1"]
 NUMBERS = ["--state.horizon", "4", "--rl.decisions", "12", "--rl.iterations", "8"]
 PICTURES = ["--rl.decisions", "3", "--rl.iterations", "4", "--rl.critic.warmup", "1"]
 TRIED_OUT = ["--evaluate.every", "2", "--evaluate.episodes", "1", "--evaluate.env.threads", "1"]
+WITHOUT_RESETS = [
+    *("--rl.num-envs", "3", "--rl.decisions", "3", "--rl.iterations", "4", "--env.threads", "1"),
+    *("--fume.offline", "1", "--fume.updates", "2", "--fume.batch-size", "8", "--fume.refined", "8"),
+    *("--fume.head.steps", "20", "--fume.precision", "0.5", "--fume.held-out", "2", "--fume.attempt-steps", "6"),
+]
 ATTEMPTS_PER_KILL = 3
 
 
@@ -61,3 +68,14 @@ def test_five_kills_of_a_tiny_vla(tmp_path):
     command = ["nano-ppo", "--policy", str(save_untaught(tmp_path / "policy")), *TASKS, *SMALL]
     command += [*SAVED, *PICTURES, *TRIED_OUT]
     kill_again_and_again(command, tmp_path, kills=5)
+
+
+@pytest.mark.slow
+def test_two_kills_without_resets(tmp_path):
+    """Also while the classifier is fitted to the demonstrations."""
+    (tmp_path / "policy").mkdir()
+    data = tmp_path / "drawer"
+    few = ["--episodes", "2", "--num-envs", "2", "--env.image-size-px", "32", "--env.threads", "1"]
+    assert main(["collect", "open-drawer", "close-drawer", *few, "--path", str(data)]) == 0
+    named = ["robofume", "--policy", str(save_untaught(tmp_path / "policy")), "--data", str(data), *WITHOUT_RESETS]
+    kill_again_and_again([*named, *SAVED], tmp_path, kills=2)

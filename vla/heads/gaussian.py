@@ -37,6 +37,8 @@ class GaussianConfig:
     ``mean`` is the network that says the mean: the bridge head's, with attention ``heads``, or the MLP's, of ``width``
     and ``layers``. ``spread`` says what the standard deviation, at first ``std``, depends on: on the ``dimension`` of
     the action alone, or on the ``state`` and all else that is seen. ``squash`` bends the action by tanh into −1 … 1.
+    With a ``refined`` width, a perceptron of that width adds to the mean, at first nothing, from what that is read off
+    (its hidden states) and the robot's state: so little can learn while the rest stays.
     ``loss`` of supervised learning: the negative log-likelihood, or L1 of the mode, which leaves the spread as it is.
     """
 
@@ -48,6 +50,7 @@ class GaussianConfig:
     std: float = 0.3
     squash: bool = False
     loss: Loss = "nll"
+    refined: int = 0
 
     def __post_init__(self) -> None:
         for name, choices in (("mean", Mean), ("spread", Spread), ("loss", Loss)):
@@ -55,6 +58,8 @@ class GaussianConfig:
                 raise ValueError(
                     f"expected {name} of the gaussian head out of {', '.join(get_args(choices))}, got {given!r}"
                 )
+        if self.refined < 0:
+            raise ValueError(f"expected refined to be a width, or 0 for nothing, got {self.refined}")
         if not math.exp(LOG_STD_MIN) < self.std < math.exp(LOG_STD_MAX):
             bounds = f"{math.exp(LOG_STD_MIN):.4f} and {math.exp(LOG_STD_MAX):.4f}"
             raise ValueError(f"expected the std of the gaussian head between {bounds}, got {self.std}")
@@ -82,6 +87,10 @@ class GaussianHead(FeaturesHead):
         self.reads = self.mean.reads
         share = (math.log(config.std) - LOG_STD_MIN) / (LOG_STD_MAX - LOG_STD_MIN)
         self.spread = nn.Parameter(torch.full((action_dim,), math.log(share / (1 - share))))
+        self.refinement: nn.Sequential | None = None
+        if config.refined:
+            k, width = self.mean.hidden_shape
+            self.refinement = _refinement(k * width + state_dim, config.refined, horizon * action_dim)
 
     def loss(self, seen: Features, target: ActionChunk) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
         check_target(target, (len(seen.state), self.horizon, self.action_dim))
@@ -109,12 +118,34 @@ class GaussianHead(FeaturesHead):
         return self.distribution(seen).mode().actions
 
     def distribution(self, seen: Features) -> "GaussianChunks":
-        mean, spread = self.mean.act(seen), self.spread
+        if self.refinement is None:
+            return self._about(self.mean.act(seen))
+        return self.read_off(self.hidden(seen), seen.state)
+
+    def read_off(self, hidden: Float[Tensor, "b k d"], state: Float[Tensor, "b s"]) -> "GaussianChunks":
+        """The distribution, from the :meth:`hidden` states of what is seen, and the robot's state."""
+        chunk = self._about(self.last(hidden).reshape(len(hidden), self.horizon, -1))
+        if self.refinement is None:
+            return chunk
+        further = self.refinement(torch.cat([hidden.flatten(1), state], dim=-1))
+        return GaussianChunks(chunk.mean + further.view_as(chunk.mean).float(), chunk.log_std, squash=chunk.squash)
+
+    def _about(self, mean: Float[Tensor, "b h e"]) -> "GaussianChunks":
+        """About what the network of the mean says, which may speak of the spread too."""
+        spread = self.spread
         if self.config.spread == "state":
             mean, change = mean.chunk(2, dim=-1)
             spread = spread + change
         log_std = LOG_STD_MIN + (LOG_STD_MAX - LOG_STD_MIN) * spread.float().sigmoid()
         return GaussianChunks(mean.float(), log_std, squash=self.config.squash)
+
+
+def _refinement(numbers: int, width: int, outputs: int) -> nn.Sequential:
+    """Says 0 until it has learned."""
+    last = nn.Linear(width, outputs)
+    nn.init.zeros_(last.weight)
+    nn.init.zeros_(last.bias)
+    return nn.Sequential(nn.LayerNorm(numbers), nn.Linear(numbers, width), nn.GELU(), last)
 
 
 class GaussianChunks(Distribution):

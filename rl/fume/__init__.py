@@ -1,0 +1,1 @@
+"""RoboFuME: fine-tuning without resets, by the word of a success classifier (arXiv 2310.15145)."""
