@@ -6,10 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from configs.environments import EnvConfig, make_task_env, seen_as
+from configs.environments import make_task_env, seen_as
 from configs.evaluating import evaluator_for
 from configs.rl import Config
 from configs.serialization import to_json
+from configs.worlds import EnvConfig
 from policies.training.group import Group
 from rl.fume.config import FumeConfig
 
