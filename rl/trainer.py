@@ -14,7 +14,7 @@ from rl.config import RLConfig
 from rl.fume.learner import FumeLearner
 from rl.learner import RLLearner
 
-Rewarded = TypeVar("Rewarded", RLLearner, FumeLearner)
+Rewarded = TypeVar("Rewarded", bound=RLLearner | FumeLearner)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,6 +3,8 @@
 What comes of it is a run directory whose last checkpoint acts as any other policy: vla eval RUN_DIR. vla rl --resume
 RUN_DIR goes on with a run that was stopped; with --rl.iterations N, more than it has, it lengthens a finished one.
 --evaluate.every N tries the policy out in other episodes as it learns, and keeps the checkpoint that did best.
+vla rl robofume --policy RUN --data DATASET --tasks open-drawer also learns from demonstrations, in worlds that nobody
+resets: a classifier says when the opposite (close-drawer) is to be asked for.
 """
 
 from collections.abc import Sequence

@@ -11,6 +11,10 @@ Resets = Literal["bounds", "attempts"]
 """When a world is put back: when it has left its bounds or stood for long enough, or after each attempt."""
 
 
+FEW_DEMONSTRATIONS = HeadConfig(steps=300, dropout=0.4, weight_decay=0.1)
+"""How a classifier learns some dozens of demonstrations, which it soon knows by heart."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class CalQLConfig:
     """How critics and policy learn: an ensemble of ``critics``, perceptrons of ``layers`` hidden layers of ``width`` on
@@ -49,9 +53,9 @@ class FumeConfig:
     ``attempt_steps`` control steps (0: as long as the task gives it) is cut short, and asked for again. ``resets`` says
     when a world is put back.
 
-    The classifier is fitted as ``head`` says to demonstrations, but for one in ``held_out``; on those its threshold is
-    chosen for ``precision``, by the vote of more than half of the last ``votes`` decisions. ``refined`` is the width of
-    what learns on top of the policy's head.
+    The classifier is fitted to the demonstrations as ``head`` says; its threshold is chosen for ``precision``, by the
+    vote of more than half of the last ``votes`` decisions, on what those say that are fitted without one of ``folds``
+    parts. ``refined`` is the width of what learns on top of the policy's head.
     """
 
     offline: int = 16
@@ -63,9 +67,9 @@ class FumeConfig:
     attempt_steps: int = 0
     precision: float = 0.9
     votes: int = 3
-    held_out: int = 5
+    folds: int = 5
     refined: int = 256
-    head: HeadConfig = field(default_factory=HeadConfig)
+    head: HeadConfig = FEW_DEMONSTRATIONS
     calql: CalQLConfig = field(default_factory=CalQLConfig)
 
     def __post_init__(self) -> None:
@@ -81,5 +85,5 @@ class FumeConfig:
             raise ValueError(
                 f"expected updates, batch_size, votes and refined of at least 1 and nothing negative, got {self}"
             )
-        if not 0 <= self.demonstrated <= 1 or not 0 < self.precision <= 1 or self.held_out < 2:
-            raise ValueError(f"expected shares in 0 … 1, a precision above 0 and held_out of at least 2, got {self}")
+        if not 0 <= self.demonstrated <= 1 or not 0 < self.precision <= 1 or self.folds < 2:
+            raise ValueError(f"expected shares in 0 … 1, a precision above 0 and at least 2 folds, got {self}")

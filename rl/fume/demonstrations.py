@@ -14,12 +14,18 @@ from policies.data.episode import ACTOR_KEY, PHASE_KEY, TIME_KEY
 from rl.fume.agent import RefinedAgent
 from rl.fume.config import FumeConfig
 from rl.fume.replay import Demonstrated
-from rl.rewards.classifier import SuccessClassifier, train_classifier
-from rl.rewards.config import LabConfig
+from rl.rewards.classifier import (
+    UNDONE_SHARE,
+    Calibration,
+    calibrate,
+    fit_frames,
+    frames_of,
+    saved_classifier,
+    vote_scores,
+)
 from rl.rewards.features import FrozenFeatures
 from rl.rewards.head import SavedHead
-from rl.rewards.lab import calibrate_on
-from rl.rewards.traces import Trace
+from rl.rewards.traces import Trace, apart
 from vla.observation import ActionChunk
 from vla.strict_json import finite
 
@@ -86,21 +92,44 @@ def demonstrated(
 def fitted_classifier(
     datasets: Sequence[DemonstrationDataset], features: FrozenFeatures, config: FumeConfig
 ) -> SavedHead:
-    """A classifier of the demonstrations' frames, with a threshold from those that it was not fitted to.
+    """A classifier of the demonstrations' frames, with a threshold from what others say that were fitted without each.
 
-    What is seen in a demonstration, and asked of the other way, is not done: each is also judged by the sentence of
-    another task that has most words in common with its own.
+    What is seen at the end of a demonstration, and asked of the other way, is not done: that part is also judged by the
+    sentence of another task that has most words in common with its own. At its beginning that other task may well be
+    done: nothing is learned from there. ``ValueError`` for fewer demonstrations than folds.
     """
-    traces = [Trace.of_episode(dataset.episode(i), _EVERY) for dataset in datasets for i in range(len(dataset))]
-    told = traces + [trace.told(_opposite(trace, traces), _OTHER_WAY) for trace in traces]
-    apart = [i % config.held_out == 0 for i in range(len(traces))] * 2
-    learned = [trace for trace, out in zip(told, apart, strict=True) if not out]
-    held_out = [trace for trace, out in zip(told, apart, strict=True) if out]
-    saved = train_classifier(learned, features, config.head)
-    lab = LabConfig(precision=config.precision, votes=config.votes)
-    chosen = calibrate_on(SuccessClassifier(features, saved.head), held_out, lab)
+    own = [Trace.of_episode(dataset.episode(i), _EVERY) for dataset in datasets for i in range(len(dataset))]
+    if len(own) < config.folds:
+        raise ValueError(f"expected at least as many demonstrations as fume.folds, {config.folds}, got {len(own)}")
+    ends = [trace.told(_opposite(trace, own), _OTHER_WAY).since(_late(trace)) for trace in own]
+    told = [*own, *ends]
+    rows = frames_of(told, features)
+    chosen = _calibrated(told, apart(rows, told), config)
+    saved = saved_classifier(fit_frames(rows, told, config.head), rows, told, features, config.head)
     known = finite({"calibration": asdict(chosen), "votes": config.votes})
     return replace(saved, about={**saved.about, **known})
+
+
+def _late(trace: Trace) -> int:
+    """The first frame that is no longer surely undone."""
+    return int(UNDONE_SHARE * len(trace))
+
+
+def _calibrated(told: Sequence[Trace], rows: Sequence[Tensor], config: FumeConfig) -> Calibration:
+    """What is not done: demonstrations before their end, and that end asked of the other way, which make up the second
+    half of what is ``told``. Each is scored by a head that was fitted without the demonstration.
+    """
+    count = len(told) // 2
+    scores, success = [], []
+    for out in range(config.folds):
+        learned = [i for i in range(len(told)) if i % count % config.folds != out]
+        head = fit_frames(torch.cat([rows[i] for i in learned]), [told[i] for i in learned], config.head)
+        for i in range(out, count, config.folds):
+            said, late = head(rows[i])[:, 0], _late(told[i])
+            parts = said[:late], said[late:], head(rows[count + i])[:, 0]
+            scores += [float(vote_scores(part, min(config.votes, len(part))).max()) for part in parts]
+            success += [False, True, False]
+    return calibrate(scores, success, config.precision)
 
 
 def _opposite(trace: Trace, traces: Sequence[Trace]) -> Trace:
@@ -124,7 +153,7 @@ def threshold_of(saved: SavedHead, ways: Sequence[str]) -> tuple[float, int]:
         )
     if not chosen or chosen.get("threshold") is None:
         raise ValueError(
-            "the classifier has no threshold: none of its scores was precise enough on the episodes that were held "
-            "out; ask for less (--fume.precision), or give it more demonstrations"
+            "the classifier has no threshold: none of its scores was precise enough on what it had not been "
+            "fitted to; ask for less (--fume.precision), or give it more demonstrations"
         )
     return float(chosen["threshold"]), int(saved.about.get("votes", 1))

@@ -62,7 +62,17 @@ def train_classifier(traces: Sequence[Trace], features: FrozenFeatures, config: 
 
     ``ValueError`` where there are no successes, or nothing but successes.
     """
-    rows = torch.cat([features(*batch) for batch in batches(traces)]).cpu()
+    rows = frames_of(traces, features)
+    return saved_classifier(fit_frames(rows, traces, config), rows, traces, features, config)
+
+
+def frames_of(traces: Sequence[Trace], features: FrozenFeatures) -> Float[Tensor, "n d"]:
+    """What the backbone makes of every frame of all ``traces``, in their order, on the host."""
+    return torch.cat([features(*batch) for batch in batches(traces)]).cpu()
+
+
+def fit_frames(rows: Float[Tensor, "n d"], traces: Sequence[Trace], config: HeadConfig) -> Head:
+    """A head that has learned which of the frames ``rows`` of ``traces`` are done; errors: :func:`train_classifier`."""
     labels, known = (torch.cat(part) for part in zip(*(done_labels(trace) for trace in traces), strict=True))
     yes, no = labels & known, ~labels & known
     if not bool(yes.any()) or not bool(no.any()):
@@ -70,8 +80,15 @@ def train_classifier(traces: Sequence[Trace], features: FrozenFeatures, config: 
             f"expected frames that are done and frames that are not, got {int(yes.sum())}, {int(no.sum())}"
         )
     weights = yes / yes.sum() + no / no.sum()
-    head = fit_head(rows, labels.float()[:, None], weights[:, None] * len(rows) / 2, config)
+    return fit_head(rows, labels.float()[:, None], weights[:, None] * len(rows) / 2, config)
+
+
+def saved_classifier(
+    head: Head, rows: Float[Tensor, "n d"], traces: Sequence[Trace], features: FrozenFeatures, config: HeadConfig
+) -> SavedHead:
+    """``head``, with what there is to say of the frames that it has learned from."""
     kinds = sorted({trace.kind for trace in traces})
+    done = sum(int((done & known).sum()) for done, known in map(done_labels, traces))
     return SavedHead(
         kind="classifier",
         head=head,
@@ -83,7 +100,7 @@ def train_classifier(traces: Sequence[Trace], features: FrozenFeatures, config: 
         about={
             "episodes": len(traces),
             "frames": len(rows),
-            "done": int(yes.sum()),
+            "done": done,
             "kinds": {kind: sum(trace.kind == kind for trace in traces) for kind in kinds},
             "tasks": sorted({trace.task for trace in traces}),
         },

@@ -38,6 +38,10 @@ class Trace:
         same = self.means == other.means
         return replace(self, goal=other.goal, means=other.means, success=self.success and same, kind=kind)
 
+    def since(self, frame: int) -> "Trace":
+        """What of it is left from a frame on."""
+        return replace(self, shown={key: x[frame:] for key, x in self.shown.items()}, steps=self.steps[frame:])
+
     @classmethod
     def of_episode(cls, episode: Episode, every: int = 1) -> "Trace":
         """A recorded one, every so many frames and the last: frame k is what was seen before action k was taken."""

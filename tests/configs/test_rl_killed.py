@@ -17,7 +17,7 @@ TRIED_OUT = ["--evaluate.every", "2", "--evaluate.episodes", "1", "--evaluate.en
 WITHOUT_RESETS = [
     *("--rl.num-envs", "3", "--rl.decisions", "3", "--rl.iterations", "4", "--env.threads", "1"),
     *("--fume.offline", "1", "--fume.updates", "2", "--fume.batch-size", "8", "--fume.refined", "8"),
-    *("--fume.head.steps", "20", "--fume.precision", "0.5", "--fume.held-out", "2", "--fume.attempt-steps", "6"),
+    *("--fume.head.steps", "20", "--fume.precision", "0.2", "--fume.folds", "2", "--fume.attempt-steps", "6"),
 ]
 ATTEMPTS_PER_KILL = 3
 

@@ -25,7 +25,7 @@ SMALL = [
         "1",
     ),
     *("--fume.offline", "1", "--fume.updates", "2", "--fume.batch-size", "8", "--fume.refined", "8"),
-    *("--fume.head.steps", "20", "--fume.precision", "0.5", "--fume.held-out", "2", "--fume.attempt-steps", "6"),
+    *("--fume.head.steps", "20", "--fume.precision", "0.2", "--fume.folds", "2", "--fume.attempt-steps", "6"),
     *("--fume.calql.width", "8", "--fume.calql.actions", "2"),
 ]
 
