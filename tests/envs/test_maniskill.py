@@ -169,13 +169,14 @@ def fingertips(observation):
 @pytest.mark.slow
 @installed
 def test_an_action_turns_the_tool_as_it_says():
+    """In the sense that it says; ManiSkill adds it to where the tool is, so that a part of it is done in a step."""
     with closing(make_maniskill_env(PICK, 1, stream="evaluate", render=False)) as env:
         before = env.reset([0])["observation.state"][0].double().numpy()
         turns = torch.zeros(1, 8, 7)
         turns[..., 5] = 0.05
         after = env.step_chunk(turns).observation["observation.state"][0].double().numpy()
     angle = np.arctan2(np.cross(before[3:5], after[3:5]), before[3:5] @ after[3:5])
-    assert 0.2 < angle < 0.45, f"eight steps of 0.05 rad about the upright axis turned it by {angle:.2f} rad"
+    assert 0.1 < angle < 0.4, f"eight steps of 0.05 rad about the upright axis turned it by {angle:.2f} rad"
 
 
 @pytest.mark.slow
