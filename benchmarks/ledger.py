@@ -36,7 +36,7 @@ MEASURED = (
     "envs/**/*",
     "policies/*.py",
     "policies/data/*",
-    "policies/imitation/*",
+    "policies/imitation/**/*",
     "policies/pretraining/*",
     "policies/training/*",
     "rl/**/*",
