@@ -320,6 +320,9 @@ _ROWS = (
         "in an evaluation. *Full fine-tuning*, *LoRA* (arXiv 2106.09685, merged after each task), *L2M* (a pool of "
         "modulators beside a frozen network, NeurIPS 2023) and *CoDyRA* (arXiv 2412.01004) warm the learning rate up "
         "anew with every task. *All at once* learns all tasks together for as long: what there is to be had.",
+        reading="One training seed of full fine-tuning so far. It learns each task in its turn but `off-bin`, and what "
+        "it forgets depends on what comes next: the button goes from 90 to 10 % when cubes are picked up again, while "
+        "`reach`, at 15 % after the button, is whole again after `pick`, which begins with the same motion.",
     ),
 )
 

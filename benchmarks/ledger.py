@@ -37,7 +37,7 @@ MEASURED = (
     "envs/**/*",
     "policies/*.py",
     "policies/data/*",
-    "policies/imitation/*",
+    "policies/imitation/**/*",
     "policies/pretraining/*",
     "policies/training/*",
     "rl/**/*",
