@@ -224,8 +224,8 @@ DRAWER_BOTH_WAYS = Recording(name="drawer-both-ways", tasks=("open-drawer", "clo
 def _without_resets(**fields: Any) -> Method:
     """The first method's policy after as many updates; ``fields`` are of the settings without resets."""
     config = robofume()
-    assert config.fume is not None
-    return Method(policy=FROM_SHIPPED.policy, improving=replace(config, fume=replace(config.fume, **fields)))
+    assert config.robofume is not None
+    return Method(policy=FROM_SHIPPED.policy, improving=replace(config, robofume=replace(config.robofume, **fields)))
 
 
 WITHOUT_RESETS = {

@@ -148,7 +148,7 @@ def _improve(
 ) -> tuple[float, dict[str, float]]:
     """Likewise, by reward, and what there is to tell of the word that was taken for it, if one was."""
     config = replace(improving, policy=start, rl=replace(improving.rl, seed=key.seed))
-    if config.fume is not None:
+    if config.robofume is not None:
         config = replace(config, data=data)
     resume = (run_dir / CONFIG_FILE).is_file()
     run_dir.mkdir(parents=True, exist_ok=True)

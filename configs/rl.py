@@ -9,8 +9,8 @@ from configs.training import EvaluateConfig
 from configs.worlds import EnvConfig, Split
 from policies.state_policy import StateNetworkConfig
 from rl.config import CriticConfig, RLConfig
-from rl.fume.config import FumeConfig
 from rl.rewards.config import ScorerConfig
+from rl.robofume.config import RoboFuMEConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +27,7 @@ class Config:
     state: StateNetworkConfig | None = None
     """Sizes of a small network of numbers (the preset mlp-ppo), which starts from nothing where no policy is named."""
     rl: RLConfig = field(default_factory=RLConfig)
-    fume: FumeConfig | None = None
+    robofume: RoboFuMEConfig | None = None
     """Fine-tuning without resets (the preset robofume), of one task that another one undoes. Of rl it heeds iterations,
     num_envs, decisions, execute, discount, std, lr and what else is of the optimiser and the run."""
     data: tuple[Path, ...] = ()
@@ -58,9 +58,9 @@ class Config:
     def __post_init__(self) -> None:
         if not self.tasks:
             raise ValueError("name at least one task or suite: --tasks reach pick place")
-        if self.fume is None and (self.data or self.classifier):
+        if self.robofume is None and (self.data or self.classifier):
             raise ValueError("data and classifier are for the preset robofume, which alone learns from demonstrations")
-        if self.fume is not None and (self.state is not None or self.learned_rewards):
+        if self.robofume is not None and (self.state is not None or self.learned_rewards):
             raise ValueError("robofume is paid by its classifier alone, and sees pictures: leave state and rewards out")
         if self.state is not None and self.learned_rewards:
             raise ValueError(
@@ -124,7 +124,7 @@ def mlp_ppo() -> Config:
 def robofume() -> Config:
     """Goes on without resets: forward and back by a classifier's word, with Cal-QL on demonstrations (RoboFuME)."""
     rl = replace(LAPTOP, iterations=48, num_envs=16, decisions=8, discount=0.98, lr=3e-4, grad_clip=10.0, save_every=8)
-    return Config(name="robofume", tasks=("open-drawer",), rl=rl, fume=FumeConfig())
+    return Config(name="robofume", tasks=("open-drawer",), rl=rl, robofume=RoboFuMEConfig())
 
 
 PRESETS = {

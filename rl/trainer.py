@@ -11,10 +11,10 @@ from policies.training.checkpoint import TrainingState
 from policies.training.metrics import TIMINGS_FILE, read_metrics
 from policies.training.run import Run, RunSummary, prepare_run
 from rl.config import RLConfig
-from rl.fume.learner import FumeLearner
 from rl.learner import RLLearner
+from rl.robofume.learner import RoboFuMELearner
 
-Rewarded = TypeVar("Rewarded", bound=RLLearner | FumeLearner)
+Rewarded = TypeVar("Rewarded", bound=RLLearner | RoboFuMELearner)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,10 +12,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from configs.fuming import check_fume, fume_learner, fume_worlds, starting_fume
 from configs.machine import describe_run
 from configs.reinforcing import check, learner_for, starting_policy, worlds_for
 from configs.rl import PRESETS, Config
+from configs.robofume import check_robofume, robofume_learner, robofume_worlds, starting_robofume
 from configs.run_directory import CONFIG_FILE, create_run_directory, save_config
 from configs.serialization import to_json
 from configs.terminal import print_anything
@@ -26,8 +26,8 @@ from policies.training.processes import in_processes, started_by_torchrun
 if TYPE_CHECKING:
     from envs.vector import TaskEnv
     from policies.training.checkpoint import TrainingState
-    from rl.fume.learner import FumeLearner
     from rl.learner import RLLearner
+    from rl.robofume.learner import RoboFuMELearner
     from rl.trainer import RLSummary
 
 REPORT_FILE = "report.html"
@@ -40,7 +40,7 @@ def presets() -> dict[str, tuple[str, Config]]:
 
 def run(config: Config) -> int:
     """Learn in a new run directory."""
-    check(config) if config.fume is None else check_fume(config)
+    check(config) if config.robofume is None else check_robofume(config)
     with started_by_torchrun(config.rl.device):
         new = partial(create_run_directory, "rl", config.name, config, config.outputs)
         learn_in(config, Group.here().from_lead(new), resume=False)
@@ -79,12 +79,12 @@ def _take_part(config: Config, run_dir: Path, resume: bool) -> "RLSummary":
     worlds = worlds_of(config.rl, Group.here())
     made: list[TaskEnv] = []
 
-    def make(legs: Sequence[int], state: "TrainingState | None") -> "RLLearner | FumeLearner":
+    def make(legs: Sequence[int], state: "TrainingState | None") -> "RLLearner | RoboFuMELearner":
         source = None if state is None else run_dir
-        if config.fume is not None:
-            refined = starting_fume(config, source)
-            made.append(fume_worlds(config, refined))
-            return fume_learner(config, refined, made[0], run_dir, legs)
+        if config.robofume is not None:
+            refined = starting_robofume(config, source)
+            made.append(robofume_worlds(config, refined))
+            return robofume_learner(config, refined, made[0], run_dir, legs)
         policy = starting_policy(config, source)
         here = worlds_for(config, policy, len(worlds))
         made.append(here[0])

@@ -16,8 +16,17 @@ PICTURES = ["--rl.decisions", "3", "--rl.iterations", "4", "--rl.critic.warmup",
 TRIED_OUT = ["--evaluate.every", "2", "--evaluate.episodes", "1", "--evaluate.env.threads", "1"]
 WITHOUT_RESETS = [
     *("--rl.num-envs", "3", "--rl.decisions", "3", "--rl.iterations", "4", "--env.threads", "1"),
-    *("--fume.offline", "1", "--fume.updates", "2", "--fume.batch-size", "8", "--fume.refined", "8"),
-    *("--fume.head.steps", "20", "--fume.precision", "0.2", "--fume.folds", "2", "--fume.attempt-steps", "6"),
+    *("--robofume.offline", "1", "--robofume.updates", "2", "--robofume.batch-size", "8", "--robofume.refined", "8"),
+    *(
+        "--robofume.head.steps",
+        "20",
+        "--robofume.precision",
+        "0.2",
+        "--robofume.folds",
+        "2",
+        "--robofume.attempt-steps",
+        "6",
+    ),
 ]
 ATTEMPTS_PER_KILL = 3
 

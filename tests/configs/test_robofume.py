@@ -9,7 +9,7 @@ from untaught import save_untaught
 
 from configs.cli import main
 from policies.training.metrics import read_metrics
-from rl.fume.learner import FumeLearner
+from rl.robofume.learner import RoboFuMELearner
 
 SMALL = [
     *(
@@ -24,9 +24,18 @@ SMALL = [
         "--env.threads",
         "1",
     ),
-    *("--fume.offline", "1", "--fume.updates", "2", "--fume.batch-size", "8", "--fume.refined", "8"),
-    *("--fume.head.steps", "20", "--fume.precision", "0.2", "--fume.folds", "2", "--fume.attempt-steps", "6"),
-    *("--fume.calql.width", "8", "--fume.calql.actions", "2"),
+    *("--robofume.offline", "1", "--robofume.updates", "2", "--robofume.batch-size", "8", "--robofume.refined", "8"),
+    *(
+        "--robofume.head.steps",
+        "20",
+        "--robofume.precision",
+        "0.2",
+        "--robofume.folds",
+        "2",
+        "--robofume.attempt-steps",
+        "6",
+    ),
+    *("--robofume.calql.width", "8", "--robofume.calql.actions", "2"),
 ]
 
 
@@ -56,7 +65,7 @@ def test_a_run_that_was_stopped_ends_as_an_undisturbed_one_and_its_policy_acts(p
     named = ["rl", "robofume", "--policy", str(policy), "--data", str(demonstrations), *SMALL, "--outputs"]
     assert main([*named, str(tmp_path / "whole")]) == 0
     (whole,) = tmp_path.glob("whole/rl/*/*")
-    with stopped_before(2, FumeLearner):
+    with stopped_before(2, RoboFuMELearner):
         if main([*named, str(tmp_path / "stopped")]) == 130:
             raise KeyboardInterrupt
     (stopped,) = tmp_path.glob("stopped/rl/*/*")

@@ -5,8 +5,8 @@ import math
 import torch
 
 from rl.conservative import actor_loss, bellman_target, cal_ql_loss, calibrated, log_sum_exp, monte_carlo
-from rl.fume.config import CalQLConfig
-from rl.fume.critics import Critics
+from rl.robofume.config import CalQLConfig
+from rl.robofume.critics import Critics
 
 
 def test_the_integral_over_actions_is_that_of_all_of_them():

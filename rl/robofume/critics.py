@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from rl.fume.config import CalQLConfig
+from rl.robofume.config import CalQLConfig
 
 
 class EnsembleLinear(nn.Module):

@@ -9,9 +9,9 @@ from envs.specs import STATE_KEY
 from envs.tasks.both_ways import both_ways
 from envs.vector import TaskEnv
 from policies.training.group import Part
-from rl.fume.attempts import Attempts, SimulatorsWord
-from rl.fume.config import FumeConfig
-from rl.fume.learner import worth
+from rl.robofume.attempts import Attempts, SimulatorsWord
+from rl.robofume.config import RoboFuMEConfig
+from rl.robofume.learner import worth
 from rl.rollout import Stopwatch
 
 WORLDS, WAYS = 3, ("open-drawer", "close-drawer")
@@ -56,7 +56,9 @@ class Hasty(SimulatorsWord):
 def lived(word=SimulatorsWord, decisions=90, **fields):
     env = TaskEnv(both_ways("open-drawer"), WORLDS, render=False, threads=1, stream="learn")
     about = {"ways": WAYS, "discount": 0.9, "seed": 0}
-    attempts = Attempts(ActsAsTheExpert(env), env, Part(0, WORLDS, WORLDS), word(env), FumeConfig(**fields), **about)
+    attempts = Attempts(
+        ActsAsTheExpert(env), env, Part(0, WORLDS, WORLDS), word(env), RoboFuMEConfig(**fields), **about
+    )
     attempts.begin()
     found = attempts.collect(decisions, torch.Generator(), Stopwatch(torch.device("cpu")))
     env.close()

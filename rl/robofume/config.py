@@ -45,7 +45,7 @@ class CalQLConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FumeConfig:
+class RoboFuMEConfig:
     """Fine-tuning without resets: the first ``offline`` iterations learn from demonstrations alone, by ``updates``
     each; in the others the policy also acts, and of every batch of ``batch_size`` a share is ``demonstrated``.
 

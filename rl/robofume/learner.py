@@ -23,13 +23,13 @@ from policies.training.seeding import Draw, derive_seed, random_state_kept, seed
 from rl.agent import Looked
 from rl.config import FREE_TO_CHANGE, RLConfig
 from rl.conservative import actor_loss, bellman_target, cal_ql_loss
-from rl.fume.agent import ReadOff, RefinedAgent
-from rl.fume.attempts import COUNTED, Attempts, Over, Word
-from rl.fume.config import FumeConfig
-from rl.fume.critics import Critics
-from rl.fume.replay import Demonstrated, Lived, Moves
 from rl.learner import EVALUATED
 from rl.rewards.alarm import DivergenceAlarm
+from rl.robofume.agent import ReadOff, RefinedAgent
+from rl.robofume.attempts import COUNTED, Attempts, Over, Word
+from rl.robofume.config import RoboFuMEConfig
+from rl.robofume.critics import Critics
+from rl.robofume.replay import Demonstrated, Lived, Moves
 from rl.rollout import Stopwatch
 from vla.heads.gaussian import GaussianChunks
 from vla.observation import ActionChunk
@@ -47,11 +47,11 @@ class RefinedWithCritics(nn.Module):
         self.actor, self.critics = actor, critics
 
 
-class FumeLearner(Learner[RLConfig]):
+class RoboFuMELearner(Learner[RLConfig]):
     """Refines ``agent`` by ``demonstrations``, and in ``env``, worlds of the stream ``learn`` that go both ``ways``, by
     a ``word`` (RoboFuME, arXiv 2310.15145, with Cal-QL, arXiv 2303.05479).
 
-    Of the iterations of ``config`` the first ones learn from demonstrations alone, as ``fume`` has it. ``about`` is
+    Of the iterations of ``config`` the first ones learn from demonstrations alone, as ``robofume`` has it. ``about`` is
     what else decides the numbers of a run, JSON-ready. ``evaluator`` tries out what was learned so far; ``best`` is the
     best that came of it. ``ValueError`` where agent, environment and settings do not fit together.
     """
@@ -61,7 +61,7 @@ class FumeLearner(Learner[RLConfig]):
     def __init__(
         self,
         config: RLConfig,
-        fume: FumeConfig,
+        robofume: RoboFuMEConfig,
         agent: RefinedAgent,
         env: TurningEnv,
         demonstrations: Demonstrated,
@@ -73,14 +73,14 @@ class FumeLearner(Learner[RLConfig]):
         evaluator: Evaluator | None = None,
     ) -> None:
         super().__init__(config, legs)
-        _check(config, fume, env, agent)
-        self.fume, self.agent, self.tasks = fume, agent.eval(), tuple(ways)
+        _check(config, robofume, env, agent)
+        self.robofume, self.agent, self.tasks = robofume, agent.eval(), tuple(ways)
         self._about, self._evaluator = dict(about or {}), evaluator
         self.spans = lay_out((Pace(warmup_steps=config.warmup_iterations),), self.legs)
         self.demonstrations = demonstrations
         part = self.group.part(config.num_envs)
         self.attempts = Attempts(
-            agent, env, part, word, fume, ways=self.tasks, discount=config.discount, seed=config.seed
+            agent, env, part, word, robofume, ways=self.tasks, discount=config.discount, seed=config.seed
         )
         self.attempts.begin()
         self.lived = Lived(config.discount, math.ceil(self.attempts.limit / agent.execute) + 1)
@@ -88,11 +88,11 @@ class FumeLearner(Learner[RLConfig]):
             summary = agent.summary(agent.see({name: x[:1] for name, x in demonstrations.looked.items()}))
         seed_everything(config.seed, 0, Draw.INITIAL_WEIGHTS)
         actions = agent.execute * agent.embodiment.action_dim
-        self.critics = Critics(fume.calql, summary.shape[1], actions).to(self.device)
+        self.critics = Critics(robofume.calql, summary.shape[1], actions).to(self.device)
         self.target = self.critics.target()
         self.take_up(RefinedWithCritics(agent, self.critics), _is_critic)
         for group in self.optimizer.param_groups:
-            group["rate"] = fume.calql.lr / config.lr if _is_critic(group["name"]) else 1.0
+            group["rate"] = robofume.calql.lr / config.lr if _is_critic(group["name"]) else 1.0
         self.counts = torch.zeros(len(self.tasks), len(COUNTED), dtype=torch.float64)
         self.alarm = DivergenceAlarm()
         self.best: Best | None = None
@@ -102,10 +102,10 @@ class FumeLearner(Learner[RLConfig]):
     def step(self, step: int) -> dict[str, float]:
         """One iteration (0-based)."""
         began, watch = time.perf_counter(), Stopwatch(self.device)
-        numbers = self._live(step, watch) if step >= self.fume.offline else {}
+        numbers = self._live(step, watch) if step >= self.robofume.offline else {}
         with watch.timing("update"):
             means = RunningMean()
-            for update in range(self.fume.updates):
+            for update in range(self.robofume.updates):
                 means.add(self._update(step, update))
         self._seconds, self._iteration_s = watch.seconds, time.perf_counter() - began
         return {**means.take(), **numbers}
@@ -142,8 +142,8 @@ class FumeLearner(Learner[RLConfig]):
 
     def _batch(self, source: torch.Generator) -> tuple[Moves, ReadOff, ActionChunk]:
         """Decisions to learn from, and demonstrations to imitate."""
-        size, known, lived = self.fume.batch_size, len(self.demonstrations), len(self.lived)
-        ours = size if not lived else round(size * self.fume.demonstrated)
+        size, known, lived = self.robofume.batch_size, len(self.demonstrations), len(self.lived)
+        ours = size if not lived else round(size * self.robofume.demonstrated)
         rows = torch.randint(known, (max(ours, 1),), generator=source).to(self.device)
         moves = self.demonstrations.moves(rows)
         seen, lessons = self.agent.see(moves.seen), self.demonstrations.lessons(rows)
@@ -154,7 +154,7 @@ class FumeLearner(Learner[RLConfig]):
 
     def _update(self, step: int, update: int) -> dict[str, float]:
         """One step of critics and policy."""
-        config, number = self.fume.calql, step * self.fume.updates + update
+        config, number = self.robofume.calql, step * self.robofume.updates + update
         source = torch.Generator().manual_seed(derive_seed(self.config.seed, number, Draw.MINIBATCHES))
         moves, shown, lessons = self._batch(source)
         self.optimizer.zero_grad(set_to_none=True)
@@ -182,7 +182,7 @@ class FumeLearner(Learner[RLConfig]):
         self, moves: Moves, seen: ReadOff, summary: Float[Tensor, "b d"], source: torch.Generator
     ) -> dict[str, Tensor]:
         """Leaves the gradient of the critics' loss; returns what there is to report of it."""
-        config = self.fume.calql
+        config = self.robofume.calql
         with torch.no_grad():
             here, there = self.agent.distribution(seen), self.agent.distribution(then := self.agent.see(moves.then))
             following, _ = self._drawn(there, 1, source)
@@ -262,7 +262,12 @@ class FumeLearner(Learner[RLConfig]):
 
     def settings(self) -> dict[str, Any]:
         rl = {name: value for name, value in asdict(self.config).items() if name not in FREE_TO_CHANGE}
-        known = {"rl": rl, "fume": asdict(self.fume), "agent": self.agent.settings(), "worlds": {"tasks": self.tasks}}
+        known = {
+            "rl": rl,
+            "robofume": asdict(self.robofume),
+            "agent": self.agent.settings(),
+            "worlds": {"tasks": self.tasks},
+        }
         return json.loads(strict_json({**known, **self._about}))
 
     def memory(self) -> dict[str, Any]:
@@ -274,7 +279,7 @@ class FumeLearner(Learner[RLConfig]):
         self.best = None if memory.get("best") is None else Best(**memory["best"])
         self.alarm.load_state_dict(memory["alarm"])
         for group in self.optimizer.param_groups:
-            group["rate"] = self.fume.calql.lr / self.config.lr if _is_critic(group["name"]) else 1.0
+            group["rate"] = self.robofume.calql.lr / self.config.lr if _is_critic(group["name"]) else 1.0
 
     def carried(self) -> dict[str, Tensor]:
         """The worlds, what happened in them, and the critics that targets come from."""
@@ -312,7 +317,7 @@ def _is_critic(name: str) -> bool:
     return name.startswith("critics.")
 
 
-def _check(config: RLConfig, fume: FumeConfig, env: TurningEnv, agent: RefinedAgent) -> None:
+def _check(config: RLConfig, robofume: RoboFuMEConfig, env: TurningEnv, agent: RefinedAgent) -> None:
     check_robot(agent.embodiment, env)
     if TURNS not in env.capabilities:
         raise ValueError(f"{env.task_name} has no way back; all that its worlds declare is {sorted(env.capabilities)}")
@@ -320,5 +325,5 @@ def _check(config: RLConfig, fume: FumeConfig, env: TurningEnv, agent: RefinedAg
         raise ValueError(f"expected worlds of the stream 'learn', got {env.stream!r}")
     if env.num_envs != config.num_envs:
         raise ValueError(f"expected {config.num_envs} worlds, got {env.num_envs}")
-    if fume.offline > config.iterations:
-        raise ValueError(f"{fume.offline} of the iterations are offline, and there are {config.iterations}")
+    if robofume.offline > config.iterations:
+        raise ValueError(f"{robofume.offline} of the iterations are offline, and there are {config.iterations}")

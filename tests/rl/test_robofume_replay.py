@@ -2,7 +2,7 @@
 
 import torch
 
-from rl.fume.replay import LOOKED, Demonstrated, Lived
+from rl.robofume.replay import LOOKED, Demonstrated, Lived
 from vla.observation import ActionChunk
 
 

@@ -12,10 +12,10 @@ from policies.policy import seen_by
 from policies.training.group import Part
 from rl.agent import Looked
 from rl.episodes import Episodes
-from rl.fume.agent import RefinedAgent
-from rl.fume.config import FumeConfig
-from rl.fume.replay import LOOKED
 from rl.returns import discounted
+from rl.robofume.agent import RefinedAgent
+from rl.robofume.config import RoboFuMEConfig
+from rl.robofume.replay import LOOKED
 from rl.rollout import Columns, Stopwatch
 
 COUNTED = ("attempts", "said", "true", "both", "steps", "put_back")
@@ -111,7 +111,7 @@ class Attempts:
         env: TurningEnv,
         part: Part,
         word: Word,
-        config: FumeConfig,
+        config: RoboFuMEConfig,
         *,
         ways: Sequence[str],
         discount: float,

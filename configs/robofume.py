@@ -12,25 +12,25 @@ from configs.rl import Config
 from configs.serialization import to_json
 from configs.worlds import EnvConfig
 from policies.training.group import Group
-from rl.fume.config import FumeConfig
+from rl.robofume.config import RoboFuMEConfig
 
 if TYPE_CHECKING:
     from envs.specs import EmbodimentSpec
     from envs.vector import TaskEnv
     from policies.data.dataset import DemonstrationDataset
     from policies.vla_policy import VLAPolicy
-    from rl.fume.attempts import Word
-    from rl.fume.learner import FumeLearner
     from rl.rewards.head import SavedHead
+    from rl.robofume.attempts import Word
+    from rl.robofume.learner import RoboFuMELearner
 
 CLASSIFIER_FOLDER = "classifier"
 """Of a run's directory: whose word is taken in it."""
 
 
-def settings_of(config: Config) -> FumeConfig:
+def settings_of(config: Config) -> RoboFuMEConfig:
     """Those of a run without resets."""
-    assert config.fume is not None
-    return config.fume
+    assert config.robofume is not None
+    return config.robofume
 
 
 def ways_of(config: Config) -> tuple[str, str]:
@@ -43,7 +43,7 @@ def ways_of(config: Config) -> tuple[str, str]:
     return task.forward.name, task.backward.name
 
 
-def starting_fume(config: Config, run_dir: Path | None = None) -> "VLAPolicy":
+def starting_robofume(config: Config, run_dir: Path | None = None) -> "VLAPolicy":
     """The policy to start from, or that of ``run_dir`` to go on with, with what is to learn on top of it.
 
     ``ValueError`` where there is none, or none that can be refined; ``CheckpointError`` where it is not whole.
@@ -51,7 +51,7 @@ def starting_fume(config: Config, run_dir: Path | None = None) -> "VLAPolicy":
     from policies.state_policy import is_state_policy
     from policies.training.seeding import Draw, seed_everything
     from policies.vla_policy import VLAPolicy, find_policy
-    from rl.fume.agent import refined
+    from rl.robofume.agent import refined
 
     source = run_dir or config.policy
     if source is None:
@@ -64,16 +64,16 @@ def starting_fume(config: Config, run_dir: Path | None = None) -> "VLAPolicy":
     return refined(policy, std=config.rl.std, width=settings_of(config).refined)
 
 
-def check_fume(config: Config) -> None:
+def check_robofume(config: Config) -> None:
     """``ValueError`` or ``CheckpointError`` unless a run with these settings can begin: policy, demonstrations, task,
     classifier and worlds fit together.
     """
     from envs.tasks.both_ways import both_ways
     from policies.evaluation import check_robot
-    from rl.fume.demonstrations import check_demonstrations
     from rl.rewards.features import FrozenFeatures
+    from rl.robofume.demonstrations import check_demonstrations
 
-    ways, policy = ways_of(config), starting_fume(config)
+    ways, policy = ways_of(config), starting_robofume(config)
     _check_rest(config)
     seen_as(policy.embodiment, config.env)
     datasets = _datasets(config)
@@ -90,21 +90,21 @@ def check_fume(config: Config) -> None:
 
 def _check_rest(config: Config) -> None:
     """``ValueError`` for settings of other ways to learn, rather than leave them unheeded."""
-    fume = settings_of(config)
+    robofume = settings_of(config)
     if config.rl.processes != 1 or Group.here().size != 1:
         raise ValueError("fine-tuning without resets runs in one process: leave out rl.processes")
     if config.rl.weigh_tasks or config.rl.staleness or config.reward != "sparse" or config.arm_start_rad:
         raise ValueError("rl.weigh_tasks, rl.staleness, reward and arm_start_rad mean nothing without resets")
-    if fume.offline > config.rl.iterations:
+    if robofume.offline > config.rl.iterations:
         raise ValueError(
-            f"fume.offline {fume.offline} of the iterations are to learn from demonstrations alone, and rl.iterations "
-            f"is {config.rl.iterations}"
+            f"robofume.offline {robofume.offline} of the iterations are to learn from demonstrations alone, and "
+            f"rl.iterations is {config.rl.iterations}"
         )
-    if fume.judge == "simulator" and config.classifier is not None:
+    if robofume.judge == "simulator" and config.classifier is not None:
         raise ValueError("the simulator is to judge, and a classifier is named: leave one of them out")
 
 
-def fume_worlds(config: Config, policy: "VLAPolicy") -> "TaskEnv":
+def robofume_worlds(config: Config, policy: "VLAPolicy") -> "TaskEnv":
     """Worlds of the task and of what undoes it, as the policy sees them."""
     from envs.tasks.both_ways import both_ways
 
@@ -113,25 +113,25 @@ def fume_worlds(config: Config, policy: "VLAPolicy") -> "TaskEnv":
     return make_task_env(task, config.rl.num_envs, stream="learn", split=config.split, config=env)
 
 
-def fume_learner(
+def robofume_learner(
     config: Config, policy: "VLAPolicy", env: "TaskEnv", run_dir: Path, legs: Sequence[int]
-) -> "FumeLearner":
+) -> "RoboFuMELearner":
     """What refines ``policy`` in ``env``. The classifier lies in ``run_dir``, where it is fitted first."""
-    from rl.fume.agent import RefinedAgent
-    from rl.fume.attempts import SimulatorsWord
-    from rl.fume.demonstrations import check_demonstrations, demonstrated
-    from rl.fume.learner import FumeLearner
+    from rl.robofume.agent import RefinedAgent
+    from rl.robofume.attempts import SimulatorsWord
+    from rl.robofume.demonstrations import check_demonstrations, demonstrated
+    from rl.robofume.learner import RoboFuMELearner
 
-    fume, ways, datasets = settings_of(config), ways_of(config), _datasets(config)
+    robofume, ways, datasets = settings_of(config), ways_of(config), _datasets(config)
     agent = RefinedAgent(policy, execute=config.rl.execute)
     check_demonstrations(datasets, ways, agent.embodiment)
     word: Word = SimulatorsWord(env)
-    if fume.judge == "classifier":
+    if robofume.judge == "classifier":
         word = _word_of(config, ways, _classifier(config, datasets, env.embodiment, run_dir))
-    known = demonstrated(datasets, agent, discount=config.rl.discount, earned=fume.calql.reward)
-    return FumeLearner(
+    known = demonstrated(datasets, agent, discount=config.rl.discount, earned=robofume.calql.reward)
+    return RoboFuMELearner(
         config.rl,
-        fume,
+        robofume,
         agent,
         env,
         known,
@@ -153,9 +153,9 @@ def _classifier(
     config: Config, datasets: "Sequence[DemonstrationDataset]", robot: "EmbodimentSpec", run_dir: Path
 ) -> "SavedHead":
     """The one that is named, or that of the run, which is fitted to the demonstrations at its beginning."""
-    from rl.fume.demonstrations import fitted_classifier
     from rl.rewards.features import FrozenFeatures
     from rl.rewards.head import HEAD_FILE
+    from rl.robofume.demonstrations import fitted_classifier
 
     if config.classifier is not None:
         return _saved(config.classifier)
@@ -181,9 +181,9 @@ def _saved(folder: Path) -> "SavedHead":
 def _word_of(config: Config, ways: Sequence[str], saved: "SavedHead") -> "Word":
     import torch
 
-    from rl.fume.demonstrations import threshold_of
     from rl.rewards.classifier import SuccessClassifier, SuccessReward
     from rl.rewards.features import FrozenFeatures
+    from rl.robofume.demonstrations import threshold_of
 
     threshold, votes = threshold_of(saved, ways)
     features = FrozenFeatures(saved.base_folder, torch.device(config.rl.device))

@@ -11,9 +11,6 @@ from torch import Tensor
 from envs.specs import ACTION_KEY, TASK_KEY, EmbodimentSpec
 from policies.data.dataset import DemonstrationDataset
 from policies.data.episode import ACTOR_KEY, PHASE_KEY, TIME_KEY
-from rl.fume.agent import RefinedAgent
-from rl.fume.config import FumeConfig
-from rl.fume.replay import Demonstrated
 from rl.rewards.classifier import (
     UNDONE_SHARE,
     Calibration,
@@ -26,6 +23,9 @@ from rl.rewards.classifier import (
 from rl.rewards.features import FrozenFeatures
 from rl.rewards.head import SavedHead
 from rl.rewards.traces import Trace, apart
+from rl.robofume.agent import RefinedAgent
+from rl.robofume.config import RoboFuMEConfig
+from rl.robofume.replay import Demonstrated
 from vla.observation import ActionChunk
 from vla.strict_json import finite
 
@@ -90,7 +90,7 @@ def demonstrated(
 
 
 def fitted_classifier(
-    datasets: Sequence[DemonstrationDataset], features: FrozenFeatures, config: FumeConfig
+    datasets: Sequence[DemonstrationDataset], features: FrozenFeatures, config: RoboFuMEConfig
 ) -> SavedHead:
     """A classifier of the demonstrations' frames, with a threshold from what others say that were fitted without each.
 
@@ -100,7 +100,7 @@ def fitted_classifier(
     """
     own = [Trace.of_episode(dataset.episode(i), _EVERY) for dataset in datasets for i in range(len(dataset))]
     if len(own) < config.folds:
-        raise ValueError(f"expected at least as many demonstrations as fume.folds, {config.folds}, got {len(own)}")
+        raise ValueError(f"expected at least as many demonstrations as robofume.folds, {config.folds}, got {len(own)}")
     ends = [trace.told(_opposite(trace, own), _OTHER_WAY).since(_late(trace)) for trace in own]
     told = [*own, *ends]
     rows = frames_of(told, features)
@@ -115,7 +115,7 @@ def _late(trace: Trace) -> int:
     return int(UNDONE_SHARE * len(trace))
 
 
-def _calibrated(told: Sequence[Trace], rows: Sequence[Tensor], config: FumeConfig) -> Calibration:
+def _calibrated(told: Sequence[Trace], rows: Sequence[Tensor], config: RoboFuMEConfig) -> Calibration:
     """What is not done: demonstrations before their end, and that end asked of the other way, which make up the second
     half of what is ``told``. Each is scored by a head that was fitted without the demonstration.
     """
@@ -154,6 +154,6 @@ def threshold_of(saved: SavedHead, ways: Sequence[str]) -> tuple[float, int]:
     if not chosen or chosen.get("threshold") is None:
         raise ValueError(
             "the classifier has no threshold: none of its scores was precise enough on what it had not been "
-            "fitted to; ask for less (--fume.precision), or give it more demonstrations"
+            "fitted to; ask for less (--robofume.precision), or give it more demonstrations"
         )
     return float(chosen["threshold"]), int(saved.about.get("votes", 1))

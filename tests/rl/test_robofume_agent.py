@@ -6,7 +6,7 @@ from demonstrations import TINY_HEADS, tiny_policy
 from point_mass import PointMassEnv
 
 from policies.vla_policy import VLAPolicy
-from rl.fume.agent import RefinedAgent, refined
+from rl.robofume.agent import RefinedAgent, refined
 from vla.observation import ActionChunk
 
 
