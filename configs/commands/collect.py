@@ -36,7 +36,8 @@ def recoveries() -> ExecutionNoise:
 
 FILM_SIZE_PX = 256
 FREE_TO_CHANGE = frozenset(
-    {"tasks", "expert", "episodes", "first_seed", "path", "num_envs", "render", "render_size_px", "cluster"}
+    {"tasks", "expert", "episodes", "first_seed", "path", "num_envs", "render", "render_size_px"}
+    | {"cluster.workers", "cluster.address"}
     | {f"env.{name}" for name in ("threads", "render_limit_s", "device", "contacts_per_world", "rows_per_world")}
     | {"env.suite_profile"}
 )
@@ -193,12 +194,13 @@ def provenance(config: Config, env: "AnyEnv", who: Demonstrator) -> dict[str, An
 
 
 def _decisive(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """What a saved config holds but for ``FREE_TO_CHANGE``."""
-    return {
+    """What a saved config holds but for ``FREE_TO_CHANGE``, and parts of which nothing is left."""
+    found = {
         name: _decisive(value, f"{prefix}{name}.") if isinstance(value, dict) else value
         for name, value in config.items()
         if name != TYPE_TAG and f"{prefix}{name}" not in FREE_TO_CHANGE
     }
+    return {name: value for name, value in found.items() if value != {}}
 
 
 def film_first_episodes(config: Config, task: str, path: Path, seeds: Sequence[int]) -> None:
