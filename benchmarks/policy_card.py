@@ -22,6 +22,7 @@ from configs.commands.eval import RESULTS_FILE
 from configs.run_directory import MACHINE_FILE, OUTPUTS, load_config, save_config, write_json
 from configs.terminal import ending_with_the_reader
 from configs.training import Config
+from envs.suites import task_names
 from policies.data.dataset import DemonstrationDataset
 from policies.data.left_out import tried_seeds
 from policies.shipped import FOLDER, SHIPPED
@@ -190,7 +191,7 @@ def _about_data(path: Path) -> list[dict[str, object]]:
     return [
         {
             "name": path.name,
-            "tasks": list(dict.fromkeys(each.task.partition("/")[0] for each in dataset.records if each.task in tasks)),
+            "tasks": _named([name for name in dict.fromkeys(each.task for each in dataset.records) if name in tasks]),
             "perturbation": settings.get("env", {}).get("perturbation"),
             "detours": settings.get("noise", {}).get("detours", 0.0),
             "seeds": [first, last],
@@ -199,6 +200,13 @@ def _about_data(path: Path) -> list[dict[str, object]]:
         }
         for (first, last), tasks in ranges.items()
     ]
+
+
+def _named(tasks: Sequence[str]) -> list[str]:
+    """Tasks by the name of their suite, where all of it are there."""
+    whole = {suite: task_names([suite]) for name in tasks if (suite := name.rpartition("/")[0])}
+    suites = {task: suite for suite, names in whole.items() if set(names) <= set(tasks) for task in names}
+    return list(dict.fromkeys(suites.get(task, task) for task in tasks))
 
 
 def _line_of_data(each: Mapping[str, Any]) -> dict[str, object]:
