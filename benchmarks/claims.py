@@ -24,6 +24,7 @@ from measuring import Work, measure, train_policy
 from report import home_path, print_table
 
 from configs.run_directory import OUTPUTS
+from configs.side_by_side import end_with_the_parent
 from configs.terminal import ending_with_the_reader
 
 
@@ -77,7 +78,8 @@ def measure_all(rows: Mapping[str, Row], keys: Sequence[Key], work: Work, jobs: 
         work.train_base(base)
     for key in starts_of(rows, keys):
         train_policy(rows[key.claim], key, work)
-    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(jobs, mp_context=spawn, initializer=end_with_the_parent) as pool:
         for cell in pool.map(measure, (rows[key.claim] for key in keys), keys, [work] * len(keys)):
             condition = rows[cell.key.claim].conditions[0]
             won = cell.won(condition)
