@@ -11,6 +11,7 @@ from typing import ClassVar
 from envs.language import Phrasings
 from envs.props.base import Region
 from envs.props.door import HANDLE_AT_M, HANDLE_RADIUS_M, SWING_RAD, HingedDoor, handle_position
+from envs.tasks.motion import GRASP_WITHIN_M
 from envs.tasks.openable import Action, Openable
 
 PLACES = Region(name="places", cells_m=tuple((0.62, y) for y in (-0.14, 0.0, 0.14)), jitter_m=0.02, yaw_rad=0.15)
@@ -28,6 +29,7 @@ class Door(Openable):
     stride: ClassVar = 0.25
     short: ClassVar = radians(2)
     lever_m: ClassVar = HANDLE_AT_M
+    within_m: ClassVar = GRASP_WITHIN_M
     handle_width_m: ClassVar = 2 * HANDLE_RADIUS_M
     handle = staticmethod(handle_position)
     to_open: ClassVar = Phrasings(

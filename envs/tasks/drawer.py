@@ -30,6 +30,7 @@ class Drawer(Openable):
     stride: ClassVar = 0.05
     short: ClassVar = 0.006
     lever_m: ClassVar = 1.0
+    within_m: ClassVar = 0.005
     handle_width_m: ClassVar = 2 * KNOB_RADIUS_M
     handle = staticmethod(knob_position)
     to_open: ClassVar = Phrasings(

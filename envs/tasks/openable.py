@@ -23,6 +23,8 @@ CLEAR_M = 0.05
 GENTLY_M, FASTEST_M, GAIN = 0.006, 0.02, 0.4
 """How far the expert moves a handle in its first step and at most in any, and how much more for each metre behind it:
 fingers that are not quite closed when the pull begins still close on the handle."""
+CLOSING = 0.95
+"""The share of the widest gap below which fingers are closing, and go on although the handle gives way a little."""
 
 
 class Openable(Task):
@@ -33,7 +35,8 @@ class Openable(Task):
     the joint, metres or radians: ``open_from`` and ``closed_until`` are success once the part has been at rest, and the
     tool clear of the handle, for three steps; ``widest`` is where the part ends, ``stride`` how far ahead of it the
     expert pulls. It lets go of the handle ``short`` of an end, well beyond what success asks: who imitates it lets go
-    a little sooner or later. The handle goes ``lever_m`` metres per unit.
+    a little sooner or later. The handle goes ``lever_m`` metres per unit, and the fingers begin to close ``within_m``
+    of its middle: off a round one that is held by its edge they slip.
     """
 
     dwell_steps = 3
@@ -46,6 +49,7 @@ class Openable(Task):
     stride: ClassVar[float]
     short: ClassVar[float]
     lever_m: ClassVar[float]
+    within_m: ClassVar[float]
     handle_width_m: ClassVar[float]
 
     def __init__(self, props: Sequence[Prop], action: Action | None = None) -> None:
@@ -99,7 +103,9 @@ class Openable(Task):
         behind_m = self.lever_m * torch.where(self._opens(layout), opening, self.widest - opening)
         pull_m = (GENTLY_M + GAIN * behind_m).clamp(GENTLY_M, FASTEST_M)
         speed_m = torch.where(held, pull_m, SPEED_M)[:, None]
-        move = move_to(sensed, goal, (held | at_grasp(sensed, handle)).float(), speed_m)
+        closing = at_grasp(sensed, handle) & (sensed.gap < CLOSING * sensed.gripper.opening_m)
+        close = held | closing | at_grasp(sensed, handle, self.within_m)
+        move = move_to(sensed, goal, close.float(), speed_m)
         return torch.where(done[:, None], let_go(sensed, self.handle_width_m), move)
 
     def wordings(self, layout: Layout) -> list[Phrasings]:
