@@ -13,18 +13,18 @@ from torch import Tensor
 
 from envs.specs import VectorEnv
 from policies.evaluation import check_robot
-from policies.imitation.evaluating import SUCCESS, Best, Evaluator, report_of
+from policies.imitation.evaluating import Best, Evaluator
 from policies.training.checkpoint import POLICY
-from policies.training.learner import Learner
 from policies.training.metrics import RunningMean
 from policies.training.schedule import Pace, lay_out, span_at
-from policies.training.seeding import Draw, derive_seed, random_state_kept, seed_everything
+from policies.training.seeding import Draw, derive_seed, seed_everything
 from rl.agent import Agent
 from rl.background import BackgroundCollector, Collected, Order
 from rl.config import FREE_TO_CHANGE, RLConfig
 from rl.critic import ActorCritic, Critic
 from rl.curriculum import TaskCurriculum
 from rl.episodes import Episodes, Finished, outcomes, tally
+from rl.examined import ExaminedLearner
 from rl.improvement import Improvement, Learning
 from rl.levels import check_level
 from rl.rewards.alarm import DivergenceAlarm
@@ -36,8 +36,6 @@ from vla.strict_json import strict_json
 
 SAME = 1e-5
 """By how much the mean ratio of probabilities may differ from 1 before anything was learned: rounding."""
-EVALUATED = "evaluated/"
-"""What the names of success rates in an evaluation begin with; those of its own episodes begin with ``success/``."""
 DRAWN = "drawn/"
 """What the names of a curriculum's weights begin with, those that an iteration was collected with."""
 REFERENCE, REWARDS = "reference/", "rewards/"
@@ -48,7 +46,7 @@ Weigh = Callable[[Sequence[float]], None]
 """Sets how often each task is drawn."""
 
 
-class RLLearner(Learner[RLConfig]):
+class RLLearner(ExaminedLearner):
     """Improves ``agent`` in ``env``, this process's worlds of the stream ``learn`` (:func:`worlds_of`).
 
     ``tasks`` are all that its worlds may be at; ``weigh`` sets how often each is drawn, for a curriculum. ``rewards``
@@ -124,24 +122,6 @@ class RLLearner(Learner[RLConfig]):
         self._seconds = {**collected.seconds, **watch.seconds}
         self._iteration_s = time.perf_counter() - began
         return numbers
-
-    def examine(self, done: int) -> dict[str, float]:
-        """How often the policy succeeds where it does not learn, ``evaluated/TASK``, with each interval's bounds."""
-        evaluator = self._evaluator
-        if evaluator is None or not self.carries(done):
-            return {}
-        with random_state_kept(self.device), self.average.applied():
-            won = evaluator.outcomes(self.agent.acting())
-        self.best = Best.of(done, won, evaluator.about).unless(self.best)
-        return {f"{EVALUATED}{name.removeprefix(SUCCESS)}": rate for name, rate in report_of(won).items()}
-
-    def carries(self, done: int) -> bool:
-        evaluator = self._evaluator
-        return evaluator is not None and (done % evaluator.every == 0 or done == self.legs[-1])
-
-    @property
-    def best_step(self) -> int | None:
-        return None if self.best is None else self.best.step
 
     def timings(self) -> dict[str, float]:
         """Parts are shares of the iteration's time; what is collected meanwhile may take more than is left of it."""

@@ -14,16 +14,15 @@ from torch import Tensor, nn
 
 from envs.specs import TURNS, TurningEnv
 from policies.evaluation import check_robot
-from policies.imitation.evaluating import SUCCESS, Best, Evaluator, report_of
+from policies.imitation.evaluating import Best, Evaluator
 from policies.training.checkpoint import POLICY
-from policies.training.learner import Learner
 from policies.training.metrics import RunningMean
 from policies.training.schedule import Pace, lay_out, span_at
-from policies.training.seeding import Draw, derive_seed, random_state_kept, seed_everything
+from policies.training.seeding import Draw, derive_seed, seed_everything
 from rl.agent import Looked
 from rl.config import FREE_TO_CHANGE, RLConfig
 from rl.conservative import actor_loss, bellman_target, cal_ql_loss
-from rl.learner import EVALUATED
+from rl.examined import ExaminedLearner
 from rl.rewards.alarm import DivergenceAlarm
 from rl.robofume.agent import ReadOff, RefinedAgent
 from rl.robofume.attempts import COUNTED, Attempts, Over, Word
@@ -47,7 +46,7 @@ class RefinedWithCritics(nn.Module):
         self.actor, self.critics = actor, critics
 
 
-class RoboFuMELearner(Learner[RLConfig]):
+class RoboFuMELearner(ExaminedLearner):
     """Refines ``agent`` by ``demonstrations``, and in ``env``, worlds of the stream ``learn`` that go both ``ways``, by
     a ``word`` (RoboFuME, arXiv 2310.15145, with Cal-QL, arXiv 2303.05479).
 
@@ -57,6 +56,8 @@ class RoboFuMELearner(Learner[RLConfig]):
     """
 
     product = POLICY
+
+    agent: RefinedAgent
 
     def __init__(
         self,
@@ -219,24 +220,6 @@ class RoboFuMELearner(Learner[RLConfig]):
         noise = torch.randn(len(mean), count, *mean.shape[2:], generator=source).to(self.device)
         density = (-0.5 * noise.square() - std.log() - 0.5 * math.log(2 * math.pi))[:, :, : self.agent.execute]
         return self._executed(mean + std * noise), density.flatten(2).sum(dim=-1)
-
-    def examine(self, done: int) -> dict[str, float]:
-        """How often the policy succeeds in other worlds, by the simulator, each from a start of its own."""
-        evaluator = self._evaluator
-        if evaluator is None or not self.carries(done):
-            return {}
-        with random_state_kept(self.device), self.average.applied():
-            won = evaluator.outcomes(self.agent.acting())
-        self.best = Best.of(done, won, evaluator.about).unless(self.best)
-        return {f"{EVALUATED}{name.removeprefix(SUCCESS)}": rate for name, rate in report_of(won).items()}
-
-    def carries(self, done: int) -> bool:
-        evaluator = self._evaluator
-        return evaluator is not None and (done % evaluator.every == 0 or done == self.legs[-1])
-
-    @property
-    def best_step(self) -> int | None:
-        return None if self.best is None else self.best.step
 
     def timings(self) -> dict[str, float]:
         total = self._iteration_s or 1.0
