@@ -2,8 +2,6 @@
 have."""
 
 import time
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from configs.suite_check import FAILURES, told_shortly
 from envs.simulators.maniskill import IMAGE_SIZE_PX, find_maniskill_task, make_maniskill_env, robots
 from envs.specs import depth_key, image_key
 
@@ -31,21 +30,13 @@ class ManiSkillCheck:
     problem: str = ""
 
 
-def check_maniskill_tasks(tasks: Sequence[str], workers: int) -> Iterator[ManiSkillCheck]:
-    """Check each task in a process of its own, ``workers`` at a time; in the order of ``tasks``."""
-    with ThreadPoolExecutor(workers) as pool:
-        yield from pool.map(check_maniskill_task, tasks)
-
-
 def check_maniskill_task(task: str) -> ManiSkillCheck:
     """One task; whatever goes wrong is its ``problem``."""
     robot = find_maniskill_task(task).robot
     try:
         return _checked(task, robot)
-    except (RuntimeError, ValueError, OSError) as error:
-        lines = str(error).strip().splitlines()
-        problem = f"{lines[0]} … {lines[-1]}" if len(lines) > 1 else str(error)
-        return ManiSkillCheck(task=task, robot=robot, problem=problem)
+    except FAILURES as error:
+        return ManiSkillCheck(task=task, robot=robot, problem=told_shortly(error))
 
 
 def _checked(task: str, robot: str) -> ManiSkillCheck:

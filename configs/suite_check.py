@@ -1,10 +1,11 @@
 """Whether every task of LIBERO can be played here: made, put into each initial state, stepped and drawn."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -12,6 +13,9 @@ import torch
 from envs.simulators.libero import make_libero_env
 from envs.specs import STATE_KEY, image_key
 
+Check = TypeVar("Check")
+FAILURES = (RuntimeError, ValueError, OSError)
+"""What a task may fail with without ending the check of the others."""
 _STEPS = 10
 _UP_M = 0.02
 
@@ -35,19 +39,24 @@ class TaskCheck:
     problem: str = ""
 
 
-def check_tasks(tasks: Sequence[str], workers: int) -> Iterator[TaskCheck]:
-    """Check each task in a process of its own, ``workers`` at a time; in the order of ``tasks``."""
-    with ThreadPoolExecutor(workers) as pool:
-        yield from pool.map(check_task, tasks)
-
-
 def check_task(task: str) -> TaskCheck:
-    """One task; whatever goes wrong is its ``problem``."""
+    """One task of LIBERO; whatever goes wrong is its ``problem``."""
     try:
         return _checked(task)
-    except (RuntimeError, ValueError, OSError) as error:
-        lines = str(error).strip().splitlines()
-        return TaskCheck(task=task, problem=f"{lines[0]} … {lines[-1]}" if len(lines) > 1 else str(error))
+    except FAILURES as error:
+        return TaskCheck(task=task, problem=told_shortly(error))
+
+
+def beside_each_other(check: Callable[[str], Check], tasks: Sequence[str], workers: int) -> Iterator[Check]:
+    """What ``check`` says of each task, ``workers`` at a time, in the order of ``tasks``."""
+    with ThreadPoolExecutor(workers) as pool:
+        yield from pool.map(check, tasks)
+
+
+def told_shortly(error: Exception) -> str:
+    """What went wrong in one line: of several the first and the last."""
+    lines = str(error).strip().splitlines()
+    return f"{lines[0]} … {lines[-1]}" if len(lines) > 1 else str(error)
 
 
 def _checked(task: str) -> TaskCheck:

@@ -4,7 +4,6 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -24,9 +23,9 @@ from rl.config import FREE_TO_CHANGE, RLConfig
 from rl.critic import ActorCritic, Critic
 from rl.curriculum import TaskCurriculum
 from rl.episodes import Episodes, Finished, outcomes, tally
-from rl.examined import ExaminedLearner
 from rl.improvement import Improvement, Learning
 from rl.levels import check_level
+from rl.rewarded import RewardedLearner
 from rl.rewards.alarm import DivergenceAlarm
 from rl.rewards.reward import Reward
 from rl.rollout import Collector, Judged, Rollout, Stopwatch
@@ -46,7 +45,7 @@ Weigh = Callable[[Sequence[float]], None]
 """Sets how often each task is drawn."""
 
 
-class RLLearner(ExaminedLearner):
+class RLLearner(RewardedLearner):
     """Improves ``agent`` in ``env``, this process's worlds of the stream ``learn`` (:func:`worlds_of`).
 
     ``tasks`` are all that its worlds may be at; ``weigh`` sets how often each is drawn, for a curriculum. ``rewards``
@@ -134,18 +133,8 @@ class RLLearner(ExaminedLearner):
         found = "no episode ended" if success is None else f"success {success:.0%}"
         return f"{found} · {self.timings()['decisions_per_s']:.0f} decisions/s"
 
-    def clip(self) -> Tensor:
-        """The critic's gradient and the policy's apart: neither slows the other down."""
-        norms = []
-        for critic in (False, True):
-            chosen = [p for name, p in self.parameters.items() if self.whole.is_critic(name) == critic]
-            if chosen:
-                norms.append(torch.nn.utils.clip_grad_norm_(chosen, self.config.grad_clip))
-        return norms[0]
-
-    def save(self, directory: Path) -> None:
-        with self.average.applied():
-            self.agent.save(directory)
+    def is_critic(self, name: str) -> bool:
+        return self.whole.is_critic(name)
 
     def settings(self) -> dict[str, Any]:
         rl = {name: value for name, value in asdict(self.config).items() if name not in FREE_TO_CHANGE}

@@ -11,10 +11,9 @@ from policies.training.checkpoint import TrainingState
 from policies.training.metrics import TIMINGS_FILE, read_metrics
 from policies.training.run import Run, RunSummary, prepare_run
 from rl.config import RLConfig
-from rl.learner import RLLearner
-from rl.robofume.learner import RoboFuMELearner
+from rl.rewarded import RewardedLearner
 
-Rewarded = TypeVar("Rewarded", bound=RLLearner | RoboFuMELearner)
+Rewarded = TypeVar("Rewarded", bound=RewardedLearner)
 
 
 @dataclass(frozen=True, kw_only=True)

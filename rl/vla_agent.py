@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -12,7 +11,8 @@ from torch.nn import functional
 
 from envs.specs import STATE_KEY
 from policies.vla_policy import VLAPolicy
-from rl.agent import Agent, Looked
+from rl.agent import Looked
+from rl.policy_agent import PolicyAgent
 from vla.distribution import Distribution
 from vla.features import Features, TokenLayout, TokenRole
 from vla.head import Decoder, FeaturesHead, Head
@@ -31,7 +31,7 @@ class Sight(NamedTuple):
     summary: Float[Tensor, "b d"]
 
 
-class VLAAgent(Agent[Sight]):
+class VLAAgent(PolicyAgent[Sight]):
     """The network of ``policy``; parts of it whose names begin as one of ``frozen`` do not learn.
 
     Where the whole backbone is frozen, and the head looks at one pass through it, :meth:`look` keeps the features that
@@ -41,14 +41,10 @@ class VLAAgent(Agent[Sight]):
     """
 
     def __init__(self, policy: VLAPolicy, *, frozen: Sequence[str] = ("backbone",), execute: int | None = None) -> None:
-        super().__init__()
         _check_head(policy.vla.head)
         if policy.vla.pool is not None:
             raise ValueError("a policy with a pool of modulators learns by imitation alone (vla train), not by reward")
-        interval = policy.replan_interval if execute is None else execute
-        self._normalization, self._base = policy.normalization, policy.base
-        self.embodiment, self.horizon, self.execute = policy.embodiment, policy.horizon, interval
-        self.vla, self.inputs = policy.vla, policy.inputs
+        super().__init__(policy, execute)
         for name, parameter in self.vla.named_parameters():
             if any(name == part or name.startswith(f"{part}.") for part in frozen):
                 parameter.requires_grad_(False)
@@ -56,7 +52,6 @@ class VLAAgent(Agent[Sight]):
         self.keeps_features = isinstance(self.vla.head, FeaturesHead) and not learning
         self._layout: TokenLayout | None = None
         self._roles: list[TokenRole] | None = None
-        self.acting()  # refuses an interval that does not fit
 
     @torch.no_grad()
     def look(self, observation: Mapping[str, Any]) -> Looked:
@@ -94,19 +89,6 @@ class VLAAgent(Agent[Sight]):
 
     def loss(self, seen: Sight, target: ActionChunk) -> Float[Tensor, ""]:
         return self.vla.head.loss(seen.by_the_head, target)[0]
-
-    @torch.no_grad()
-    def executable(self, actions: Float[Tensor, "n h a"]) -> Float[Tensor, "n h a"]:
-        return self.inputs.executable(actions)
-
-    def acting(self) -> VLAPolicy:
-        return VLAPolicy(self.vla, self._normalization, self.embodiment, self.execute, base=self._base)
-
-    def save(self, directory: Path) -> None:
-        self.acting().save(directory)
-
-    def settings(self) -> dict[str, Any]:
-        return {"network": self.vla.config.to_dict(), "execute": self.execute}
 
     def _summary(self, features: Features) -> Float[Tensor, "b d"]:
         if self._roles is None:

@@ -8,9 +8,10 @@ their initial states. docs/libero.md and docs/suites.md say how they are played 
 """
 
 import sys
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -68,14 +69,10 @@ class Config:
 
 def run(config: Config) -> int:
     """Do what was asked; 1 where something is missing or a task cannot be played."""
-    if config.suite == "maniskill":
-        return {"install": _install_maniskill, "list": _list_maniskill, "check": _check_maniskill}[config.action](
-            config
-        )
-    return {"install": _install, "list": _list, "check": _check}[config.action](config)
+    return ACTIONS[config.suite, config.action](config)
 
 
-def _install(config: Config) -> int:
+def _install_libero(config: Config) -> int:
     from configs.suite_install import ASSETS_VARIABLE, find_assets, install_libero
     from envs.simulators.libero import libero_folder
     from envs.simulators.own_python import python_of
@@ -97,45 +94,66 @@ def _install(config: Config) -> int:
     return 1
 
 
-def _list(config: Config) -> int:
+def _list_libero(config: Config) -> int:
     from envs.simulators.libero import LIBERO_SUITES, installed_versions, libero_folder, what_is_missing
 
     folder = libero_folder()
     for suite in LIBERO_SUITES.values():
         print(f"{suite.name:<16}{suite.count:>3} tasks, {suite.max_episode_steps} steps: {suite.about}")
-    missing = what_is_missing(folder)
-    versions = ", ".join(f"{name} {version}" for name, version in installed_versions(folder).items())
-    print(f"\n{folder}: {versions or 'nothing'}")
+    return _print_state(folder, installed_versions(folder), what_is_missing(folder))
+
+
+def _print_state(folder: Path, versions: Mapping[str, str], missing: Sequence[str]) -> int:
+    """What is installed in ``folder``, and what is missing; 1 if anything is."""
+    known = ", ".join(f"{name} {version}" for name, version in versions.items())
+    print(f"\n{folder}: {known or 'nothing'}")
     print("\n".join(missing) or "installed")
     return 1 if missing else 0
 
 
-def _check(config: Config) -> int:
-    from configs.machine import check_output_file
-    from configs.run_directory import write_json
-    from configs.suite_check import check_tasks
+def _check_libero(config: Config) -> int:
+    from configs.suite_check import TaskCheck, check_task
     from envs.simulators.libero import check_libero, libero_provenance, libero_task_names
+
+    def line(each: TaskCheck) -> str:
+        return (
+            f"{each.task:<19}{each.made_s:>7.1f}{f'{each.resets}/{each.init_states}':>8}{1e3 * each.reset_s:>10.0f}"
+            f"{each.steps_per_s:>9.1f}{100 * each.rose_m:>9.1f}{each.picture_s:>8.2f}  "
+            f"{each.problem or each.instruction}"
+        )
 
     tasks = libero_task_names(config.tasks or REPORTED)
     check_libero()
-    if config.json is not None:
-        check_output_file(config.json)
-    print(
+    heads = (
         f"{'task':<19}{'make s':>7}{'states':>8}{'reset ms':>10}{'steps/s':>9}{'rose cm':>9}{'look s':>8}  instruction"
     )
+    return _print_checks(config, check_task, tasks, heads, line, {"libero": libero_provenance()})
+
+
+def _print_checks(
+    config: Config,
+    check: Callable[[str], Any],
+    tasks: Sequence[str],
+    heads: str,
+    line: Callable[[Any], str],
+    about: Mapping[str, Any],
+) -> int:
+    """Check the tasks and print a line of each; 1 unless all can be played."""
+    from configs.machine import check_output_file
+    from configs.run_directory import write_json
+    from configs.suite_check import beside_each_other
+
+    if config.json is not None:
+        check_output_file(config.json)
+    print(heads)
     results = []
-    for each in check_tasks(tasks, config.workers):
+    for each in beside_each_other(check, tasks, config.workers):
         results.append(each)
-        told = each.problem or each.instruction
-        print(
-            f"{each.task:<19}{each.made_s:>7.1f}{f'{each.resets}/{each.init_states}':>8}{1e3 * each.reset_s:>10.0f}"
-            f"{each.steps_per_s:>9.1f}{100 * each.rose_m:>9.1f}{each.picture_s:>8.2f}  {told}",
-            flush=True,
-        )
+        print(line(each), flush=True)
     good = sum(not each.problem for each in results)
     print(f"{good} of {len(results)} tasks can be played")
     if config.json is not None:
-        write_json({"libero": libero_provenance(), "tasks": [asdict(each) for each in results]}, config.json)
+        write_json({**about, "tasks": [asdict(each) for each in results]}, config.json)
     return 0 if good == len(results) else 1
 
 
@@ -159,34 +177,30 @@ def _list_maniskill(config: Config) -> int:
     for task in TASKS:
         about = f"{task.robot}{', demonstrated' if task.expert else ''}"
         print(f"{task.name:<45}{task.max_episode_steps:>5} steps, {about}: {task.goal}")
-    missing = what_maniskill_lacks(folder)
-    versions = ", ".join(f"{name} {version}" for name, version in installed_versions(folder).items())
-    print(f"\n{folder}: {versions or 'nothing'}")
-    print("\n".join(missing) or "installed")
-    return 1 if missing else 0
+    return _print_state(folder, installed_versions(folder), what_maniskill_lacks(folder))
 
 
 def _check_maniskill(config: Config) -> int:
-    from configs.machine import check_output_file
-    from configs.maniskill_check import check_maniskill_tasks
-    from configs.run_directory import write_json
+    from configs.maniskill_check import ManiSkillCheck, check_maniskill_task
     from envs.simulators.maniskill import check_maniskill, maniskill_provenance, maniskill_task_names
+
+    def line(each: ManiSkillCheck) -> str:
+        return (
+            f"{each.task:<45}{each.made_s:>7.1f}{each.reset_s:>9.2f}{each.steps_per_s:>9.1f}{each.picture_s:>8.2f}  "
+            f"{each.problem or each.robot}"
+        )
 
     tasks = maniskill_task_names(config.tasks or ("maniskill",))
     check_maniskill()
-    if config.json is not None:
-        check_output_file(config.json)
-    print(f"{'task':<45}{'make s':>7}{'reset s':>9}{'steps/s':>9}{'look s':>8}  robot")
-    results = []
-    for each in check_maniskill_tasks(tasks, config.workers):
-        results.append(each)
-        print(
-            f"{each.task:<45}{each.made_s:>7.1f}{each.reset_s:>9.2f}{each.steps_per_s:>9.1f}{each.picture_s:>8.2f}  "
-            f"{each.problem or each.robot}",
-            flush=True,
-        )
-    good = sum(not each.problem for each in results)
-    print(f"{good} of {len(results)} tasks can be played")
-    if config.json is not None:
-        write_json({"maniskill": maniskill_provenance(), "tasks": [asdict(each) for each in results]}, config.json)
-    return 0 if good == len(results) else 1
+    heads = f"{'task':<45}{'make s':>7}{'reset s':>9}{'steps/s':>9}{'look s':>8}  robot"
+    return _print_checks(config, check_maniskill_task, tasks, heads, line, {"maniskill": maniskill_provenance()})
+
+
+ACTIONS: dict[tuple[str, str], Callable[[Config], int]] = {
+    ("libero", "install"): _install_libero,
+    ("libero", "list"): _list_libero,
+    ("libero", "check"): _check_libero,
+    ("maniskill", "install"): _install_maniskill,
+    ("maniskill", "list"): _list_maniskill,
+    ("maniskill", "check"): _check_maniskill,
+}

@@ -18,12 +18,12 @@ from envs.simulators.base import (
     delta_dimensions,
     episode_generator,
     gripper_state,
-    phrase,
     position_dimensions,
 )
 from envs.simulators.fetch_experts import EXPERTS
 from envs.simulators.seeing import Seeing
 from envs.simulators.states import full_state, put_full_state
+from envs.simulators.told import ToldWorld
 from envs.simulators.views import Views
 from envs.specs import CALIBRATED, DETERMINISTIC, EXPERT, SNAPSHOTS, STATE_KEY, STREAMS, EmbodimentSpec, Stream
 
@@ -43,7 +43,7 @@ _UNDRAWN = 4
 """A group of geoms that is not drawn: green beams mark where the hand is told to go, and belong to no scene."""
 
 
-class FetchWorld:
+class FetchWorld(ToldWorld):
     """One Fetch environment; fulfils :class:`envs.simulators.world.SimulatorWorld`.
 
     An action is how far the hand is to be moved (metres), and the gripper's command: 0 opens it, 1 closes it, as fast
@@ -52,29 +52,18 @@ class FetchWorld:
     """
 
     def __init__(self, task: SimulatedTask, seeing: Seeing, split: Split) -> None:
-        self._task: SimulatedTask = task
-        self._split: Split = split
+        super().__init__(task, split)
         self._env = _make(task.there)
         self._expert = EXPERTS.get(task.there)
-        self.task_name, self.max_episode_steps = task.name, task.max_episode_steps
         self.embodiment = _embodiment(seeing)
         shown = {SNAPSHOTS, DETERMINISTIC, CALIBRATED}
         self.capabilities = frozenset(shown | {EXPERT} if self._expert else shown)
         self._views = Views(seeing, CAMERAS)
-        self._stream: Stream = "demonstrate"
-        self._seed, self._instruction, self._taken = -1, "", 0
-
-    @property
-    def instruction(self) -> str:
-        return self._instruction
-
-    @property
-    def goal(self) -> str:
-        return self._task.goal
+        self._taken = 0
 
     def reset(self, stream: Stream, seed: int) -> None:
-        self._stream, self._seed, self._taken = stream, seed, 0
-        self._instruction = phrase(self._task, self._split, stream, seed)
+        self._begin(stream, seed)
+        self._taken = 0
         self._env.np_random = episode_generator(stream, seed, "fetch")
         self._env.reset()
         self._show_goal()

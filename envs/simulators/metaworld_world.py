@@ -19,11 +19,11 @@ from envs.simulators.base import (
     delta_dimensions,
     episode_generator,
     gripper_state,
-    phrase,
     position_dimensions,
 )
 from envs.simulators.seeing import Seeing
 from envs.simulators.states import full_state, put_full_state
+from envs.simulators.told import ToldWorld
 from envs.simulators.views import Views
 from envs.specs import CALIBRATED, DETERMINISTIC, EXPERT, SNAPSHOTS, STATE_KEY, STREAMS, EmbodimentSpec, Stream
 
@@ -36,7 +36,7 @@ RATE_HZ = 80.0
 REACH_M = 1.5
 
 
-class MetaworldWorld:
+class MetaworldWorld(ToldWorld):
     """One Meta-World environment; fulfils :class:`envs.simulators.world.SimulatorWorld`.
 
     An action is how far the hand is to be moved (metres), and how hard the gripper is closed: 0 opens it with full
@@ -47,29 +47,16 @@ class MetaworldWorld:
     def __init__(self, task: SimulatedTask, seeing: Seeing, split: Split) -> None:
         from metaworld.policies import ENV_POLICY_MAP
 
-        self._task: SimulatedTask = task
-        self._split: Split = split
+        super().__init__(task, split)
         self._env = _make(task.there)
         self._expert = ENV_POLICY_MAP[task.there]()
-        self.task_name, self.max_episode_steps = task.name, task.max_episode_steps
         self.embodiment = _embodiment(seeing)
         self.capabilities = frozenset({EXPERT, SNAPSHOTS, DETERMINISTIC, CALIBRATED})
         self._views = Views(seeing, CAMERAS, rolled=ROLLED)
-        self._stream: Stream = "demonstrate"
-        self._seed, self._instruction = -1, ""
         self._seen: Float[np.ndarray, " 39"] = np.zeros(39)
 
-    @property
-    def instruction(self) -> str:
-        return self._instruction
-
-    @property
-    def goal(self) -> str:
-        return self._task.goal
-
     def reset(self, stream: Stream, seed: int) -> None:
-        self._stream, self._seed = stream, seed
-        self._instruction = phrase(self._task, self._split, stream, seed)
+        self._begin(stream, seed)
         self._env.np_random = episode_generator(stream, seed, "metaworld")
         self._env._last_stable_obs = np.zeros(39)
         self._seen, _ = self._env.reset()

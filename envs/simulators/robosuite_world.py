@@ -22,12 +22,12 @@ from envs.simulators.base import (
     episode_generator,
     flat_axes,
     gripper_state,
-    phrase,
     position_dimensions,
 )
 from envs.simulators.robosuite_experts import EXPERTS
 from envs.simulators.seeing import Seeing
 from envs.simulators.states import full_state, put_full_state
+from envs.simulators.told import ToldWorld
 from envs.simulators.views import Views
 from envs.specs import (
     CALIBRATED,
@@ -53,7 +53,7 @@ MEMORYLESS = frozenset({"Wipe"})
 """Tasks that remember more than physics and grippers say, so that they cannot be photographed."""
 
 
-class RobosuiteWorld:
+class RobosuiteWorld(ToldWorld):
     """One robosuite environment; fulfils :class:`envs.simulators.world.SimulatorWorld`.
 
     An action is, for each arm, a change of the tool's pose (metres and a rotation vector in the frame of its base) and
@@ -62,28 +62,15 @@ class RobosuiteWorld:
     """
 
     def __init__(self, task: SimulatedTask, seeing: Seeing, split: Split) -> None:
-        self._task: SimulatedTask = task
-        self._split: Split = split
+        super().__init__(task, split)
         self._env = _make(task.there)
-        self.task_name, self.max_episode_steps = task.name, task.max_episode_steps
         self.embodiment = _embodiment(self._arms, seeing)
         declared = {CALIBRATED, DETERMINISTIC} | ({EXPERT} if task.expert else set())
         self.capabilities = frozenset(declared | (set() if task.there in MEMORYLESS else {SNAPSHOTS}))
         self._views = Views(seeing, _cameras(self._env), hidden=(COLLISION_GROUP,))
-        self._stream: Stream = "demonstrate"
-        self._seed, self._instruction = -1, ""
-
-    @property
-    def instruction(self) -> str:
-        return self._instruction
-
-    @property
-    def goal(self) -> str:
-        return self._task.goal
 
     def reset(self, stream: Stream, seed: int) -> None:
-        self._stream, self._seed = stream, seed
-        self._instruction = phrase(self._task, self._split, stream, seed)
+        self._begin(stream, seed)
         # Placement samplers share this generator, so that it is set, not replaced.
         self._env.rng.bit_generator.state = episode_generator(stream, seed, "robosuite").bit_generator.state
         self._env.reset()

@@ -1,7 +1,6 @@
 """The policy that is refined: all of it is frozen but a small network on what its head reads its chunks off."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -10,7 +9,8 @@ from torch import Tensor
 
 from envs.specs import STATE_KEY
 from policies.vla_policy import VLAPolicy
-from rl.agent import Agent, Looked
+from rl.agent import Looked
+from rl.policy_agent import PolicyAgent
 from rl.vla_agent import SUMMARY, gaussian_about, roles_of, summed_up
 from vla.features import TokenRole
 from vla.heads.gaussian import GaussianChunks, GaussianHead
@@ -27,7 +27,7 @@ class ReadOff(NamedTuple):
     summary: Float[Tensor, "b e"]
 
 
-class RefinedAgent(Agent[ReadOff]):
+class RefinedAgent(PolicyAgent[ReadOff]):
     """The network of ``policy``, of which the refinement of its Gaussian head alone learns (:func:`refined`).
 
     A picture is looked at once: :meth:`look` keeps the few numbers that refinement and critics need. ``execute`` is by
@@ -35,18 +35,14 @@ class RefinedAgent(Agent[ReadOff]):
     """
 
     def __init__(self, policy: VLAPolicy, *, execute: int | None = None) -> None:
-        super().__init__()
         head = policy.vla.head
         if not isinstance(head, GaussianHead) or head.refinement is None:
             raise TypeError(f"expected a gaussian head with a refinement, got {type(head).__name__}: see refined")
-        self.vla, self.head, self.inputs = policy.vla, head, policy.inputs
-        self._normalization, self._base = policy.normalization, policy.base
-        self.embodiment, self.horizon = policy.embodiment, policy.horizon
-        self.execute = policy.replan_interval if execute is None else execute
+        super().__init__(policy, execute)
+        self.head = head
         self.vla.requires_grad_(False)
         head.refinement.requires_grad_(True)
         self._roles: list[TokenRole] | None = None
-        self.acting()  # refuses an interval that does not fit
 
     @torch.no_grad()
     def look(self, observation: Mapping[str, Any]) -> Looked:
@@ -70,10 +66,6 @@ class RefinedAgent(Agent[ReadOff]):
         error = (self.distribution(seen).mean - target.actions).square().mean(dim=-1)
         return error.masked_fill(~target.valid, 0.0).sum() / target.valid.sum().clamp(min=1)
 
-    @torch.no_grad()
-    def executable(self, actions: Float[Tensor, "n h a"]) -> Float[Tensor, "n h a"]:
-        return self.inputs.executable(actions)
-
     def normalized(self, actions: Float[Tensor, "n h a"]) -> Float[Tensor, "n h a"]:
         """The inverse of :meth:`executable`, but for its bounds."""
         return self._normalization.action.normalize(actions.to(self.inputs.device))
@@ -85,15 +77,6 @@ class RefinedAgent(Agent[ReadOff]):
         ends = (self.embodiment.action_low, self.embodiment.action_high)
         low, high = (self._normalization.action.normalize(torch.tensor(end, device=device)) for end in ends)
         return low, high
-
-    def acting(self) -> VLAPolicy:
-        return VLAPolicy(self.vla, self._normalization, self.embodiment, self.execute, base=self._base)
-
-    def save(self, directory: Path) -> None:
-        self.acting().save(directory)
-
-    def settings(self) -> dict[str, Any]:
-        return {"network": self.vla.config.to_dict(), "execute": self.execute}
 
 
 def refined(policy: VLAPolicy, *, std: float, width: int) -> VLAPolicy:

@@ -5,7 +5,6 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,7 +21,7 @@ from policies.training.seeding import Draw, derive_seed, seed_everything
 from rl.agent import Looked
 from rl.config import FREE_TO_CHANGE, RLConfig
 from rl.conservative import actor_loss, bellman_target, cal_ql_loss
-from rl.examined import ExaminedLearner
+from rl.rewarded import RewardedLearner
 from rl.rewards.alarm import DivergenceAlarm
 from rl.robofume.agent import ReadOff, RefinedAgent
 from rl.robofume.attempts import COUNTED, Attempts, Over, Word
@@ -46,7 +45,7 @@ class RefinedWithCritics(nn.Module):
         self.actor, self.critics = actor, critics
 
 
-class RoboFuMELearner(ExaminedLearner):
+class RoboFuMELearner(RewardedLearner):
     """Refines ``agent`` by ``demonstrations``, and in ``env``, worlds of the stream ``learn`` that go both ``ways``, by
     a ``word`` (RoboFuME, arXiv 2310.15145, with Cal-QL, arXiv 2303.05479).
 
@@ -91,9 +90,9 @@ class RoboFuMELearner(ExaminedLearner):
         actions = agent.execute * agent.embodiment.action_dim
         self.critics = Critics(robofume.calql, summary.shape[1], actions).to(self.device)
         self.target = self.critics.target()
-        self.take_up(RefinedWithCritics(agent, self.critics), _is_critic)
+        self.take_up(RefinedWithCritics(agent, self.critics), self.is_critic)
         for group in self.optimizer.param_groups:
-            group["rate"] = robofume.calql.lr / config.lr if _is_critic(group["name"]) else 1.0
+            group["rate"] = robofume.calql.lr / config.lr if self.is_critic(group["name"]) else 1.0
         self.counts = torch.zeros(len(self.tasks), len(COUNTED), dtype=torch.float64)
         self.alarm = DivergenceAlarm()
         self.best: Best | None = None
@@ -231,17 +230,8 @@ class RoboFuMELearner(ExaminedLearner):
         shown = {"success": "success/all", "precision": "precision", "recall": "recall"}
         return " · ".join(f"{name} {means[key]:.0%}" for name, key in shown.items() if key in means)
 
-    def clip(self) -> Tensor:
-        """The critics' gradient and the policy's apart."""
-        norms = []
-        for critic in (False, True):
-            chosen = [p for name, p in self.parameters.items() if _is_critic(name) == critic]
-            norms.append(torch.nn.utils.clip_grad_norm_(chosen, self.config.grad_clip))
-        return norms[0]
-
-    def save(self, directory: Path) -> None:
-        with self.average.applied():
-            self.agent.save(directory)
+    def is_critic(self, name: str) -> bool:
+        return name.startswith("critics.")
 
     def settings(self) -> dict[str, Any]:
         rl = {name: value for name, value in asdict(self.config).items() if name not in FREE_TO_CHANGE}
@@ -262,7 +252,7 @@ class RoboFuMELearner(ExaminedLearner):
         self.best = None if memory.get("best") is None else Best(**memory["best"])
         self.alarm.load_state_dict(memory["alarm"])
         for group in self.optimizer.param_groups:
-            group["rate"] = self.robofume.calql.lr / self.config.lr if _is_critic(group["name"]) else 1.0
+            group["rate"] = self.robofume.calql.lr / self.config.lr if self.is_critic(group["name"]) else 1.0
 
     def carried(self) -> dict[str, Tensor]:
         """The worlds, what happened in them, and the critics that targets come from."""
@@ -294,10 +284,6 @@ def worth(counts: Sequence[float]) -> dict[str, float]:
         "resets_per_attempt": (put_back, attempts),
     }
     return {name: part / whole for name, (part, whole) in shares.items() if whole}
-
-
-def _is_critic(name: str) -> bool:
-    return name.startswith("critics.")
 
 
 def _check(config: RLConfig, robofume: RoboFuMEConfig, env: TurningEnv, agent: RefinedAgent) -> None:

@@ -4,6 +4,7 @@ import random
 
 import pytest
 from rl_killing import KilledRun, Moment, cpu_time_s
+from test_robofume import SMALLEST
 from untaught import save_untaught
 
 from configs.cli import main
@@ -16,17 +17,7 @@ PICTURES = ["--rl.decisions", "3", "--rl.iterations", "4", "--rl.critic.warmup",
 TRIED_OUT = ["--evaluate.every", "2", "--evaluate.episodes", "1", "--evaluate.env.threads", "1"]
 WITHOUT_RESETS = [
     *("--rl.num-envs", "3", "--rl.decisions", "3", "--rl.iterations", "4", "--env.threads", "1"),
-    *("--robofume.offline", "1", "--robofume.updates", "2", "--robofume.batch-size", "8", "--robofume.refined", "8"),
-    *(
-        "--robofume.head.steps",
-        "20",
-        "--robofume.precision",
-        "0.2",
-        "--robofume.folds",
-        "2",
-        "--robofume.attempt-steps",
-        "6",
-    ),
+    *SMALLEST,
 ]
 ATTEMPTS_PER_KILL = 3
 

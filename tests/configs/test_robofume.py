@@ -11,6 +11,12 @@ from configs.cli import main
 from policies.training.metrics import read_metrics
 from rl.robofume.learner import RoboFuMELearner
 
+SMALLEST = [
+    *("--robofume.offline", "1", "--robofume.updates", "2", "--robofume.batch-size", "8", "--robofume.refined", "8"),
+    *("--robofume.head.steps", "20", "--robofume.precision", "0.2", "--robofume.folds", "2"),
+    *("--robofume.attempt-steps", "6"),
+]
+"""The least that RoboFuME can be asked for, apart from how much it acts."""
 SMALL = [
     *(
         "--rl.num-envs",
@@ -24,17 +30,7 @@ SMALL = [
         "--env.threads",
         "1",
     ),
-    *("--robofume.offline", "1", "--robofume.updates", "2", "--robofume.batch-size", "8", "--robofume.refined", "8"),
-    *(
-        "--robofume.head.steps",
-        "20",
-        "--robofume.precision",
-        "0.2",
-        "--robofume.folds",
-        "2",
-        "--robofume.attempt-steps",
-        "6",
-    ),
+    *SMALLEST,
     *("--robofume.calql.width", "8", "--robofume.calql.actions", "2"),
 ]
 

@@ -1,6 +1,11 @@
-"""Learners from reward that are tried out where they do not learn."""
+"""What learners from reward have in common: an agent that is tried out where it does not learn, and critics."""
 
+from abc import abstractmethod
 from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
 
 from policies.imitation.evaluating import SUCCESS, Best, Evaluator, report_of
 from policies.training.learner import Learner
@@ -12,13 +17,21 @@ EVALUATED = "evaluated/"
 """What the names of success rates in an evaluation begin with; those of its own episodes begin with ``success/``."""
 
 
-class ExaminedLearner(Learner[RLConfig]):
+class RewardedLearner(Learner[RLConfig]):
     """Lets an evaluator, if it has one, say how often its ``agent`` succeeds, and remembers when it did ``best``."""
 
     agent: Agent
     legs: Sequence[int]
     best: Best | None
     _evaluator: Evaluator | None
+
+    @abstractmethod
+    def is_critic(self, name: str) -> bool:
+        """Whether a parameter of this name is a critic's."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Stop what works beside it; safe to call twice."""
 
     def examine(self, done: int) -> dict[str, float]:
         """How often the policy succeeds where it does not learn, ``evaluated/TASK``, with each interval's bounds."""
@@ -37,3 +50,16 @@ class ExaminedLearner(Learner[RLConfig]):
     @property
     def best_step(self) -> int | None:
         return None if self.best is None else self.best.step
+
+    def clip(self) -> Tensor:
+        """The critic's gradient and the policy's apart: neither slows the other down."""
+        norms = []
+        for critic in (False, True):
+            chosen = [p for name, p in self.parameters.items() if self.is_critic(name) == critic]
+            if chosen:
+                norms.append(torch.nn.utils.clip_grad_norm_(chosen, self.config.grad_clip))
+        return norms[0]
+
+    def save(self, directory: Path) -> None:
+        with self.average.applied():
+            self.agent.save(directory)
