@@ -6,8 +6,10 @@ Ray's own protocol trusts whoever reaches it: it belongs into a closed network, 
 the loopback alone.
 """
 
+import importlib.util
 import logging
 import os
+import socket
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -18,6 +20,7 @@ Part = TypeVar("Part")
 Made = TypeVar("Made")
 TRIES = 4
 """How often a part is begun whose workers die, before the command gives up."""
+REACHED_WITHIN_S = 5.0
 AHEAD = 2
 """Parts for each worker that are handed out and not yet taken back: what is made of them lies in memory."""
 
@@ -36,6 +39,9 @@ class ClusterConfig:
             raise ValueError(f"cluster.workers must not be negative, got {self.workers}")
         if self.address and not self.workers:
             raise ValueError(f"say how many parts run at once at {self.address}: cluster.workers N (0 is without Ray)")
+        host, _, port = self.address.rpartition(":")
+        if self.address and not (host and port.isdecimal()):
+            raise ValueError(f"cluster.address is HOST:PORT of Ray's head, such as 10.0.0.1:6379; got {self.address!r}")
 
 
 PLAIN = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}
@@ -56,8 +62,7 @@ def spreading(config: ClusterConfig) -> "Iterator[Spread]":
     """What spreads work over the cluster: ``spread(work, parts)`` yields what ``work`` makes of each part, in order.
 
     A part whose worker is lost is begun anew by another one; :class:`WorkersLostError` after ``TRIES`` of them. What
-    ``work`` raises is raised here. ``ModuleNotFoundError`` says what to install, ``ConnectionError`` that there is no
-    cluster at the address.
+    ``work`` raises is raised here. Errors are also those of :func:`check_cluster`.
     """
     if not config.workers:
         yield map
@@ -69,15 +74,28 @@ def spreading(config: ClusterConfig) -> "Iterator[Spread]":
         ray.shutdown()
 
 
+def check_cluster(config: ClusterConfig) -> None:
+    """``ModuleNotFoundError`` says what to install, ``ConnectionError`` that nobody answers at the address: Ray itself
+    waits for minutes.
+    """
+    if config.workers and not importlib.util.find_spec("ray"):
+        raise ModuleNotFoundError("cluster.workers needs Ray: pip install 'vla-stack[ray]'")
+    if config.address:
+        host, _, port = config.address.rpartition(":")
+        try:
+            socket.create_connection((host, int(port)), REACHED_WITHIN_S).close()
+        except OSError as error:
+            raise ConnectionError(f"no Ray cluster answers at {config.address}: {error}") from error
+
+
 def _connected(config: ClusterConfig):  # noqa: ANN202 - a module
+    check_cluster(config)
     for name, value in PLAIN.items():
         os.environ.setdefault(name, value)
     if not config.address:
         os.environ.update(ON_THIS_MACHINE)
-    try:
-        import ray
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError("cluster.workers needs Ray: pip install 'vla-stack[ray]'") from error
+    import ray
+
     if config.address:
         ray.init(address=config.address, log_to_driver=False, logging_level=logging.ERROR)
     else:

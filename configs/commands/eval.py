@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 import tyro
 
 from configs.acting import EXPERT, UNTAUGHT, Actor, is_server
-from configs.cluster import ClusterConfig, spreading
+from configs.cluster import ClusterConfig, check_cluster, spreading
 from configs.environments import acts_in, episode_seeds, expand_tasks, one_torch_thread
 from configs.machine import check_int8, check_threads
 from configs.report.tables import UNPERTURBED, print_axes, print_table
@@ -125,6 +125,7 @@ def _actor(config: Config) -> Actor:
     from policies.evaluation import check_instructions
 
     check_suites(config.tasks)
+    check_cluster(config.cluster)
     if given := config.env.perturbation:
         for task in (task for task in config.tasks if not acts_in(given, task)):
             raise ValueError(f"{given} changes nothing in {task}; leave the task out")

@@ -2,7 +2,8 @@
 
 import os
 import signal
-import sys
+import socket
+import time
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ SMALL = ["--env.image-size-px", "16", "--env.threads", "1", "--env.render-limit-
     [
         ({"workers": -1}, "must not be negative, got -1"),
         ({"address": "10.0.0.1:6379"}, "how many parts run at once at 10.0.0.1:6379"),
+        ({"address": "auto", "workers": 1}, "is HOST:PORT of Ray's head"),
     ],
 )
 def test_what_makes_no_sense_is_refused(settings, said):
@@ -30,7 +32,7 @@ def test_what_makes_no_sense_is_refused(settings, said):
 
 
 def test_without_workers_parts_are_done_here_and_without_ray_it_says_what_to_install(monkeypatch):
-    monkeypatch.setitem(sys.modules, "ray", None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with spreading(ClusterConfig()) as spread:
         assert list(spread(abs, [-1, 2])) == [1, 2]
     missing = pytest.raises(ModuleNotFoundError, match=r"pip install 'vla-stack\[ray\]'")
@@ -42,6 +44,17 @@ def addresses_listened_on():
     """Of all TCP sockets of this machine, by their inodes."""
     lines = [line.split() for path in ("tcp", "tcp6") for line in Path("/proc/net", path).read_text().splitlines()[1:]]
     return {line[9]: line[1].partition(":")[0] for line in lines if line[3] == "0A"}
+
+
+def test_a_cluster_that_nobody_answers_for_is_refused_at_once_and_leaves_nothing(tmp_path, capsys):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    began = time.monotonic()
+    given = ["eval", "expert", "--tasks", "reach", "--outputs", str(tmp_path), *TWO, "--cluster.address", address]
+    assert main(given) == 2 and time.monotonic() - began < 30
+    assert f"no Ray cluster answers at {address}" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.slow
