@@ -31,6 +31,7 @@ from claim_methods import (
     Recording,
 )
 from claim_parts import PARTS
+from claim_space_time import MEMORY_TASKS, SIX_VIEWS, SPACE, TIME
 from ledger import Key
 
 from vla.heads.chat import ChatConfig
@@ -236,6 +237,29 @@ _ROWS = (
         "*shipped eye* are chunk policies that see the same cameras' pictures without depth, in batches of 64 where "
         "heatmaps learn from 16; the package's policy has learned some of these tasks before. *Without pre-training* "
         "the eye is fresh and learns too; *the point as numbers* has the same two looks and no heatmaps.",
+    ),
+    Row(
+        name="space",
+        claim="pictures whose patches know where in the world they are",
+        recording=SIX_VIEWS,
+        methods=SPACE,
+        budgets=[(100, 800)],
+        conditions=("multiview:train_views", "multiview:held_out_views"),
+        about="4D-VLA's coordinates (arXiv 2506.22242) on views as of its MV-Bench: in each demonstration the front "
+        "camera stands on one of six sides, at ±12, ±36 or ±60°, and in the evaluation on one of these or of six "
+        "others, at ±24, ±48 or ±75°. *Points in the world* are told to patches and keypoints from depth and "
+        "calibration, *known cameras* know the lines of sight of keypoints and have no depth.",
+    ),
+    Row(
+        name="time",
+        claim="what a policy remembers of the past, and how it chooses",
+        recording=MEMORY_TASKS,
+        methods=TIME,
+        budgets=[(100, 800)],
+        about="Two tasks that cannot be solved from what is seen now: where a cube was before a box came over it, and "
+        "how often a button has been pressed. 4D-VLA's memory bank (arXiv 2506.22242) keeps, of ten moments 0.2 s "
+        "apart, three that differ; *the last three* are 0.2 s apart, and those *far apart* 0.8 s. All are told how "
+        "long ago each was, and learn in batches of 32. Who takes any box is right in a third of `recall`.",
     ),
     Row(
         name="rl",

@@ -27,6 +27,7 @@ LEDGER = CHECKOUT / "benchmarks" / "ledger"
 MEASURED = (
     "benchmarks/claim_methods.py",
     "benchmarks/claim_parts.py",
+    "benchmarks/claim_space_time.py",
     "benchmarks/measuring.py",
     "configs/*.py",
     "configs/commands/collect.py",
