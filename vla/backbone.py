@@ -42,6 +42,13 @@ class Backbone(nn.Module, ABC):
         """Names of its weights that come from elsewhere and stay as they are; a checkpoint holds the others."""
         return frozenset()
 
+    @property
+    def layers_apart(self) -> list[nn.Module]:
+        """Large layers that run one after the other, each by its ``forward``: where processes share the network out,
+        no two need be whole at once. None by default.
+        """
+        return []
+
     def save(self, directory: Path) -> None:
         """Write what rebuilding it needs beside config and weights into a policy's folder; nothing by default."""
 

@@ -63,6 +63,9 @@ class TrainConfig:
     processes: int = 1
     """How many processes of this machine learn together, each from its share of every batch and, on cuda, on a GPU of
     its own. What torchrun starts needs no such number."""
+    shard: bool = False
+    """Whether processes share the network out among them, so that weights, gradients and moments need to fit all of
+    their devices together, not each (FSDP2)."""
     threads: int = 0
     """Threads of torch on the CPU in each process, where the network runs or, with a GPU, batches are made; 0 leaves
     torch's choice to one process, and shares the cores among several."""
@@ -79,11 +82,16 @@ class TrainConfig:
         objectives_in(self.stages)
         if not 0 <= self.validation_share < 1:
             raise ValueError(f"validation_share must lie in [0, 1), got {self.validation_share}")
+        if self.shard and (len(self.stages) > 1 or self.validation_share):
+            raise ValueError(
+                "a network that is shared out (shard) learns in one stage, and only the leading process validates: "
+                f"expected one of stages and no validation_share, got {len(self.stages)} and {self.validation_share}"
+            )
         if self.threads < 0:
             raise ValueError(f"threads must not be negative, got {self.threads}")
         if self.precision == "bf16" and not self.device.startswith("cuda"):
             raise ValueError(f"precision bf16 needs a CUDA device, got device {self.device!r}; use fp32 there")
 
 
-FREE_TO_CHANGE = FREE_IN_ANY_RUN | {"pictures", "validate_every", "validation_windows"}
+FREE_TO_CHANGE = FREE_IN_ANY_RUN | {"pictures", "shard", "validate_every", "validation_windows"}
 """Fields that a resumed run may set anew, for they change what is learned by rounding at most."""

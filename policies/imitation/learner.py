@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -31,6 +31,7 @@ from policies.training.checkpoint import POLICY
 from policies.training.learner import Learner
 from policies.training.schedule import Span, lay_out, span_at
 from policies.training.seeding import Draw, random_state_kept, seed_everything
+from policies.training.sharding import put_together
 from policies.vla_policy import VLAPolicy, check_fit
 from vla.adopting import Adoption, adopt, extended, take_over
 from vla.base import Base
@@ -69,6 +70,9 @@ class ImitationLearner(Learner[TrainConfig]):
     ) -> None:
         super().__init__(config, legs)
         self.part = self.group.part(config.batch_size)
+        self.shared_out = config.shard and self.group.size > 1
+        if config.shard and evaluator is not None:
+            raise ValueError("a network that is shared out (train.shard) is not tried out while it learns: evaluate it")
         stages = stages_for(config.stages, locates=bool(vla_config.waypoint_dims))
         windows = WindowConfig(
             horizon=vla_config.horizon,
@@ -92,6 +96,7 @@ class ImitationLearner(Learner[TrainConfig]):
         self.adoption: Adoption | None = None
         given = Start().load(vla_config, self.demonstrations.embodiment) if start is None else start
         self.normalization = self._start(given, teaching)
+        self.layers_apart = self.vla.backbone.layers_apart
         self.take_up(self.vla, self._rates_of)
         texts, robot = self.demonstrations.instructions, self.demonstrations.embodiment
         self.inputs = TrainingInputs(self.vla, texts, config.augment, config.seed, robot)
@@ -157,6 +162,13 @@ class ImitationLearner(Learner[TrainConfig]):
         with self._averaged() as policy:
             policy.save(directory)
 
+    def saving(self) -> Callable[[Path], None]:
+        if not self.shared_out:
+            return self.save
+        with self.average.applied():
+            kept = {name: put_together(weight).cpu() for name, weight in self.vla.kept().items()}
+        return lambda directory: self._policy_of(self._with_weights(kept)).save(directory)
+
     def settings(self) -> dict[str, Any]:
         left_out = FREE_TO_CHANGE | {"steps"}
         train = {name: value for name, value in asdict(self.config).items() if name not in left_out}
@@ -217,9 +229,19 @@ class ImitationLearner(Learner[TrainConfig]):
     def _averaged(self) -> Iterator[VLAPolicy]:
         """Within the block the network has averaged weights and is in evaluation mode, ready to act."""
         with self.average.applied():
-            kind = policy_kind(self.vla.config)
-            yield kind(self.vla, self.normalization, self.demonstrations.embodiment, base=self.base)
+            yield self._policy_of(self.vla)
         self._entered = None  # the next step puts it into the stage's mode again
+
+    def _policy_of(self, vla: VLA) -> VLAPolicy:
+        kind = policy_kind(vla.config)
+        return kind(vla, self.normalization, self.demonstrations.embodiment, base=self.base)
+
+    def _with_weights(self, kept: Mapping[str, Tensor]) -> VLA:
+        """A network of this process alone, on the host, with these weights; what it does not keep is read again."""
+        with random_state_kept(self.device):
+            whole = VLA(self.vla.config)
+        whole.load_state_dict(kept, strict=False)
+        return whole
 
     def _start(self, start: VLAPolicy | Base | None, teaching: Teaching | None) -> Normalization:
         """Put the first weights into the network, and what its head measures; the normalisation that they go with.

@@ -4,6 +4,7 @@ A step's batch is that of one process, cut into parts by rank. Losses are sums o
 processes, and gradients are summed: so they are those of one process, to rounding.
 """
 
+import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from jaxtyping import Shaped
 from torch import Tensor, nn
 
 from policies.device import resolve_device
+from policies.training.sharding import is_shared_out
 
 T = TypeVar("T")
 
@@ -108,11 +110,11 @@ class Group:
 
         All go in one message after the backward pass, which for a few million parameters takes no longer than torch's
         DistributedDataParallel. A parameter without a gradient anywhere stays without, so that the optimiser leaves it
-        alone.
+        alone. Gradients of what is shared out are summed already, and stay as they are.
         """
         if self.size == 1:
             return dict(numbers)
-        learning = [parameter for parameter in parameters if parameter.requires_grad]
+        learning = [each for each in parameters if each.requires_grad and not is_shared_out(each)]
         gradients = [p.new_zeros(p.numel()) if p.grad is None else p.grad.reshape(-1) for p in learning]
         values = torch.stack(list(numbers.values())).float()
         reached = values.new_tensor([p.grad is not None for p in learning])
@@ -142,13 +144,16 @@ class Group:
             dist.gather_object(ours, parts if self.leads else None)
         return {name: _joined([part[name] for part in parts]) for name in ours} if self.leads else ours
 
-    def agree(self, what: str, value: str) -> None:
-        """``RuntimeError`` names the processes in which ``value`` is not that of the leading one."""
+    def agree(self, what: str, weights: Iterable[Tensor]) -> None:
+        """``RuntimeError`` names the processes in which ``weights`` are not those of the leading one, bit by bit."""
         if self.size == 1:
             return
+        digest = hashlib.sha256()
+        for weight in weights:
+            digest.update(weight.detach().cpu().reshape(-1).view(torch.uint8).numpy().data)
         values: list[Any] = [None] * self.size
         with _speaking():
-            dist.all_gather_object(values, value)
+            dist.all_gather_object(values, digest.hexdigest())
         others = [rank for rank, each in enumerate(values) if each != values[0]]
         if others:
             raise RuntimeError(f"{what} differ between rank 0 and {', '.join(f'rank {rank}' for rank in others)}")

@@ -19,6 +19,7 @@ from policies.training.optimizer import (
     together,
 )
 from policies.training.schedule import Pace, Span
+from policies.training.sharding import clip_gradient, share_out
 from vla.objectives import Term
 
 
@@ -63,7 +64,8 @@ class Learner(ABC, Generic[C]):
 
     A subclass calls :meth:`take_up` with its network when that has its first weights. ``legs`` are the steps at which
     the run's legs end (see :func:`policies.training.schedule.lay_out`), by default one leg of ``config.steps``.
-    In a ``group`` of processes each one steps with its part of the batch, and all have the same weights.
+    In a ``group`` of processes each one steps with its part of the batch, and all have the same weights, unless they
+    are ``shared_out`` among them, ``layers_apart`` one by one.
     ``product`` names what comes of it, which is the folder in a checkpoint that :meth:`save` fills.
     """
 
@@ -72,6 +74,8 @@ class Learner(ABC, Generic[C]):
     parameters: dict[str, nn.Parameter]
     optimizer: torch.optim.Optimizer
     average: WeightAverage
+    shared_out: bool = False
+    layers_apart: Sequence[nn.Module] = ()
 
     def __init__(self, config: C, legs: Sequence[int]) -> None:
         self.config = config
@@ -82,9 +86,13 @@ class Learner(ABC, Generic[C]):
     def take_up(self, model: nn.Module, apart: Callable[[str], Hashable] = together) -> None:
         """Make the optimiser and the weight average of those parameters of ``model`` that have a gradient.
 
-        ``apart``: see :func:`policies.training.optimizer.build_optimizer`.
+        If the network is to be ``shared_out``, it is from now on. ``apart``: see
+        :func:`policies.training.optimizer.build_optimizer`.
         """
         self.model = model
+        if self.shared_out:
+            self.group.agree("the first weights", learnable(model).values())
+            share_out(model, self.layers_apart, self.group.size, self.device)
         self.parameters = learnable(model)
         self.optimizer = build_optimizer(model, self.config, apart)
         self.average = WeightAverage(model, self.config.ema_decay)
@@ -113,6 +121,10 @@ class Learner(ABC, Generic[C]):
     @abstractmethod
     def save(self, directory: Path) -> None:
         """Write the product, with averaged weights, into a folder that is there and empty."""
+
+    def saving(self) -> Callable[[Path], None]:
+        """What :meth:`save` is done by in the leading process; if the network is shared out, all are asked."""
+        return self.save
 
     @abstractmethod
     def settings(self) -> dict[str, Any]:
@@ -145,7 +157,7 @@ class Learner(ABC, Generic[C]):
 
     def clip(self) -> Tensor:
         """Clip the gradient; returns its norm before."""
-        return torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.config.grad_clip)
+        return clip_gradient(self.parameters.values(), self.config.grad_clip)
 
     def over_all(self, terms: Mapping[str, Term]) -> dict[str, Term]:
         """``terms`` with the counts of all processes, so that their means over processes add up to the whole's."""

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from policies.training.schedule import Pace, Span
+from policies.training.sharding import is_shared_out, overwrite, own_part
 
 
 class OptimizerSettings(Protocol):
@@ -43,7 +44,7 @@ def build_optimizer(
         (decayed if _decays(model, name, parameter) else plain).append((name, parameter))
     groups: list[dict[str, Any]] = []
     for named, decay in ((decayed, config.weight_decay), (plain, 0.0)):
-        for _, neighbours in groupby(named, key=lambda pair: apart(pair[0])):
+        for _, neighbours in groupby(named, key=lambda pair: (apart(pair[0]), is_shared_out(pair[1]))):
             names, parameters = zip(*neighbours, strict=True)
             groups.append({"params": list(parameters), "weight_decay": decay, "name": names[0], "rate": 1.0})
     return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, fused=True)
@@ -95,8 +96,8 @@ class WeightAverage:
     @torch.no_grad()
     def update(self, step: int) -> None:
         """Take in the weights after optimiser step ``step``."""
-        current = [self._weights[name].float() for name in self.values]
-        torch._foreach_lerp_(list(self.values.values()), current, 1 - self.decay_at(step))
+        current = [own_part(self._weights[name]).float() for name in self.values]
+        torch._foreach_lerp_([own_part(value) for value in self.values.values()], current, 1 - self.decay_at(step))
 
     def adopt(self) -> None:
         """Make the averages the model's weights."""
@@ -117,7 +118,6 @@ class WeightAverage:
             _overwrite(self._weights, own)
 
 
-@torch.no_grad()
 def _overwrite(weights: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> None:
     for name, value in values.items():
-        weights[name].copy_(value)
+        overwrite(weights[name], value)

@@ -24,7 +24,7 @@ from policies.training.checkpoint import (
 from policies.training.group import Group
 from policies.training.learner import Learner, RunSettings
 from policies.training.metrics import MetricsLog, RunningMean, read_metrics
-from policies.training.run_state import capture, fingerprint, legs_to, restore
+from policies.training.run_state import capture, legs_to, restore
 from vla.durable import clear_asides
 
 L = TypeVar("L", bound=Learner[Any])
@@ -113,7 +113,8 @@ def _check_agreement(learner: Learner[Any]) -> None:
     theirs = learner.group.from_lead(lambda: ours)
     if differing := differences(theirs, ours):
         raise ValueError(f"this process has other settings or data (now) than rank 0 (there):\n{differing}")
-    learner.group.agree("the first weights", fingerprint(learner))
+    if not learner.shared_out:
+        learner.group.agree("the first weights", learner.parameters.values())
 
 
 class Run(Generic[L]):
@@ -158,7 +159,10 @@ class Run(Generic[L]):
         """Take the steps as one of the processes that do not lead."""
         for step in range(self.start, self._config.steps):
             self.learner.step(step)
-            self._check_and_carry(step + 1)
+            carried = self._check_and_carry(step + 1)
+            if self.learner.shared_out and self._saves(step + 1):  # the leading one saves what all have parts of
+                capture(self.learner, step + 1, self._running, carried)
+                self.learner.saving()
 
     def _saves(self, done: int) -> bool:
         return done % self._config.save_every == 0 or done == self._config.steps
@@ -167,8 +171,8 @@ class Run(Generic[L]):
         """Before a checkpoint, in every process: those that have drifted apart learn something else than one would.
         Returns what the learner carries, if there may be a checkpoint.
         """
-        if self._saves(done) and self._group.size > 1:
-            self._group.agree("the weights", fingerprint(self.learner))
+        if self._saves(done) and not self.learner.shared_out:
+            self._group.agree("the weights", self.learner.parameters.values())
         return self.learner.carried() if self._saves(done) or self.learner.carries(done) else {}
 
     def _lead(self, metrics: MetricsLog, show_progress: bool) -> None:
@@ -193,4 +197,4 @@ class Run(Generic[L]):
                 if self._saves(done) or done == learner.best_step:
                     metrics.sync()
                     state, best = capture(learner, done, self._running, carried), learner.best_step
-                    save_checkpoint(self._root, state, learner.product, learner.save, config.keep_last, best)
+                    save_checkpoint(self._root, state, learner.product, learner.saving(), config.keep_last, best)

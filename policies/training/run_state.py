@@ -1,16 +1,15 @@
 """What a run must remember to go on as if it had never stopped, and whether it may go on at all."""
 
-import hashlib
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from policies.training.checkpoint import CheckpointError, TrainingState
 from policies.training.learner import Learner
 from policies.training.metrics import RunningMean
+from policies.training.sharding import overwrite, put_together, shared_out_as
 
 CARRIED = "carried/"
 NOTHING: Mapping[str, Tensor] = MappingProxyType({})
@@ -19,10 +18,15 @@ NOTHING: Mapping[str, Tensor] = MappingProxyType({})
 def capture(
     learner: Learner[Any], step: int, running: RunningMean, carried: Mapping[str, Tensor] = NOTHING
 ) -> TrainingState:
-    """All that a run needs to go on after ``step`` steps; ``carried`` is the learner's, of all processes."""
+    """All that a run needs to go on after ``step`` steps; ``carried`` is the learner's, of all processes.
+
+    If the network is shared out, its parts are put together on the host, one after the other, and all processes ask.
+    """
     tensors = {f"{group}/{name}": value for group, values in _groups(learner).items() for name, value in values.items()}
     for index, moments in learner.optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer/{index}/{name}": value for name, value in moments.items()}
+    if learner.shared_out:
+        tensors = {name: put_together(value).cpu() for name, value in tensors.items()}
     tensors |= {f"{CARRIED}{name}": value for name, value in carried.items()}
     progress = {
         "running": running.state(),
@@ -33,31 +37,24 @@ def capture(
     return TrainingState(step=step, tensors=tensors, progress=progress)
 
 
-@torch.no_grad()
 def restore(learner: Learner[Any], state: TrainingState) -> None:
     """Put ``learner`` back to ``state``; ``CheckpointError`` if that came of other settings or data."""
     check_settings(state.progress["settings"], learner.settings())
     for group, values in _groups(learner).items():
         for name, value in values.items():
-            value.copy_(state.tensors[f"{group}/{name}"])
+            overwrite(value, state.tensors[f"{group}/{name}"])
     learner.recall(state.progress)
     learner.take_back({k.removeprefix(CARRIED): v for k, v in state.tensors.items() if k.startswith(CARRIED)})
+    learning = [parameter for group in learner.optimizer.param_groups for parameter in group["params"]]
     moments: dict[int, dict[str, Tensor]] = {}
     for key, value in state.tensors.items():
         kind, _, rest = key.partition("/")
         if kind == "optimizer":
             index, _, name = rest.partition("/")
-            moments.setdefault(int(index), {})[name] = value
+            kept = shared_out_as(learning[int(index)], value) if value.ndim else value  # the step's is a number
+            moments.setdefault(int(index), {})[name] = kept
     groups = learner.optimizer.state_dict()["param_groups"]
     learner.optimizer.load_state_dict({"state": moments, "param_groups": groups})
-
-
-def fingerprint(learner: Learner[Any]) -> str:
-    """Of the weights, bit by bit."""
-    digest = hashlib.sha256()
-    for weight in learner.parameters.values():
-        digest.update(weight.detach().cpu().reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
 
 
 def _groups(learner: Learner[Any]) -> dict[str, Mapping[str, Tensor]]:

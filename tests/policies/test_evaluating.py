@@ -14,6 +14,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from policies.evaluation import evaluate
 from policies.imitation.evaluating import Best, report_of
 from policies.imitation.learner import ImitationLearner
+from policies.imitation.stages import Stage
 from policies.imitation.trainer import train
 from policies.intervals import wilson
 from policies.training.checkpoint import checkpoints
@@ -87,6 +88,11 @@ def test_an_evaluation_changes_nothing_that_is_learned(store, tmp_path):
         [(tmp_path / name / "checkpoints/last" / kind).read_bytes() for kind in kinds] for name in ("with", "without")
     )
     assert ours == theirs
+
+
+def test_a_network_that_is_shared_out_is_not_tried_out(store, tmp_path):
+    with pytest.raises(ValueError, match="is not tried out while it learns"):
+        run(tmp_path / "run", store, PointEvaluator(every=2), shard=True, stages=(Stage(),))
 
 
 def test_generators_are_as_if_nobody_had_tried_anything_out(store):

@@ -17,6 +17,7 @@ from policies.imitation.trainer import train
 from policies.pretraining.learner import PretrainLearner
 from policies.training.group import Group
 from policies.training.processes import in_processes
+from policies.training.sharding import own_part, put_together
 
 
 def debug_network():
@@ -106,3 +107,14 @@ def disagree(about, run_dir, store):
     if other and about == "weights":
         ImitationLearner._start = start_at_one
     run_here(run_dir, config, store, resume=False)
+
+
+def learn_shared_out(store, config, steps, network):
+    """Weights after these steps, put together; the largest share of the network that a process holds; reports."""
+    torch.set_num_threads(1)
+    learner = ImitationLearner(config, network, [store])
+    weights = list(learner.vla.parameters())
+    held = sum(own_part(weight).numel() for weight in weights) / sum(weight.numel() for weight in weights)
+    reports = [learner.step(step) for step in steps]
+    whole = flat(put_together(weight) for weight in learner.parameters.values())
+    return whole, Group.here().largest(round(100 * held)), reports

@@ -57,6 +57,8 @@ class LifelongLearner(ImitationLearner):
                 f"a sequence of tasks is not lengthened, got legs {list(legs)}: teach further tasks from its policy "
                 "(--init-from RUN)"
             )
+        if config.shard:
+            raise ValueError("a network that learns tasks one after the other is not shared out: set train.shard to no")
         self.lifelong, self.ends = lifelong, lifelong.ends(config.steps)
         self.trials: list[dict[str, list[bool]]] = []
         self._tries, self._task = evaluator, -1

@@ -82,6 +82,12 @@ class VLM(Backbone):
         """Frozen weights of the checkpoint, which a policy does not keep."""
         return self._given
 
+    @property
+    def layers_apart(self) -> list[nn.Module]:
+        from transformers.modeling_layers import GradientCheckpointingLayer
+
+        return [module for module in self.modules() if isinstance(module, GradientCheckpointingLayer)]
+
     def save(self, directory: Path) -> None:
         save_parts(self._parts, directory)
 
