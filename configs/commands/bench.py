@@ -16,7 +16,7 @@ from configs.machine import CHECKOUT, check_output_file
 BENCHMARKS = CHECKOUT / "benchmarks"
 NOT_BENCHMARKS = (
     *("report", "peers", "ledger", "claim_methods", "claim_parts", "claim_ranges", "claim_rows", "claim_sequences"),
-    *("claim_tables", "measuring"),
+    *("claim_space_time", "claim_tables", "measuring"),
     *("model_peers", "model_shapes", "serve_load", "pendulum", "lerobot_reading", "libero_in_process"),
     *("__init__", "conftest"),
 )
