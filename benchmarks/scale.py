@@ -1,11 +1,11 @@
 """How many GPUs learning from reward would fill, and what would hold them up: a simulation from measured times.
 
-    vla bench scale --times RL.json [--faster 100 --faster-worlds 20] [--gpus 1 8 64] [--parameters 1.6e6 5e8]
+    vla bench scale [--times RL.json] [--faster 100 --faster-worlds 20] [--gpus 1 8 64] [--parameters 1.6e6 5e8]
 
 ``--times`` is what ``vla bench rl --what vla --json RL.json`` has written: how long a device takes to simulate, to act
-and to learn, per decision. Every GPU has as many worlds as that device had, and is supposed to be ``--faster`` with
-the network and ``--faster-worlds`` with simulating; with as many ``--parameters`` the network takes longer in
-proportion. Rollouts of GPUs differ by ``--spread``. The plans:
+and to learn, per decision; without it, that of two cores of an AMD EPYC beside other work. Every GPU has as many worlds
+as that device had, and is supposed to be ``--faster`` with the network and ``--faster-worlds`` with simulating; with as
+many ``--parameters`` the network takes longer in proportion. Rollouts of GPUs differ by ``--spread``. The plans:
 
 *together*: every GPU acts in its own worlds and then learns with the others, minibatch by minibatch, as ``vla rl`` does
 under torchrun. *apart*: some only act and the others only learn, at most ``--staleness`` iterations apart, with the
@@ -27,6 +27,14 @@ from report import home_path, natural, print_table, write_json
 from configs.terminal import ending_with_the_reader
 
 BYTES = 4
+TWO_CORES = {
+    "decisions_per_s": 17.5,
+    "iteration_s": 58.6,
+    "share_act": 0.629,
+    "share_simulate": 0.155,
+    "share_reward": 0.0,
+    "share_update": 0.22,
+}
 ITERATIONS, SEEDS = 100, 20
 LEARNING_SPREAD = 0.1
 """Of the time of a minibatch, as a share of that of a rollout."""
@@ -155,23 +163,24 @@ def _varied(source: np.random.Generator, spread: float, shape: tuple[int, ...]) 
     return source.lognormal(-(sigma**2) / 2, sigma, shape)
 
 
-def measured(
-    path: Path, *, faster: float, faster_worlds: float, spread: float, minibatches: int, parameters: float
-) -> tuple[Times, float]:
-    """What ``vla bench rl`` has measured, on a device that much faster, and what part of collecting is acting.
-
-    ``ValueError`` for another file.
-    """
+def measured(path: Path) -> dict[str, float]:
+    """What ``vla bench rl`` has written of its first preset; ``ValueError`` for another file."""
     try:
         row = json.loads(path.read_text(encoding="utf-8"))["figures"]["vla"][0]
-        seconds = {name.removeprefix("share_"): row["iteration_s"] * row[name] for name in row if "share_" in name}
-        act_s, learn_s = (seconds.pop(name) / faster for name in ("act", "update"))
-        collect_s = act_s + sum(seconds.values()) / faster_worlds
-        decisions = row["decisions_per_s"] * row["iteration_s"]
+        return {name: row[name] for name in TWO_CORES}
     except (KeyError, IndexError, TypeError, json.JSONDecodeError) as error:
         raise ValueError(f"{path}: expected what vla bench rl --what vla --json FILE has written: {error!r}") from error
+
+
+def supposed(
+    row: dict[str, float], *, faster: float, faster_worlds: float, spread: float, minibatches: int, parameters: float
+) -> tuple[Times, float]:
+    """What was measured, on a device that much faster, and what part of collecting is acting."""
+    seconds = {name.removeprefix("share_"): row["iteration_s"] * row[name] for name in row if "share_" in name}
+    act_s, learn_s = (seconds.pop(name) / faster for name in ("act", "update"))
+    collect_s = act_s + sum(seconds.values()) / faster_worlds
     times = Times(
-        decisions=decisions,
+        decisions=row["decisions_per_s"] * row["iteration_s"],
         collect_s=collect_s,
         learn_s=learn_s,
         minibatches=minibatches,
@@ -211,7 +220,7 @@ def simulated(times: Times, cluster: Cluster, staleness: int) -> list[dict[str, 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--times", type=home_path, required=True, help="written by vla bench rl --what vla --json")
+    parser.add_argument("--times", type=home_path, help="written by vla bench rl --what vla --json")
     parser.add_argument("--faster", type=float, default=1.0, help="a GPU's network, beside the device of --times")
     parser.add_argument("--faster-worlds", type=float, default=1.0, help="likewise its simulated worlds")
     parser.add_argument("--gpus", type=natural, nargs="+", default=[1, 8, 64])
@@ -226,8 +235,8 @@ def main() -> None:
     parser.add_argument("--latency-us", type=float, default=10.0, help="of one message (supposed)")
     parser.add_argument("--json", type=home_path, help="also write the figures here")
     options = parser.parse_args()
-    times, act_share = measured(
-        options.times,
+    times, act_share = supposed(
+        measured(options.times) if options.times else TWO_CORES,
         faster=options.faster,
         faster_worlds=options.faster_worlds,
         spread=options.spread,

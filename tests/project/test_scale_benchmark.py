@@ -65,13 +65,13 @@ def test_a_larger_network_takes_longer_to_act_and_to_learn(scale, times):
 
 
 def test_times_are_those_of_the_benchmark(scale, tmp_path):
-    shares = {"share_simulate": 0.25, "share_act": 0.25, "share_update": 0.5}
+    shares = {"share_simulate": 0.25, "share_act": 0.25, "share_reward": 0.0, "share_update": 0.5}
     row = {"preset": "nano-ppo", "worlds": 64, "decisions_per_s": 100.0, "iteration_s": 10.0, **shares}
     (tmp_path / "rl.json").write_text(json.dumps({"figures": {"vla": [row]}}))
     gpu = {"faster": 5.0, "faster_worlds": 2.5, "spread": 0.1, "minibatches": 8, "parameters": 1e6}
-    found, act_share = scale.measured(tmp_path / "rl.json", **gpu)
+    found, act_share = scale.supposed(scale.measured(tmp_path / "rl.json"), **gpu)
     assert (found.decisions, found.collect_s, found.learn_s) == (1000, 1.5, 1.0)
     assert act_share == pytest.approx(1 / 3)
     (tmp_path / "other.json").write_text(json.dumps({"figures": {}}))
     with pytest.raises(ValueError, match=r"other\.json: expected what vla bench rl"):
-        scale.measured(tmp_path / "other.json", **gpu)
+        scale.measured(tmp_path / "other.json")
