@@ -279,9 +279,9 @@ _ROWS = (
         claim="a policy that goes on learning without resets, by a classifier's word",
         recording=DRAWER_BOTH_WAYS,
         methods=WITHOUT_RESETS,
-        budgets=[(25, 200)],
+        budgets=[(50, 800)],
         about="RoboFuME (arXiv 2310.15145) with two drawers of which the named one is to be opened or closed. "
-        "*Imitation alone* has learned from 25 demonstrations each way for 200 steps; the others refine it by as many "
+        "*Imitation alone* has learned from 50 demonstrations each way for 800 steps; the others refine it by as many "
         "updates of Cal-QL as one another, on the same demonstrations. Those that also act do so in 16 worlds, for 256 "
         "decisions in each: the opposite is asked for when a classifier, fitted to these demonstrations, says that it "
         "is done, and a world is put back after 1,000 control steps. Evaluations start each episode anew.",

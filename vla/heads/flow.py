@@ -51,9 +51,9 @@ class FlowConfig:
 class FlowHead(FeaturesHead):
     """Learns the velocity of straight paths from noise to chunks by mean square, and follows it to act.
 
-    It acts from one noise, drawn with its first weights and kept with them, so that the same observation gives the
-    same chunk, and chunks of successive observations are of one kind where several would do. :meth:`distribution`
-    draws new noise for each chunk.
+    It acts from ``start``, which is kept with its weights, so that the same observation gives the same chunk, and
+    chunks of successive observations are of one kind where several would do. That is the middle of the noise, 0: from
+    any other start all chunks of an episode err to the same side. :meth:`distribution` draws noise for each chunk.
     """
 
     start: Tensor
@@ -72,7 +72,7 @@ class FlowHead(FeaturesHead):
             horizon=horizon,
             action_dim=action_dim,
         )
-        self.register_buffer("start", torch.randn(horizon, action_dim))
+        self.register_buffer("start", torch.zeros(horizon, action_dim))
 
     def loss(self, seen: Features, target: ActionChunk) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
         """With times and noise from torch's random state. Actions that are not valid are as the last valid one."""
