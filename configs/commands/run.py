@@ -11,6 +11,8 @@ are seconds.
 
 import logging
 import signal
+import sys
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, replace
@@ -70,6 +72,9 @@ class Config:
     """A checkpoint: also serve the operator's page. Its address is printed."""
     port: int = 0
     """A checkpoint: the port of its server, on this machine alone; 0 takes any free one."""
+    come_back_s: float = 0.0
+    """How long to wait for a robot that was lost, such as for its driver to be started anew, before the next episode;
+    0: the run ends. The episode in which it was lost ends in any case, with what was recorded of it."""
     record: Path | None = None
     """Record what happens into this dataset, with who acted at each frame."""
     json: Path | None = None
@@ -86,6 +91,10 @@ class Config:
     def __post_init__(self) -> None:
         if not 0 < self.episode_s < 3600:
             raise ValueError(f"episode_s must be positive and less than an hour, got {self.episode_s}")
+        if not 0 <= self.come_back_s < 3600:
+            raise ValueError(f"come_back_s must be 0 or more and less than an hour, got {self.come_back_s}")
+        if self.come_back_s and self.robot == SIMULATED:
+            raise ValueError("come_back_s is for a robot that can be lost: name its file with robot")
         if self.client.url != ClientConfig().url:
             raise ValueError("name the server in place of the policy, not with url")
         if is_server(self.policy) and (self.page or self.port or self.threads or self.device != "cpu"):
@@ -116,6 +125,8 @@ def run(config: Config) -> int:
                 drive.wait_for_start()
             outcomes.append(drive.episode(seed, config.instruction, _most_steps(config, robot)))
             print(_line_of(outcomes[-1]), flush=True)
+            if outcomes[-1].robot_lost and seed != seeds[-1] and _comes_back(robot, config.come_back_s):
+                continue
             if outcomes[-1].ended_by in ("fault", "interrupt"):
                 break
     return {"fault": 1, "interrupt": INTERRUPTED}.get(outcomes[-1].ended_by, 0)
@@ -178,6 +189,22 @@ def _robot(config: Config, embodiment: "EmbodimentSpec") -> "Robot":
         robot.close()
         raise
     return robot
+
+
+def _comes_back(robot: "Robot", within_s: float) -> bool:
+    """Whether a robot that was lost can be reached anew within so long."""
+    from policies.robots.driver import RobotError
+
+    end_s = time.monotonic() + within_s
+    while (left_s := end_s - time.monotonic()) > 0:
+        try:
+            robot.connect()
+        except RobotError as error:
+            print(f"waiting {left_s:.0f} s for the robot: {error}", file=sys.stderr, flush=True)
+            time.sleep(min(1.0, left_s))
+        else:
+            return True
+    return False
 
 
 def _line(config: Config, client: PolicyClient, scope: ExitStack) -> "RobotLine | None":

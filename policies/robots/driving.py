@@ -29,9 +29,9 @@ log = logging.getLogger(__name__)
 @dataclass(frozen=True, kw_only=True)
 class EpisodeOutcome:
     """One episode on a robot. ``ended_by`` is ``task`` (it was done, or the scene ran out), ``time``, ``operator``,
-    ``interrupt`` or ``fault``, and ``why`` says what fault. ``success`` is what the scene knew or the operator said,
-    None where nobody did. ``steps`` were taken in ``wall_s``, so many ``by`` each actor, ``late_steps`` beyond their
-    period.
+    ``interrupt`` or ``fault``, and ``why`` says what fault; with ``robot_lost`` it was the robot's. ``success`` is what
+    the scene knew or the operator said, None where nobody did. ``steps`` were taken in ``wall_s``, so many ``by`` each
+    actor, ``late_steps`` beyond their period.
 
     ``bent`` and ``slowed`` commands were beyond the robot's bounds or its greatest step; ``refused`` answers could not
     be sent at all. ``recorded`` is its number in the store. JSON-ready.
@@ -51,6 +51,7 @@ class EpisodeOutcome:
     round_trip_ms: dict[str, float | None]
     recorded: int | None = None
     why: str | None = None
+    robot_lost: bool = False
 
 
 class RobotRun:
@@ -106,11 +107,12 @@ class RobotRun:
         except RunStoppedError as stopped:
             tally.end("fault", why=str(stopped))
         except RobotError as error:
+            tally.robot_lost = True
             tally.end("fault", why=f"the robot: {error}")
         except KeyboardInterrupt:
             tally.end("interrupt")
         finally:
-            self._robot.stop()
+            self._stop(tally)
             self._chooser.drop()
         wall_s = time.monotonic() - began_s
         return EpisodeOutcome(
@@ -128,7 +130,17 @@ class RobotRun:
             round_trip_ms=percentiles([timing.round_trip_ms for timing in self._chooser.timings[asked:]]),
             recorded=self._keep(tally),
             why=tally.why,
+            robot_lost=tally.robot_lost,
         )
+
+    def _stop(self, tally: "_Tally") -> None:
+        """Make the robot stand still; one that cannot be told so any more is lost, and nothing else is."""
+        try:
+            self._robot.stop()
+        except RobotError as error:
+            log.error("the robot could not be stopped: %s", error)
+            tally.robot_lost = True
+            tally.end("fault", why=f"the robot could not be stopped: {error}")
 
     def _begin(self, seed: int, instruction: str) -> str:
         if isinstance(self._robot, StagedRobot):
@@ -145,7 +157,7 @@ class RobotRun:
     def _drive(self, pace: Pace, tally: "_Tally", seed: int, instruction: str, most_steps: int) -> None:
         while not tally.ended_by:
             instruction = self._edited(instruction, seed)
-            choice, observation = self._look_and_choose(instruction, pace.left_s())
+            choice, observation = self._look_and_choose(tally, instruction, pace.left_s())
             sent = self._send(choice)
             if sent is not None and observation is not None and self._recorder is not None:
                 self._recorder.add(observation, sent.meant, choice.actor)
@@ -155,11 +167,15 @@ class RobotRun:
             self._end_if_over(tally, most_steps)
             pace.wait()
 
-    def _look_and_choose(self, instruction: str, left_s: float) -> tuple[Choice, dict[str, Any] | None]:
+    def _look_and_choose(
+        self, tally: "_Tally", instruction: str, left_s: float
+    ) -> tuple[Choice, dict[str, Any] | None]:
         try:
             observation = {**self._robot.observe(), TASK_KEY: instruction}
+            tally.robot_lost = False
             return self._chooser.choose(observation, self._commander.last, left_s), observation
         except (RobotError, ObservationError) as error:
+            tally.robot_lost = isinstance(error, RobotError)
             return self._chooser.failed(f"the robot: {error}"), None
 
     def _send(self, choice: Choice) -> Sent | None:
@@ -238,6 +254,7 @@ class _Tally:
         self.success: bool | None = None
         self.why: str | None = None
         self.keep = True
+        self.robot_lost = False
         self.steps = self.bent = self.slowed = 0
         self.by: Counter[str] = Counter(dict.fromkeys(ACTORS, 0))
 

@@ -48,6 +48,9 @@ class LeRobotRobot:
 
     def connect(self) -> None:
         try:
+            if self._robot.is_connected:  # as LeRobot has it; it may be lost all the same
+                self._robot.disconnect()
+            self._last = None
             self._robot.connect(calibrate=False)
             if not self._robot.is_calibrated:
                 raise RobotError("the robot is not calibrated: run lerobot-calibrate first")

@@ -63,6 +63,7 @@ class RosbridgeRobot:
         self._open = ExitStack()
 
     def connect(self) -> None:
+        self._forget()
         try:
             opening = connect(
                 self._url,
@@ -76,7 +77,7 @@ class RosbridgeRobot:
             self._socket = self._open.enter_context(opening)
         except (OSError, WebSocketException, ValueError) as error:
             raise RobotError(f"cannot reach rosbridge at {self._url}: {error}") from error
-        threading.Thread(target=self._listen, name="rosbridge", daemon=True).start()
+        threading.Thread(target=self._listen, args=(self._socket,), name="rosbridge", daemon=True).start()
         for topic, kind in self._topics.items():
             about = {"topic": topic, "type": kind, "id": f"subscribe:{topic}"}
             self._send({"op": "subscribe", **about, "queue_length": 1, "throttle_rate": 0})
@@ -121,6 +122,13 @@ class RosbridgeRobot:
             log.warning("the robot could not be stopped: %s", error)
         self._open.close()
 
+    def _forget(self) -> None:
+        """Let go of a connection from before, of what came over it and of what was told."""
+        self._open.close()
+        with self._heard:
+            self._latest, self._pictures, self._trouble = {}, {}, None
+        self._socket, self._last, self._closed = None, None, False
+
     def _check_command(self) -> None:
         kind = ros_messages.plain_type(self._type)
         if kind not in ros_messages.COMMANDS:
@@ -164,10 +172,9 @@ class RosbridgeRobot:
         except ConnectionClosed as error:
             raise RobotError(f"the connection to {self._url} ended: {error}") from error
 
-    def _listen(self) -> None:
-        assert self._socket is not None
+    def _listen(self, socket: ClientConnection) -> None:
         try:
-            for frame in self._socket:
+            for frame in socket:
                 self._hear(frame)
             trouble = f"rosbridge at {self._url} has hung up"
         except ConnectionClosed as error:
@@ -175,7 +182,8 @@ class RosbridgeRobot:
         except RobotError as error:
             trouble = str(error)
         with self._heard:
-            self._trouble = trouble
+            if socket is self._socket:  # and not one from before
+                self._trouble = trouble
             self._heard.notify_all()
 
     def _hear(self, frame: str | bytes) -> None:

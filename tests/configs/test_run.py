@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from fake_rosbridge import FakeRosbridge
-from test_rosbridge import described
+from test_rosbridge import described, wait_until
 
 from configs.cli import main
 from configs.commands.run import Config
@@ -101,6 +101,7 @@ def test_a_simulated_robot_is_driven_and_stopped_by_a_signal(tmp_path, capsys):
     [
         ({"policy": "ws://h:1", "page": True}, "page, port, device and threads are for a checkpoint"),
         ({"policy": "run", "episode_s": 0.0}, "episode_s must be positive"),
+        ({"policy": "run", "come_back_s": 5.0}, "come_back_s is for a robot that can be lost"),
     ],
 )
 def test_settings_that_cannot_work(settings, says):
@@ -115,3 +116,37 @@ def test_a_page_is_needed_for_its_switch(tmp_path, bridge, capsys):
         robot = ["--robot", str(file), "--instruction", "look", "--deadman", "page"]
         assert main(["run", f"ws://127.0.0.1:{port}", *robot]) == 2
     assert "the server has no page: start it with vla serve --page" in capsys.readouterr().err
+
+
+def test_a_robot_that_is_lost_in_mid_episode_costs_nothing_of_what_was_recorded(bridge, tmp_path, capsys):
+    file = tmp_path / "robot.toml"
+    file.write_text(described(bridge.port), encoding="utf-8")
+    with running(PolicyServer(Panning(RobotDescription.read(file).embodiment), ServeConfig(port=0))) as port:
+        threading.Thread(target=lambda: (wait_until(lambda: len(bridge.commands) > 9), bridge.close())).start()
+        robot = ["--robot", str(file), "--instruction", "look left", "--episodes", "3"]
+        kept = ["--record", str(tmp_path / "D"), "--json", str(tmp_path / "run.json")]
+        assert main(["run", f"ws://127.0.0.1:{port}", *robot, *kept, *PATIENT]) == 1
+    (outcome,) = json.loads((tmp_path / "run.json").read_text(encoding="utf-8"))["episodes"]
+    assert outcome["ended_by"] == "fault" and "the robot: " in outcome["why"] and outcome["recorded"] == 0
+    assert len(DemonstrationDataset(tmp_path / "D").episode(0).actions) >= 9
+    assert outcome["robot_lost"] and "ended by fault" in capsys.readouterr().out
+
+
+def test_a_robot_that_comes_back_goes_on_with_the_next_episode(bridge, tmp_path, capsys):
+    file, again = tmp_path / "robot.toml", []
+    file.write_text(described(bridge.port), encoding="utf-8")
+
+    def restart():
+        wait_until(lambda: len(bridge.commands) > 9)
+        bridge.close()
+        again.append(FakeRosbridge(bridge.port))
+
+    with running(PolicyServer(Panning(RobotDescription.read(file).embodiment), ServeConfig(port=0))) as port:
+        threading.Thread(target=restart).start()
+        robot = ["--robot", str(file), "--instruction", "look left", "--episodes", "2", "--episode-s", "2"]
+        kept = ["--json", str(tmp_path / "run.json"), "--come-back-s", "20"]
+        assert main(["run", f"ws://127.0.0.1:{port}", *robot, *kept, *PATIENT]) == 0
+    again[0].close()
+    first, second = json.loads((tmp_path / "run.json").read_text(encoding="utf-8"))["episodes"]
+    assert (first["ended_by"], second["ended_by"]) == ("fault", "time") and not second["robot_lost"]
+    assert second["by"]["policy"] > 10 and again[0].commands

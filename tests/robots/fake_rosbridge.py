@@ -20,13 +20,13 @@ RED, BLUE = (250, 10, 10), (10, 10, 250)
 class FakeRosbridge:
     """Publishes what is subscribed to, 50 times a second; obeys a Float64MultiArray or JointTrajectory of places."""
 
-    def __init__(self):
+    def __init__(self, port=0):
         self.places = {"lift": 0.1, "pan": 0.2}
         self.operations = []
         self.commands = []
         self.mute = False
         self.encoding = "rgb8"
-        self._server = serve(self._talk, "127.0.0.1", 0, compression=None)
+        self._server = serve(self._talk, "127.0.0.1", port, compression=None)
         self.port = self._server.socket.getsockname()[1]
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
