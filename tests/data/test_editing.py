@@ -139,7 +139,7 @@ CALLS = {
 
 @pytest.mark.parametrize("name", CALLS)
 def test_a_kill_in_the_middle_leaves_the_sources_and_no_new_store(tmp_path, name):
-    sources = {"A": range(24), "B": range(24, 48)}
+    sources = {"A": range(12), "B": range(12, 24)}
     paths = {letter: filled(tmp_path / letter, numbers) for letter, numbers in sources.items()}
     words = [str(tmp_path / word) if len(word) == 1 else word for word in CALLS[name]]
     command = [

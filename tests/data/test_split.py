@@ -176,10 +176,10 @@ def test_a_part_holds_its_episodes_and_knows_whose_the_other_seeds_are(tmp_path)
 
 
 def test_a_split_killed_in_the_middle_leaves_the_source_and_no_part(tmp_path):
-    path = filled(tmp_path / "store", 40)
+    path = filled(tmp_path / "store", 16)
     code = (
         "import sys, pathlib; from policies.data.dataset import DemonstrationDataset as D; "
-        "from policies.data.split import copy_part; copy_part(D(sys.argv[1]), range(40), pathlib.Path(sys.argv[2]))"
+        "from policies.data.split import copy_part; copy_part(D(sys.argv[1]), range(16), pathlib.Path(sys.argv[2]))"
     )
     arguments = [sys.executable, "-c", code, path, tmp_path / "A"]
     with subprocess.Popen(arguments, env=os.environ | {"PYTHONPATH": str(ROOT)}) as process:
@@ -187,7 +187,7 @@ def test_a_split_killed_in_the_middle_leaves_the_source_and_no_part(tmp_path):
             assert process.poll() is None
         process.send_signal(signal.SIGKILL)
     assert not (tmp_path / "A").exists()
-    holds(path, range(40))
+    holds(path, range(16))
     copy_part(DemonstrationDataset(path), [3, 4], tmp_path / "A")
     holds(tmp_path / "A", [3, 4])
 
