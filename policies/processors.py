@@ -96,6 +96,11 @@ class Normalizer:
         offset, scale = self._offset_and_scale
         return StateScale(offset=tuple(offset.tolist()), scale=tuple(scale.tolist()))
 
+    @property
+    def constant(self) -> Bool[Tensor, " d"]:
+        """Which dimensions the data hold constant."""
+        return self._constants[1]
+
     def nearly_constant(self) -> list[int]:
         """The dimensions that the data hardly move: their scale is the floor, or they are constant."""
         if self.mode is NormalizationMode.IDENTITY:

@@ -122,12 +122,14 @@ def run(config: Config) -> int:
         scope.callback(_write_outcomes, config, outcomes)
         for seed in seeds:
             if config.from_page:
-                drive.wait_for_start()
+                drive.wait_for_start(config.instruction)
             outcomes.append(drive.episode(seed, config.instruction, _most_steps(config, robot)))
             print(_line_of(outcomes[-1]), flush=True)
+            if outcomes[-1].ended_by == "interrupt":
+                break
             if outcomes[-1].robot_lost and seed != seeds[-1] and _comes_back(robot, config.come_back_s):
                 continue
-            if outcomes[-1].ended_by in ("fault", "interrupt"):
+            if outcomes[-1].ended_by == "fault":
                 break
     return {"fault": 1, "interrupt": INTERRUPTED}.get(outcomes[-1].ended_by, 0)
 
@@ -140,12 +142,14 @@ def _write_outcomes(config: Config, outcomes: "list[EpisodeOutcome]") -> None:
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """SIGTERM ends the run in good order, as Ctrl-C does, also where this was started in the background."""
+    """SIGTERM and a terminal that is gone end the run in good order, as Ctrl-C does, also where this was started in the
+    background.
+    """
 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGINT)}
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
     try:
         yield
     finally:

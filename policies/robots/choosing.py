@@ -97,35 +97,48 @@ class Chooser:
 
         :class:`RunStoppedError` once the policy, or the line to the operator, has been failing for ``stop_after_s``.
         """
-        if not self._heartbeat.alive():
-            return self._hold("nobody is at the dead-man's switch")
-        if self._line is not None:
-            orders = self._line.orders
-            if self._line.silent:
-                return self._fail("the operator's page is out of reach")
-            if orders.mode == "held":
-                return self._hold("the operator holds the robot")
-            if orders.mode == "human":
-                self.drop()
-                self._failing_s = None
-                return Choice(actor="human", action=steered(self.embodiment, orders.axes, last))
-        return self._ask(observation, timeout_s)
+        if (other := self._somebody(last)) is not None:
+            return other
+        choice = self._ask(observation, last, timeout_s)
+        return self._somebody(last) or choice  # who may have come while the policy was waited for
+
+    def held(self, why: str) -> Choice:
+        """Hold, as nobody is to move the robot; nothing is wrong with it."""
+        self.drop()
+        self._failing_s = None
+        return Choice(actor="held", why=why)
 
     def failed(self, why: str) -> Choice:
         """Hold as something is wrong with the robot itself; :class:`RunStoppedError` after ``stop_after_s`` of that."""
         return self._fail(why)
 
-    def _ask(self, observation: Mapping[str, Any], timeout_s: float) -> Choice:
+    def _somebody(self, last: np.ndarray | None) -> Choice | None:
+        """What comes before the policy, if anything does."""
+        if self._line is not None and self._line.silent:
+            return self._fail("the operator's page is out of reach")
+        if not self._heartbeat.alive():
+            return self.held("nobody is at the dead-man's switch")
+        if self._line is None or (orders := self._line.orders).mode == "policy":
+            return None
+        if orders.mode == "held":
+            return self.held("the operator holds the robot")
+        self.drop()
+        self._failing_s = None
+        return Choice(actor="human", action=steered(self.embodiment, orders.axes, last))
+
+    def _ask(self, observation: Mapping[str, Any], last: np.ndarray | None, timeout_s: float) -> Choice:
         timing = self._timing
         if self._stream is None:
             self._stream = ActionStream(self._client, timing.replan_interval, timing.watchdog_s, timing.ahead)
+        if last is not None and np.isfinite(last).all():
+            self._stream.last = last
         try:
             command = self._stream.step(observation, timeout_s)
         except WatchdogError as error:
             return self._fail(str(error))
         except ServerRefusalError as error:
             if error.code == HELD_CODE:
-                return self._hold("the operator holds the robot")
+                return self.held("the operator holds the robot")
             self.refused += error.code == "invalid_actions"
             return self._fail(str(error))
         except ProtocolError as error:
@@ -133,13 +146,8 @@ class Chooser:
             return self._fail(str(error))
         self._failing_s = None
         if command.held:
-            return Choice(actor="held", action=command.action, why="the policy's answer is late")
+            return Choice(actor="held", why="the policy's answer is late")
         return Choice(actor="policy", action=command.action)
-
-    def _hold(self, why: str) -> Choice:
-        self.drop()
-        self._failing_s = None
-        return Choice(actor="held", why=why)
 
     def _fail(self, why: str) -> Choice:
         self.drop()

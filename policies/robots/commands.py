@@ -37,6 +37,11 @@ class ActionTranslation:
         """Which dimensions bool ``(a,)`` cannot be translated without a base."""
         return self._relative(self.policy) != self._relative(self.robot)
 
+    @property
+    def changes(self) -> np.ndarray:
+        """Which dimensions bool ``(a,)`` of the policy's actions are changes."""
+        return self._relative(self.policy)
+
     def to_robot(self, action: Float[np.ndarray, " a"], base: Float[np.ndarray, " a"]) -> Float[np.ndarray, " a"]:
         """The robot's action for the policy's."""
         return self._added(action, base, self._relative(self.policy))
@@ -96,12 +101,12 @@ class Commander:
             )
         self._base = np.full(robot.action_dim, np.nan, np.float32)
         self.last: np.ndarray | None = None
-        """What the robot was told last, in the policy's units."""
+        """What the robot was told last, or where it stood before, in the policy's units; NaN where nobody knows."""
 
     def start(self, observation: Mapping[str, Any]) -> None:
         """The robot stands where ``observation`` says, and has not been told anything yet."""
         self._base = self._limits.sensed(observation)
-        self.last = None
+        self.last = np.where(self._translation.changes, np.float32(0), self._base).astype(np.float32)
 
     def command(self, action: Float[np.ndarray, " a"]) -> Sent:
         """The command for an action in the policy's units; ``ValueError`` for one that is not finite."""

@@ -75,19 +75,34 @@ class RobotRun:
         self._obeyed = 0
         self._episodes = 0
 
-    def wait_for_start(self) -> None:
-        """Hold until the operator starts an episode; :class:`RunStoppedError` when the line to him is lost."""
+    def wait_for_start(self, instruction: str) -> None:
+        """Hold until the operator starts an episode, which has an ``instruction`` or is given one by him.
+
+        :class:`RunStoppedError` when the line to him is lost, or the robot.
+        """
         assert self._line is not None
         pace = Pace(1.0 / self._rate_hz)
         pace.start()
+        told = isinstance(self._robot, StagedRobot) or bool(instruction)
         while True:
-            if self._line.silent:
-                self._chooser.failed("the operator's page is out of reach")
-            observation = self._robot.observe()
-            if self._order() == "start":
-                return
-            self._tell(observation, Choice(actor="held", why="between episodes"), None, 0)
+            choice, observation = self._look_between()
+            if self._order() == "start" and observation is not None:
+                if told or self._line.orders.instruction:
+                    return
+                choice = self._chooser.held("write an instruction, then start")
+            if observation is not None:
+                self._tell(observation, choice, None, 0)
             pace.wait()
+
+    def _look_between(self) -> tuple[Choice, dict[str, Any] | None]:
+        assert self._line is not None
+        try:
+            observation = self._robot.observe()
+        except RobotError as error:
+            return self._chooser.failed(f"the robot: {error}"), None
+        if self._line.silent:
+            return self._chooser.failed("the operator's page is out of reach"), observation
+        return self._chooser.held("between episodes"), observation
 
     def episode(self, seed: int, instruction: str, most_steps: int) -> EpisodeOutcome:
         """Drive until the task is done, the operator ends it, ``most_steps`` are taken, or something fails.
@@ -103,21 +118,20 @@ class RobotRun:
         try:
             instruction = self._begin(seed, instruction)
             pace.start()
-            self._drive(pace, tally, seed, instruction, most_steps)
+            self._drive(pace, tally, instruction, most_steps)
         except RunStoppedError as stopped:
             tally.end("fault", why=str(stopped))
         except RobotError as error:
             tally.robot_lost = True
             tally.end("fault", why=f"the robot: {error}")
         except KeyboardInterrupt:
-            tally.end("interrupt")
+            tally.interrupt()
         finally:
-            self._stop(tally)
-            self._chooser.drop()
+            self._finish(tally)
         wall_s = time.monotonic() - began_s
         return EpisodeOutcome(
             seed=seed,
-            instruction=instruction,
+            instruction=tally.instruction or instruction,
             ended_by=tally.ended_by,
             success=tally.success,
             steps=tally.steps,
@@ -128,10 +142,20 @@ class RobotRun:
             slowed=tally.slowed,
             refused=self._chooser.refused - refused,
             round_trip_ms=percentiles([timing.round_trip_ms for timing in self._chooser.timings[asked:]]),
-            recorded=self._keep(tally),
+            recorded=tally.recorded,
             why=tally.why,
             robot_lost=tally.robot_lost,
         )
+
+    def _finish(self, tally: "_Tally") -> None:
+        """Stop the robot and keep what was recorded; Ctrl-C meanwhile is heeded when that is done."""
+        self._chooser.drop()
+        for finish in (self._stop, self._keep):
+            try:
+                finish(tally)
+            except KeyboardInterrupt:
+                tally.interrupt()
+                finish(tally)
 
     def _stop(self, tally: "_Tally") -> None:
         """Make the robot stand still; one that cannot be told so any more is lost, and nothing else is."""
@@ -143,6 +167,7 @@ class RobotRun:
             tally.end("fault", why=f"the robot could not be stopped: {error}")
 
     def _begin(self, seed: int, instruction: str) -> str:
+        self._order()  # what was said of the episode before
         if isinstance(self._robot, StagedRobot):
             staged = self._robot.begin(seed)
             instruction = instruction or staged
@@ -154,9 +179,9 @@ class RobotRun:
         if self._recorder is not None:
             self._recorder.begin(instruction, getattr(self._robot, "task_name", self._robot.embodiment.name), seed)
 
-    def _drive(self, pace: Pace, tally: "_Tally", seed: int, instruction: str, most_steps: int) -> None:
+    def _drive(self, pace: Pace, tally: "_Tally", instruction: str, most_steps: int) -> None:
         while not tally.ended_by:
-            instruction = self._edited(instruction, seed)
+            instruction = tally.instruction = self._edited(instruction)
             choice, observation = self._look_and_choose(tally, instruction, pace.left_s())
             sent = self._send(choice)
             if sent is not None and observation is not None and self._recorder is not None:
@@ -187,14 +212,13 @@ class RobotRun:
             self._robot.act(sent.action)
         return sent
 
-    def _edited(self, instruction: str, seed: int) -> str:
+    def _edited(self, instruction: str) -> str:
         """The instruction, or the operator's, which begins another recorded episode: one has one instruction."""
         asked = self._line.orders.instruction if self._line is not None else None
         if asked is None or asked == instruction:
             return instruction
         if self._recorder is not None:
-            self._recorder.end(success=False)
-        self._open_record(asked, seed)
+            self._recorder.told(asked)
         self._chooser.drop()
         return asked
 
@@ -217,13 +241,13 @@ class RobotRun:
         self._obeyed = orders.episode_number
         return orders.episode
 
-    def _keep(self, tally: "_Tally") -> int | None:
+    def _keep(self, tally: "_Tally") -> None:
         if self._recorder is None:
-            return None
-        if not tally.keep:
+            return
+        if tally.keep:
+            tally.recorded = self._recorder.end(bool(tally.success))
+        else:
             self._recorder.discard()
-            return None
-        return self._recorder.end(bool(tally.success))
 
     def _tell(
         self, observation: Mapping[str, Any], choice: Choice, sent: Sent | None, step: int, violations: int = 0
@@ -253,7 +277,9 @@ class _Tally:
         self.ended_by = ""
         self.success: bool | None = None
         self.why: str | None = None
+        self.instruction = ""
         self.keep = True
+        self.recorded: int | None = None
         self.robot_lost = False
         self.steps = self.bent = self.slowed = 0
         self.by: Counter[str] = Counter(dict.fromkeys(ACTORS, 0))
@@ -271,3 +297,7 @@ class _Tally:
     def end(self, by: str, *, success: bool | None = None, why: str | None = None, keep: bool = True) -> None:
         if not self.ended_by:
             self.ended_by, self.success, self.why, self.keep = by, success, why, keep
+
+    def interrupt(self) -> None:
+        """Whatever ended it: the run is over."""
+        self.ended_by = "interrupt"

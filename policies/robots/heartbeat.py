@@ -3,6 +3,7 @@
 Not a certified safety function: an enabling switch that must be relied upon is wired to the robot.
 """
 
+import math
 import os
 import select
 import sys
@@ -32,17 +33,21 @@ class NobodyAsked:
 
 
 class Beats:
-    """Counts a beat for ``BEAT_S`` from when it was noticed. ``clock`` gives seconds."""
+    """Counts a beat for ``BEAT_S`` from when it was noticed, if somebody looked so long before: what came while nobody
+    looked may be long past. ``clock`` gives seconds.
+    """
 
     def __init__(self, noticed: Callable[[], bool], clock: Callable[[], float] = time.monotonic) -> None:
         self._noticed = noticed
         self._clock = clock
-        self._until_s = -1.0
+        self._until_s = self._looked_s = -math.inf
 
     def alive(self) -> bool:
-        if self._noticed():
-            self._until_s = self._clock() + BEAT_S
-        return self._clock() < self._until_s
+        now_s = self._clock()
+        away_s, self._looked_s = now_s - self._looked_s, now_s
+        if self._noticed() and away_s < BEAT_S:
+            self._until_s = now_s + BEAT_S
+        return now_s < self._until_s
 
 
 def file_touched(path: Path, clock: Callable[[], float] = time.monotonic) -> Beats:

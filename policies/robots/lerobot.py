@@ -49,7 +49,7 @@ class LeRobotRobot:
     def connect(self) -> None:
         try:
             if self._robot.is_connected:  # as LeRobot has it; it may be lost all the same
-                self._robot.disconnect()
+                self._let_go()
             self._last = None
             self._robot.connect(calibrate=False)
             if not self._robot.is_calibrated:
@@ -92,7 +92,13 @@ class LeRobotRobot:
             self.stop()
         except RobotError as error:
             log.warning("the robot could not be stopped: %s", error)
-        self._robot.disconnect()
+        self._let_go()
+
+    def _let_go(self) -> None:
+        try:
+            self._robot.disconnect()
+        except Exception as error:
+            log.warning("the robot could not be let go in good order: %s", error)
 
     def _send(self, theirs: Mapping[str, float]) -> None:
         try:

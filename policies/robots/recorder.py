@@ -27,6 +27,7 @@ class RunRecorder:
         self._embodiment = embodiment
         self._frames: list[dict[str, Any]] = []
         self._instruction, self._task, self._seed = "", "", 0
+        self._before: list[tuple[str, list[dict[str, Any]]]] = []
 
     @property
     def recorded(self) -> int:
@@ -47,28 +48,45 @@ class RunRecorder:
         frame = {**observation, ACTION_KEY: action, ACTOR_KEY: np.int32(ACTORS.index(actor))}
         self._frames.append({spec.key: np.asarray(frame[spec.key], spec.dtype) for spec in self._fields})
 
-    def end(self, success: bool) -> int | None:
-        """Append what was recorded; the episode's number, or None if there was no frame.
-
-        An episode has one instruction: where it was edited on the way, what came before is an episode of its own.
+    def told(self, instruction: str) -> None:
+        """What follows is told otherwise. An episode has one instruction, so what came before is one of its own, which
+        failed; it is appended when all ends, for that takes longer than a robot can wait.
         """
-        frames, self._frames = self._frames, []
+        self._before.append((self._instruction, self._frames))
+        self._frames, self._instruction = [], instruction
+
+    def end(self, success: bool) -> int | None:
+        """Append what was recorded; the last episode's number, or None if it had no frame. What could not be appended
+        is still there, to be tried again.
+        """
+        self._end_before()
+        number = self._append(self._instruction, self._frames, success)
+        self._frames = []
+        return number
+
+    def discard(self) -> None:
+        """Drop the open episode, but what came before it was told otherwise."""
+        self._frames = []
+        self._end_before()
+
+    def _end_before(self) -> None:
+        while self._before:
+            self._append(*self._before[0], success=False)
+            del self._before[0]
+
+    def _append(self, instruction: str, frames: list[dict[str, Any]], success: bool) -> int | None:
         if not frames:
             return None
         arrays = {spec.key: np.stack([frame[spec.key] for frame in frames]) for spec in self._fields}
         episode = Episode.from_fields(
             arrays,
             self._embodiment.camera_names,
-            instruction=self._instruction,
+            instruction=instruction,
             task=self._task,
             success=success,
             seed=self._seed,
         )
         return self._writer.append(episode)
-
-    def discard(self) -> None:
-        """Drop the open episode."""
-        self._frames = []
 
     def close(self) -> None:
         """Release the store; the open episode is dropped."""

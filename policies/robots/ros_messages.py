@@ -102,7 +102,8 @@ def command(kind: str, joints: Sequence[str], values: Sequence[float], step_s: f
             return {"name": list(joints), "position": numbers, "velocity": [], "effort": []}
         case "trajectory_msgs/JointTrajectory":
             whole = int(step_s)
-            reached = {"sec": whole, "nanosec": round(1e9 * (step_s - whole))}
+            rest_ns = round(1e9 * (step_s - whole))
+            reached = {"sec": whole, "nanosec": rest_ns, "secs": whole, "nsecs": rest_ns}  # for ROS 2, and for ROS 1
             return {"joint_names": list(joints), "points": [{"positions": numbers, "time_from_start": reached}]}
         case "geometry_msgs/Twist":
             told = dict(zip(joints, numbers, strict=True))

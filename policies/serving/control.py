@@ -81,7 +81,8 @@ class ActionStream:
         self._chunk = ChunkCursor(interval, ahead)
         self._begun = False
         self._asked_s: float | None = None
-        self._last: np.ndarray | None = None
+        self.last: np.ndarray | None = None
+        """The action in force; whoever sends another one than was chosen here says so."""
 
     @property
     def needs_observation(self) -> bool:
@@ -108,14 +109,14 @@ class ActionStream:
             raise WatchdogError(f"the policy server is gone: {error}") from error
         action = self._chunk.step()
         held = action is None
-        self._last = self._still() if action is None else action
-        return Command(action=self._last, held=held)
+        self.last = self._still() if action is None else action
+        return Command(action=self.last, held=held)
 
     def _ask(self, observation: Mapping[str, Any] | None) -> None:
         """Send ``observation``, with what is in force and under way."""
         if observation is None:
             raise ValueError("this step needs an observation")
-        left, in_force, underway = self._chunk.left, self._last, None
+        left, in_force, underway = self._chunk.left, self.last, None
         if len(left):
             delay = min(self._chunk.delay_steps, len(left))
             in_force = left[delay - 1]
@@ -134,7 +135,7 @@ class ActionStream:
         left_s = self._asked_s + self.watchdog_s - self._clock()
         if left_s <= 0:
             raise ServerTimeoutError("the watchdog has expired")
-        holdable = not self._chunk.spent or hold_action(self._client.embodiment, self._last) is not None
+        holdable = not self._chunk.spent or hold_action(self._client.embodiment, self.last) is not None
         try:
             reply = self._client.receive(min(timeout_s, left_s) if holdable else left_s)
         except ServerRefusalError:
@@ -154,7 +155,7 @@ class ActionStream:
         """Whether the robot may go on without an answer."""
         assert self._asked_s is not None
         waited_s = self._clock() - self._asked_s
-        stuck = self._chunk.spent and hold_action(self._client.embodiment, self._last) is None
+        stuck = self._chunk.spent and hold_action(self._client.embodiment, self.last) is None
         if waited_s >= self.watchdog_s or stuck:
             raise WatchdogError(
                 f"no actions from the policy server for {1e3 * waited_s:.0f} ms "
@@ -163,7 +164,7 @@ class ActionStream:
 
     def _still(self) -> np.ndarray:
         """The action that keeps the robot where it is."""
-        still = hold_action(self._client.embodiment, self._last)
+        still = hold_action(self._client.embodiment, self.last)
         if still is None:
             raise WatchdogError("no action is left, and there is none to hold")
         return still

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from envs.specs import STATE_KEY
@@ -72,11 +72,17 @@ class RefinedAgent(PolicyAgent[ReadOff]):
 
     @property
     def bounds(self) -> tuple[Float[Tensor, " a"], Float[Tensor, " a"]]:
-        """The least and the most that the robot can do, normalised."""
-        device = self.inputs.device
+        """The least and the most that the robot can be told, normalised: what stays as it is has one value."""
+        action, device = self._normalization.action, self.inputs.device
         ends = (self.embodiment.action_low, self.embodiment.action_high)
-        low, high = (self._normalization.action.normalize(torch.tensor(end, device=device)) for end in ends)
+        told = (torch.where(self.moving, torch.tensor(end, device=device), 0.0) for end in ends)
+        low, high = (action.normalize(torch.where(self.moving, end, action.unnormalize(end))) for end in told)
         return low, high
+
+    @property
+    def moving(self) -> Bool[Tensor, " a"]:
+        """Which numbers do anything: those that the policy's data hold constant stay so, whatever is said of them."""
+        return ~self._normalization.action.constant.to(self.inputs.device)
 
 
 def refined(policy: VLAPolicy, *, std: float, width: int) -> VLAPolicy:

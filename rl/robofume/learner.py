@@ -189,8 +189,11 @@ class RoboFuMELearner(RewardedLearner):
             expected = self.target(self.agent.summary(then), following).amin(dim=0)[:, 0]
             targets = bellman_target(moves.rewards, moves.discount, moves.terminated, expected)
             (now, density_now), (later, density_later) = (self._drawn(x, config.actions, source) for x in (here, there))
-            even = 2 * torch.rand(len(now), config.actions, now.shape[-1], generator=source).to(self.device) - 1
-            evenly = torch.full(even.shape[:2], -even.shape[-1] * math.log(2), device=self.device)
+            moving = self.agent.moving
+            shape = (len(now), config.actions, self.agent.execute, len(moving))
+            even = self._executed(2 * torch.rand(shape, generator=source).to(self.device) - 1)
+            numbers = int(moving.sum()) * self.agent.execute
+            evenly = torch.full(even.shape[:2], -numbers * math.log(2), device=self.device)
         asked = torch.cat([moves.actions.flatten(1)[:, None], even, now, later], dim=1)
         taken, drawn, chosen = self.critics(summary, asked).split([1, config.actions, 2 * config.actions], dim=-1)
         loss = cal_ql_loss(
@@ -214,10 +217,11 @@ class RoboFuMELearner(RewardedLearner):
     def _drawn(
         self, distribution: GaussianChunks, count: int, source: torch.Generator
     ) -> tuple[Float[Tensor, "b m e"], Float[Tensor, "b m"]]:
-        """So many chunks of each row, as they are executed, and the logarithm of the density of that part."""
+        """So many chunks of each row, as they are executed, and the logarithm of the density of what moves of that."""
         mean, std = distribution.mean[:, None], distribution.log_std.exp()[:, None]
         noise = torch.randn(len(mean), count, *mean.shape[2:], generator=source).to(self.device)
-        density = (-0.5 * noise.square() - std.log() - 0.5 * math.log(2 * math.pi))[:, :, : self.agent.execute]
+        density = (-0.5 * noise.square() - std.log() - 0.5 * math.log(2 * math.pi)) * self.agent.moving
+        density = density[:, :, : self.agent.execute]
         return self._executed(mean + std * noise), density.flatten(2).sum(dim=-1)
 
     def timings(self) -> dict[str, float]:

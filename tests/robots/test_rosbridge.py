@@ -170,7 +170,10 @@ def test_trajectories_go_to_a_place_within_a_step(bridge):
         robot.act(np.float32([-0.5, 0.0]))
         wait_until(lambda: bridge.commands)
         assert bridge.commands[0]["joint_names"] == ["pan", "lift"]
-        assert bridge.commands[0]["points"][0]["time_from_start"] == {"sec": 0, "nanosec": 50_000_000}
+        assert bridge.commands[0]["points"][0]["time_from_start"] == {
+            **{"sec": 0, "nanosec": 50_000_000},
+            **{"secs": 0, "nsecs": 50_000_000},
+        }
     finally:
         robot.close()
 

@@ -31,6 +31,10 @@ class Code(nn.Module, ABC):
     def decode(self, ids: Int[Tensor, "b m"]) -> Float[Tensor, "b h a"]:
         """The chunks, whatever the tokens; inverse of :meth:`encode` up to rounding."""
 
+    def choose(self, log_p: Float[Tensor, "b m c"]) -> Int[Tensor, "b m"]:
+        """The tokens to act by: the likeliest, unless entries lie in an order that says more."""
+        return log_p.argmax(dim=-1)
+
     def allowed(self, ids: Int[Tensor, "b m"]) -> Bool[Tensor, "b n c"] | None:
         """Which entries may come first, and after each of ``ids`` (n = m + 1); None where all may."""
         return None
@@ -61,6 +65,12 @@ class UniformBins(Code):
     def encode(self, actions: Float[Tensor, "b h a"]) -> Int[Tensor, "b m"]:
         share = (actions - self.low) / (self.high - self.low)
         return (share * self.entries).floor().long().clamp(0, self.entries - 1).flatten(1)
+
+    def choose(self, log_p: Float[Tensor, "b m c"]) -> Int[Tensor, "b m"]:
+        """The median bin. The likeliest of many fine ones is too often the one where numbers are exactly alike, such as
+        0 where nothing moves.
+        """
+        return (log_p.exp().cumsum(dim=-1) < 0.5).sum(dim=-1).clamp(max=self.entries - 1)
 
     def decode(self, ids: Int[Tensor, "b m"]) -> Float[Tensor, "b h a"]:
         share = (ids.unflatten(1, self.shape) + 0.5) / self.entries

@@ -44,7 +44,7 @@ class ActionExpert(nn.Module):
         self.width, self.heads = width, heads
         self.state = nn.Sequential(nn.Linear(state_dim, seen_width), nn.GELU(), nn.Linear(seen_width, seen_width))
         self.action = nn.Linear(action_dim, width)
-        self.slots = nn.Parameter(0.02 * torch.randn(horizon, width))
+        self.slots = nn.Parameter(torch.randn(horizon, width))  # as large as the noise that they are added to
         self.mix = nn.Sequential(nn.Linear(2 * width, width), nn.SiLU(), nn.Linear(width, width))
         self.layers = nn.ModuleList(ExpertLayer(width, heads, seen_width) for _ in range(depth))
         self.output = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, action_dim))

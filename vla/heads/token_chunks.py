@@ -22,8 +22,8 @@ class TokenChunks(Distribution):
     """Latent: the tokens. With one for each number of an action, latent and parts are (b, h, a).
 
     With tokens of variable number both are (b, m), m being the most that there can be: after the end, the latent holds
-    more ends, and log-probability and entropy are 0. The mode is the likeliest token each time, of which the whole need
-    not be the likeliest.
+    more ends, and log-probability and entropy are 0. The mode is what the code chooses each time, the likeliest token
+    or the median bin; the whole need not be the likeliest.
     """
 
     def __init__(self, head: "TokensHead", seen: Decoder) -> None:
@@ -37,7 +37,7 @@ class TokenChunks(Distribution):
 
     @torch.no_grad()
     def mode(self) -> Sample:
-        return self._decoded(lambda log_p: log_p.argmax(dim=-1))
+        return self._decoded(self.head.code.choose)
 
     def evaluate(self, latent: Int[Tensor, "b ..."]) -> tuple[Float[Tensor, "b ..."], Float[Tensor, "b ..."]]:
         ids = latent.flatten(1)

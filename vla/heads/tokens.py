@@ -111,7 +111,7 @@ class TokensHead(DecodingHead):
         loss = over_valid(surprise, target.valid)
         numbers = {"nll": loss.detach(), "accuracy": over_valid(right, target.valid)}
         if self.code.end_id is None:
-            numbers |= masked_l1(self.code.decode(log_p.detach().argmax(dim=-1)), target)[1]
+            numbers |= masked_l1(self.code.decode(self.code.choose(log_p.detach())), target)[1]
         return loss, numbers
 
     def act(self, seen: Decoder) -> Float[Tensor, "b h a"]:

@@ -50,6 +50,7 @@ export class Hands {
 
   letGo() {
     this.down.clear();
+    this.closed = null;  // whatever moves it meanwhile
   }
 
   axes() {
