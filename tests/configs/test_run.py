@@ -132,6 +132,22 @@ def test_a_robot_that_is_lost_in_mid_episode_costs_nothing_of_what_was_recorded(
     assert outcome["robot_lost"] and "ended by fault" in capsys.readouterr().out
 
 
+def test_who_interrupts_a_run_that_waits_for_its_robot_ends_it(bridge, tmp_path, capsys):
+    file = tmp_path / "robot.toml"
+    file.write_text(described(bridge.port), encoding="utf-8")
+
+    def lose():
+        wait_until(lambda: len(bridge.commands) > 9)
+        bridge.close()
+        os.kill(os.getpid(), signal.SIGINT)
+
+    with running(PolicyServer(Panning(RobotDescription.read(file).embodiment), ServeConfig(port=0))) as port:
+        threading.Thread(target=lose).start()
+        robot = ["--robot", str(file), "--instruction", "look left", "--episodes", "3", "--come-back-s", "20"]
+        assert main(["run", f"ws://127.0.0.1:{port}", *robot, *PATIENT]) == 130
+    assert capsys.readouterr().out.count("seed ") == 1
+
+
 def test_a_robot_that_comes_back_goes_on_with_the_next_episode(bridge, tmp_path, capsys):
     file, again = tmp_path / "robot.toml", []
     file.write_text(described(bridge.port), encoding="utf-8")

@@ -90,3 +90,13 @@ def test_hands_push_relative_numbers_and_carry_absolute_ones_on():
     robot = arm(True, False, False)
     np.testing.assert_allclose(steered(robot, (-0.5, 0.0, 1.0), np.float32([9, 1.0, 1.9])), [-0.25, 1.0, 2.0])
     np.testing.assert_allclose(steered(robot, (0.0, 1.0, 0.0), np.float32([0, 0.0, 0])), [0, 0.4, 0])
+
+
+def test_hands_begin_where_the_robot_stands():
+    """Also before it was told anything, and in the middle only where nobody knows where it is."""
+    robot = arm(True, False, False)
+    commander = Commander(robot, robot, Limits.none(robot))
+    commander.start({STATE_KEY: np.float32([0.3, -0.4, 1.2])})
+    np.testing.assert_allclose(commander.last, [0.0, -0.4, 1.2])
+    np.testing.assert_allclose(steered(robot, (0.0, 0.0, 0.0), commander.last), [0.0, -0.4, 1.2])
+    np.testing.assert_allclose(steered(robot, (0.0, 0.0, 0.0), np.float32([0, np.nan, 1.2]))[2], 1.2)

@@ -138,6 +138,76 @@ def test_a_switch_that_nobody_ever_held_keeps_the_robot_where_it_is(serving, ben
     assert len(policy.asked) == asked and not any(moves(here.env))
 
 
+class GoesMeanwhile:
+    """Somebody who is there when a step begins, and gone when the policy has answered."""
+
+    def __init__(self):
+        self.asked = 0
+
+    def alive(self):
+        self.asked += 1
+        return self.asked % 2 == 1
+
+
+def test_who_goes_while_the_policy_is_waited_for_holds_the_robot(serving, bench):
+    here = bench(serving(Creep()).port, heartbeat=GoesMeanwhile())
+    outcome = here.run.episode(0, "", most_steps=20)
+    assert outcome.by == {"policy": 0, "human": 0, "held": 20} and not any(moves(here.env))
+
+
+def test_an_interrupt_while_an_episode_is_kept_is_heeded_when_it_is(serving, bench, tmp_path):
+    here = bench(serving(Creep()).port, path=tmp_path / "D")
+    end, interrupts = here.recorder.end, [KeyboardInterrupt]
+
+    def interrupted(success):
+        if interrupts:
+            raise interrupts.pop()
+        return end(success)
+
+    here.recorder.end = interrupted
+    outcome = here.run.episode(0, "", most_steps=12)
+    assert (outcome.ended_by, outcome.recorded, here.recorder.recorded) == ("interrupt", 0, 1)
+
+
+def test_what_no_one_expects_costs_nothing_of_what_was_recorded(serving, bench, tmp_path):
+    here = bench(serving(Creep()).port, path=tmp_path / "D")
+    act, acted = here.robot.act, []
+
+    def breaking(action):
+        acted.append(action)
+        if len(acted) > 10:
+            raise OSError("the serial port is gone")
+        act(action)
+
+    here.robot.act = breaking
+    with pytest.raises(OSError, match="serial port"):
+        here.run.episode(0, "", most_steps=100)
+    assert here.recorder.recorded == 1
+
+
+def test_what_was_told_otherwise_is_kept_when_all_ends(bench, serving, tmp_path):
+    """Episodes of their own, as failures, also where the rest is discarded; nothing is written while a robot waits."""
+    here = bench(serving(Creep()).port, path=tmp_path / "D")
+    observation = {**here.robot.observe(), "task": "go"}
+
+    def record(*instructions):
+        here.recorder.begin(instructions[0], "point", 0)
+        for told in (*instructions[1:], None):
+            here.recorder.add(observation, np.zeros(2, np.float32), "policy")
+            if told is not None:
+                here.recorder.told(told)
+
+    record("go left", "go right")
+    assert here.recorder.recorded == 0
+    assert here.recorder.end(True) == 1
+    record("go up", "go down")
+    here.recorder.discard()
+    here.recorder.close()
+    episodes = [DemonstrationDataset(tmp_path / "D").episode(number) for number in range(3)]
+    found = [(episode.instruction, episode.success) for episode in episodes]
+    assert found == [("go left", False), ("go right", True), ("go up", False)]
+
+
 def test_a_robot_that_breaks_down_ends_the_run(serving, bench):
     here = bench(serving(Creep()).port, timing=Timing(watchdog_s=5.0, stop_after_s=0.5))
     here.env.step = lambda actions: 1 / 0

@@ -33,6 +33,18 @@ def test_a_file_counts_while_it_is_touched_again_and_again(tmp_path):
     assert not switch.alive()
 
 
+def test_a_beat_that_came_while_nobody_looked_is_none(tmp_path):
+    file, clock = tmp_path / "alive", Clock()
+    switch = file_touched(file, clock)
+    assert not switch.alive()
+    file.touch()
+    clock.now_s += 3.0
+    assert not switch.alive()
+    os.utime(file, ns=(0, 1))
+    clock.now_s += BEAT_S / 2
+    assert switch.alive()
+
+
 def test_a_key_counts_while_the_terminal_repeats_it(monkeypatch):
     keyboard, terminal = pty.openpty()
     clock = Clock()

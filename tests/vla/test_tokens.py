@@ -42,6 +42,13 @@ def test_bins_are_equal_parts_and_come_back_as_their_middles():
     assert code.decode(torch.tensor([[0, 3]])).tolist() == [[[-0.75, 0.75]]]
 
 
+def test_bins_act_by_the_median():
+    """The likeliest one is a point mass that two thirds of the probability lie beyond."""
+    code = UniformBins(6, horizon=1, action_dim=1)
+    log_p = torch.tensor([[[0.05, 0.3, 0.1, 0.2, 0.2, 0.15], [1.0, 0, 0, 0, 0, 0], [0, 0, 0, 0, 0, 1.0]]]).log()
+    assert code.choose(log_p).tolist() == [[3, 0, 5]]
+
+
 def test_bins_reach_as_far_as_the_data():
     code, target = UniformBins(256, horizon=HORIZON, action_dim=ACTION_DIM), random_target(100)
     target.actions[..., 0] *= 0.1
