@@ -1,5 +1,7 @@
 """The policy that is refined: it acts as before until it learns, and little of it does."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from demonstrations import TINY_HEADS, tiny_policy
@@ -45,6 +47,18 @@ def test_it_acts_as_the_policy_that_it_began_as_until_it_learns(head, observatio
 def seen_within(agent, seen):
     low, high = agent.bounds
     return agent.distribution(seen).mean.clamp(low, high)
+
+
+def test_what_the_data_hold_constant_has_one_value():
+    policy = tiny_policy(head=TINY_HEADS["mlp"])
+    action = policy.normalization.action
+    still = replace(action.stats, min=[-0.8, 0.1], max=[0.8, 0.1], mean=[0.0, 0.1], std=[0.4, 0.0])
+    policy.normalization = replace(policy.normalization, action=replace(action, stats=still))
+    agent = RefinedAgent(refined(policy, std=0.1, width=8))
+    low, high = agent.bounds
+    assert agent.moving.tolist() == [True, False] and low[0] < high[0] and low[1] == high[1]
+    given = torch.tensor([[[0.5, 0.7]] * 4]).clamp(low, high)
+    assert torch.allclose(agent.normalized(agent.executable(given)), given, atol=1e-6)
 
 
 def test_a_head_without_one_chunk_to_refine_is_refused():

@@ -104,10 +104,11 @@ class HeadContract:
         assert abs(loss() - loss(**texts)) > 1e-5
 
     def test_it_learns_what_to_do(self):
-        """Two instructions, two chunks."""
+        """Two instructions, two chunks, no two numbers of which are alike."""
         backbone, head = self.make()
         observation = random_observation(backbone)
-        target = replace(self.target(2), actions=torch.tensor([[[-0.7]], [[0.7]]]).repeat(1, HORIZON, ACTION_DIM))
+        along = torch.linspace(-0.7, 0.7, HORIZON * ACTION_DIM).view(1, HORIZON, ACTION_DIM)
+        target = replace(self.target(2), actions=torch.cat([along, -along]))
         head.fit(target)
         seen = head.perceive(backbone, observation)
         several = torch.arange(2).repeat(self.copies)
