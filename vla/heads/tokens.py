@@ -82,7 +82,7 @@ class TokensHead(DecodingHead):
         self.parallel = config.decoding == "parallel"
         self.code = config.code(horizon=horizon, action_dim=action_dim)
         width = backbone.width
-        self.position = nn.Parameter(0.02 * torch.randn(self.code.length, width))
+        self.position = nn.Parameter(torch.randn(self.code.length, width))  # as large as the tokens that it is added to
         self.condition = nn.Linear(state_dim + backbone.waypoint_dim, width)
         self.token = None if self.parallel else nn.Embedding(self.code.entries, width)
         self.out = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, self.code.entries))
