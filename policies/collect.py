@@ -171,7 +171,7 @@ def record_episodes(
     for step in range(env.max_episode_steps):
         action = execution.act(observation).to(env.device)
         steps.append({key: {**observation, ACTION_KEY: action}[key] for key in keys})
-        if noise.std:
+        if noise.std or noise.detours:
             drawn = np.stack([noise.at(env.embodiment, seed, step) for seed in padded])
             action = (action + torch.from_numpy(drawn).to(env.device)).clamp(low, high)
         moved = env.step(action)

@@ -73,6 +73,12 @@ class ImitationLearner(Learner[TrainConfig]):
         self.shared_out = config.shard and self.group.size > 1
         if config.shard and evaluator is not None:
             raise ValueError("a network that is shared out (train.shard) is not tried out while it learns: evaluate it")
+        if self.shared_out and config.batch_size % (self.group.size * config.accumulate):
+            raise ValueError(
+                "processes that share a network out (train.shard) take as many pieces of a batch as one another: "
+                f"expected a batch_size that {self.group.size} processes times accumulate {config.accumulate} divides, "
+                f"got {config.batch_size}"
+            )
         stages = stages_for(config.stages, locates=bool(vla_config.waypoint_dims))
         windows = WindowConfig(
             horizon=vla_config.horizon,

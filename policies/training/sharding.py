@@ -30,7 +30,7 @@ def share_out(model: nn.Module, layers: Iterable[nn.Module], processes: int, dev
     mesh = init_device_mesh(device.type, (processes,))
     numbers = {parameter for parameter in model.parameters() if not parameter.ndim}
     for module in (*layers, model):
-        sharded = fully_shard(module, mesh=mesh, ignored_params=numbers)
+        sharded = fully_shard(module, mesh=mesh, ignored_params=numbers, reshard_after_forward=True)
         sharded.set_gradient_divide_factor(1.0)
         sharded.set_force_sum_reduction_for_comms(True)  # gloo knows no sum that is divided on the way
 
@@ -70,6 +70,7 @@ def clip_gradient(parameters: Iterable[nn.Parameter], largest: float) -> Float[T
     if not any(map(is_shared_out, parameters)):
         return torch.nn.utils.clip_grad_norm_(parameters, largest)
     kinds = [[each for each in parameters if is_shared_out(each) == shared] for shared in (True, False)]
+    kinds = [kind for kind in kinds if kind]
     gradients = ([each.grad for each in kind if each.grad is not None] for kind in kinds)
     norm = torch.stack([put_together(get_total_norm(each)) for each in gradients]).norm()
     for kind in kinds:

@@ -254,3 +254,10 @@ def test_what_does_not_fit_data_or_run_is_refused(tmp_path, there):
         learn(tmp_path / "unknown", there, replace(sequence(), tasks=("reach-a", "reach-x")))
     with pytest.raises(ValueError, match=r"not lengthened, got legs \[6, 12\]"):
         learner(there, sequence(), legs=(6, 12))
+    in_a_row = learner(there, sequence())
+    in_a_row.check_scale()
+    action = in_a_row.normalization.action
+    still = replace(action.stats, min=[-0.8, 0.0], max=[0.8, 0.0], mean=[0.0, 0.0], std=[0.4, 0.0])
+    in_a_row.normalization = replace(in_a_row.normalization, action=replace(action, stats=still))
+    with pytest.raises(ValueError, match=r"reach-a, by whose numbers actions are scaled, never moves \w+, which"):
+        in_a_row.check_scale()

@@ -17,11 +17,11 @@ from policies.evaluation import evaluate
 from policies.imitation.lifelong.config import LifelongConfig
 from policies.imitation.stages import Stage
 from policies.imitation.trainer import prepare
-from policies.training.processes import in_processes
+from policies.training.processes import ProcessError, in_processes
 from policies.vla_policy import VLAPolicy
 from vla.heads.bridge import BridgeConfig
 
-ONE_STAGE = {"stages": (Stage(warmup_steps=4),)}
+ONE_STAGE = {"stages": (Stage(warmup_steps=4, rates={"head": 0.5}),)}
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +78,9 @@ def test_a_run_that_was_shared_out_goes_on_in_one_process(tmp_path, store):
 def test_what_cannot_be_shared_out_is_refused(tmp_path, store):
     with pytest.raises(ValueError, match=r"expected one of stages and no validation_share, got 2 and 0\.0"):
         tiny_training(shard=True)
+    uneven = tiny_training(**ONE_STAGE, shard=True, processes=2, batch_size=9, accumulate=3)
+    with pytest.raises(ProcessError, match="divides, got 9"):
+        in_processes(2, "cpu", training_crews.run_here, tmp_path, uneven, store, False)
     in_a_row = LifelongConfig(tasks=("here", "there"))
     with pytest.raises(ValueError, match="one after the other is not shared out"):
         prepare(tmp_path, tiny_training(shard=True, **ONE_STAGE), tiny_network(), [store], lifelong=in_a_row)

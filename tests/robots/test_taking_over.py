@@ -39,7 +39,7 @@ def driving(serving, bench, tmp_path):
     def drive():
         with contextlib.suppress(RunStoppedError):
             for seed in range(2):
-                here.run.wait_for_start()
+                here.run.wait_for_start("")
                 here.outcomes.append(here.run.episode(seed, "", most_steps=int(120 * RATE_HZ)))
 
     here.thread = threading.Thread(target=drive, daemon=True)

@@ -77,7 +77,8 @@ class LifelongLearner(ImitationLearner):
         if step == first and task:
             self._turn(step)
         self.average.first = first
-        found = super().step(step)
+        with self._chosen_by_all():
+            found = super().step(step)
         if self.lifelong.method == "codyra":
             end = self.ends[task]
             self._shrink(threshold(step - first, end - first, self.lifelong.shrink))
@@ -124,6 +125,35 @@ class LifelongLearner(ImitationLearner):
             failures=self.config.failures,
             keep=lambda record: record.task == first and not held_out(record, share),
         )
+
+    def check_scale(self) -> None:
+        """``ValueError`` where the first task, whose numbers say how actions are scaled, holds some still that later
+        ones move: no policy of that scale could move them.
+        """
+        spread = [most - least for least, most in zip(*self._action_range(), strict=True)]
+        names = [dimension.name for dimension in self.demonstrations.embodiment.action]
+        still = self.normalization.action.constant.tolist()
+        if lost := [name for name, held, moved in zip(names, still, spread, strict=True) if held and moved > 0]:
+            raise ValueError(
+                f"{self.lifelong.tasks[0]}, by whose numbers actions are scaled, never moves {', '.join(lost)}, which "
+                "other tasks of the sequence do: begin with another task, or from a policy (--init-from)"
+            )
+
+    def _action_range(self) -> tuple[Sequence[float], Sequence[float]]:
+        action = self.demonstrations.statistics().action
+        return action.min, action.max
+
+    @contextmanager
+    def _chosen_by_all(self) -> Iterator[None]:
+        """What the words of one process's rows choose of a pool inside counts in all of them."""
+        pool = self.vla.pool
+        if pool is None or self.group.size == 1:
+            yield
+            return
+        present = pool.get_buffer("present")
+        before = present.clone()
+        yield
+        present.copy_(before + self.group.total(present - before))
 
     def _draw(self, step: int, stage: Stage) -> Int[np.ndarray, " b"]:
         task, first = self.task_at(step)
