@@ -147,6 +147,12 @@ def _knowing(policy: Training) -> Training:
     return replace(policy, backbone=replace(policy.backbone, use_cameras=True))
 
 
+def seeing(**fields: Any) -> Method:
+    """The default policy from the shipped eye with these fields of its backbone."""
+    policy = shipped(nano_bridge())
+    return Method(policy=replace(policy, backbone=replace(policy.backbone, **fields)))
+
+
 FROM_SHIPPED, FROM_SCRATCH = Method(policy=shipped(nano_bridge())), Method(policy=scratch(nano_bridge()))
 FROM_SHIPPED_POLICY = Method(policy=nano_tabletop())
 
@@ -240,7 +246,7 @@ WITHOUT_RESETS = {
 QUICKSTART = {"shipped eye, randomised demonstrations too": replace(FROM_SHIPPED, recording=RANDOMISED_TOO)}
 QUICKSTARTS = {
     "shipped policy": replace(FROM_SHIPPED_POLICY, recording=AS_IN_QUICKSTART),
-    "shipped eye, known cameras": Method(policy=_knowing(shipped(nano_bridge())), recording=AS_IN_QUICKSTART),
+    "shipped eye, known cameras": replace(seeing(use_cameras=True), recording=AS_IN_QUICKSTART),
     **QUICKSTART,
 }
 """The quickstart's policy, the same network from the eye alone, and the policy before."""

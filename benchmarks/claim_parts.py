@@ -1,9 +1,8 @@
 """The methods of the row that changes one part of the default policy at a time."""
 
 from dataclasses import replace
-from typing import Any
 
-from claim_methods import Method, Teacher, bridge, shipped
+from claim_methods import Method, Teacher, bridge, seeing, shipped
 
 from configs.presets import (
     align_then_tune,
@@ -18,19 +17,11 @@ from configs.presets import (
 )
 from policies.imitation.further import LAYERS, SURPRISE
 from policies.imitation.stages import Stage
-from vla.backbones.nano import NanoConfig
 from vla.config import HeadConfig
 from vla.heads.mapper import MapperConfig
 from vla.heads.tokens import TokensConfig
 from vla.objectives import LossWeights
 from vla.objectives.embedding import CosineConfig
-
-
-def _seeing(**changes: Any) -> Method:
-    """The default policy with fields of its backbone changed."""
-    policy = shipped(nano_bridge())
-    assert isinstance(policy.backbone, NanoConfig)
-    return Method(policy=replace(policy, backbone=replace(policy.backbone, **changes)))
 
 
 def _staged(*stages: Stage, teacher: Teacher | None = None, head: HeadConfig | None = None) -> Method:
@@ -69,7 +60,7 @@ PARTS = {
     "layers say bridge's pictures": _staged(_with(LAYERS, 0.5), teacher="first method"),
     "near to a sentence encoder": _near_sentences(),
     "actions weighed by surprise": _staged(_with(SURPRISE, 1.0)),
-    "position prompt": _seeing(position_prompt=True),
-    "merged tokens": _seeing(merged_tokens=4),
-    "half of the keypoints": _seeing(keypoints=16),
+    "position prompt": seeing(position_prompt=True),
+    "merged tokens": seeing(merged_tokens=4),
+    "half of the keypoints": seeing(keypoints=16),
 }

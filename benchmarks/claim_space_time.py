@@ -3,10 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
-from claim_methods import USUAL_TASKS, Method, Part, Recording, shipped
-
-from configs.presets import nano_bridge
-from vla.backbones.nano import NanoConfig
+from claim_methods import USUAL_TASKS, Method, Part, Recording, seeing
 
 SIX_VIEWS = Recording(
     name="reach-pick-place-views",
@@ -16,30 +13,27 @@ SIX_VIEWS = Recording(
 )
 """Each episode seen from one of six sides, with depth."""
 MEMORY_TASKS = Recording(name="memory", tasks=("recall", "press-times"))
+MOMENTS_BATCH = 32
+"""Three moments are three times the pictures."""
 
 
-def _seeing(batch_size: int, **fields: Any) -> Method:
-    """The default policy from the shipped eye with fields of its backbone changed, in batches of ``batch_size``."""
-    policy = shipped(nano_bridge())
-    assert isinstance(policy.backbone, NanoConfig)
-    backbone, train = replace(policy.backbone, **fields), replace(policy.train, batch_size=batch_size)
-    return Method(policy=replace(policy, backbone=backbone, train=train))
+def _remembering(**fields: Any) -> Method:
+    """:func:`seeing` in batches of ``MOMENTS_BATCH``."""
+    method = seeing(**fields)
+    return replace(method, policy=replace(method.policy, train=replace(method.policy.train, batch_size=MOMENTS_BATCH)))
 
-
-_ALL_VIEWS, _MOMENTS = 64, 32
-"""Batch sizes: three moments are three times the pictures."""
 
 SPACE = {
-    "pictures alone": _seeing(_ALL_VIEWS),
-    "known cameras": _seeing(_ALL_VIEWS, use_cameras=True),
-    "points in the world": _seeing(_ALL_VIEWS, use_points=True),
+    "pictures alone": seeing(),
+    "known cameras": seeing(use_cameras=True),
+    "points in the world": seeing(use_points=True),
 }
 TIME = {
-    "the present alone": _seeing(_MOMENTS),
-    "the last three moments": _seeing(_MOMENTS, frames=3, frame_gap=4, use_times=True),
-    "a memory bank of three": _seeing(
-        _MOMENTS, frames=3, frame_gap=4, frame_sampling="memory_bank", frame_memory=10, use_times=True
+    "the present alone": _remembering(),
+    "the last three moments": _remembering(frames=3, frame_gap=4, use_times=True),
+    "a memory bank of three": _remembering(
+        frames=3, frame_gap=4, frame_sampling="memory_bank", frame_memory=10, use_times=True
     ),
-    "three moments far apart": _seeing(_MOMENTS, frames=3, frame_gap=16, use_times=True),
+    "three moments far apart": _remembering(frames=3, frame_gap=16, use_times=True),
 }
 """Of moments every 4 control steps (0.2 s) the last three, or those of the last ten that differ; or every 16 steps."""

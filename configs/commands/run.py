@@ -28,6 +28,7 @@ from configs.run_directory import write_json
 from configs.serialization import to_json
 from configs.worlds import EnvConfig, Split
 from policies.robots.choosing import Timing
+from policies.robots.interrupts import ENDING
 from policies.serving.client import ClientConfig, PolicyClient
 
 if TYPE_CHECKING:
@@ -149,7 +150,7 @@ def _interruptible() -> Iterator[None]:
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
+    before = {number: signal.signal(number, interrupt) for number in ENDING}
     try:
         yield
     finally:

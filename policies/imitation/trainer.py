@@ -86,10 +86,11 @@ def prepare(
         else:
             network = replace(vla_config, backbone=vla_config.backbone.fresh)
         learner = make_learner(config, network, datasets, legs=legs, start=given, evaluator=evaluator)
-        if state is None and not isinstance(given, VLAPolicy) and isinstance(learner, LifelongLearner):
-            learner.check_scale()
-        if state is None and not isinstance(given, VLAPolicy) and (parts := learner.drawn_and_frozen()):
-            log.warning("drawn at random and frozen in every stage: %s", ", ".join(sorted(parts)))
+        if state is None and not isinstance(given, VLAPolicy):
+            if isinstance(learner, LifelongLearner):
+                learner.check_scale()
+            if parts := learner.drawn_and_frozen():
+                log.warning("drawn at random and frozen in every stage: %s", ", ".join(sorted(parts)))
         return learner
 
     return prepare_run(run_dir, config, make, resume=resume)

@@ -59,11 +59,10 @@ class Robot(Protocol):
     """One robot. Every call but ``close`` may raise :class:`RobotError`; none waits for long.
 
     ``connect`` reaches it and waits until it has been heard of once; called again, it reaches a robot that was lost
-    anew. ``observe`` is what it senses now, unbatched numpy
-    by the keys of ``envs.specs``, without ``task``. ``act`` sends one action ``(a,)``, float32, in the embodiment's
-    units, which is in force until the next; it is due ``control_rate_hz`` times a second. ``stop`` makes it stand
-    still, and may be called at any time after ``connect``, from any thread; ``close`` stops it and lets it go, and is
-    safe to call twice.
+    anew. ``observe`` is what it senses now, unbatched numpy by the keys of ``envs.specs``, without ``task``. ``act``
+    sends one action ``(a,)``, float32, in the embodiment's units, which is in force until the next; it is due
+    ``control_rate_hz`` times a second. ``stop`` makes it stand still, and may be called at any time after ``connect``,
+    from any thread; ``close`` stops it and lets it go, and is safe to call twice.
     """
 
     embodiment: EmbodimentSpec

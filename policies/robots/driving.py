@@ -15,6 +15,7 @@ from policies.data.episode import ACTORS
 from policies.robots.choosing import Choice, Chooser, RunStoppedError
 from policies.robots.commands import Commander, Sent
 from policies.robots.driver import Robot, RobotError, StagedRobot
+from policies.robots.interrupts import interrupts_put_off
 from policies.robots.recorder import RunRecorder
 from policies.serving.keys import ObservationError
 from policies.serving.line import RobotLine
@@ -149,13 +150,13 @@ class RobotRun:
 
     def _finish(self, tally: "_Tally") -> None:
         """Stop the robot and keep what was recorded; Ctrl-C meanwhile is heeded when that is done."""
-        self._chooser.drop()
-        for finish in (self._stop, self._keep):
-            try:
-                finish(tally)
-            except KeyboardInterrupt:
-                tally.interrupt()
-                finish(tally)
+        try:
+            with interrupts_put_off():
+                self._stop(tally)
+                self._chooser.drop()
+                self._keep(tally)
+        except KeyboardInterrupt:
+            tally.interrupt()
 
     def _stop(self, tally: "_Tally") -> None:
         """Make the robot stand still; one that cannot be told so any more is lost, and nothing else is."""

@@ -36,6 +36,7 @@ def share_out(model: nn.Module, layers: Iterable[nn.Module], processes: int, dev
 
 
 def is_shared_out(tensor: Tensor) -> "TypeGuard[DTensor]":
+    """Whether this process has only a part of it."""
     return hasattr(tensor, "to_local")
 
 

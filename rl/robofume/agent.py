@@ -74,10 +74,12 @@ class RefinedAgent(PolicyAgent[ReadOff]):
     def bounds(self) -> tuple[Float[Tensor, " a"], Float[Tensor, " a"]]:
         """The least and the most that the robot can be told, normalised: what stays as it is has one value."""
         action, device = self._normalization.action, self.inputs.device
-        ends = (self.embodiment.action_low, self.embodiment.action_high)
-        told = (torch.where(self.moving, torch.tensor(end, device=device), 0.0) for end in ends)
-        low, high = (action.normalize(torch.where(self.moving, end, action.unnormalize(end))) for end in told)
-        return low, high
+        low, high = (
+            action.normalize(torch.tensor(end, device=device))
+            for end in (self.embodiment.action_low, self.embodiment.action_high)
+        )
+        still = action.normalize(action.unnormalize(torch.zeros_like(low)))
+        return torch.where(self.moving, low, still), torch.where(self.moving, high, still)
 
     @property
     def moving(self) -> Bool[Tensor, " a"]:

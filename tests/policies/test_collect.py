@@ -164,9 +164,13 @@ def test_a_broken_list_of_failed_seeds_is_named(tmp_path):
     assert record(tmp_path / "store", [2]).recorded == 1
 
 
-def test_played_back_with_its_noise_a_demonstration_repeats_itself(tmp_path):
+@pytest.mark.parametrize(
+    "noise",
+    [ExecutionNoise(std=0.8, probability=1.0), ExecutionNoise(detours=1.0, astray=("dx", "dy"))],
+    ids=["noise", "a detour alone"],
+)
+def test_played_back_with_its_noise_a_demonstration_repeats_itself(tmp_path, noise):
     """As recorded, the actions of a noisy demonstration lead elsewhere; with ``ExecutionNoise.at``, there exactly."""
-    noise = ExecutionNoise(std=0.8, probability=1.0)
     record(tmp_path / "store", [1], noise=noise)
     episode = DemonstrationDataset(tmp_path / "store").episode(0)
     states = {}

@@ -28,6 +28,7 @@ from policies.imitation.lifelong.methods import plain, soft_threshold, threshold
 from policies.imitation.stages import Stage
 from policies.imitation.starting import Start
 from policies.imitation.trainer import train
+from policies.training.processes import in_processes
 from policies.vla_policy import VLAPolicy
 from vla.adapters.low_rank import updated
 from vla.heads.bridge import BridgeConfig
@@ -243,6 +244,25 @@ def test_measures_of_a_sequence_by_hand():
 def test_settings_that_make_no_sense_are_refused(fields, message):
     with pytest.raises(ValueError, match=message):
         LifelongConfig(**{"tasks": TASKS, **fields})
+
+
+def test_what_words_choose_counts_in_all_processes(there):
+    """Of two processes one learns from what is replayed alone."""
+    steps, lifelong = range(STEPS // 3, 2 * STEPS // 3), sequence("l2m", replay=0.5)
+    alone = chosen_after(there, lifelong, steps)
+    assert sum(alone) == 8 * len(steps)
+    assert in_processes(2, "cpu", chosen_after, there, lifelong, steps) == alone
+
+
+def chosen_after(there, lifelong, steps):
+    """How often each modulator was chosen in these steps, which all processes agree on."""
+    torch.set_num_threads(1)
+    one = learner(there, lifelong, threads=1)
+    counts = one.vla.pool.get_buffer("present").zero_()
+    for step in steps:
+        one.step(step)
+    one.group.agree("choices", [counts])
+    return counts.tolist()
 
 
 def test_what_does_not_fit_data_or_run_is_refused(tmp_path, there):

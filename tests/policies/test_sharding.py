@@ -7,11 +7,10 @@ import numpy as np
 import pytest
 import torch
 import training_crews
-from demonstrations import record, tiny_network, tiny_training
+from demonstrations import tiny_network, tiny_training
 from point_mass import PointMassEnv
 from safetensors.torch import load_file
 from test_vlm_policies import network as vlm_network
-from tiny_checkpoints import checkpoints
 
 from policies.evaluation import evaluate
 from policies.imitation.lifelong.config import LifelongConfig
@@ -22,16 +21,6 @@ from policies.vla_policy import VLAPolicy
 from vla.heads.bridge import BridgeConfig
 
 ONE_STAGE = {"stages": (Stage(warmup_steps=4, rates={"head": 0.5}),)}
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    return record(tmp_path_factory.mktemp("data") / "store")
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory):
-    return checkpoints(tmp_path_factory)
 
 
 @pytest.mark.parametrize("family", ["nano", "llava"])

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import torch
 import training_crews
-from demonstrations import record, tiny_training
+from demonstrations import tiny_training
 from point_mass import PointMassEnv
 from policy_contract import PolicyContract
 from safetensors.torch import load_file
 from stopping import stopped_before
-from tiny_checkpoints import checkpoints, tiny_checkpoint
+from tiny_checkpoints import tiny_checkpoint
 
 from envs.specs import TASK_KEY, image_key
 from policies.evaluation import evaluate
@@ -30,16 +30,6 @@ from vla.heads.mlp import MLPConfig
 needs_peft = pytest.mark.skipif(find_spec("peft") is None, reason="needs the extra peft")
 LORA = pytest.param("lora", marks=needs_peft)
 CASES = [("smolvlm", "frozen"), pytest.param("qwen2_5_vl", "lora", marks=needs_peft), ("llava", "full")]
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    return record(tmp_path_factory.mktemp("data") / "store")
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory):
-    return checkpoints(tmp_path_factory)
 
 
 def network(folder, tuning="frozen", head=None):

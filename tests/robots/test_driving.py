@@ -1,5 +1,6 @@
 """A simulated robot driven through a real server: what makes it hold, what stops it, and what is kept of it."""
 
+import signal
 import threading
 import time
 
@@ -157,15 +158,18 @@ def test_who_goes_while_the_policy_is_waited_for_holds_the_robot(serving, bench)
 
 def test_an_interrupt_while_an_episode_is_kept_is_heeded_when_it_is(serving, bench, tmp_path):
     here = bench(serving(Creep()).port, path=tmp_path / "D")
-    end, interrupts = here.recorder.end, [KeyboardInterrupt]
+    append = here.recorder._writer.append
 
-    def interrupted(success):
-        if interrupts:
-            raise interrupts.pop()
-        return end(success)
+    def interrupted(episode):
+        signal.raise_signal(signal.SIGINT)
+        return append(episode)
 
-    here.recorder.end = interrupted
-    outcome = here.run.episode(0, "", most_steps=12)
+    here.recorder._writer.append = interrupted
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        outcome = here.run.episode(0, "", most_steps=12)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert (outcome.ended_by, outcome.recorded, here.recorder.recorded) == ("interrupt", 0, 1)
 
 

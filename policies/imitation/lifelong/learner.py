@@ -130,18 +130,13 @@ class LifelongLearner(ImitationLearner):
         """``ValueError`` where the first task, whose numbers say how actions are scaled, holds some still that later
         ones move: no policy of that scale could move them.
         """
-        spread = [most - least for least, most in zip(*self._action_range(), strict=True)]
-        names = [dimension.name for dimension in self.demonstrations.embodiment.action]
-        still = self.normalization.action.constant.tolist()
-        if lost := [name for name, held, moved in zip(names, still, spread, strict=True) if held and moved > 0]:
+        of_all, names = self.demonstrations.statistics().action, self.demonstrations.embodiment.action
+        lost = self.normalization.action.constant & (torch.tensor(of_all.max) > torch.tensor(of_all.min))
+        if lost := [names[index].name for index in lost.nonzero()[:, 0].tolist()]:
             raise ValueError(
                 f"{self.lifelong.tasks[0]}, by whose numbers actions are scaled, never moves {', '.join(lost)}, which "
                 "other tasks of the sequence do: begin with another task, or from a policy (--init-from)"
             )
-
-    def _action_range(self) -> tuple[Sequence[float], Sequence[float]]:
-        action = self.demonstrations.statistics().action
-        return action.min, action.max
 
     @contextmanager
     def _chosen_by_all(self) -> Iterator[None]:
