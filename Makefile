@@ -13,6 +13,8 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
+# What Python compiles at its first use is kept: tests and quickstart start many processes.
+unexport PYTHONDONTWRITEBYTECODE
 .PHONY: quickstart test test-slow check docs install clean
 
 PYTHON ?= python3.11
