@@ -18,6 +18,7 @@ from policies.data.dataset import DemonstrationDataset
 CONDITIONS = ("libero-plus-7:robot_start/3", "libero-plus-7:language/4")
 AMOUNTS = ["--demonstrations", "4", "--randomised", "2", "--episodes", "3", "--condition-episodes", "2"]
 SHORT = ["--training.train.steps", "4", "--training.train.save-every", "4", "--training.train.threads", "1"]
+ALONE = ["--training.train.processes", "1"]
 SMALL = ["--env.image-size-px", "32", "--env.threads", "1", "--num-envs", "4", "--videos", "0"]
 
 
@@ -25,7 +26,7 @@ SMALL = ["--env.image-size-px", "32", "--env.threads", "1", "--num-envs", "4", "
 def home_and_said(tmp_path_factory):
     """Where a run left its files, and what it printed."""
     outputs = tmp_path_factory.mktemp("outputs")
-    command = ["quickstart", "--tasks", "reach", *AMOUNTS, *SHORT, *SMALL, "--outputs", str(outputs)]
+    command = ["quickstart", "--tasks", "reach", *AMOUNTS, *SHORT, *ALONE, *SMALL, "--outputs", str(outputs)]
     with redirect_stdout(io.StringIO()) as said:
         assert main([*command, "--conditions", *CONDITIONS]) == 0
     return outputs / "quickstart", said.getvalue()
@@ -82,6 +83,15 @@ def test_table_and_report_name_every_condition_with_its_episodes(home_and_said):
     report = (home / "report.html").read_text()
     assert "Under test conditions" in report and "under each condition 2 episodes per task" in report
     assert all(name in report for name in (*CONDITIONS, "usual worlds", "randomised: reach"))
+
+
+@pytest.mark.slow
+def test_two_processes_learn_it_together(tmp_path):
+    together = ["--training.train.processes", "2", "--randomised", "0", "--condition-episodes", "0"]
+    command = ["quickstart", "--tasks", "reach", *AMOUNTS, *SHORT, *SMALL, "--outputs", str(tmp_path)]
+    assert main([*command, *together]) == 0
+    config = json.loads((tmp_path / "quickstart/latest/train/config.json").read_text())
+    assert config["train"]["processes"] == 2
 
 
 def test_worlds_of_ones_own_are_recorded_alone():
