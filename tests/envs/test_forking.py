@@ -47,7 +47,7 @@ later.close()
 @pytest.mark.parametrize(
     ("earlier", "context"),
     [
-        ("nothing", "fork"),
+        pytest.param("nothing", "fork", marks=pytest.mark.slow),
         pytest.param("single", "fork", marks=pytest.mark.slow),
         ("vector", "fork"),
         pytest.param("vector", "spawn", marks=pytest.mark.slow),
