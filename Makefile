@@ -1,6 +1,6 @@
 # make quickstart   demonstrate, train, evaluate and report, from a bare checkout
 # make test         lint, types, import contracts, tests
-# make test-slow    the tests that take minutes each
+# make test-slow    the tests that take minutes, or resemble quicker ones
 # make check        lint, types, import contracts
 # make docs         the documentation as a site, in site/
 # make install      the virtual environment alone, with EXTRAS; quickstart needs the core of it
@@ -13,6 +13,8 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
+# What Python compiles at its first use is kept: tests and quickstart start many processes.
+unexport PYTHONDONTWRITEBYTECODE
 .PHONY: quickstart test test-slow check docs install clean
 
 PYTHON ?= python3.11
@@ -26,8 +28,9 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check --no-compile -c 
 quickstart: $(VENV)/core.stamp
 	$(BIN)/vla quickstart
 
+# A file's tests stay in one process: what they share is made once.
 test: check
-	$(BIN)/python -m pytest -n $(TEST_WORKERS) -m "not slow"
+	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile -m "not slow"
 
 test-slow: install
 	$(BIN)/python -m pytest -n $(TEST_WORKERS) -m slow --durations=0

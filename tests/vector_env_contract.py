@@ -166,6 +166,8 @@ class VectorEnvContract:
             total += last.reward.cpu()
             ended, done = done, (last.terminated | last.truncated).cpu()
             assert last.ended == (done & ~ended).nonzero()[:, 0].tolist()
+            if bool(ended.all()):
+                break  # it has been seen for a step that nothing more is paid
         assert bool(last.success.all()) and bool(last.terminated.all()) and not bool(last.truncated.any())
         assert torch.equal(total, torch.ones(3)) and bool(env.stages_done.all())
         env.close()

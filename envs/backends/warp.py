@@ -29,9 +29,10 @@ _MOVES_STATIC_GEOMS = frozenset({"body_pos", "body_quat", "geom_pos", "geom_quat
 class WarpWorld(World):
     """n worlds on one device, in float32.
 
-    A control step is one recorded graph: hold the command, step ``substeps`` times, put back what must not move. The
-    solver's warm start is zero at every control step, so that a world's future depends on its state alone. The host
-    waits for the device in :meth:`capacity_needed` alone.
+    A control step is one recorded graph: hold the command, step ``substeps`` times, put back what must not move. On a
+    CPU, where recording a launch takes longer than replaying it, one substep is recorded, and replayed. The solver's
+    warm start is zero at every control step, so that a world's future depends on its state alone. The host waits for
+    the device in :meth:`capacity_needed` alone.
 
     ``device`` is CUDA's where there is one; ``capacity`` is counted from the scene, see :meth:`Capacity.of`;
     ``graphs`` False launches every kernel by itself, for debugging. The first world of a scene compiles its kernels
@@ -89,7 +90,13 @@ class WarpWorld(World):
         simulation.target.copy_(command)
         simulation.active.copy_(mask)
         self._place_static_geoms(simulation)
-        self._graphs.run(("step", substeps), partial(simulation.control_step, substeps))
+        if self.device.type == "cuda":
+            self._graphs.run(("step", substeps), partial(simulation.control_step, substeps))
+        else:
+            self._graphs.run("begin", simulation.begin)
+            for _ in range(substeps):
+                self._graphs.run("substep", simulation.substep)
+            self._graphs.run("end", simulation.end)
         return Lost(simulation.diverged & mask, simulation.crowded & mask)
 
     def put(

@@ -53,6 +53,13 @@ class Simulation:
         Those that are not active, that ``diverged`` or that were ``crowded`` (contacts or rows were lost; ``need`` says
         how many there were) end in the state they began with.
         """
+        self.begin()
+        for _ in range(substeps):
+            self.substep()
+        self.end()
+
+    def begin(self) -> None:
+        """What a control step does before its substeps."""
         data = self.data
         cleared = (self._need, self._diverged, self._crowded, self._fresh_touches)
         for buffer in (*cleared, data.overflow, data.qacc, data.qacc_warmstart):
@@ -61,12 +68,18 @@ class Simulation:
             wp.copy(saved, current)
         wp.launch(kernels.set_command, data.ctrl.shape, [self._active, self._target, data.ctrl])
         self._contain(remember=True)
-        for _ in range(substeps):
-            mjw.step(self.model, data)
-            self._contain(remember=False)
-            counts = [data.nefc, data.ncollision, data.nacon, data.overflow]
-            wp.launch(kernels.measure, data.nworld, [*counts, self._need, self._crowded])
-        contact = data.contact
+
+    def substep(self) -> None:
+        """One timestep of every world."""
+        data = self.data
+        mjw.step(self.model, data)
+        self._contain(remember=False)
+        counts = [data.nefc, data.ncollision, data.nacon, data.overflow]
+        wp.launch(kernels.measure, data.nworld, [*counts, self._need, self._crowded])
+
+    def end(self) -> None:
+        """What a control step does after its substeps."""
+        data, contact = self.data, self.data.contact
         where = [data.nacon, contact.dist, contact.includemargin, contact.geom, contact.worldid]
         wp.launch(kernels.find_touches, data.naconmax, [*where, self._ones, self._others, self._fresh_touches])
         wp.launch(kernels.choose_kept, data.nworld, [self._active, self._diverged, self._crowded, self._kept])

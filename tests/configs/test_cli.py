@@ -282,7 +282,7 @@ def test_a_number_that_is_not_finite_is_refused(number):
         run_verb(verb(), "train", [f"--network.rate={number}"])
 
 
-@pytest.mark.parametrize("encoding", ["latin-1", "ascii"])
+@pytest.mark.parametrize("encoding", [pytest.param("latin-1", marks=pytest.mark.slow), "ascii"])
 def test_any_terminal_can_show_what_is_printed(encoding):
     from configs.cli import unknown_choice  # its docstring and many messages hold signs that these lack
 
@@ -293,8 +293,17 @@ def test_any_terminal_can_show_what_is_printed(encoding):
     assert b"port must lie in 0 ? 65535" in done.stderr
 
 
-@pytest.mark.parametrize("args", [["--help"], ["eval", "--help"], ["doctor", "--json"]])
-@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize(
+    ("args", "unbuffered"),
+    [
+        (["--help"], ""),
+        (["--help"], "1"),
+        (["eval", "--help"], ""),
+        (["eval", "--help"], "1"),
+        (["doctor", "--json"], ""),
+        pytest.param(["doctor", "--json"], "1", marks=pytest.mark.slow),
+    ],
+)
 def test_a_reader_that_leaves_ends_the_command_quietly(args, unbuffered):
     done = vla(*args, reader_leaves=True, PYTHONUNBUFFERED=unbuffered)
     assert (done.returncode, done.stderr) == (141, b"")
@@ -306,6 +315,7 @@ def test_every_benchmark_heeds_its_reader(name):
     assert "    with ending_with_the_reader():\n        main()\n" in source.partition('if __name__ == "__main__":')[2]
 
 
+@pytest.mark.slow
 def test_a_reader_that_leaves_ends_a_benchmark_quietly():
     once = ["--tasks", "reach", "--engines", "cpu", "--episodes", "1"]
     done = vla("bench", "experts", *once, reader_leaves=True, PYTHONUNBUFFERED="1")

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 from contextlib import redirect_stdout
 from dataclasses import replace
 
@@ -10,6 +11,7 @@ import pytest
 from configs.cli import main
 from configs.commands import quickstart
 from configs.environments import acts_in
+from configs.machine import usable_cores
 from configs.presets import nano_bridge, nano_tabletop
 from configs.worlds import EnvConfig
 from envs.perturbations.randomised import PROBABILITY, RANDOMISED, RGBD
@@ -21,13 +23,21 @@ SHORT = ["--training.train.steps", "4", "--training.train.save-every", "4", "--t
 SMALL = ["--env.image-size-px", "32", "--env.threads", "1", "--num-envs", "4", "--videos", "0"]
 
 
+def command(outputs):
+    return ["quickstart", "--tasks", "reach", *AMOUNTS, *SHORT, *SMALL, "--outputs", str(outputs)]
+
+
 @pytest.fixture(scope="module")
 def home_and_said(tmp_path_factory):
-    """Where a run left its files, and what it printed."""
+    """Where a run left its files, and what it printed; on one core, where it starts no processes to work beside it."""
     outputs = tmp_path_factory.mktemp("outputs")
-    command = ["quickstart", "--tasks", "reach", *AMOUNTS, *SHORT, *SMALL, "--outputs", str(outputs)]
-    with redirect_stdout(io.StringIO()) as said:
-        assert main([*command, "--conditions", *CONDITIONS]) == 0
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(cores)})
+    try:
+        with redirect_stdout(io.StringIO()) as said:
+            assert main([*command(outputs), "--conditions", *CONDITIONS]) == 0
+    finally:
+        os.sched_setaffinity(0, cores)
     return outputs / "quickstart", said.getvalue()
 
 
@@ -82,6 +92,18 @@ def test_table_and_report_name_every_condition_with_its_episodes(home_and_said):
     report = (home / "report.html").read_text()
     assert "Under test conditions" in report and "under each condition 2 episodes per task" in report
     assert all(name in report for name in (*CONDITIONS, "usual worlds", "randomised: reach"))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(usable_cores() < 2, reason="needs two cores")
+def test_two_processes_work_side_by_side_and_learn_together(home, summary, tmp_path):
+    assert main([*command(tmp_path), "--conditions", *CONDITIONS]) == 0
+    together = json.loads((tmp_path / "quickstart/summary.json").read_text())
+    assert together["demonstrations"] == summary["demonstrations"] and together["conditions"].keys() == set(CONDITIONS)
+    configs = (
+        json.loads((where / "latest/train/config.json").read_text()) for where in (tmp_path / "quickstart", home)
+    )
+    assert [config["train"]["processes"] for config in configs] == [2, 1]
 
 
 def test_worlds_of_ones_own_are_recorded_alone():

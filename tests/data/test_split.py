@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -185,6 +186,7 @@ def test_a_split_killed_in_the_middle_leaves_the_source_and_no_part(tmp_path):
     with subprocess.Popen(arguments, env=os.environ | {"PYTHONPATH": str(ROOT)}) as process:
         while not list(tmp_path.glob(".A.*/A/episodes/000003.json")):
             assert process.poll() is None
+            time.sleep(0.005)
         process.send_signal(signal.SIGKILL)
     assert not (tmp_path / "A").exists()
     holds(path, range(16))

@@ -36,7 +36,17 @@ def hovering_actions(steps, worlds):
     return actions
 
 
-@pytest.mark.parametrize("task", sorted(TASKS))
+SHOWN = ("place", "drawer", "push")
+"""Grasping, something jointed, pushing: enough for every run; the others are slow tests."""
+
+
+# The engine generates code for each combination of shapes that may touch, which takes most of the time.
+each_task = pytest.mark.parametrize(
+    "task", [name if name in SHOWN else pytest.param(name, marks=pytest.mark.slow) for name in sorted(TASKS)]
+)
+
+
+@each_task
 def test_equal_starts_and_actions_stay_within_1e_5_over_200_steps(task):
     cpu, warp = both(task, 2, max_episode_steps=10**6)
     first = [env.reset([3, 4]) for env in (cpu, warp)]
@@ -49,7 +59,7 @@ def test_equal_starts_and_actions_stay_within_1e_5_over_200_steps(task):
     warp.close()
 
 
-@pytest.mark.parametrize("task", sorted(TASKS))
+@each_task
 def test_both_engines_see_the_same(task):
     cpu, warp = both(task, 2, render=True, image_size_px=(64, 64), depth=True, segmentation=True)
     seen = [env.reset([3, 4]) for env in (cpu, warp)]
@@ -66,13 +76,7 @@ def test_both_engines_see_the_same(task):
     warp.close()
 
 
-SHOWN = ("place", "drawer", "push")
-"""Grasping, something jointed, pushing: enough for every run; the others are slow tests."""
-
-
-@pytest.mark.parametrize(
-    "task", [name if name in SHOWN else pytest.param(name, marks=pytest.mark.slow) for name in sorted(TASKS)]
-)
+@each_task
 def test_experts_succeed_on_warp(task):
     env = TaskEnv(task, 20, engine="warp", render=False)
     env.reset(list(range(2000, 2020)))

@@ -45,7 +45,13 @@ later.close()
 
 
 @pytest.mark.parametrize(
-    ("earlier", "context"), [("nothing", "fork"), ("single", "fork"), ("vector", "fork"), ("vector", "spawn")]
+    ("earlier", "context"),
+    [
+        pytest.param("nothing", "fork", marks=pytest.mark.slow),
+        pytest.param("single", "fork", marks=pytest.mark.slow),
+        ("vector", "fork"),
+        pytest.param("vector", "spawn", marks=pytest.mark.slow),
+    ],
 )
 def test_worlds_in_processes_work_before_and_after_others_of_this_process(earlier, context):
     program = ASYNC.replace("sys.argv[1:]", repr((earlier, context)))
@@ -84,7 +90,7 @@ print(torch.get_num_threads() == threads)
 """
 
 
-@pytest.mark.parametrize("engine", ["cpu", "warp"])
+@pytest.mark.parametrize("engine", ["cpu", pytest.param("warp", marks=pytest.mark.slow)])
 def test_torch_computes_in_a_child_though_its_threads_stayed_behind(engine):
     program = FORK + "threads = torch.get_num_threads()\n" + BIG.replace("ENGINE", repr(engine))
     assert run(program)[-2:] == ["ended with 0", "True"]

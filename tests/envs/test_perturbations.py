@@ -215,11 +215,11 @@ def test_receivers_of_a_task_without_any_cannot_change():
 @pytest.mark.parametrize("task", ["pick", pytest.param("place", marks=pytest.mark.slow)])
 def test_experts_succeed_under_every_axis(task):
     for axis, perturbation in COLOSSEUM.items():
-        env = TaskEnv(task, 40, render=False, perturbation=perturbation)
-        env.reset(list(range(5000, 5040)))
+        env = TaskEnv(task, 20, render=False, perturbation=perturbation)
+        env.reset(list(range(5000, 5020)))
         for _ in range(env.max_episode_steps):
             last = env.step(env.expert_action())
             if bool((last.terminated | last.truncated).all()):
                 break
-        assert int(last.success.sum()) >= 36, axis
+        assert int(last.success.sum()) >= 18, axis
         env.close()

@@ -131,7 +131,7 @@ def test_nothing_of_an_arm_goes_through_the_table(arm):
         mujoco.mj_kinematics(bench.model, bench.data)
         links_m, gripper_m = bench.lowest_m(bench.links), bench.lowest_m(bench.bodies - bench.links)
         depths.append(links_m - gripper_m if links_m < -0.05 else np.inf)
-    order = np.argsort(depths)[:8]  # links first, and the gripper far above them
+    order = np.argsort(depths)[:4]  # links first, and the gripper far above them
     assert np.array(depths)[order].max() < 0
     touched = set()
     for posture in postures[order]:

@@ -50,12 +50,25 @@ def test_the_cube_in_the_named_spot_is_clear():
     assert torch.stack(clear).float().mean() > 0.99
 
 
-@pytest.mark.parametrize("name", ALL)
+PLAYED = tuple(f"tabletop-spatial/{spot}" for spot in list(SPOTS)[::4])
+ELSEWHERE = "tabletop-spatial/", "tabletop-long/"
+"""One expert goes to all spots; those of chains are played in ``test_chain``, from other seeds."""
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow) if name.startswith(ELSEWHERE) and name not in PLAYED else name
+        for name in ALL
+    ],
+)
 def test_experts_succeed(name):
     env = TaskEnv(name, 20, render=False)
     env.reset(list(range(3000, 3020)))
     for _ in range(env.max_episode_steps):
         last = env.step(env.expert_action())
+        if bool((last.terminated | last.truncated).all()):
+            break
     assert int(last.success.sum()) >= 18
     env.close()
 

@@ -63,10 +63,10 @@ def about_y(angle_rad, quat):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_things_start_a_centimetre_apart_and_stay_where_they_are(name):
+def test_things_start_a_centimetre_apart(name):
     env = TaskEnv(name, 500, render=False)
     env.reset(list(range(500)))
-    start, present = env.sense(), env.layout.present
+    start = env.sense()
     assert not bool(env.task.success(start, env.layout).any())
     model = copy.deepcopy(env.world.model)
     data = mujoco.MjData(model)
@@ -85,8 +85,16 @@ def test_things_start_a_centimetre_apart_and_stay_where_they_are(name):
         assert all(table in pair for pair in data.contact.geom), f"world {world} starts with things nearly touching"
     for a, b in pairwise(fixed):  # two things that stand still never touch for the engine
         assert float((start.position[:, a] - start.position[:, b]).norm(dim=-1).min()) > 0.105
+    env.close()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_things_stay_where_they_are(name):
+    env = TaskEnv(name, 100, render=False)
+    env.reset(list(range(100)))
+    start, present = env.sense(), env.layout.present
     for _ in range(20):
-        env.step(torch.zeros(500, 7))
+        env.step(torch.zeros(100, 7))
     end = env.sense()
     assert float((end.position - start.position).norm(dim=-1)[present].max()) < 1e-3
     assert float((end.quat - start.quat).abs()[present].max()) < 1e-2
@@ -244,6 +252,8 @@ def test_experts_recover_from_being_pushed_off_their_path(name, noise_m):
         if step % 8 == 0:
             action[:, :3] += noise_m * torch.randn(40, 3, generator=generator)
         last = env.step(action)
+        if bool((last.terminated | last.truncated).all()):
+            break
     assert int(last.success.sum()) >= 36
     env.close()
 
@@ -260,5 +270,7 @@ def test_fallen_pegs_are_stood_up_and_inserted_now_and_then():
     env.reset(list(range(80)))
     for _ in range(env.max_episode_steps):
         last = env.step(env.expert_action())
+        if bool((last.terminated | last.truncated).all()):
+            break
     assert int(last.success.sum()) >= 8
     env.close()

@@ -233,10 +233,14 @@ def test_what_lies_there_alone_counts_whatever_the_sizes(task, receiver, scale, 
 
 
 @pytest.mark.parametrize("size", [0.75, 1.25])
-@pytest.mark.parametrize("task", ["push", "place", "stack", "stow", "sort", "pick", "reach"])
+@pytest.mark.parametrize(
+    "task", ["push", "place", "stack", "stow", pytest.param("sort", marks=pytest.mark.slow), "pick", "reach"]
+)
 def test_experts_succeed_at_every_size(task, size):
     env = started(task, objects=size, receivers=size)
     for _ in range(env.max_episode_steps):
         last = env.step(env.expert_action())
+        if bool((last.terminated | last.truncated).all()):
+            break
     assert int(last.success.sum()) >= N - 1
     env.close()

@@ -155,14 +155,20 @@ def test_seeds_come_in_whatever_holds_integers(seeds):
     env.close()
 
 
+UNDISTURBED = ("reach", "pick", "place", "recall", "press-times")
+"""The experts of the others are tried in every run where they are pushed off their path, beside their tasks."""
+
+
 @pytest.mark.parametrize(
-    "task", [pytest.param(task, marks=pytest.mark.slow) if task == "pushT" else task for task in sorted(TASKS)]
+    "task", [task if task in UNDISTURBED else pytest.param(task, marks=pytest.mark.slow) for task in sorted(TASKS)]
 )
 def test_experts_succeed(task):
     env = TaskEnv(task, 60, render=False)
     env.reset(list(range(2000, 2060)))
     for _ in range(env.max_episode_steps):
         last = env.step(env.expert_action())
+        if bool((last.terminated | last.truncated).all()):
+            break
     assert int(last.success.sum()) >= 57
     env.close()
 
@@ -176,6 +182,8 @@ def test_experts_recover_from_being_pushed_off_their_path():
         if step % 8 == 0:
             action[:, :3] += 0.015 * torch.randn(40, 3, generator=generator)
         last = env.step(action)
+        if bool((last.terminated | last.truncated).all()):
+            break
     assert int(last.success.sum()) >= 36
     env.close()
 

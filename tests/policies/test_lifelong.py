@@ -120,7 +120,12 @@ def test_a_step_draws_from_its_own_task_and_as_much_from_those_before_as_replay_
 
 @pytest.mark.parametrize(
     ("method", "save_every", "stop", "resumed_from"),
-    [("full", 4, 6, 4), ("lora", 3, 5, 3), ("codyra", 4, 6, 4), ("l2m", 3, 7, 6)],
+    [
+        ("full", 4, 6, 4),
+        pytest.param("lora", 3, 5, 3, marks=pytest.mark.slow),
+        ("codyra", 4, 6, 4),
+        pytest.param("l2m", 3, 7, 6, marks=pytest.mark.slow),
+    ],
 )
 def test_a_stopped_run_ends_as_an_undisturbed_one_and_as_an_ordinary_policy(
     tmp_path, there, method, save_every, stop, resumed_from

@@ -38,7 +38,7 @@ def whole(tmp_path_factory):
     return run_dir
 
 
-@pytest.mark.parametrize("step", [2, 7, 10])
+@pytest.mark.parametrize("step", [7, *(pytest.param(step, marks=pytest.mark.slow) for step in (2, 10))])
 def test_an_interrupted_run_ends_as_an_undisturbed_one(tmp_path, whole, step):
     with stopped_before(step, PretrainLearner):
         run(tmp_path)

@@ -206,9 +206,9 @@ def test_several_stores_train_as_one(tmp_path, store):
 
 
 def test_a_trained_policy_reaches_dots_and_an_untrained_one_does_not(tmp_path):
-    store = record(tmp_path / "store", range(200), num_envs=20)
+    store = record(tmp_path / "store", range(120), num_envs=20)
     network = replace(tiny_network(), backbone=replace(tiny_network().backbone, channels=16, keypoints=4))
-    pace = {"steps": 300, "batch_size": 32, "lr": 3e-3, "save_every": 300, "ema_decay": 0.98}
+    pace = {"steps": 180, "batch_size": 32, "lr": 3e-3, "save_every": 180, "ema_decay": 0.98}
     run(tmp_path / "run", store, network=network, augment=AugmentConfig(shift_fraction=0), **pace)
     trained = VLAPolicy.load(tmp_path / "run")
     torch.manual_seed(0)

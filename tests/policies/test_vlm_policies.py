@@ -29,7 +29,7 @@ from vla.heads.mlp import MLPConfig
 
 needs_peft = pytest.mark.skipif(find_spec("peft") is None, reason="needs the extra peft")
 LORA = pytest.param("lora", marks=needs_peft)
-CASES = [("smolvlm", "frozen"), pytest.param("qwen2_5_vl", "lora", marks=needs_peft), ("llava", "full")]
+CASES = [("smolvlm", "frozen"), ("qwen2_5_vl", "lora"), ("llava", "full")]
 
 
 def network(folder, tuning="frozen", head=None):
@@ -52,10 +52,23 @@ def run(run_dir, store, vla_config, resume=False, **fields):
     return train(run_dir, settings, vla_config, [store], resume=resume, show_progress=False)
 
 
-@pytest.mark.parametrize("head", [BridgeConfig(heads=2), MLPConfig(width=32)], ids=["bridge", "mlp"])
-@pytest.mark.parametrize(("family", "tuning"), CASES)
+HEADS = {"bridge": BridgeConfig(heads=2), "mlp": MLPConfig(width=32)}
+FIRST = {"frozen": "bridge", "lora": "mlp", "full": "mlp"}
+"""The head that each tuning is tried with in every run; the other one is a slow test."""
+
+
+@pytest.mark.parametrize(
+    ("family", "tuning", "head"),
+    [
+        pytest.param(family, tuning, head, marks=() if head == FIRST[tuning] else pytest.mark.slow)
+        for family, tuning in CASES
+        for head in HEADS
+    ],
+)
 def test_a_policy_learns_and_acts(tmp_path, store, checkpoint, family, tuning, head):
-    vla_config = network(checkpoint(family), tuning, head)
+    if tuning == "lora":
+        pytest.importorskip("peft", reason="needs the extra peft")
+    vla_config = network(checkpoint(family), tuning, HEADS[head])
     summary = run(tmp_path, store, vla_config, steps=12)
     policy = VLAPolicy.load(summary.checkpoint)
     learned = load_file(summary.checkpoint / "policy" / "model.safetensors")

@@ -68,11 +68,16 @@ def test_the_record_belongs_to_its_weights(card, run_dir, tmp_path):
         card.card(tmp_path / "nano")
 
 
-def test_what_is_not_finished_or_not_the_default_network_is_not_shipped(card, run_dir, tmp_path):
+def test_what_is_not_finished_is_not_shipped(card, run_dir, tmp_path):
     begun = shutil.copytree(run_dir, tmp_path / "begun", symlinks=True)
     (begun / "results.json").unlink()
     with pytest.raises(ValueError, match="expected a finished run of 2 steps"):
         card.ship(begun, tmp_path / "nano")
+    assert not (tmp_path / "nano").exists()
+
+
+@pytest.mark.slow
+def test_another_network_is_not_shipped(card, tmp_path):
     with pytest.raises(ValueError, match="channels: 8 there, 32 now"):
         card.ship(pretrained(tmp_path / "small", "debug"), tmp_path / "nano")
     assert not (tmp_path / "nano").exists()

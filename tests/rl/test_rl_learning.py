@@ -36,7 +36,7 @@ def error(policy, env=None):
     return float((policy.predict_chunk({STATE_KEY: state})[:, 0] - state).abs().mean())
 
 
-@pytest.mark.parametrize("horizon", [1, 3])
+@pytest.mark.parametrize("horizon", [pytest.param(1, marks=pytest.mark.slow), 3])
 def test_ppo_learns_to_follow(horizon, tmp_path):
     env = FollowingEnv(16) if horizon == 1 else FollowingEnv(16, length=1)
     learning = learner(env, horizon)
@@ -48,7 +48,7 @@ def test_ppo_learns_to_follow(horizon, tmp_path):
     assert error(StatePolicy.load(tmp_path)) == pytest.approx(error(learning.agent.policy))
 
 
-@pytest.mark.parametrize("advantages", ["grpo", "rloo"])
+@pytest.mark.parametrize("advantages", ["grpo", pytest.param("rloo", marks=pytest.mark.slow)])
 def test_groups_learn_to_follow(advantages):
     learning = learner(FollowingEnv(32, length=1), advantages=advantages, group_size=8)
     for step in range(40):

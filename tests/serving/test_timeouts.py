@@ -77,7 +77,7 @@ def settle(condition) -> None:
 # ---- a server that freezes, dawdles or says nothing
 
 
-@pytest.mark.parametrize("tls", [False, True])
+@pytest.mark.parametrize("tls", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_a_frozen_server_cannot_block_the_sending_of_a_big_image(server_process, make_certificate, tls):
     certificate = make_certificate() if tls else ()
     process, port = server_process(BIG_PX, *certificate)
@@ -263,7 +263,7 @@ def test_a_client_that_never_reads_is_cut_off_and_hinders_nobody(rng):
 # ---- the end
 
 
-@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("ending", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_a_server_whose_policy_never_returns_can_be_ended(server_process, ending):
     process, port = server_process(8)
     example = ObservationAdapter(embodiment_seeing(8)).example()

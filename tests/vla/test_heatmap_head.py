@@ -149,7 +149,7 @@ def test_leaving_gaps_out_changes_no_picture():
     assert without_gaps(cloud).points.shape[1] < 600 and torch.equal(full.features, packed.features)
 
 
-@pytest.mark.parametrize("answer", ["heatmap", "point"])
+@pytest.mark.parametrize("answer", ["heatmap", pytest.param("point", marks=pytest.mark.slow)])
 def test_it_learns_its_target_and_aims_at_it(answer):
     torch.manual_seed(0)
     vla = network(replace(HEAD, shift=0.0, turn_rad=0.0, noise=0.02, answer=answer)).build().train()
