@@ -16,7 +16,7 @@ NAMES = looking_embodiment().camera_names
 @pytest.fixture(scope="module")
 def summary(tmp_path_factory):
     run_dir = tmp_path_factory.mktemp("runs") / "looked"
-    return pretrain(run_dir, tiny_pretraining(steps=30), tiny_backbone(), DiscScenes(), show_progress=False)
+    return pretrain(run_dir, tiny_pretraining(), tiny_backbone(), DiscScenes(), show_progress=False)
 
 
 @pytest.fixture(scope="module")
