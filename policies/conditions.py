@@ -14,10 +14,13 @@ all cameras show nothing (:mod:`policies.ablation`)."""
 @dataclass(frozen=True, kw_only=True)
 class Condition:
     """What an episode depends on beside its seed: task, perturbation (PRESET:AXIS; none in the usual worlds), what
-    instructions it is told, and what the policy is denied.
+    instructions it is told, and what the policy is denied, in whichever order that is named.
     """
 
     task: str
     perturbation: str | None = None
     instructions: Instructions = "given"
     without: tuple[Without, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "without", tuple(sorted(set(self.without))))

@@ -166,7 +166,7 @@ def kill_after(command, outputs, lines):
 
 def test_an_ablation_says_what_the_policy_was_without(tmp_path, untaught, capsys):
     network = [str(untaught), "--episodes", "2", "--videos", "0", "--threads", "1", *SMALL]
-    network += ["--without", "language", "pictures"]
+    network += ["--without", "pictures", "language"]
     run = evaluated(tmp_path, *network)
     (entry,) = results_of(run)
     assert (entry["instructions"], entry["without"]) == ("none", ["language", "pictures"])
