@@ -19,8 +19,9 @@ import torch
 from torch import Tensor
 
 from envs.specs import COMMAND_KEY, ENVIRONMENT_STATE_KEY, STATE_KEY, EmbodimentSpec
-from policies.state_policy import StateNetwork, StateNetworkConfig, StatePolicy
+from policies.state_policy import SPREAD, StateNetwork, StateNetworkConfig, StatePolicy
 from vla.checkpoint import CheckpointError
+from vla.heads.gaussian import freely
 
 SETTINGS_PART, WEIGHTS_PART = "data", "policy.pth"
 PART_LIMIT_BYTES = 2**28
@@ -34,7 +35,7 @@ PLAIN_SETTINGS = {"net_arch", "activation_fn", "ortho_init", "log_std_init", "fu
 }
 """Settings of a policy that leave its mean action an MLP of the observation."""
 TANH = "<class 'torch.nn.modules.activation.Tanh'>"
-HIDDEN, LAST, SPREAD = "mlp_extractor.policy_net", "action_net", "log_std"
+HIDDEN, LAST, LOG_STD = "mlp_extractor.policy_net", "action_net", "log_std"
 CRITIC = ("mlp_extractor.value_net.", "value_net.")
 
 
@@ -154,13 +155,13 @@ def _network(weights: dict[str, Tensor]) -> StateNetwork:
         raise _OtherModelError(f"expected layers {HIDDEN} and {LAST}, got {_listed(weights)}")
     theirs = [f"{HIDDEN}.{2 * layer}" for layer in range(layers)] + [LAST]
     names = {f"layers.{2 * i}.{part}": f"{name}.{part}" for i, name in enumerate(theirs) for part in ("weight", "bias")}
-    names[SPREAD] = SPREAD
+    names[SPREAD] = LOG_STD
     if unknown := [name for name in weights if name not in names.values() and not name.startswith(CRITIC)]:
         raise _OtherModelError(f"expected an MLP and nothing else, got {_listed(unknown)}")
     if lacking := [name for name in names.values() if name not in weights]:
         raise _OtherModelError(f"{WEIGHTS_PART} lacks {_listed(lacking)}")
     taken = {ours: _usable(name, weights[name]) for ours, name in names.items()}
-    taken[SPREAD] = taken[SPREAD][None]
+    taken[SPREAD] = freely(taken[SPREAD])[None]
     return _filled(taken, layers)
 
 

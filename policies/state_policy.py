@@ -15,19 +15,20 @@ from policies.described import described
 from policies.policy import ChunkPolicy
 from vla.checkpoint import CheckpointError, read_weights, write_weights
 from vla.durable import write_text_atomically
-from vla.heads.gaussian import GaussianChunks
+from vla.heads.gaussian import GaussianChunks, check_std, freely, log_std_of
 from vla.strict_json import strict_json
 
 POLICY_FILE, WEIGHTS_FILE = "policy.json", "model.safetensors"
-KIND, FORMAT_VERSION = "state", 1
+KIND, FORMAT_VERSION = "state", 2
+SPREAD, LOG_STD = "spread", "log_std"
+"""What the spread is called, and was in version 1, which kept its logarithm itself."""
 CLIP = 10.0
 """Beyond so many standard deviations a number looks as if it were there."""
-LOG_STD_MIN, LOG_STD_MAX = -5.0, 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class StateNetworkConfig:
-    """Sizes of :class:`StateNetwork`; ``std`` is its first spread, in actions scaled to −1 … 1."""
+    """Sizes of :class:`StateNetwork`; ``std`` is its first spread, in actions scaled to −1 … 1, as the Gaussian head's."""
 
     horizon: int = 1
     width: int = 64
@@ -35,8 +36,9 @@ class StateNetworkConfig:
     std: float = 0.6
 
     def __post_init__(self) -> None:
-        if min(self.horizon, self.width, self.layers) < 1 or not self.std > 0:
-            raise ValueError(f"expected positive horizon, width, layers and std, got {self}")
+        if min(self.horizon, self.width, self.layers) < 1:
+            raise ValueError(f"expected positive horizon, width and layers, got {self}")
+        check_std(self.std)
 
 
 class StateNetwork(nn.Module):
@@ -62,7 +64,7 @@ class StateNetwork(nn.Module):
             last.weight *= 0.01
             last.bias.zero_()
         self.layers = nn.Sequential(*layers, last)
-        self.log_std = nn.Parameter(torch.full((config.horizon, action_dim), config.std).log())
+        self.spread = nn.Parameter(freely(torch.full((config.horizon, action_dim), config.std).log()))
         self.register_buffer("count", torch.zeros((), dtype=torch.float64))
         self.register_buffer("mean", torch.zeros(size, dtype=torch.float64))
         self.register_buffer("squares", torch.zeros(size, dtype=torch.float64))
@@ -77,7 +79,7 @@ class StateNetwork(nn.Module):
     def distribution(self, scaled: Float[Tensor, "b s"]) -> GaussianChunks:
         """Over chunks of actions scaled to −1 … 1."""
         mean = self.layers(scaled).unflatten(-1, (self.config.horizon, self.action_dim))
-        return GaussianChunks(mean.float(), self.log_std.clamp(LOG_STD_MIN, LOG_STD_MAX), squash=False)
+        return GaussianChunks(mean.float(), log_std_of(self.spread), squash=False)
 
     @torch.no_grad()
     def take_in(self, count: Int[Tensor, ""], total: Float[Tensor, " s"], squares: Float[Tensor, " s"]) -> None:
@@ -155,9 +157,15 @@ class StatePolicy(ChunkPolicy):
             config = StateNetworkConfig(**content["network"])
             network = StateNetwork(config, int(content["size"]), embodiment.action_dim)
             keys, interval = tuple(content["keys"]), int(content["replan_interval"])
+            expected = network.state_dict()
+            if content["format_version"] == 1:
+                expected[LOG_STD] = expected.pop(SPREAD)
         except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
             raise CheckpointError(f"{path} is damaged: {error!r}") from error
-        network.load_state_dict(read_weights(directory / WEIGHTS_FILE, network.state_dict()))
+        weights = read_weights(directory / WEIGHTS_FILE, expected)
+        if LOG_STD in weights:
+            weights[SPREAD] = freely(weights.pop(LOG_STD))
+        network.load_state_dict(weights)
         return cls(network.to(device), keys, embodiment, interval if replan_interval is None else replan_interval)
 
 

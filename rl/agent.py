@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from envs.specs import EmbodimentSpec
@@ -53,6 +53,11 @@ class Agent(nn.Module, ABC, Generic[Seen]):
     @abstractmethod
     def executable(self, actions: Float[Tensor, "n h a"]) -> Float[Tensor, "n h a"]:
         """Normalised actions in the robot's units and within its bounds, without gradient."""
+
+    @property
+    def moving(self) -> Bool[Tensor, " a"] | None:
+        """Which numbers of an action do anything; None where all do."""
+        return None
 
     @abstractmethod
     def acting(self) -> Policy[Any]:

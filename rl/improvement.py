@@ -71,9 +71,9 @@ class Learning:
         self, distribution: Distribution, batch: Decisions, rows: Int[Tensor, " k"], counts: Bool[Tensor, " k"]
     ) -> dict[str, Term]:
         config, steps = self._about.config, batch.steps * counts
-        now = evaluate(distribution, batch.latent, config.level, steps)
+        now = evaluate(distribution, batch.latent, config.level, steps, self._about.agent.moving)
         parts = self._rollout.log_prob.flatten(0, 1)[rows]
-        old, _ = at_level(parts, config.level, steps, distribution.action_axis)
+        old, _ = at_level(parts, config.level, steps, distribution.action_axis, self._about.agent.moving)
         advantages = self._targets.advantages[rows]
         limits: dict[str, Any] = {
             "clip_low": config.clip_low,
@@ -105,7 +105,7 @@ class Learning:
         for rows in torch.arange(self._rollout.steps.numel(), device=device).chunk(config.minibatches):
             batch = self._rollout.rows(rows)
             distribution = agent.distribution(agent.see(batch.looked))
-            found.append(evaluate(distribution, batch.latent, config.level, batch.steps).log_prob)
+            found.append(evaluate(distribution, batch.latent, config.level, batch.steps, agent.moving).log_prob)
         return torch.cat(found)
 
     @torch.no_grad()
@@ -113,7 +113,9 @@ class Learning:
         reference = self._about.reference
         assert reference is not None
         distribution = reference.distribution(reference.see(batch.looked))
-        found: Evaluated = evaluate(distribution, batch.latent, self._about.config.level, steps)
+        found: Evaluated = evaluate(
+            distribution, batch.latent, self._about.config.level, steps, self._about.agent.moving
+        )
         return found.log_prob
 
     def _value(

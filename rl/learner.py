@@ -167,15 +167,13 @@ class RLLearner(RewardedLearner):
         carried = self.group.gathered({**self.episodes.tensors(), **remembered})
         if self.reference is None:
             return carried
-        weights = dict(self.reference.named_parameters())
-        return carried | {f"{REFERENCE}{name}": weights[name] for name in self._learned_by_the_agent()}
+        return carried | {f"{REFERENCE}{name}": value for name, value in self._remembered(self.reference).items()}
 
     @torch.no_grad()
     def take_back(self, tensors: Mapping[str, Tensor]) -> None:
         if self.reference is not None:
-            weights = dict(self.reference.named_parameters())
-            for name in self._learned_by_the_agent():
-                weights[name].copy_(tensors[f"{REFERENCE}{name}"])
+            for name, value in self._remembered(self.reference).items():
+                value.copy_(tensors[f"{REFERENCE}{name}"])
         rows = {name: x[self.part.rows] for name, x in tensors.items() if not name.startswith(REFERENCE)}
         self.episodes.restore(rows)
         self.collector.remember({n.removeprefix(REWARDS): x for n, x in rows.items() if n.startswith(REWARDS)})
@@ -314,8 +312,13 @@ class RLLearner(RewardedLearner):
         seed_everything(self.config.seed, 0, Draw.INITIAL_WEIGHTS)
         return Critic(self.config.critic, width).to(self.device)
 
-    def _learned_by_the_agent(self) -> list[str]:
-        return [name.removeprefix("actor.") for name in self.parameters if name.startswith("actor.")]
+    def _remembered(self, reference: Agent[Any]) -> dict[str, Tensor]:
+        """What of the first policy may be other than in the policy that has learned since: weights that learn, and
+        running statistics.
+        """
+        weights = dict(reference.named_parameters())
+        learned = (name.removeprefix("actor.") for name in self.parameters if name.startswith("actor."))
+        return {name: weights[name] for name in learned} | dict(reference.named_buffers())
 
     def _check(self, env: VectorEnv, agent: Agent[Any]) -> None:
         check_robot(agent.embodiment, env)

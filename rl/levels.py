@@ -25,27 +25,37 @@ class Evaluated(NamedTuple):
 
 
 def evaluate(
-    distribution: Distribution, latent: Shaped[Tensor, "b ..."], level: Level, executed: Int[Tensor, " b"]
+    distribution: Distribution,
+    latent: Shaped[Tensor, "b ..."],
+    level: Level,
+    executed: Int[Tensor, " b"],
+    moving: Bool[Tensor, " a"] | None = None,
 ) -> Evaluated:
     """Log-probability and entropy of ``latent`` at a level; see :func:`at_level`."""
     log_prob, entropy = distribution.evaluate(latent)
-    log_prob, mask = at_level(log_prob, level, executed, distribution.action_axis)
-    entropy, _ = at_level(entropy, level, executed, distribution.action_axis)
+    log_prob, mask = at_level(log_prob, level, executed, distribution.action_axis, moving)
+    entropy, _ = at_level(entropy, level, executed, distribution.action_axis, moving)
     return Evaluated(log_prob=log_prob, entropy=entropy, mask=mask)
 
 
 def at_level(
-    parts: Float[Tensor, "b ..."], level: Level, executed: Int[Tensor, " b"], action_axis: int | None
+    parts: Float[Tensor, "b ..."],
+    level: Level,
+    executed: Int[Tensor, " b"],
+    action_axis: int | None,
+    moving: Bool[Tensor, " a"] | None = None,
 ) -> tuple[Float[Tensor, "b p"], Bool[Tensor, "b p"]]:
     """``parts`` summed to ``level``, and which of the sums count.
 
     Parts belong to the actions along ``action_axis`` (see :class:`vla.distribution.Distribution`). Those of the
     first ``executed`` actions of each row count, and what the others hold has no influence. Without that axis the chunk
-    counts as a whole where any action was executed; ``ValueError`` for other levels then.
+    counts as a whole where any action was executed; ``ValueError`` for other levels then. Of an action, which has a
+    part per number or several, the numbers that are not ``moving`` do not count either: whatever is said of them, the
+    robot does the same, so that they would add noise to ratios and gradients and nothing else.
 
-    Parts of actions that were not executed are independent of what happened, unless later parts of executed ones depend
-    on them: those are a flow's steps before its last, for which leaving them out is what π_RL does, and has less
-    variance at the price of a bias.
+    Parts of actions that were not executed, or of such numbers, are independent of what happened, unless later parts
+    that count depend on them: those are a flow's steps before its last, for which leaving them out is what π_RL does,
+    and has less variance at the price of a bias.
     """
     check_level(level, action_axis)
     parts = parts.float()
@@ -54,9 +64,12 @@ def at_level(
         return parts.flatten(1).sum(dim=1, keepdim=True).masked_fill(~mask, 0.0), mask
     by_action = parts.movedim(action_axis, 1).flatten(2)
     count = torch.arange(by_action.shape[1], device=parts.device) < executed[:, None]
-    by_action = by_action.masked_fill(~count[..., None], 0.0)
+    each = count[..., None].expand_as(by_action)
+    if moving is not None:
+        each = each & moving.repeat(by_action.shape[2] // len(moving))
+    by_action = by_action.masked_fill(~each, 0.0)
     if level == "number":
-        return by_action.flatten(1), count[..., None].expand_as(by_action).flatten(1)
+        return by_action.flatten(1), each.flatten(1)
     if level == "action":
         return by_action.sum(dim=2), count
     return by_action.sum(dim=(1, 2))[:, None], count.any(dim=1, keepdim=True)

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from policies.vla_policy import VLAPolicy
@@ -27,6 +27,11 @@ class PolicyAgent(Agent[Seen]):
     @torch.no_grad()
     def executable(self, actions: Float[Tensor, "n h a"]) -> Float[Tensor, "n h a"]:
         return self.inputs.executable(actions)
+
+    @property
+    def moving(self) -> Bool[Tensor, " a"]:
+        """Which numbers do anything: those that the policy's data hold constant stay so, whatever is said of them."""
+        return ~self._normalization.action.constant.to(self.inputs.device)
 
     def acting(self) -> VLAPolicy:
         return VLAPolicy(self.vla, self._normalization, self.embodiment, self.execute, base=self._base)

@@ -85,6 +85,7 @@ class Features:
     ``mask`` is True for real tokens. ``state`` is the normalised proprioception itself, for heads
     that want it beside the state token. ``waypoint`` is where the backbone expects the robot to be at its next
     keyframe, in normalised state coordinates; ``sight`` is what it saw on the way, of a backbone with heatmaps.
+    ``picture`` is the mean of the image tokens as they entered the network, before any could know of the text.
     """
 
     hidden: Float[Tensor, "l b n d"]
@@ -93,6 +94,7 @@ class Features:
     state: Float[Tensor, "b s"]
     waypoint: Float[Tensor, "b w"] | None = None
     sight: Sight | None = None
+    picture: Float[Tensor, "b d"] | None = None
 
     def select(self, *roles: TokenRole) -> tuple[Float[Tensor, "l b m d"], Bool[Tensor, "b m"]]:
         """Hidden states and mask of the tokens with any of ``roles``."""
@@ -110,7 +112,7 @@ class Features:
 
     def at(self, about: Int[Tensor, " n"]) -> "Features":
         """Those of each row; one may come several times."""
-        waypoint = None if self.waypoint is None else self.waypoint[about]
+        waypoint, picture = (None if x is None else x[about] for x in (self.waypoint, self.picture))
         return replace(
             self,
             hidden=self.hidden[:, about],
@@ -119,7 +121,17 @@ class Features:
             state=self.state[about],
             waypoint=waypoint,
             sight=None if self.sight is None else self.sight.at(about),
+            picture=picture,
         )
+
+
+def mean_picture(
+    tokens: Float[Tensor, "b n d"], mask: Bool[Tensor, "b n"], layout: TokenLayout
+) -> Float[Tensor, "b d"]:
+    """The mean of the image tokens of a sequence, over those that are real."""
+    index = layout.where(TokenRole.IMAGE)
+    there = mask[:, index, None]
+    return (tokens[:, index] * there).sum(dim=1) / there.sum(dim=1).clamp(min=1)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -96,9 +96,12 @@ class HiddenStates:
 
 
 class PolicyPictures:
-    """The image tokens of a policy's last layer: their mean in each of grid × grid cells of each view (v, k, e), or
-    without ``grid`` over all views, as a unit vector (e). ``ValueError`` for a policy whose image tokens were made
-    fewer.
+    """The image tokens of a policy's last layer: their mean in each of grid × grid cells of each view (v, k, e), brought
+    to zero mean and unit variance, or without ``grid`` over all views, as a unit vector (e). ``ValueError`` for a
+    policy whose image tokens were made fewer.
+
+    A layer's states are sums over all layers before it, most of which is the same in every picture and large: as they
+    are, they are best predicted by a constant.
     """
 
     def __init__(self, teacher: TeacherPolicy, grid: int | None) -> None:
@@ -110,7 +113,7 @@ class PolicyPictures:
         config, width = teacher.policy.vla.config, teacher.policy.vla.backbone.width
         self.shape = (width,) if grid is None else (len(config.cameras), grid * grid, width)
         self.about = {
-            "says": "pictures",
+            "says": "pictures" if grid is None else "normalised pictures",
             "grid": grid,
             "teacher": teacher.fingerprint,
             "cameras": list(teacher.cameras),
@@ -119,7 +122,9 @@ class PolicyPictures:
     def teach(self, batch: WindowBatch, instructions: Sequence[str]) -> Float[Tensor, "b ..."]:
         backbone = self._teacher.policy.vla.backbone
         cells = self._teacher.ask(batch, instructions, lambda seen: image_cells(backbone, seen, self._grid or 1))
-        return cells if self._grid is not None else functional.normalize(cells.mean(dim=(1, 2)), dim=-1)
+        if self._grid is None:
+            return functional.normalize(cells.mean(dim=(1, 2)), dim=-1)
+        return functional.layer_norm(cells, cells.shape[-1:])
 
 
 class EncoderPictures:

@@ -71,7 +71,7 @@ class HeadLearner:
         distribution = self._distribution(head, tried.looked)
         executed: Int[Tensor, " k"] = torch.full((len(tried.reward),), self._agent.execute, device=tried.reward.device)
         parts = distribution.log_prob(tried.latent)
-        return at_level(parts, "chunk", executed, distribution.action_axis)[0][:, 0]
+        return at_level(parts, "chunk", executed, distribution.action_axis, self._agent.moving)[0][:, 0]
 
     def _head(self, learned: Learned | None) -> Head[Any]:
         return self._agent.vla.head if learned is None else learned.head

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from envs.specs import STATE_KEY
@@ -80,11 +80,6 @@ class RefinedAgent(PolicyAgent[ReadOff]):
         )
         still = action.normalize(action.unnormalize(torch.zeros_like(low)))
         return torch.where(self.moving, low, still), torch.where(self.moving, high, still)
-
-    @property
-    def moving(self) -> Bool[Tensor, " a"]:
-        """Which numbers do anything: those that the policy's data hold constant stay so, whatever is said of them."""
-        return ~self._normalization.action.constant.to(self.inputs.device)
 
 
 def refined(policy: VLAPolicy, *, std: float, width: int) -> VLAPolicy:

@@ -17,6 +17,7 @@ from envs.specs import COMMAND_KEY, ENVIRONMENT_STATE_KEY, STATE_KEY
 from envs.vector import TaskEnv
 from policies.stable_baselines import SETTINGS_PART, WEIGHTS_PART, read_actor
 from vla.checkpoint import CheckpointError
+from vla.heads.gaussian import log_std_of
 
 pytest.importorskip("stable_baselines3")
 
@@ -81,7 +82,7 @@ def test_acts_as_its_own_predict(worlds, tmp_path, policy_kwargs):
     ours = actor.acting(worlds.get_attr("embodiment")[0])
     acted = ours.predict_chunk({key: torch.from_numpy(seen[key.replace(".", "_")]) for key in ours.keys})
     torch.testing.assert_close(acted[:, 0], worlds.unscaled(chosen), atol=1e-5, rtol=0)
-    torch.testing.assert_close(actor.network.log_std[0], theirs.policy.log_std.detach())
+    torch.testing.assert_close(log_std_of(actor.network.spread[0]), theirs.policy.log_std.detach())
 
 
 def test_one_that_sees_the_state_alone(worlds, tmp_path):

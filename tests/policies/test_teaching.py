@@ -211,6 +211,8 @@ def test_a_policy_may_teach_what_it_sees(store, teacher):
     learner = ImitationLearner(settings(stages, teachers), tiny_network(), [store])
     found = learner.step(0)
     assert found["layers_smooth_l1"] > 0 and -1 <= found["cosine_picture"] <= 1
+    (cells,) = (x for path in (store / FEATURES_DIR).rglob("*.npy") if (x := np.load(path)).shape[1:] == (1, 1, 16))
+    assert np.abs(cells.mean(axis=-1)).max() < 0.02 and np.abs(cells.std(axis=-1) - 1).max() < 0.02
 
 
 def test_a_policy_whose_image_tokens_were_made_fewer_cannot_teach_what_it_sees(store, teacher, tmp_path):

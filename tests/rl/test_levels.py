@@ -81,3 +81,23 @@ def test_tokens_of_the_chunk_as_a_whole_have_its_level_alone():
         with pytest.raises(ValueError, match=f"expected level 'chunk' .* FAST's tokens are, got '{level}'"):
             at_level(parts, level, torch.tensor([2, 0]), action_axis=None)
     check_level("number", 1)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("given_of", [gaussian, flow])
+def test_numbers_that_do_not_move_have_no_influence(given_of, level):
+    torch.manual_seed(0)
+    distribution, parameter = given_of()
+    latent, executed = distribution.sample().latent, torch.tensor([0, 1, 3])
+    moving = torch.tensor([True, False])
+    found = evaluate(distribution, latent, level, executed, moving)
+    found.log_prob.square().sum().backward()
+    assert (parameter.grad != 0).equal((torch.arange(H) < executed[:, None])[..., None] & moving)
+    other = torch.where(moving, latent, latent + 10)
+    again = evaluate(distribution, other, level, executed, moving)
+    assert again.log_prob.equal(found.log_prob) and again.entropy.equal(found.entropy)
+    log_prob, _ = distribution.evaluate(latent)
+    alone = at_level(log_prob[..., :1], level, executed, distribution.action_axis)[0]
+    assert found.log_prob.sum(dim=1).allclose(alone.sum(dim=1))
+    whole = evaluate(distribution, latent, level, executed)
+    assert int(found.mask.sum()) == int(whole.mask.sum()) // (2 if level == "number" else 1)

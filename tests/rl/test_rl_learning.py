@@ -103,12 +103,26 @@ def test_a_policy_that_is_not_the_one_that_acted_is_noticed(monkeypatch):
     def changed_since(*args):
         rollout = collect(*args)
         with torch.no_grad():
-            learning.agent.network.log_std += 1e-3
+            learning.agent.network.spread += 1e-3
         return rollout
 
     monkeypatch.setattr(learning.collector, "collect", changed_since)
     with pytest.raises(RuntimeError, match="gives other probabilities than the one that acted"):
         learning.step(1)
+
+
+def test_a_reference_scales_what_it_sees_as_it_did_at_first_after_a_resume_too():
+    learning = learner(reference_kl=0.1)
+    for step in range(2):
+        learning.step(step)
+    first = dict(learning.reference.named_buffers())
+    assert not torch.equal(first["network.mean"], learning.agent.network.mean)
+    again = learner(reference_kl=0.1)
+    again.agent.network.mean += 5.0
+    again.reference.network.mean += 5.0
+    again.take_back(learning.carried())
+    for name, value in again.reference.named_buffers():
+        assert torch.equal(value, first[name]), name
 
 
 def test_neighbours_of_a_group_share_their_start():

@@ -31,7 +31,7 @@ from vla.backbones.token_reduction import token_reduction
 from vla.backbones.tokenizer import NanoTokenizer
 from vla.backbones.transformer import Block, BlockCache, KeysValues, prefix_bias, suffix_bias
 from vla.backbones.views import Views
-from vla.features import Features, Prefix, Sight, TokenRole
+from vla.features import Features, Prefix, Sight, TokenRole, mean_picture
 from vla.observation import Observation
 
 if TYPE_CHECKING:
@@ -132,12 +132,12 @@ class Nano(Backbone):
         mask = torch.cat([prefix.mask, prefix.mask.new_ones(len(prefix.tokens), self.n_queries)], dim=1)
         bias = counted(prefix_bias(mask, self.n_queries, queries.dtype), prefix.size)
         hidden, sight, _ = self._think(prefix, queries, bias)
-        return self._features(observation, hidden, mask, sight, self.n_queries, prefix.cells)
+        return self._features(observation, hidden, mask, sight, self.n_queries, prefix)
 
     def encode(self, observation: Observation) -> Prefix:
         tokens = self._prefix(observation)
         hidden, sight, cache = self._remember(tokens)
-        features = self._features(observation, hidden, tokens.mask, sight, 0, tokens.cells)
+        features = self._features(observation, hidden, tokens.mask, sight, 0, tokens)
         return Prefix(features=features, cache=cache)
 
     def decode(
@@ -244,7 +244,7 @@ class Nano(Backbone):
         mask: Bool[Tensor, "n m"],
         sight: Sight,
         queries: int,
-        cells: Float[Tensor, "n t v p 2"] | None,
+        prefix: PrefixTokens,
     ) -> Features:
         layout = nano_layout(
             frames=observation.images.shape[1],
@@ -256,7 +256,7 @@ class Nano(Backbone):
             queries=queries,
             device=mask.device,
         )
-        layout = layout if cells is None else placed(layout, cells)
+        layout = layout if prefix.cells is None else placed(layout, prefix.cells)
         return Features(
             hidden=torch.stack(hidden),
             mask=mask,
@@ -264,6 +264,7 @@ class Nano(Backbone):
             state=observation.state,
             waypoint=sight.waypoint,
             sight=sight,
+            picture=mean_picture(prefix.tokens, prefix.mask, layout),
         )
 
     def _prefix(

@@ -60,9 +60,7 @@ class GaussianConfig:
                 )
         if self.refined < 0:
             raise ValueError(f"expected refined to be a width, or 0 for nothing, got {self.refined}")
-        if not math.exp(LOG_STD_MIN) < self.std < math.exp(LOG_STD_MAX):
-            bounds = f"{math.exp(LOG_STD_MIN):.4f} and {math.exp(LOG_STD_MAX):.4f}"
-            raise ValueError(f"expected the std of the gaussian head between {bounds}, got {self.std}")
+        check_std(self.std)
 
     def build(self, *, backbone: Backbone, state_dim: int, horizon: int, action_dim: int) -> "GaussianHead":
         """The head with fresh weights for the features of ``backbone``."""
@@ -85,8 +83,7 @@ class GaussianHead(FeaturesHead):
         numbers = action_dim if config.spread == "dimension" else 2 * action_dim
         self.mean = network.build(backbone=backbone, state_dim=state_dim, horizon=horizon, action_dim=numbers)
         self.reads = self.mean.reads
-        share = (math.log(config.std) - LOG_STD_MIN) / (LOG_STD_MAX - LOG_STD_MIN)
-        self.spread = nn.Parameter(torch.full((action_dim,), math.log(share / (1 - share))))
+        self.spread = nn.Parameter(freely(torch.full((action_dim,), config.std).log()))
         self.refinement: nn.Sequential | None = None
         if config.refined:
             k, width = self.mean.hidden_shape
@@ -136,8 +133,24 @@ class GaussianHead(FeaturesHead):
         if self.config.spread == "state":
             mean, change = mean.chunk(2, dim=-1)
             spread = spread + change
-        log_std = LOG_STD_MIN + (LOG_STD_MAX - LOG_STD_MIN) * spread.float().sigmoid()
-        return GaussianChunks(mean.float(), log_std, squash=self.config.squash)
+        return GaussianChunks(mean.float(), log_std_of(spread), squash=self.config.squash)
+
+
+def check_std(std: float) -> None:
+    """``ValueError`` for a standard deviation that a Gaussian cannot have."""
+    if not math.exp(LOG_STD_MIN) < std < math.exp(LOG_STD_MAX):
+        bounds = f"{math.exp(LOG_STD_MIN):.4f} and {math.exp(LOG_STD_MAX):.4f}"
+        raise ValueError(f"expected the std of a Gaussian between {bounds}, got {std}")
+
+
+def freely(log_std: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """The inverse of :func:`log_std_of`, of what lies between the bounds or is brought there."""
+    return ((log_std - LOG_STD_MIN) / (LOG_STD_MAX - LOG_STD_MIN)).logit(eps=1e-4)
+
+
+def log_std_of(spread: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """Between the bounds, which it nears and never reaches, so that a gradient leads back from everywhere."""
+    return LOG_STD_MIN + (LOG_STD_MAX - LOG_STD_MIN) * spread.float().sigmoid()
 
 
 def _refinement(numbers: int, width: int, outputs: int) -> nn.Sequential:

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vla.backbone import Backbone
-from vla.features import TokenRole
 from vla.heads.chunks import over_samples
 from vla.objectives.further import FurtherObjective, Learned, Taught
 from vla.observation import ActionChunk
@@ -89,7 +88,7 @@ class Predictor(nn.Module):
 
     def __init__(self, width: int, heads: int, tokens: int, numbers: int) -> None:
         super().__init__()
-        self.tokens = nn.Parameter(0.02 * torch.randn(tokens, width))
+        self.tokens = nn.Parameter(torch.randn(tokens, width))  # as large as what they find and are added to
         self.norm = nn.LayerNorm(width)
         self.look = nn.MultiheadAttention(width, heads, batch_first=True)
         self.out = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, numbers))
@@ -124,9 +123,10 @@ class Cosine(FurtherObjective):
     """VL2V-ADiP (arXiv 2310.08255): what the backbone makes of the pictures, projected, is to be near to an encoder's
     embeddings of the pictures and of what is said of them.
 
-    1 − λ·cos(p, picture) − (1 − λ)·cos(p, instruction), where p is a linear map of the mean of the image tokens in the
-    last layer. The paper's loss is the same less the constant 1, on images and names of their classes. In its first
-    stage the projection learns alone, in the second the backbone does.
+    1 − λ·cos(p, picture) − (1 − λ)·cos(p, instruction), where p is a linear map of the mean of the image tokens as they
+    enter the network: later layers have read the instruction, and could say it again without looking. The paper's loss
+    is the same less the constant 1, on images and names of their classes. In its first stage the projection learns
+    alone, in the second what makes tokens of pictures does.
     """
 
     NEEDS: ClassVar[tuple[str, ...]] = (PICTURE, SENTENCE)
@@ -142,9 +142,9 @@ class Cosine(FurtherObjective):
         return tuple(name for name, share in shares.items() if share > 0)
 
     def forward(self, vla: "VLA", seen: Any, target: ActionChunk, taught: Taught) -> Learned:
-        hidden, mask = vla.head.features(seen).select(TokenRole.IMAGE)
-        pooled = (hidden[-1] * mask[..., None]).sum(dim=1) / mask.sum(dim=1, keepdim=True).clamp(min=1)
-        said = self.out(pooled).float()
+        picture = vla.head.features(seen).picture
+        assert picture is not None, "heads look at features of whole observations when they learn"
+        said = self.out(picture).float()
         cosine = {name: functional.cosine_similarity(said, taught[name], dim=-1) for name in self.needs}
         shares = {PICTURE: self.config.pictures, SENTENCE: 1 - self.config.pictures}
         alike = torch.stack([shares[name] * cosine[name] for name in self.needs]).sum(dim=0)

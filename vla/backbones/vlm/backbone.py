@@ -30,7 +30,7 @@ from vla.backbones.vlm.lora import add_lora
 from vla.backbones.vlm.memory import Memory, TokenSequence, cache_of, memory_of
 from vla.backbones.vlm.merging_layers import left, merging_layers
 from vla.backbones.vlm.pretrained import Parts, save_parts
-from vla.features import Features, Prefix
+from vla.features import Features, Prefix, mean_picture
 from vla.observation import Observation, about_rows
 
 
@@ -130,6 +130,7 @@ class VLM(Backbone):
             mask=mask,
             layout=self.frame.layout(observation.text.shape[1], self.n_queries, sequence.layout.position),
             state=observation.state,
+            picture=mean_picture(sequence.embedded, sequence.mask, sequence.layout).float(),
         )
 
     def encode(self, observation: Observation) -> Prefix:
@@ -313,7 +314,8 @@ class VLM(Backbone):
             size=sequence.size,
             cache=cache_of(None),
         )
-        features = Features(hidden=hidden, mask=sequence.mask, layout=sequence.layout, state=state)
+        picture = mean_picture(sequence.embedded, sequence.mask, sequence.layout).float()
+        features = Features(hidden=hidden, mask=sequence.mask, layout=sequence.layout, state=state, picture=picture)
         return Prefix(features=features, cache=memory_of(cache, sequence.mask, sequence.following, sequence.size))
 
     def _allowed(self, sequence: TokenSequence) -> Bool[Tensor, "b n n"]:
