@@ -28,7 +28,9 @@ CLIP = 10.0
 
 @dataclass(frozen=True, kw_only=True)
 class StateNetworkConfig:
-    """Sizes of :class:`StateNetwork`; ``std`` is its first spread, in actions scaled to −1 … 1, as the Gaussian head's."""
+    """Sizes of :class:`StateNetwork`; ``std`` is its first spread, in actions scaled to −1 … 1, within the bounds of
+    :mod:`vla.heads.gaussian`.
+    """
 
     horizon: int = 1
     width: int = 64

@@ -96,7 +96,7 @@ class HiddenStates:
 
 
 class PolicyPictures:
-    """The image tokens of a policy's last layer: their mean in each of grid × grid cells of each view (v, k, e), brought
+    """The image tokens of a policy's last layer: their mean in each of grid × grid cells of each view (v, k, e), scaled
     to zero mean and unit variance, or without ``grid`` over all views, as a unit vector (e). ``ValueError`` for a
     policy whose image tokens were made fewer.
 
