@@ -65,8 +65,10 @@ class Goals:
     """For every frame, where the motion that it is part of leads, as a policy that aims learns it.
 
     ``keyframe`` is the frame of the keyframe. At ``reached`` the tool stands there: while fingers move it still comes
-    nearer, and these frames belong to the keyframe that they move at. ``way`` is a frame before the keyframe, whose
-    gripper command holds on the way.
+    nearer, and these frames belong to the keyframe that they move at. Where no fingers move, nothing but the tool's
+    place says that it is there, so that frames from ``NEAR_M`` before it belong to what comes next: who aims a little
+    beside it has to know that this is done. ``way`` is a frame before the keyframe, whose gripper command holds on the
+    way.
     """
 
     keyframe: Int[np.ndarray, " n"]
@@ -76,6 +78,7 @@ class Goals:
 
 GRIP_STEPS = 6
 """How long fingers move at most."""
+NEAR_M = 0.025
 
 
 def goals(
@@ -90,9 +93,10 @@ def goals(
     marks = np.unique(np.concatenate([gripper, strokes(actions, tool_m, following)]))
     last = end_frames - 1
     still = np.array([_still(tool_m, mark, marks, last) if mark in gripper else mark for mark in marks.tolist()])
+    done = np.array([at if mark in gripper else _near(tool_m, mark) for mark, at in zip(marks, still, strict=True)])
     frames = np.arange(len(actions))
     episode = np.searchsorted(end_frames, frames, side="right")
-    index = np.minimum(np.searchsorted(still, frames, side="right"), np.searchsorted(marks, last)[episode])
+    index = np.minimum(np.searchsorted(done, frames, side="right"), np.searchsorted(marks, last)[episode])
     keyframe = marks[index]
     return Goals(keyframe=keyframe, reached=still[index], way=np.minimum(frames, np.maximum(keyframe - 1, 0)))
 
@@ -108,6 +112,12 @@ def _still(
     until = min(mark + GRIP_STEPS, int(marks[np.searchsorted(marks, mark, side="right")]) - 1)
     speeds = np.linalg.norm(np.diff(tool_m[mark : until + 2], axis=0), axis=1)
     return mark + int(speeds.argmin()) if len(speeds) else mark
+
+
+def _near(tool_m: Float[np.ndarray, "n 3"], mark: int) -> int:
+    """The frame from which on the tool is as near to where it stands at ``mark`` as is near enough."""
+    away = np.flatnonzero(np.linalg.norm(tool_m[: mark + 1] - tool_m[mark], axis=1) > NEAR_M)
+    return int(away[-1]) + 1 if len(away) else mark
 
 
 LEVEL_M = 0.02
