@@ -99,8 +99,8 @@ def test_a_push_begins_and_ends_with_a_goal():
     found = goals(actions, tool_m, ends, ARM)
     assert found.keyframe.tolist() == [4] * 4 + [8] * 4 + [11] * 4 and found.reached.tolist() == found.keyframe.tolist()
     creeping = (0.01, 0, 0)
-    actions, tool_m = recorded([down] * 3 + [along] * 4 + [creeping] * 4 + [back, up, up, up], [1] * 15)
-    found = goals(actions, tool_m, np.array([15]), ARM)
+    longer, longer_m = recorded([down] * 3 + [along] * 4 + [creeping] * 4 + [back, up, up, up], [1] * 15)
+    found = goals(longer, longer_m, np.array([15]), ARM)
     assert found.reached.tolist() == [3] * 3 + [11] * 6 + [14] * 6, "who is 2 cm before a goal has reached it"
     slanting, straight_m = recorded([(0.03, 0, -0.02)] * 12, [1] * 12)
     assert strokes(slanting, straight_m, next_keyframe(slanting, ends, ARM)).size == 0
