@@ -112,6 +112,16 @@ class Backbone(nn.Module, ABC):
         """The embedding of each entry of the vocabulary."""
         raise TypeError(f"{type(self).__name__} shows no embeddings of its vocabulary")
 
+    def token_scale(self) -> float:
+        """How large embeddings of the vocabulary are (their standard deviation), and so how large what joins a sequence
+        of them is to begin with, such as a token's place: what is much smaller is lost, what is much larger hides them.
+        1 where they are not shown.
+        """
+        try:
+            return max(float(self.words.detach().std()), 1e-6)
+        except TypeError:
+            return 1.0
+
     def tell(
         self,
         observation: Observation,

@@ -15,6 +15,9 @@ from vla.backbones.nano import Nano
 from vla.backbones.tokenizer import NanoTokenizer
 from vla.heads.chat import ChatConfig
 from vla.heads.mlp import MLPConfig
+from vla.heads.tokens import TokensConfig
+from vla.objectives.objective import ObjectiveWeights
+from vla.objectives.telling import Telling
 
 TEXTS = ("moving forward and left, gripper open", "standing, gripper closing")
 
@@ -37,8 +40,6 @@ def talking(backbone, **fields):
     head = ChatConfig(**{"width": 16, "longest": 12, **fields}).build(
         backbone=backbone, state_dim=STATE_DIM, horizon=HORIZON, action_dim=ACTION_DIM
     )
-    for name in ("position", "question", "place"):
-        torch.nn.init.normal_(getattr(head, name), std=0.5)
     ids, mask = backbone.tokenize(TEXTS, ended=True)
     begin = 1 if isinstance(backbone, Nano) else 0  # a pretrained model's texts begin with nothing
     target = with_texts(random_target(2), ids[:, begin:], mask[:, begin:])
@@ -53,6 +54,19 @@ def pretrained(tmp_path_factory):
 @pytest.fixture(params=["nano", "smolvlm"])
 def backbone(request):
     return tiny_nano() if request.param == "nano" else request.getfixturevalue("pretrained")
+
+
+@torch.no_grad()
+def test_what_joins_a_sequence_is_as_large_as_its_words(backbone):
+    """An order of words that is 50 times smaller than they are is none, and one as much larger hides them."""
+    torch.manual_seed(0)
+    size = backbone.words.std()
+    built = {"backbone": backbone, "state_dim": STATE_DIM, "horizon": HORIZON, "action_dim": ACTION_DIM}
+    chat, bins = ChatConfig(width=16, longest=12).build(**built), TokensConfig(bins=16).build(**built)
+    telling = Telling(backbone, ObjectiveWeights(caption=1.0))
+    told = [chat.position, chat.question, chat.place, bins.position, bins.token.weight, telling.position, telling.role]
+    told += [head.condition(torch.randn(64, head.condition.in_features)) for head in (chat, bins)]
+    assert all(size / 3 < each.std() < 3 * size for each in told)
 
 
 @torch.no_grad()
@@ -95,7 +109,7 @@ def test_it_learns_to_tell_and_acts_behind_what_it_tells():
     with torch.no_grad():
         seen = head.perceive(backbone, replace(observation, state=3 * observation.state))
     optimiser = torch.optim.Adam(head.parameters(), lr=1e-2)
-    for _ in range(120):
+    for _ in range(200):
         optimiser.zero_grad()
         head.loss(seen, target)[0].backward()
         optimiser.step()

@@ -12,6 +12,7 @@ from torch.nn import functional
 from vla.backbone import Backbone
 from vla.head import Decoder, DecodingHead
 from vla.heads.chunks import check_target, over_valid
+from vla.heads.condition import condition
 from vla.heads.regression import masked_l1
 from vla.observation import ActionChunk
 
@@ -73,16 +74,16 @@ class ChatHead(DecodingHead):
     ) -> None:
         super().__init__()
         self.config, self.horizon, self.action_dim = config, horizon, action_dim
-        words = backbone.words.detach()
-        entries, width = words.shape
+        entries, width = backbone.words.shape
+        scale = backbone.token_scale()
         self.end_id = backbone.end_id
-        self.position = nn.Parameter(0.02 * torch.randn(config.longest + 1, width))
-        self.question = nn.Parameter(0.02 * torch.randn(width))
+        self.position = nn.Parameter(scale * torch.randn(config.longest + 1, width))
+        self.question = nn.Parameter(scale * torch.randn(width))
         self.out = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width))
         self.entry_bias = nn.Parameter(torch.zeros(entries))
-        self.register_buffer("logit_scale", 1 / (math.sqrt(width) * words.std().clamp(min=1e-6)))
-        self.place = nn.Parameter(0.02 * torch.randn(horizon, width))
-        self.condition = nn.Linear(state_dim + backbone.waypoint_dim, width)
+        self.register_buffer("logit_scale", torch.tensor(1 / (math.sqrt(width) * scale)))
+        self.place = nn.Parameter(scale * torch.randn(horizon, width))
+        self.condition = condition(backbone, state_dim)
         layers: list[nn.Module] = [nn.LayerNorm(width)]
         for index in range(config.layers):
             layers += [nn.Linear(config.width if index else width, config.width), nn.GELU()]

@@ -13,6 +13,7 @@ from vla.backbone import Backbone
 from vla.head import Decoder, DecodingHead
 from vla.heads.binning import Code, UniformBins
 from vla.heads.chunks import check_target, held, over_numbers, over_valid
+from vla.heads.condition import condition
 from vla.heads.fast import FastCode
 from vla.heads.regression import masked_l1
 from vla.heads.token_chunks import TokenChunks
@@ -81,10 +82,11 @@ class TokensHead(DecodingHead):
         self.config, self.horizon, self.action_dim = config, horizon, action_dim
         self.parallel = config.decoding == "parallel"
         self.code = config.code(horizon=horizon, action_dim=action_dim)
-        width = backbone.width
-        self.position = nn.Parameter(torch.randn(self.code.length, width))  # as large as the tokens that it is added to
-        self.condition = nn.Linear(state_dim + backbone.waypoint_dim, width)
-        self.token = None if self.parallel else nn.Embedding(self.code.entries, width)
+        width, scale = backbone.width, backbone.token_scale()
+        self.position = nn.Parameter(scale * torch.randn(self.code.length, width))
+        self.condition = condition(backbone, state_dim)
+        tokens = scale * torch.randn(self.code.entries, width)
+        self.token = None if self.parallel else nn.Embedding.from_pretrained(tokens, freeze=False)
         self.out = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, self.code.entries))
 
     def fit(self, target: ActionChunk) -> None:

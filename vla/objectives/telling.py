@@ -35,8 +35,9 @@ class Telling(Objective):
         super().__init__(weights)
         entries, width = backbone.words.shape
         self.end_id, self.window = backbone.end_id, backbone.text_window
-        self.role = nn.Parameter(0.02 * torch.randn(width))
-        self.position = nn.Parameter(0.02 * torch.randn(self.window, width))
+        scale = backbone.token_scale()
+        self.role = nn.Parameter(scale * torch.randn(width))
+        self.position = nn.Parameter(scale * torch.randn(self.window, width))
         self.out = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width))
         self.entry_bias = nn.Parameter(torch.zeros(entries))
 
