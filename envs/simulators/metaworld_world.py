@@ -101,7 +101,9 @@ class MetaworldWorld(ToldWorld):
         self._views.close()
 
     def _numbers(self) -> dict[str, Any]:
-        """What the environment remembers beside its physics, or will, where that is None yet."""
+        """What the environment remembers beside its physics, or will, where that is None yet; not what it looks at the
+        physics through.
+        """
         return {name: value for name, value in vars(self._env).items() if value is None or _is_number(value)}
 
 
@@ -114,8 +116,15 @@ def _remembered(value: np.ndarray) -> Any:
 
 def _is_number(value: object) -> bool:
     if isinstance(value, np.ndarray):
-        return bool(np.issubdtype(value.dtype, np.number)) or value.dtype == bool
+        return _is_its_own(value) and (bool(np.issubdtype(value.dtype, np.number)) or value.dtype == bool)
     return isinstance(value, bool | int | float | np.number | np.bool_)
+
+
+def _is_its_own(value: np.ndarray) -> bool:
+    """Whether an array's numbers are in memory of numpy's, not in that of the simulator."""
+    while isinstance(value.base, np.ndarray):
+        value = value.base
+    return value.base is None
 
 
 def _make(name: str) -> Any:
