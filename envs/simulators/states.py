@@ -9,7 +9,7 @@ _PLACES = (
     *("xpos", "xquat", "xmat", "xipos", "ximat", "geom_xpos", "geom_xmat"),
     *("site_xpos", "site_xmat", "cam_xpos", "cam_xmat", "light_xpos", "light_xdir"),
 )
-"""Where things are. After a step these are still of the state before its last one; that is what is seen and rewarded."""
+"""Where things are: after a step still those of the state before its last one, which is what is seen and rewarded."""
 
 
 def full_state(model: mujoco.MjModel, data: mujoco.MjData) -> Float[np.ndarray, " s"]:
