@@ -1,5 +1,6 @@
 """What acts in an evaluation: a checkpoint, a policy server, the simulator's scripted expert, or chance."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -129,6 +130,25 @@ class Actor:
         if self._policy is not None and self._rlcf is not None and self._rlcf.reward:
             return env, _learning(self._policy, self._rlcf, env, task)
         return env, self._policy or _untaught(self.source, env)
+
+    def check(self, tasks: Sequence[str]) -> None:
+        """``ValueError`` for a task that it cannot act in, before it acts in any other: one of another robot's, or for
+        the expert one without a demonstrator. Of each project whose tasks there are, a world is made and closed again.
+        """
+        from envs.simulators import find_simulated, is_foreign, is_simulated
+        from policies.evaluation import check_robot
+
+        if self.source == EXPERT:
+            for task in tasks:
+                if is_simulated(task) and not find_simulated(task)[1].expert:
+                    raise ValueError(f"{task} has no scripted expert: leave it out")
+        first = {task.partition("/")[0] if is_foreign(task) else "": task for task in reversed(tasks)}
+        for task in first.values() if self._policy is not None and len(first) > 1 else ():
+            env, policy = self.enter(task, 1, "train", filmed=False)
+            try:
+                check_robot(policy.embodiment, env)
+            finally:
+                env.close()
 
     @property
     def looks(self) -> bool:

@@ -129,7 +129,10 @@ def _actor(config: Config) -> Actor:
     if given := config.env.perturbation:
         for task in (task for task in config.tasks if not acts_in(given, task)):
             raise ValueError(f"{given} changes nothing in {task}; leave the task out")
-    seeds, _ = episode_seeds(config.episodes, config.first_seed), _axes(config)
+    seeds, (_, *others) = episode_seeds(config.episodes, config.first_seed), _axes(config)
+    for axis in others:
+        for task in config.tasks:
+            acts_in(axis, task)  # which refuses a task that it cannot be asked of
     for kind in kinds_of(config):
         check_instructions(kind, len(seeds))
     actor = Actor(
@@ -145,6 +148,7 @@ def _actor(config: Config) -> Actor:
     )
     if config.without and not actor.looks:
         raise ValueError(f"{config.policy} acts on numbers alone: it cannot be without {', '.join(config.without)}")
+    actor.check(config.tasks)
     return actor
 
 

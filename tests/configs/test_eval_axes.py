@@ -122,6 +122,8 @@ VOID = {
     "rlcf changes nothing where expert acts": ["--rlcf.reward", "towers"],
     "rlcf changes nothing without a reward": ["--rlcf.steps", "2"],
     "receiver_colour changes nothing in reach": ["--env.perturbation", "colosseum-14:receiver_colour"],
+    "fetch/Slide has no scripted expert: leave it out": ["--tasks", "reach", "fetch/Slide"],
+    "fetch/Push is another project's": ["--tasks", "reach", "fetch/Push", "--perturb", "colosseum-14:mass"],
 }
 
 

@@ -1,5 +1,6 @@
 """``vla eval`` writes every episode down as it ends, and goes on where it was killed, to the same results."""
 
+import importlib.util
 import json
 import shutil
 import signal
@@ -162,6 +163,13 @@ def kill_after(command, outputs, lines):
             process.kill()
         time.sleep(0.005)
     assert process.returncode == -signal.SIGKILL
+
+
+@pytest.mark.skipif(importlib.util.find_spec("gymnasium_robotics") is None, reason="needs the extra fetch")
+def test_a_task_of_another_robot_is_refused_before_any_is_played(tmp_path, untaught, capsys):
+    asked = ["--tasks", "reach", "fetch/Reach", "--episodes", "1", "--videos", "0", "--threads", "1"]
+    assert main(["eval", str(untaught), *asked, "--outputs", str(tmp_path)]) == 2
+    assert "the policy is for panda" in capsys.readouterr().err and not list(tmp_path.glob("eval/*/*"))
 
 
 def test_an_ablation_says_what_the_policy_was_without(tmp_path, untaught, capsys):
