@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 SIMULATED = "sim"
 INTERRUPTED = 130
+RETRY_S = 5.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,9 +123,10 @@ def run(config: Config) -> int:
         drive = _drive(config, client, robot, line, heartbeat, scope)
         scope.callback(_write_outcomes, config, outcomes)
         for seed in seeds:
-            if config.from_page:
-                drive.wait_for_start(config.instruction)
+            if config.from_page and not _started(drive, robot, config):
+                return 1
             outcomes.append(drive.episode(seed, config.instruction, _most_steps(config, robot)))
+            outcomes[-1] = _kept(drive, outcomes[-1])
             print(_line_of(outcomes[-1]), flush=True)
             if outcomes[-1].ended_by == "interrupt":
                 break
@@ -133,6 +135,40 @@ def run(config: Config) -> int:
             if outcomes[-1].ended_by == "fault":
                 break
     return {"fault": 1, "interrupt": INTERRUPTED}.get(outcomes[-1].ended_by, 0)
+
+
+def _started(drive: "RobotRun", robot: "Robot", config: Config) -> bool:
+    """Whether the operator has started an episode; not where the line to him is lost, or the robot for too long."""
+    from policies.robots.choosing import RunStoppedError
+    from policies.robots.driving import RobotLostError
+
+    while True:
+        try:
+            drive.wait_for_start(config.instruction)
+        except RobotLostError as lost:
+            print(lost, file=sys.stderr, flush=True)
+            if not _comes_back(robot, config.come_back_s):
+                return False
+        except RunStoppedError as stopped:
+            print(stopped, file=sys.stderr, flush=True)
+            return False
+        else:
+            return True
+
+
+def _kept(drive: "RobotRun", outcome: "EpisodeOutcome") -> "EpisodeOutcome":
+    """``outcome`` when its episode is in the store: where it cannot be written, as on a full disk, that is tried again
+    until it can be, or Ctrl-C gives it up.
+    """
+    while drive.unkept is not None:
+        print(
+            f"not recorded yet: {drive.unkept}; make room, it is tried again every {RETRY_S:g} s (Ctrl-C drops it)",
+            file=sys.stderr,
+            flush=True,
+        )
+        time.sleep(RETRY_S)
+        outcome = replace(outcome, recorded=drive.keep_again())
+    return outcome
 
 
 def _write_outcomes(config: Config, outcomes: "list[EpisodeOutcome]") -> None:
@@ -169,8 +205,8 @@ def _client_config(config: Config, scope: ExitStack) -> ClientConfig:
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S")
     quiet = logging.getLogger("policies.serving.server.websockets")
     quiet.setLevel(logging.WARNING)  # of this program's own connections
-    policy = load_policy(config.policy, device=config.device, threads=config.threads)
-    settings = ServeConfig(port=config.port, page=config.page, token_file=config.client.token_file)
+    policy = load_policy(config.policy, device=config.device, threads=config.threads, at_once=1)
+    settings = ServeConfig(port=config.port, page=config.page, token_file=config.client.token_file, max_batch=1)
     port = scope.enter_context(running(PolicyServer(policy, settings)))
     return replace(config.client, url=f"ws://127.0.0.1:{port}")
 

@@ -19,8 +19,9 @@ def copy_corrections(dataset: DemonstrationDataset, target: Path) -> tuple[int, 
     """Write every run of a person's frames as an episode of a new store at ``target``; how many, and of how many
     frames.
 
-    They keep instruction, task, seed and success of their episode. ``ValueError`` for a dataset that does not say who
-    acted, or where nobody but the policy did.
+    They keep instruction, task and seed of their episode, and count as successes whatever became of it: a person's
+    hand is what is to be learned, and often nobody said how the episode ended. ``ValueError`` for a dataset that does
+    not say who acted, or where nobody but the policy did.
     """
     if ACTOR_KEY not in dataset.keys:
         raise ValueError(f"{dataset.path} does not say who acted; what vla run records does")
@@ -46,5 +47,5 @@ def runs(actor: Int[np.ndarray, " t"], who: int) -> list[slice]:
 
 def _part(episode: Episode, cameras: tuple[str, ...], span: slice) -> Episode:
     arrays = {key: array[span] for key, array in episode.fields().items() if key != ACTOR_KEY}
-    about = {"task": episode.task, "seed": episode.seed, "success": episode.success}
+    about = {"task": episode.task, "seed": episode.seed, "success": True}
     return Episode.from_fields(arrays, cameras, instruction=episode.instruction, **about)

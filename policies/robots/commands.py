@@ -99,7 +99,7 @@ class Commander:
             raise ValueError(
                 f"actions {names} are relative for one of policy and robot, and follow no state of the robot"
             )
-        self._base = np.full(robot.action_dim, np.nan, np.float32)
+        self._base = self._before = np.full(robot.action_dim, np.nan, np.float32)
         self.last: np.ndarray | None = None
         """What the robot was told last, or where it stood before, in the policy's units; NaN where nobody knows."""
 
@@ -123,8 +123,14 @@ class Commander:
         still = np.where(self._relative, np.float32(0), self._base).astype(np.float32)
         return None if np.isnan(still).any() else self._sent(still)
 
+    def carried_out(self, sent: Sent, action: Float[np.ndarray, " a"]) -> Sent:
+        """The last command as the robot's own software passed it on, which may have gone less far than it was told."""
+        short = not np.allclose(action, sent.action, atol=1e-5)
+        self._base = self._before
+        return self._sent(action, sent.bent, sent.slowed or short)
+
     def _sent(self, action: np.ndarray, bent: bool = False, slowed: bool = False) -> Sent:
-        action = action.astype(np.float32)
+        action, self._before = action.astype(np.float32), self._base
         meant = self._translation.to_policy(action, self._base)
         self._base = np.where(self._relative, self._base + action, action).astype(np.float32)
         self.last = meant

@@ -61,7 +61,8 @@ class Robot(Protocol):
     ``connect`` reaches it and waits until it has been heard of once; called again, it reaches a robot that was lost
     anew. ``observe`` is what it senses now, unbatched numpy by the keys of ``envs.specs``, without ``task``. ``act``
     sends one action ``(a,)``, float32, in the embodiment's units, which is in force until the next; it is due
-    ``control_rate_hz`` times a second. ``stop`` makes it stand still, and may be called at any time after ``connect``,
+    ``control_rate_hz`` times a second, and answers what was passed on where the robot's own software may have changed
+    it, None for what it was given. ``stop`` makes it stand still, and may be called at any time after ``connect``,
     from any thread; ``close`` stops it and lets it go, and is safe to call twice.
     """
 
@@ -72,7 +73,7 @@ class Robot(Protocol):
 
     def observe(self) -> dict[str, Any]: ...
 
-    def act(self, action: np.ndarray) -> None: ...
+    def act(self, action: np.ndarray) -> np.ndarray | None: ...
 
     def stop(self) -> None: ...
 

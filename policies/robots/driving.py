@@ -55,6 +55,10 @@ class EpisodeOutcome:
     robot_lost: bool = False
 
 
+class RobotLostError(RunStoppedError):
+    """Nothing has been heard of the robot for too long."""
+
+
 class RobotRun:
     """One robot, driven episode after episode; the caller connects and closes all of them."""
 
@@ -75,11 +79,14 @@ class RobotRun:
         self._rate_hz = robot.embodiment.control_rate_hz
         self._obeyed = 0
         self._episodes = 0
+        self._success = False
+        self.unkept: OSError | None = None
+        """Why the last episode could not be written down, while it waits for :meth:`keep_again`."""
 
     def wait_for_start(self, instruction: str) -> None:
         """Hold until the operator starts an episode, which has an ``instruction`` or is given one by him.
 
-        :class:`RunStoppedError` when the line to him is lost, or the robot.
+        :class:`RunStoppedError` when the line to him is lost, :class:`RobotLostError` when the robot is.
         """
         assert self._line is not None
         pace = Pace(1.0 / self._rate_hz)
@@ -100,7 +107,10 @@ class RobotRun:
         try:
             observation = self._robot.observe()
         except RobotError as error:
-            return self._chooser.failed(f"the robot: {error}"), None
+            try:
+                return self._chooser.failed(f"the robot: {error}"), None
+            except RunStoppedError as stopped:
+                raise RobotLostError(str(stopped)) from error
         if self._line.silent:
             return self._chooser.failed("the operator's page is out of reach"), observation
         return self._chooser.held("between episodes"), observation
@@ -181,8 +191,9 @@ class RobotRun:
             self._recorder.begin(instruction, getattr(self._robot, "task_name", self._robot.embodiment.name), seed)
 
     def _drive(self, pace: Pace, tally: "_Tally", instruction: str, most_steps: int) -> None:
+        own = instruction
         while not tally.ended_by:
-            instruction = tally.instruction = self._edited(instruction)
+            instruction = tally.instruction = self._edited(instruction, own)
             choice, observation = self._look_and_choose(tally, instruction, pace.left_s())
             sent = self._send(choice)
             if sent is not None and observation is not None and self._recorder is not None:
@@ -198,6 +209,8 @@ class RobotRun:
     ) -> tuple[Choice, dict[str, Any] | None]:
         try:
             observation = {**self._robot.observe(), TASK_KEY: instruction}
+            if tally.robot_lost:  # it may be elsewhere by now than it was told to be
+                self._commander.start(observation)
             tally.robot_lost = False
             return self._chooser.choose(observation, self._commander.last, left_s), observation
         except (RobotError, ObservationError) as error:
@@ -209,14 +222,16 @@ class RobotRun:
         is.
         """
         sent = self._commander.hold() if choice.action is None else self._commander.command(choice.action)
-        if sent is not None:
-            self._robot.act(sent.action)
+        if sent is not None and (told := self._robot.act(sent.action)) is not None:
+            sent = self._commander.carried_out(sent, told)
         return sent
 
-    def _edited(self, instruction: str) -> str:
-        """The instruction, or the operator's, which begins another recorded episode: one has one instruction."""
-        asked = self._line.orders.instruction if self._line is not None else None
-        if asked is None or asked == instruction:
+    def _edited(self, instruction: str, own: str) -> str:
+        """What is asked from now on: the operator's instruction, or else the episode's ``own``. Another one than before
+        begins another recorded episode: one has one instruction.
+        """
+        asked = (self._line.orders.instruction if self._line is not None else None) or own
+        if asked == instruction:
             return instruction
         if self._recorder is not None:
             self._recorder.told(asked)
@@ -245,10 +260,23 @@ class RobotRun:
     def _keep(self, tally: "_Tally") -> None:
         if self._recorder is None:
             return
-        if tally.keep:
-            tally.recorded = self._recorder.end(bool(tally.success))
-        else:
-            self._recorder.discard()
+        if not tally.keep:
+            self._recorder.drop()
+        self._success = bool(tally.success)
+        tally.recorded = self.keep_again()
+
+    def keep_again(self) -> int | None:
+        """Write down what waits for it; the last episode's number, None where there is none. What cannot be written,
+        as on a full disk, stays :attr:`unkept`.
+        """
+        assert self._recorder is not None
+        self.unkept = None
+        try:
+            return self._recorder.end(self._success)
+        except OSError as error:
+            self.unkept = error
+            log.error("the episode could not be recorded: %s", error)
+            return None
 
     def _tell(
         self, observation: Mapping[str, Any], choice: Choice, sent: Sent | None, step: int, violations: int = 0

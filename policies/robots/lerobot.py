@@ -75,11 +75,12 @@ class LeRobotRobot:
             values[image_key(camera.name)] = image
         return values
 
-    def act(self, action: np.ndarray) -> None:
+    def act(self, action: np.ndarray) -> np.ndarray:
         if not np.isfinite(action).all():
             raise RobotError(f"expected a finite action, got {action}")
         theirs = self._description.to_theirs("action", action).tolist()
-        self._send(dict(zip(self._keys["action"], theirs, strict=True)))
+        sent = self._send(dict(zip(self._keys["action"], theirs, strict=True)))
+        return self._description.to_ours("action", [sent[key] for key in self._keys["action"]])
 
     def stop(self) -> None:
         if self._last is not None:
@@ -100,12 +101,14 @@ class LeRobotRobot:
         except Exception as error:
             log.warning("the robot could not be let go in good order: %s", error)
 
-    def _send(self, theirs: Mapping[str, float]) -> None:
+    def _send(self, theirs: Mapping[str, float]) -> dict[str, float]:
+        """What LeRobot passed on of it, which has limits of its own."""
         try:
             sent = self._robot.send_action(dict(theirs))
         except Exception as error:
             raise RobotError(f"cannot command the robot: {error}") from error
         self._last = {key: float(sent[key]) for key in theirs}
+        return self._last
 
     def _check_features(self) -> None:
         """``ValueError`` for names that the robot does not have, or an action that would leave some of it untold."""

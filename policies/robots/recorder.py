@@ -64,10 +64,9 @@ class RunRecorder:
         self._frames = []
         return number
 
-    def discard(self) -> None:
-        """Drop the open episode, but what came before it was told otherwise."""
+    def drop(self) -> None:
+        """Forget the open episode, but what came before it was told otherwise: :meth:`end` still writes that."""
         self._frames = []
-        self._end_before()
 
     def _end_before(self) -> None:
         while self._before:

@@ -18,7 +18,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection
 
 from policies.serving.codec import encode
-from policies.serving.connection import ClientConfig, ServerUnavailableError, open_connection
+from policies.serving.connection import ClientConfig, SendWatch, ServerUnavailableError, open_connection
 from policies.serving.orders import ORDERS_LAST_S, Orders, OrdersError
 
 log = logging.getLogger(__name__)
@@ -28,6 +28,8 @@ SHOWN_SIDE_PX = 256
 """Larger pictures are thinned out before they are shown."""
 REPORTS_PER_S = 15.0
 """Reports beyond this rate are left out: they are for eyes."""
+SEND_S = 1.0
+"""A report that has not gone out within this time ends the line: who is to read it does not."""
 LINE_KEY = "line"
 """In a hello: the name by which a robot opens its line."""
 
@@ -47,6 +49,8 @@ class RobotLine:
         self._open = ExitStack()
         address = f"{config.url.rstrip('/')}{LINE_PATH}?robot={name}"
         self._socket: ClientConnection = open_connection(replace(config, url=address, wait_s=0.0), self._open)
+        self._watch = SendWatch(self._socket)
+        self._open.callback(self._watch.close)
         self._orders, self._came_s = Orders(axes=(0.0,) * action_dim), -np.inf
         self._reports: queue.Queue[Mapping[str, Any] | None] = queue.Queue(maxsize=1)
         self._due_s = -np.inf
@@ -104,7 +108,8 @@ class RobotLine:
     def _tell(self) -> None:
         try:
             while (report := self._reports.get()) is not None:
-                self._socket.send(encode(dict(report)))
+                with self._watch.within(SEND_S):
+                    self._socket.send(encode(dict(report)))
         except ConnectionClosed:
             return
 

@@ -5,15 +5,17 @@ import json
 import os
 import signal
 import threading
+from contextlib import ExitStack, nullcontext
 
 import numpy as np
 import pytest
 import torch
 from fake_rosbridge import FakeRosbridge
 from test_rosbridge import described, wait_until
+from untaught import save_untaught
 
 from configs.cli import main
-from configs.commands.run import Config
+from configs.commands.run import Config, _client_config
 from configs.environments import make_env
 from configs.worlds import EnvConfig
 from envs.specs import STATE_KEY
@@ -23,6 +25,16 @@ from policies.random_policy import RandomPolicy
 from policies.robots.robot_file import RobotDescription
 from policies.serving.config import ServeConfig
 from policies.serving.server import PolicyServer, running
+
+
+def test_a_checkpoint_answers_one_request_at_the_cost_of_one(tmp_path, monkeypatch):
+    save_untaught(tmp_path)
+    served = []
+    monkeypatch.setattr("policies.serving.server.running", lambda server: nullcontext(served.append(server) or 1))
+    with ExitStack() as scope:
+        _client_config(Config(policy=str(tmp_path)), scope)
+    assert served[0].policy._blocks == (1,) and served[0].config.max_batch == 1
+
 
 PATIENT = ("--watchdog-s", "5", "--stop-after-s", "10")
 

@@ -37,6 +37,20 @@ def test_the_way_back_is_the_inverse(policy, robot, action, base):
     np.testing.assert_array_equal(there[same], action[same])
 
 
+def test_what_the_robots_own_software_passed_on_is_what_counts():
+    """A command that went less far than it was told is recorded so, and the next one starts from there."""
+    limits = Limits(max_step=(np.inf,) * 3, follows=(0, 1, 2))
+    commander = Commander(arm(True, False, True), arm(False, False, False), limits)
+    commander.start({STATE_KEY: np.float32([0.0, 0.5, 1.0])})
+    sent = commander.command(np.float32([0.4, 0.7, 0.0]))
+    np.testing.assert_allclose(sent.action, [0.4, 0.7, 1.0], atol=1e-6)
+    assert not commander.carried_out(sent, sent.action).slowed
+    done = commander.carried_out(sent, np.float32([0.1, 0.7, 1.0]))
+    np.testing.assert_allclose(done.meant, [0.1, 0.7, 0.0], atol=1e-6)
+    assert done.slowed and not sent.slowed
+    np.testing.assert_allclose(commander.command(np.float32([-0.1, 0.7, 0.0])).action, [0.0, 0.7, 1.0], atol=1e-6)
+
+
 def test_changes_add_up_to_places_and_are_limited():
     robot = arm(False, False, False)
     limits = Limits(max_step=(0.1, np.inf, np.inf), follows=(0, 1, 2))

@@ -1,5 +1,7 @@
 """A simulated robot driven through a real server: what makes it hold, what stops it, and what is kept of it."""
 
+import dataclasses
+import errno
 import signal
 import threading
 import time
@@ -7,13 +9,20 @@ import time
 import numpy as np
 import pytest
 import torch
-from carts import RATE_HZ, STEP_M, CartEnv, Creep
+from carts import CART, RATE_HZ, STEP_M, CartEnv, Creep
+from websockets.sync.server import serve
 
+from configs.commands import run as run_command
 from policies.data.dataset import DemonstrationDataset
 from policies.data.episode import ACTORS
 from policies.robots.choosing import Timing
+from policies.robots.commands import Commander
 from policies.robots.driver import RobotError, StagedRobot
+from policies.robots.driving import RobotRun
 from policies.robots.simulated import SimulatedRobot
+from policies.serving.connection import ClientConfig
+from policies.serving.line import RobotLine
+from policies.serving.orders import Orders
 
 
 class Switch:
@@ -205,11 +214,112 @@ def test_what_was_told_otherwise_is_kept_when_all_ends(bench, serving, tmp_path)
     assert here.recorder.recorded == 0
     assert here.recorder.end(True) == 1
     record("go up", "go down")
-    here.recorder.discard()
+    here.recorder.drop()
+    assert here.recorder.end(True) is None
     here.recorder.close()
     episodes = [DemonstrationDataset(tmp_path / "D").episode(number) for number in range(3)]
     found = [(episode.instruction, episode.success) for episode in episodes]
     assert found == [("go left", False), ("go right", True), ("go up", False)]
+
+
+def test_a_full_disk_loses_no_episode(bench, serving, tmp_path, monkeypatch, capsys):
+    here = bench(serving(Creep()).port, path=tmp_path / "D")
+    append, full = here.recorder._writer.append, [True, True]
+
+    def write(episode):
+        if full and full.pop():
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return append(episode)
+
+    monkeypatch.setattr(here.recorder._writer, "append", write)
+    outcome = here.run.episode(0, "", most_steps=6)
+    assert (outcome.ended_by, outcome.recorded, here.recorder.open_frames) == ("time", None, 6)
+    monkeypatch.setattr(run_command, "RETRY_S", 0.0)
+    assert run_command._kept(here.run, outcome).recorded == 0
+    assert "No space left on device" in capsys.readouterr().err and here.run.unkept is None
+    assert len(DemonstrationDataset(tmp_path / "D").episode(0)) == 6
+
+
+class Operator:
+    """His end of a line, who gives the orders of each report in turn, and the last one from then on."""
+
+    silent = False
+
+    def __init__(self, *orders):
+        self.left = list(orders)
+
+    @property
+    def orders(self):
+        return self.left[0]
+
+    def report(self, *_):
+        if len(self.left) > 1:
+            del self.left[0]
+
+
+def acting(instruction=None):
+    return Orders(mode="policy", axes=(0.0, 0.0), instruction=instruction)
+
+
+def test_the_episodes_own_instruction_comes_back(bench, serving):
+    policy = Creep()
+    here = bench(serving(policy).port)
+    operator = Operator(*[acting()] * 5, *[acting("go back")] * 20, acting())
+    driven = RobotRun(here.robot, here.chooser, Commander(CART, CART, here.robot.limits), line=operator)
+    outcome = driven.episode(0, "go on", most_steps=60)
+    said = [text for text, before in zip(policy.asked, [None, *policy.asked], strict=False) if text != before]
+    assert said[-3:] == ["go on", "go back", "go on"] and outcome.instruction == "go on"
+
+
+def test_a_robot_that_is_lost_between_episodes_may_come_back(bench, serving, capsys):
+    here = bench(serving(Creep()).port, timing=Timing(watchdog_s=5.0, stop_after_s=0.3))
+    observe, gone = here.robot.observe, [True]
+
+    def lost():
+        if gone:
+            raise RobotError("nothing is heard of it")
+        return observe()
+
+    here.robot.observe, here.robot.connect = lost, gone.clear
+    start = Orders(axes=(0.0, 0.0), episode="start", episode_number=1)
+    operator = Operator(acting(), start)
+    driven = RobotRun(here.robot, here.chooser, Commander(CART, CART, here.robot.limits), line=operator)
+    config = run_command.Config(policy="ws://127.0.0.1:1", robot="cart.toml", from_page=True, come_back_s=5.0)
+    assert run_command._started(driven, here.robot, config)
+    gone.append(True)
+    here.robot.connect = lost
+    assert not run_command._started(driven, here.robot, dataclasses.replace(config, come_back_s=0.0))
+    assert "nothing is heard of it" in capsys.readouterr().err
+
+
+def test_answers_that_are_always_late_stop_the_robot(bench, serving):
+    class Slow(Creep):
+        def predict_chunk(self, observation):
+            time.sleep(0.8)
+            return super().predict_chunk(observation)
+
+    here = bench(serving(Slow()).port, timing=Timing(watchdog_s=0.4, stop_after_s=1.2))
+    outcome = here.run.episode(0, "", most_steps=200)
+    assert outcome.ended_by == "fault" and outcome.steps < 100 and not any(moves(here.env))
+
+
+def test_a_page_that_reads_nothing_ends_the_line_and_not_the_run():
+    held = threading.Event()
+    noise = {"front": np.random.default_rng(0).integers(0, 256, (256, 256, 3), dtype=np.uint8)}
+    with serve(lambda _: held.wait(), "127.0.0.1", 0, max_queue=1, max_size=None) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        config = ClientConfig(url=f"ws://127.0.0.1:{server.socket.getsockname()[1]}")
+        line = RobotLine(config, "cart", 2)
+        telling = line._threads[1]
+        began = time.monotonic()
+        while telling.is_alive() and time.monotonic() - began < 20:
+            line.report(noise, {}, urgent=True)
+            time.sleep(0.002)
+        assert not telling.is_alive(), "who tells has given up"
+        began = time.monotonic()
+        line.close()
+        assert time.monotonic() - began < 15
+        held.set()
 
 
 def test_a_robot_that_breaks_down_ends_the_run(serving, bench):
