@@ -6,6 +6,7 @@ A question to be answered with no speaks of what is there: in another colour, of
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from random import Random
 from typing import NamedTuple
 
@@ -18,7 +19,14 @@ from envs.grounding.relations import RANKS, RELATIONS, ranked, side
 from envs.grounding.speaking import WORDS, meant_of
 from envs.grounding.table import Table, opposite_state
 from envs.grounding.telling import indefinite
-from envs.grounding.vocabulary import COLOUR_WORDS, RANK_WORDS, RELATION_WORDS, Words, held_out_pair
+from envs.grounding.vocabulary import (
+    COLOUR_WORDS,
+    HELD_OUT_STATES,
+    RANK_WORDS,
+    RELATION_WORDS,
+    Words,
+    held_out_pair,
+)
 from envs.language import Split
 
 _WHAT = Words(train=("what is {0}?", "which thing is {0}?"), held_out=("what can be seen {0}?",))
@@ -29,9 +37,11 @@ _COLOUR = Words(
 )
 _IS_COLOUR = Words(train=("is {0} {1}?", "is the colour of {0} {1}?"), held_out=("is {0} painted {1}?",))
 _COUNT = Words(
-    train=("how many {0} are there?", "how many {0} do you see?", "how many {0} are on the table?"),
+    train=("how many {0} are there?", "how many {0} do you see?"),
     held_out=("what is the number of {0}?", "count the {0}"),
 )
+_COUNT_ON_THE_TABLE = replace(_COUNT, train=(*_COUNT.train, "how many {0} are on the table?"))
+"""Where none of what is counted is in or on something else."""
 _WHERE = Words(train=("where is {0}?", "where do you see {0}?"), held_out=("where can {0} be found?",))
 _SIDE = Words(
     train=("on which side of {1} is {0}?", "on what side of {1} is {0}?"), held_out=("which side of {1} is {0} on?",)
@@ -45,6 +55,10 @@ _ZEROS, _ONES = 0.12, 0.5
 _BEARING = 0.4
 _YES = 0.47
 """How often "yes" is tried for: a false claim is not always found."""
+_SHUT, _UPRIGHT = 0.5, 0.15
+"""How often what is shut, and what stands upright, is asked about: of most things both are so, and a question that has
+one answer nine times in ten can be answered without looking.
+"""
 _ON_THE_TABLE = 0.3
 """The same for the place of what stands on the table alone."""
 _TRIES = 12
@@ -166,7 +180,9 @@ class Questioner:
         if doubtful or len(counted.sure) >= len(NUMBERS) or (len(counted.sure) == 1 and random.random() > _ONES):
             return None
         several = what._replace(noun=plural(what.noun)).words
-        return self._asked(_COUNT, (several,), NUMBERS[len(counted.sure)], what.held_out, random)
+        borne = {i for i, _ in table.borne}.intersection(counted.sure)
+        form = _COUNT if borne else _COUNT_ON_THE_TABLE
+        return self._asked(form, (several,), NUMBERS[len(counted.sure)], what.held_out, random)
 
     def _where(self, table: Table, random: Random) -> _Question | None:
         """What a thing is in or on, as a rule; the table where that is nothing else."""
@@ -196,7 +212,9 @@ class Questioner:
         named = self._with_state(table, random)
         if named is None:
             return None
-        phrase, state = named
+        phrase, piece = named
+        state = table.state_word(piece, "train", random)
+        assert state is not None
         other = opposite_state(state, "train", random)
         words = (phrase.words, *random.sample((state, other), 2))
         return self._asked(_STATE, words, state, phrase.held_out, random)
@@ -205,10 +223,13 @@ class Questioner:
         named = self._with_state(table, random)
         if named is None:
             return None
-        phrase, state = named
+        phrase, piece = named
         yes = random.random() < _YES
-        said = state if yes else opposite_state(state, self._split, random)
-        return self._asked(_IS_IN_STATE, (phrase.words, said), YES if yes else NO, phrase.held_out, random)
+        said = table.state_word(piece, self._split, random)
+        assert said is not None
+        said = said if yes else opposite_state(said, self._split, random)
+        held_out = phrase.held_out | (said in HELD_OUT_STATES)
+        return self._asked(_IS_IN_STATE, (phrase.words, said), YES if yes else NO, held_out, random)
 
     def _exists(self, table: Table, random: Random) -> _Question | None:
         """Is there such a thing, perhaps one that stands so to another?"""
@@ -264,14 +285,22 @@ class Questioner:
         pieces = [i for i in table.present if table.seen[i] and known[i]]
         return meant_of(table, pieces, random) if pieces else None
 
-    def _with_state(self, table: Table, random: Random) -> tuple[Phrase, str] | None:
-        """A phrase for a thing that does not say its state, and that in training words."""
+    def _with_state(self, table: Table, random: Random) -> tuple[Phrase, int] | None:
+        """A thing that is in one of two states, and a phrase for it that does not say in which."""
         piece = self._one_of(table, table.open_states, random)
         if piece is None or random.random() < 0.3:
             piece = self._one_of(table, table.upright_states, random)
-        state = None if piece is None else table.state_word(piece, "train", random)
-        phrase = None if piece is None else self._namer.phrase(table.without_look(piece), piece, random)
-        return None if phrase is None or state is None else (phrase, state)
+        if piece is None or random.random() > self._share_of_state(table, piece):
+            return None
+        phrase = self._namer.phrase(table.without_look(piece), piece, random)
+        return None if phrase is None else (phrase, piece)
+
+    @staticmethod
+    def _share_of_state(table: Table, piece: int) -> float:
+        """How often the state that a piece is in is asked about."""
+        if table.open_states[piece]:
+            return _SHUT if table.open_states[piece] < 0 else 1.0
+        return _UPRIGHT if table.upright_states[piece] > 0 else 1.0
 
     def _asked(self, form: Words, words: Sequence[str], answer: str, held_out: bool, random: Random) -> _Question:
         template, framed = form.chosen(self._split, random)

@@ -130,11 +130,19 @@ RANKS: Mapping[str, Callable[[Body], float]] = {
     "farthest": lambda body: -body.point_m[0],
 }
 """By name what the first of several has the least of."""
+CROW = {"nearest": 1, "farthest": -1}
 
 
 def ranked(name: str, bodies: Sequence[Body], place: int = 0) -> int | None:
-    """Which of ``bodies`` is in ``place`` by :data:`RANKS`; None if it does not lead clearly, or they are too few."""
-    return _in_place([RANKS[name](body) for body in bodies], place)
+    """Which of ``bodies`` is in ``place`` by :data:`RANKS`; None if it does not lead clearly, or they are too few.
+
+    Near and far are along x and as the crow flies, from the robot in the origin: both must say the same.
+    """
+    found = _in_place([RANKS[name](body) for body in bodies], place)
+    if name not in CROW:
+        return found
+    away_m = [CROW[name] * math.hypot(*body.point_m[:2]) for body in bodies]
+    return found if found == _in_place(away_m, place, 0.0) else None
 
 
 def by_distance(bodies: Sequence[Body], anchor: Body, farthest: bool = False) -> int | None:

@@ -24,6 +24,7 @@ from policies.data.lerobot.conversion import to_lerobot, to_store
 from policies.data.lerobot.reading import LeRobotDataset
 from policies.data.lerobot.source import LeRobotSource
 from policies.data.lerobot.statistics import number_statistics, picture_statistics, pixel_counts
+from policies.data.lerobot.tables import read_lines, write_lines
 from policies.data.sources.guessing import describe, relative_actions
 from policies.data.sources.robot_file import RobotFile
 
@@ -185,6 +186,13 @@ def test_pixels_are_counted_into_the_same_statistics():
     expected = number_statistics(pictures.reshape(-1, 3) / 255)
     for name, value in picture_statistics(parts, 5).items():
         assert name == "count" or np.allclose(value.ravel(), expected[name], atol=1e-12), name
+
+
+@pytest.mark.parametrize("end", ["\u2028", "\u2029", "\x85", "\x0c"])
+def test_an_instruction_may_hold_what_ends_lines_elsewhere(tmp_path, end):
+    rows = [{"task": f"pick{end}it up"}, {"task": "place it"}]
+    write_lines(tmp_path / "tasks.jsonl", rows)
+    assert read_lines(tmp_path / "tasks.jsonl") == rows
 
 
 def test_v2_has_a_file_per_episode_and_lines_of_json(v2):

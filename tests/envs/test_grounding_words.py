@@ -178,3 +178,6 @@ def test_a_first_must_lead() -> None:
     assert ranked("leftmost", row) == 0 and ranked("leftmost", row, 1) == 1
     assert ranked("nearest", row) == 0 and ranked("farthest", row) is None
     assert ranked("leftmost", row[:1]) is None
+    aside = [body(0.30, 0.35), body(0.36, 0.0)]
+    assert ranked("nearest", aside) is None, "along x it is the first, and as the crow flies the second"
+    assert ranked("nearest", [body(0.30, 0.1), body(0.36, 0.0)]) == 0

@@ -95,6 +95,18 @@ def test_the_second_keypoint_is_where_things_are_to_be_brought():
     torch.testing.assert_close(terms["heatmap"].sum, alone["heatmap"].sum + expected)
 
 
+def test_a_middle_outside_of_the_picture_pulls_at_no_position():
+    """That of a thing of which an edge shows: its heatmap is of what shows, and reaches no farther than the picture."""
+    objective, wanted = looking(), target()
+    observation = random_observation(objective.backbone, TEXTS)
+    pixel = wanted.pixel.clone()
+    pixel[0, 0] = torch.tensor([1.3, 0.2])
+    terms, errors = judged(objective, observation, torch.arange(3), replace(wanted, pixel=pixel))
+    usual, _ = judged(objective, observation, torch.arange(3), wanted)
+    assert int(terms["pixel"].count) == int(usual["pixel"].count) - 1 and not errors.seen[0, 0]
+    torch.testing.assert_close(terms["heatmap"].mean, usual["heatmap"].mean)
+
+
 def test_what_is_seen_nowhere_may_be_anything():
     objective, wanted = looking(), target()
     observation = random_observation(objective.backbone, TEXTS)

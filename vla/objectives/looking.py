@@ -103,16 +103,19 @@ class Looking(Objective):
         return LookErrors(
             world_m=(point_m - target.point_m).norm(dim=-1),
             picture_px=((position - target.pixel) * half_px).norm(dim=-1),
-            seen=target.seen,
+            seen=target.seen & (target.pixel.abs().amax(dim=-1) <= 1),
         )
 
 
 def _in_pictures(sight: Sight, keypoint: int, target: GroundingTarget) -> dict[str, Term]:
-    """The losses of one keypoint's places and heatmaps."""
+    """The losses of one keypoint's places and heatmaps. Of a thing that is cut off by a picture's edge, the middle may
+    lie outside, where no heatmap reaches.
+    """
     position, log_heatmap = sight.position[:, :, keypoint], sight.log_heatmap[:, :, keypoint]
     along_axes = (position - target.pixel).abs().mean(dim=-1)
     surprise = -(shares(target.cover, log_heatmap) * log_heatmap).sum(dim=(-2, -1))
-    return {"pixel": Term.over(along_axes, target.seen), "heatmap": Term.over(surprise, target.seen)}
+    inside = target.seen & (target.pixel.abs().amax(dim=-1) <= 1)
+    return {"pixel": Term.over(along_axes, inside), "heatmap": Term.over(surprise, target.seen)}
 
 
 def _rows(sight: Sight, index: Int[Tensor, " m"]) -> Sight:

@@ -105,7 +105,7 @@ def write_lines(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 def read_lines(path: Path) -> list[dict[str, Any]]:
     """The inverse of :func:`write_lines`; ``DatasetError`` names the line that is damaged."""
     rows = []
-    for number, line in enumerate(read_file(path).splitlines(), 1):
+    for number, line in enumerate(read_file(path).split("\n"), 1):  # other ends of lines may stand in a text
         if line.strip():
             try:
                 rows.append(json.loads(line))
