@@ -75,6 +75,7 @@ function greet(message) {
   page = message.page;
   embodiment = message.embodiment;
   hands = new Hands(embodiment.action);
+  setSpeed();
   byId("curves").replaceChildren();
   curves = new Curves(byId("curves"), embodiment.action, message.horizon);
   byId("cameras").replaceChildren(...embodiment.cameras.map(view));
@@ -226,6 +227,12 @@ function act(type, more = {}) {
   document.activeElement?.blur();
 }
 
+// What the slider shows is what the hands do
+function setSpeed() {
+  if (hands) hands.speed = byId("speed").value / 100;
+  byId("speed-text").textContent = `${byId("speed").value} %`;
+}
+
 function typing() {
   return document.activeElement?.tagName === "INPUT" && document.activeElement.type !== "range";
 }
@@ -250,10 +257,7 @@ byId("stop").onclick = () => act("stop");
 byId("release").onclick = () => act("release");
 byId("take").onclick = () => act("take");
 for (const order of ["start", "success", "failure", "discard"]) byId(order).onclick = () => act("episode", { order });
-byId("speed").oninput = () => {
-  hands.speed = byId("speed").value / 100;
-  byId("speed-text").textContent = `${byId("speed").value} %`;
-};
+byId("speed").oninput = setSpeed;
 
 addEventListener("keydown", (event) => {
   if (event.code === "Escape") return act("stop");

@@ -1,0 +1,118 @@
+"""The operator's page in a real browser: what it says when the network, the window or the robot goes away."""
+
+import contextlib
+import time
+
+import pytest
+from chromium import CHROMIUM, Browser
+from serving_fakes import EMBODIMENT, LinearPolicy
+
+from policies.serving.client import ClientConfig, PolicyClient
+from policies.serving.config import ServeConfig
+from policies.serving.line import LINE_KEY, RobotLine
+from policies.serving.server import PolicyServer, running
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not CHROMIUM.exists(), reason="needs Chromium: apt-get install chromium"),
+]
+TOKEN = "a-token-of-the-servers-own"
+SOCKETS = """
+window.sockets = [];
+window.cut = false;
+window.WebSocket = class extends WebSocket {
+  constructor(address, protocols) {
+    super(window.cut ? `${address}/nowhere` : address, protocols);
+    window.sockets.push(this);
+  }
+};
+"""
+"""Lets a test cut the page's network: what it opens meanwhile leads nowhere."""
+CUT = "(() => { window.cut = true; sockets.at(-1).close(); })()"
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    with contextlib.ExitStack() as scope:
+        browser = Browser(tmp_path_factory.mktemp("profile"), scope)
+        browser.call("Page.addScriptToEvaluateOnNewDocument", source=SOCKETS)
+        yield browser
+
+
+@pytest.fixture
+def scope():
+    with contextlib.ExitStack() as scope:
+        yield scope
+
+
+class Desk:
+    """A server with a page in front of a browser."""
+
+    def __init__(self, browser, scope, tmp_path):
+        self.browser, self.scope = browser, scope
+        self.token_file = tmp_path / "token"
+        self.token_file.write_text(TOKEN, encoding="utf-8")
+        self.server = None
+
+    def serve(self, port=0):
+        """Serve, until the scope that is returned closes."""
+        self.server = PolicyServer(LinearPolicy(), ServeConfig(port=port, page=True, token_file=self.token_file))
+        serving = self.scope.enter_context(contextlib.ExitStack())
+        serving.enter_context(running(self.server))
+        self.config = ClientConfig(url=f"ws://127.0.0.1:{self.server.port}", token_file=self.token_file)
+        return serving
+
+    def robot(self):
+        """The line of a robot that connects."""
+        client = self.scope.enter_context(PolicyClient(self.config))
+        line = RobotLine(self.config, client.metadata[LINE_KEY], EMBODIMENT.action_dim)
+        self.scope.callback(line.close)
+        return line
+
+    def open(self):
+        """Open the page, with the token in its address."""
+        self.browser.open("about:blank")
+        self.browser.open(f"http://127.0.0.1:{self.server.port}/page#token={TOKEN}")
+
+    def until_mode(self, mode):
+        self.browser.until(f"document.body.dataset.mode === '{mode}'")
+
+    def take(self):
+        """Take the robot over."""
+        self.browser.until("!document.querySelector('#take').disabled")
+        self.browser.tap("KeyT")
+        self.until_mode("human")
+
+    def text(self, css):
+        return self.browser.evaluate(f"document.querySelector('{css}').textContent")
+
+
+@pytest.fixture
+def desk(browser, scope, tmp_path):
+    """A :class:`Desk` that serves, and its page, open."""
+    desk = Desk(browser, scope, tmp_path)
+    desk.serve()
+    desk.open()
+    return desk
+
+
+def until(true, timeout_s=20.0):
+    end_s = time.monotonic() + timeout_s
+    while not true():
+        assert time.monotonic() < end_s
+        time.sleep(0.01)
+
+
+def test_a_page_that_connects_anew_steers_at_the_speed_that_it_shows(desk, browser):
+    line = desk.robot()
+    desk.until_mode("policy")
+    slider = "document.querySelector('#speed')"
+    browser.evaluate(f"void ({slider}.value = 10, {slider}.dispatchEvent(new Event('input')))")
+    browser.evaluate("sockets.at(-1).close()")
+    browser.until("sockets.length === 2 && document.querySelector('#link').dataset.state === 'on'")
+    until(lambda: len(desk.server.pages.board.pages) == 1)
+    desk.take()
+    browser.press("KeyW")
+    until(lambda: any(line.orders.axes))
+    assert (line.orders.axes, desk.text("#speed-text")) == ((0.1, 0.0, 0.0), "10 %")
+    browser.release("KeyW")
