@@ -19,11 +19,17 @@ pytestmark = [
 TOKEN = "a-token-of-the-servers-own"
 SOCKETS = """
 window.sockets = [];
+window.said = [];
 window.cut = false;
 window.WebSocket = class extends WebSocket {
   constructor(address, protocols) {
     super(window.cut ? `${address}/nowhere` : address, protocols);
     window.sockets.push(this);
+  }
+
+  send(text) {
+    window.said.push([window.sockets.indexOf(this), JSON.parse(text)]);
+    super.send(text);
   }
 };
 """
@@ -69,10 +75,10 @@ class Desk:
         self.scope.callback(line.close)
         return line
 
-    def open(self):
+    def open(self, token=TOKEN):
         """Open the page, with the token in its address."""
         self.browser.open("about:blank")
-        self.browser.open(f"http://127.0.0.1:{self.server.port}/page#token={TOKEN}")
+        self.browser.open(f"http://127.0.0.1:{self.server.port}/page#token={token}")
 
     def until_mode(self, mode):
         self.browser.until(f"document.body.dataset.mode === '{mode}'")
@@ -91,7 +97,7 @@ class Desk:
 def desk(browser, scope, tmp_path):
     """A :class:`Desk` that serves, and its page, open."""
     desk = Desk(browser, scope, tmp_path)
-    desk.serve()
+    desk.serving = desk.serve()
     desk.open()
     return desk
 
@@ -116,3 +122,53 @@ def test_a_page_that_connects_anew_steers_at_the_speed_that_it_shows(desk, brows
     until(lambda: any(line.orders.axes))
     assert (line.orders.axes, desk.text("#speed-text")) == ((0.1, 0.0, 0.0), "10 %")
     browser.release("KeyW")
+
+
+def test_a_page_without_its_server_goes_on_trying_and_says_stop_when_it_is_back(desk, browser):
+    desk.robot()
+    desk.until_mode("policy")
+    desk.serving.close()
+    browser.until("sockets.length >= 3 && document.querySelector('#link').dataset.state === 'off'")
+    hidden = "['#desk', '#entry', '#owed'].map((css) => document.querySelector(css).hidden)"
+    assert browser.evaluate(hidden) == [False, True, True]
+    browser.tap("Escape")
+    browser.until("!document.querySelector('#owed').hidden")
+    assert desk.text("#owed").startswith("Stop is not delivered yet")
+    desk.serve(desk.server.port)
+    line = desk.robot()  # it has another name now
+    desk.until_mode("held")
+    browser.until("document.querySelector('#owed').hidden")
+    until(lambda: line.orders.mode == "held")
+    browser.tap("KeyG")
+    until(lambda: line.orders.mode == "policy")
+
+
+def test_a_stop_without_a_network_is_the_first_that_is_said_with_one(desk, browser):
+    line = desk.robot()
+    desk.until_mode("policy")
+    browser.evaluate(CUT)
+    browser.until("sockets.at(-1).readyState === WebSocket.CLOSED")
+    browser.click("#stop")
+    browser.until("!document.querySelector('#owed').hidden")
+    assert line.orders.mode == "policy"
+    browser.evaluate("void (window.cut = false)")
+    desk.until_mode("held")
+    (name,) = desk.server.pages.board.robots
+    assert browser.evaluate("said.find(([socket]) => socket === sockets.length - 1)[1]") == {
+        "robot": name,
+        "type": "stop",
+    }
+
+
+def test_a_token_that_was_never_accepted_is_asked_for_and_an_empty_field_is_none(desk, browser):
+    desk.open("another-token-that-is-wrong")
+    browser.until("!document.querySelector('#entry').hidden")
+    browser.click("#entry button")
+    browser.until("sockets.length === 2 && !document.querySelector('#entry').hidden")
+    assert browser.evaluate("sessionStorage.getItem('token')") == "another-token-that-is-wrong"
+    browser.click("#token")
+    browser.type(TOKEN)
+    browser.click("#entry button")
+    browser.until("document.querySelector('#entry').hidden && !document.querySelector('#desk').hidden")
+    browser.evaluate("void (location.hash = '#token=another-token-that-is-wrong')")  # as a pasted address
+    browser.until("!document.querySelector('#entry').hidden")
