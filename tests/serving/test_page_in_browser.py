@@ -34,6 +34,15 @@ window.WebSocket = class extends WebSocket {
 };
 """
 """Lets a test cut the page's network: what it opens meanwhile leads nowhere."""
+SEEN = """
+((visible) => {
+  Object.defineProperty(document, "hidden", { value: !visible, configurable: true });
+  Object.defineProperty(document, "visibilityState", { value: visible ? "visible" : "hidden", configurable: true });
+  window.hiddenAt = said.length;
+  document.dispatchEvent(new Event("visibilitychange"));
+})
+"""
+"""Whether the page's tab is in front, as far as it can tell."""
 CUT = "(() => { window.cut = true; sockets.at(-1).close(); })()"
 
 
@@ -172,3 +181,22 @@ def test_a_token_that_was_never_accepted_is_asked_for_and_an_empty_field_is_none
     browser.until("document.querySelector('#entry').hidden && !document.querySelector('#desk').hidden")
     browser.evaluate("void (location.hash = '#token=another-token-that-is-wrong')")  # as a pasted address
     browser.until("!document.querySelector('#entry').hidden")
+
+
+def test_a_page_that_is_hidden_says_so_at_once_and_steers_nothing(desk, browser):
+    line = desk.robot()
+    until(lambda: line.orders.attended)
+    desk.take()
+    pad = "[{connected: true, id: 'pad', axes: [0, -1, 0, 0], buttons: [{pressed: false}]}]"
+    browser.evaluate(f"void (navigator.getGamepads = () => {pad})")
+    until(lambda: line.orders.axes == (0.5, 0.0, 0.0))
+    browser.evaluate(f"{SEEN}(false)")
+    until(lambda: line.orders.mode == "held" and not line.orders.attended)
+    kinds = "said.slice(window.hiddenAt).map(([, message]) => `${message.type} ${message.visible}`)"
+    browser.until(f"{kinds}.length > 3")
+    assert set(browser.evaluate(kinds)) == {"alive false"}
+    browser.evaluate(f"{SEEN}(true)")
+    until(lambda: line.orders.attended)
+    leaving = "(() => { const n = said.length; dispatchEvent(new Event('pagehide')); return said.slice(n); })()"
+    ((_, last),) = browser.evaluate(leaving)
+    assert (last["type"], last["visible"]) == ("alive", False)

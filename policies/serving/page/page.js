@@ -45,6 +45,7 @@ function connect() {
   socket.binaryType = "arraybuffer";
   socket.onopen = () => {
     for (const name of owed.keys()) say({ type: "stop", robot: name });
+    sayAlive();
     accepted = token;
     tries = 0;
     link("on", "connected");
@@ -78,6 +79,11 @@ function link(now, text) {
 
 function say(message) {
   if (socket?.readyState === WebSocket.OPEN) socket.send(JSON.stringify({ robot: state.looks_at, ...message }));
+}
+
+// Whoever does not see the page does not attend to the robot
+function sayAlive(visible = !document.hidden) {
+  say({ type: "alive", visible });
 }
 
 function hear(message) {
@@ -323,12 +329,18 @@ addEventListener("hashchange", () => {
   if (token !== before) connect();
 });
 
-setInterval(() => say({ type: "alive" }), ALIVE_EVERY_MS);
+addEventListener("pagehide", () => sayAlive(false));
+document.addEventListener("visibilitychange", () => {
+  if (document.hidden) hands?.letGo();
+  sayAlive();
+});
+
+setInterval(() => sayAlive(), ALIVE_EVERY_MS);
 setInterval(showOwed, ALIVE_EVERY_MS);
 setInterval(() => {
   if (!hands) return;
   for (const key of document.querySelectorAll("#keys kbd")) key.classList.toggle("down", hands.down.has(key.dataset.code));
-  if (mine()) say({ type: "steer", axes: hands.axes() });
+  if (mine() && !document.hidden) say({ type: "steer", axes: hands.axes() });
 }, STEER_EVERY_MS);
 
 connect();
