@@ -19,7 +19,7 @@ from policies.serving.metrics import percentiles
 from policies.serving.orders import EpisodeOrder, Mode, Orders
 
 ATTENDED_S = 0.4
-"""A page counts as alive, and a hand as on the keys, for so long after its last word."""
+"""A visible page counts as alive, and a hand as on the keys, for so long after its last word."""
 _WINDOW = 500
 INSTRUCTION_CHARS = 500
 
@@ -114,11 +114,11 @@ class Board:
         self.embodiment = embodiment
         self.robots: dict[str, RobotOnBoard] = {}
         self.pages: dict[str, float] = {}
-        """When each page last said anything, by its name."""
+        """When each page last said that it is visible, by its name; −inf if it is not."""
 
     @property
     def attended(self) -> bool:
-        """Whether somebody's page is alive."""
+        """Whether somebody's page is visible and alive."""
         return any(time.monotonic() - heard_s < ATTENDED_S for heard_s in self.pages.values())
 
     def join(self, address: str) -> RobotOnBoard:
@@ -135,8 +135,12 @@ class Board:
     def page_joins(self) -> str:
         """A page has connected; its name."""
         name = secrets.token_hex(4)
-        self.pages[name] = time.monotonic()
+        self.page_lives(name, False)
         return name
+
+    def page_lives(self, page: str, visible: bool) -> None:
+        """A page has said that it is alive, and whether it is visible: a hidden one is nobody's eyes."""
+        self.pages[page] = time.monotonic() if visible else -np.inf
 
     def page_leaves(self, page: str) -> None:
         """A page has gone; what it steered is held."""

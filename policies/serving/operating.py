@@ -18,13 +18,13 @@ class PageError(ValueError):
 def operate(board: Board, page: str, text: str | bytes) -> str | None:
     """Carry out one message of ``page``; returns the robot that it now looks at, if that is what it says.
 
-    Every message is a sign of life. :class:`PageError` for anything that no page of ours sends. A robot that has gone
-    meanwhile is nobody's fault: nothing happens.
+    Only ``alive`` of a page that is ``visible`` is a sign of life. :class:`PageError` for anything that no page of ours
+    sends. A robot that has gone meanwhile is nobody's fault: nothing happens.
     """
     message = _parsed(text)
-    board.pages[page] = time.monotonic()
     kind = message.get("type")
     if kind == "alive":
+        board.page_lives(page, message.get("visible") is True)
         return None
     robot = board.robots.get(str(message.get("robot")))
     if kind == "look":

@@ -27,7 +27,7 @@ class OrdersError(ValueError):
 @dataclass(frozen=True, kw_only=True)
 class Orders:
     """``axes`` ``(a,)`` in −1 … 1 is how far each dimension of the action is pushed while a person steers.
-    ``attended``: somebody's page showed signs of life a moment ago. ``instruction`` replaces the robot's own, None does
+    ``attended``: somebody's page was visible and alive just now. ``instruction`` replaces the robot's own, None does
     not. An episode's order is carried out once, when ``episode_number`` has grown.
     """
 

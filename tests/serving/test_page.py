@@ -241,6 +241,7 @@ def test_a_robot_on_a_line_obeys_a_hand_until_it_leaves_the_keys(paged):
         until(lambda: line.orders.mode == "policy")
         say(page, type="take", robot=name)
         for _ in range(5):
+            say(page, type="alive", visible=True)
             say(page, type="steer", robot=name, axes=[1, -0.5, 0])
             time.sleep(0.05)
         until(lambda: line.orders.axes == (1.0, -0.5, 0.0), 0.5)
@@ -263,6 +264,21 @@ def test_a_page_that_closes_leaves_what_it_steered_held_and_nobody_there(paged):
             say(page, type="take", robot=client.metadata[LINE_KEY])
             until(lambda: line.orders.mode == "human")
         until(lambda: line.orders.mode == "held" and not line.orders.attended)
+        line.close()
+
+
+@pytest.mark.parametrize("away", [{"visible": False}, {}, {"visible": 1}])
+def test_nobody_attends_to_a_page_that_is_hidden(paged, away):
+    server, config = paged
+    with PolicyClient(config) as client, opened(server) as page:
+        line = RobotLine(config, name := client.metadata[LINE_KEY], EMBODIMENT.action_dim)
+        until(lambda: line.orders.mode == "policy")
+        until(lambda: [say(page, type="alive", visible=True), line.orders.attended][1])
+        say(page, type="alive", **away)
+        say(page, type="stop", robot=name)
+        until(lambda: line.orders.mode == "held")
+        assert list(server.pages.board.pages.values()) == [-np.inf]  # at once, and no other word is a sign of life
+        until(lambda: not line.orders.attended)
         line.close()
 
 

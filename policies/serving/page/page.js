@@ -6,12 +6,17 @@ import { Hands, keyName } from "/page/hands.js";
 const ALIVE_EVERY_MS = 100;
 const STEER_EVERY_MS = 50;
 const AGAIN_AFTER_MS = 1000;
+const AGAIN_AT_MOST_MS = 10000;
+const CONFIRMED_WITHIN_MS = 300;
 const NAMES = { policy: "The policy acts", human: "A person steers", held: "Held", none: "No robot connected" };
 const byId = (id) => document.getElementById(id);
 const decoder = new TextDecoder();
 
 let token = takeToken();
+let accepted = ""; // the token that the server took last
 let socket = null;
+let tries = 0; // since it was connected
+let again = 0; // the timer of the next one
 let page = "";
 let embodiment = null;
 let state = { robots: {}, looks_at: "" };
@@ -19,6 +24,7 @@ let hands = null;
 let curves = null;
 let lastStep = "";
 let edited = false; // the instruction is being written
+const owed = new Map(); // by robot, the Stops that no state has confirmed: {address, known, since_ms}
 
 function takeToken() {
   const given = new URLSearchParams(location.hash.slice(1)).get("token");
@@ -33,11 +39,15 @@ function connect() {
   if (!token) return askForToken("");
   const word = btoa(token).replaceAll("+", "-").replaceAll("/", "_").replaceAll("=", "");
   const address = `${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/page/socket`;
-  let opened = false;
+  clearTimeout(again);
+  hangUp();
   socket = new WebSocket(address, ["vla-page", `token.${word}`]);
   socket.binaryType = "arraybuffer";
   socket.onopen = () => {
-    opened = true;
+    for (const name of owed.keys()) say({ type: "stop", robot: name });
+    sayAlive();
+    accepted = token;
+    tries = 0;
     link("on", "connected");
     byId("entry").hidden = true;
     byId("desk").hidden = false;
@@ -45,9 +55,15 @@ function connect() {
   socket.onmessage = (event) => (typeof event.data === "string" ? hear(JSON.parse(event.data)) : picture(event.data));
   socket.onclose = (event) => {
     link("off", event.reason || "not connected");
-    if (opened) setTimeout(connect, AGAIN_AFTER_MS);
+    if (token === accepted) again = setTimeout(connect, Math.min(AGAIN_AFTER_MS * 2 ** tries++, AGAIN_AT_MOST_MS));
     else askForToken("The server refused this token, or is not there.");
   };
+}
+
+function hangUp() {
+  if (!socket) return;
+  socket.onopen = socket.onmessage = socket.onclose = null;
+  socket.close();
 }
 
 function askForToken(note) {
@@ -65,9 +81,15 @@ function say(message) {
   if (socket?.readyState === WebSocket.OPEN) socket.send(JSON.stringify({ robot: state.looks_at, ...message }));
 }
 
+// Whoever does not see the page does not attend to the robot
+function sayAlive(visible = !document.hidden) {
+  say({ type: "alive", visible });
+}
+
 function hear(message) {
   if (message.type === "hello") return greet(message);
   state = message;
+  settle();
   show();
 }
 
@@ -75,6 +97,7 @@ function greet(message) {
   page = message.page;
   embodiment = message.embodiment;
   hands = new Hands(embodiment.action);
+  setSpeed();
   byId("curves").replaceChildren();
   curves = new Curves(byId("curves"), embodiment.action, message.horizon);
   byId("cameras").replaceChildren(...embodiment.cameras.map(view));
@@ -226,13 +249,52 @@ function act(type, more = {}) {
   document.activeElement?.blur();
 }
 
+// What the slider shows is what the hands do
+function setSpeed() {
+  if (hands) hands.speed = byId("speed").value / 100;
+  byId("speed-text").textContent = `${byId("speed").value} %`;
+}
+
+// Stop is said until the robot is seen to be held: the network may be gone, or the robot come back by another name
+function stop() {
+  const robot = state.robots[state.looks_at];
+  const facts = { address: robot?.address, known: Object.keys(state.robots), since_ms: performance.now() };
+  if (robot && !owed.has(robot.name)) owed.set(robot.name, facts);
+  act("stop");
+  if (socket?.readyState === WebSocket.CLOSED && token === accepted) connect();
+}
+
+function release() {
+  owed.delete(state.looks_at);
+  act("release");
+}
+
+function settle() {
+  const robots = Object.values(state.robots);
+  for (const [name, { address, known }] of owed) {
+    const heir = robots.find((robot) => robot.address === address && !known.includes(robot.name));
+    const robot = state.robots[name] ?? heir;
+    if (robot?.mode === "held") owed.delete(name);
+    else if (robot) say({ type: "stop", robot: robot.name });
+  }
+}
+
+function showOwed() {
+  const late = [...owed].filter(([, { since_ms }]) => performance.now() - since_ms > CONFIRMED_WITHIN_MS);
+  const names = late.map(([name]) => name.slice(0, 4)).join(", ");
+  byId("owed").hidden = !late.length;
+  byId("owed").textContent = socket?.readyState === WebSocket.OPEN
+    ? `Stop is not confirmed: robot ${names} does not answer, or has gone. It is told when it is back.`
+    : `Stop is not delivered yet: robot ${names} is told as soon as the server is there.`;
+}
+
 function typing() {
   return document.activeElement?.tagName === "INPUT" && document.activeElement.type !== "range";
 }
 
 byId("entry").onsubmit = (event) => {
   event.preventDefault();
-  token = byId("token").value.trim();
+  token = byId("token").value.trim() || token;
   sessionStorage.setItem("token", token);
   connect();
 };
@@ -246,30 +308,39 @@ byId("instruction-own").onclick = () => {
   edited = false;
   act("instruct", { text: "" });
 };
-byId("stop").onclick = () => act("stop");
-byId("release").onclick = () => act("release");
+byId("stop").onclick = stop;
+byId("release").onclick = release;
 byId("take").onclick = () => act("take");
 for (const order of ["start", "success", "failure", "discard"]) byId(order).onclick = () => act("episode", { order });
-byId("speed").oninput = () => {
-  hands.speed = byId("speed").value / 100;
-  byId("speed-text").textContent = `${byId("speed").value} %`;
-};
+byId("speed").oninput = setSpeed;
 
 addEventListener("keydown", (event) => {
-  if (event.code === "Escape") return act("stop");
+  if (event.code === "Escape") return stop();
   if (typing() || event.ctrlKey || event.altKey || event.metaKey || !hands) return;
   if (event.code === "KeyT" && !event.repeat && !byId("take").disabled) return act("take");
-  if (event.code === "KeyG" && !event.repeat && !byId("release").disabled) return act("release");
+  if (event.code === "KeyG" && !event.repeat && !byId("release").disabled) return release();
   if (mine() && hands.press(event.code)) event.preventDefault();
 });
 addEventListener("keyup", (event) => hands?.release(event.code));
 addEventListener("blur", () => hands?.letGo());
+addEventListener("hashchange", () => {
+  const before = token;
+  token = takeToken();
+  if (token !== before) connect();
+});
 
-setInterval(() => say({ type: "alive" }), ALIVE_EVERY_MS);
+addEventListener("pagehide", () => sayAlive(false));
+document.addEventListener("visibilitychange", () => {
+  if (document.hidden) hands?.letGo();
+  sayAlive();
+});
+
+setInterval(() => sayAlive(), ALIVE_EVERY_MS);
+setInterval(showOwed, ALIVE_EVERY_MS);
 setInterval(() => {
   if (!hands) return;
   for (const key of document.querySelectorAll("#keys kbd")) key.classList.toggle("down", hands.down.has(key.dataset.code));
-  if (mine()) say({ type: "steer", axes: hands.axes() });
+  if (mine() && !document.hidden) say({ type: "steer", axes: hands.axes() });
 }, STEER_EVERY_MS);
 
 connect();
