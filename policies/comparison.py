@@ -46,7 +46,7 @@ class Comparison:
 
     @property
     def verdict(self) -> str:
-        """Who is better; a tie where the interval of the difference holds 0."""
+        """Who is better; a tie where the interval of the difference holds 0, or McNemar's p is 5 % or more."""
         if not self.difference.decided:
             return TIE
         return A_BETTER if self.difference.value > 0 else B_BETTER
