@@ -23,7 +23,8 @@ EPISODES_FILE = "episodes.jsonl"
 @dataclass(frozen=True, kw_only=True)
 class EpisodeResult:
     """What became of one episode. ``instruction`` is what the policy read, ``goal`` the episode's own, by which it was
-    judged; ``same_goal`` says whether the two mean the same, in whatever words.
+    judged; ``same_goal`` says whether the two mean the same, in whatever words. ``instruction_means`` and
+    ``goal_means`` are both in words that do not depend on phrasings; None in records that are older than these.
 
     ``stages_done`` of ``stages`` is how far a task of several stages got; most tasks have one.
     """
@@ -38,6 +39,8 @@ class EpisodeResult:
     reward: float
     stages_done: int
     stages: int
+    instruction_means: str | None = None
+    goal_means: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +97,8 @@ class EpisodeRecord:
             "instruction": result.instruction,
             "goal": result.goal,
             "same_goal": result.same_goal,
+            "instruction_means": result.instruction_means,
+            "goal_means": result.goal_means,
             "remarks": list(self.episode.remarks),
             **drawn,
             **spoken,
@@ -104,7 +109,8 @@ class EpisodeRecord:
         """``KeyError`` or ``TypeError`` where ``line`` is no such record."""
         same = ("seed", "instruction", "goal", "same_goal", "success", "steps", "reward", "stages")
         task = line.get("drawn_task", line["task"])
-        result = EpisodeResult(**{name: line[name] for name in same}, task=task, stages_done=line["stage"])
+        means = {name: line.get(name) for name in ("instruction_means", "goal_means")}
+        result = EpisodeResult(**{name: line[name] for name in same}, **means, task=task, stages_done=line["stage"])
         condition = Condition(
             task=line["task"],
             perturbation=line["perturbation"],

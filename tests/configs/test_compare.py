@@ -69,6 +69,9 @@ def test_other_worlds_and_other_episodes_are_refused(expert, tmp_path, capsys):
     assert "not the same (split: A has held_out, B train)" in capsys.readouterr().err
     assert main(["compare", expert, other, "--across", "split"]) == 2
     assert "only A has button (seeds 0 … 3)" in capsys.readouterr().err
+    assert main(["compare", expert, other, "--across", "split", "--common", "--format", "json"]) == 0
+    (found,) = json.loads(capsys.readouterr().out)["comparisons"]
+    assert (found["task"], found["episodes"], found["left_out"]) == ("reach", 4, 0)
     assert main(["compare", expert, str(tmp_path)]) == 2
     assert "expected a run of vla eval, with provenance.json" in capsys.readouterr().err
 
