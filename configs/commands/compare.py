@@ -27,6 +27,7 @@ Across = Literal[
     "robot",
     "profile",
     "suite_profile",
+    "suite_steps",
     "palette",
 ]
 PLANNED = 0.1
