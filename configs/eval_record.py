@@ -11,6 +11,7 @@ from configs.experts import content_digest
 from configs.machine import RECORDED_PACKAGES, simulator_digest, versions
 from configs.run_directory import write_json
 from configs.worlds import EnvConfig, Split
+from envs.simulators import SIMULATORS
 from policies.comparison import UnpairedError
 from policies.conditions import Condition
 from policies.episode_log import EPISODES_FILE, EpisodeLog, EpisodeRecord, FinishedEpisode, read_episodes
@@ -22,8 +23,11 @@ if TYPE_CHECKING:
 
 PROVENANCE_FILE = "provenance.json"
 VIDEOS_DIR = "videos"
-WORLDS = ("engine", "robot", "profile", "suite_profile", "palette")
+WORLDS = ("engine", "robot", "profile", "suite_profile", "suite_steps", "palette")
 """Settings of the worlds by which episodes are others, beside what a policy says of its robot and cameras."""
+SIMULATOR = "simulator"
+WORKED = ("libero", "maniskill")
+"""Where :func:`configs.worker_suites.suite_provenance` keeps what its suites depend on."""
 
 
 def provenance(policy: str, env: EnvConfig, split: Split) -> dict[str, Any]:
@@ -77,15 +81,38 @@ def run_names(runs: "Sequence[EvaluatedRun]") -> list[str]:
 
 
 def check_same_worlds(a: EvaluatedRun, b: EvaluatedRun, across: Sequence[str] = ()) -> None:
-    """:class:`UnpairedError` names in what the worlds of two runs differ, beside what they are compared ``across``."""
-    keys = {name: name for name in ("stream", "split", *WORLDS)} | {"simulator": "simulator_sha256"}
-    worlds = [{name: run.provenance.get(key) for name, key in keys.items()} for run in (a, b)]
-    for each, run in zip(worlds, (a, b), strict=True):
-        each["simulator"] = f"{str(each['simulator'])[:12]}, MuJoCo {run.provenance.get('versions', {}).get('mujoco')}"
-    differing = [name for name in keys if worlds[0][name] != worlds[1][name] and name not in across]
-    if differing:
-        told = "; ".join(f"{name}: A has {worlds[0][name]}, B {worlds[1][name]}" for name in differing)
-        raise UnpairedError(f"the episodes of A and B are not the same ({told}); --across NAME compares them still")
+    """:class:`UnpairedError` names in what the worlds of two runs differ, beside what they are compared ``across``.
+
+    What only one of them has written down, as one of an older version may, is taken for the same.
+    """
+    ours, theirs = _worlds_of(a), _worlds_of(b)
+    told = [
+        f"{name}: A has {ours[name]}, B {theirs[name]}"
+        for name in ours
+        if name in theirs and ours[name] != theirs[name] and name.partition(" ")[0] not in across
+    ]
+    if told:
+        what = "; ".join(told)
+        raise UnpairedError(f"the episodes of A and B are not the same ({what}); --across NAME compares them still")
+
+
+def _worlds_of(run: EvaluatedRun) -> dict[str, Any]:
+    """What is written down of a run's worlds, by what ``across`` calls it and, of the simulator, a part's name."""
+    made_by, installed = run.provenance, run.provenance.get("versions", {})
+    worlds = {name: made_by[name] for name in ("stream", "split", *WORLDS) if name in made_by}
+    parts = {name: installed[name] for name in _simulators_of(run) if name in installed}
+    for suite in WORKED:
+        about = dict(made_by.get(suite, {}))
+        parts |= {f"{suite} {name}": value for name, value in (about.pop("versions", {}) | about).items()}
+    code = {SIMULATOR: made_by["simulator_sha256"][:12]} if "simulator_sha256" in made_by else {}
+    return worlds | code | {f"{SIMULATOR} {name}": value for name, value in parts.items()}
+
+
+def _simulators_of(run: EvaluatedRun) -> list[str]:
+    """The packages by which the run's tasks were simulated in this process."""
+    suites = {record.condition.task.partition("/")[0] for record in run.records} & SIMULATORS.keys()
+    warp = ("mujoco-warp", "warp-lang") if run.provenance.get("engine") == "warp" else ()
+    return ["mujoco", *warp, *sorted(SIMULATORS[name].module.replace("_", "-") for name in suites)]
 
 
 def condition_of(result: "EvaluationResult") -> Condition:

@@ -14,7 +14,7 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 
 RECORDED_PACKAGES = (
     *("vla-stack", "torch", "mujoco", "numpy", "transformers", "zarr", "gymnasium", "websockets", "tyro"),
-    *("robosuite", "metaworld"),
+    *("mujoco-warp", "warp-lang", "robosuite", "metaworld", "gymnasium-robotics"),
 )
 
 

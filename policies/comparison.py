@@ -35,7 +35,8 @@ class Pair(NamedTuple):
 class Comparison:
     """Two policies on the same episodes of a task, or of all tasks, under one condition.
 
-    ``difference`` is A's success rate minus B's, with its 95 % interval and McNemar's exact p value.
+    ``difference`` is A's success rate minus B's, with its 95 % interval and McNemar's exact p value. ``left_out`` pairs
+    are not among the ``episodes``, since the two were not asked or not told the same in them.
     """
 
     condition: Condition
@@ -43,10 +44,11 @@ class Comparison:
     a: Interval
     b: Interval
     difference: PairedDifference
+    left_out: int = 0
 
     @property
     def verdict(self) -> str:
-        """Who is better; a tie where the interval of the difference holds 0."""
+        """Who is better; a tie where the interval of the difference holds 0, or McNemar's p is 5 % or more."""
         if not self.difference.decided:
             return TIE
         return A_BETTER if self.difference.value > 0 else B_BETTER
@@ -60,6 +62,7 @@ class Comparison:
             "success_b": asdict(self.b),
             "difference": asdict(self.difference),
             "verdict": self.verdict,
+            "left_out": self.left_out,
         }
 
 
@@ -73,8 +76,8 @@ def compare(
     """One comparison per task and condition, and after them one over all tasks of each condition that has several.
 
     ``across`` says in what the two are meant to differ; everything else must be the same. With ``common`` the episodes
-    that only one of them has are left out. :class:`UnpairedError` where episodes are missing on one side, where an
-    episode has another goal, and where nothing is left.
+    that only one of them has are left out, and those in which the two were not asked or not told the same.
+    :class:`UnpairedError` where there are such without ``common``, and where nothing is left.
     """
     ours, theirs = _by_episode(a, across, "A"), _by_episode(b, across, "B")
     if not common:
@@ -82,18 +85,44 @@ def compare(
     shared = [episode for episode in ours if episode in theirs]
     if not shared:
         raise UnpairedError(f"A and B have no episode in common: {_differing(ours, theirs)}")
-    pairs: dict[Condition, list[Pair]] = {}
+    pairs: dict[Condition, list[Pair | None]] = {}
     for condition, seed in sorted(shared, key=_order):
-        one, other = (side[condition, seed].episode.result for side in (ours, theirs))
-        if one.goal != other.goal:
-            raise UnpairedError(
-                f"seed {seed} of {condition.task} is another episode in each: {one.goal!r} in A, {other.goal!r} in B"
-            )
-        pairs.setdefault(condition, []).append(Pair(one.success, other.success))
-    return [compared(condition, found) for condition, found in {**pairs, **_over_all_tasks(pairs)}.items()]
+        one, other = (side[condition, seed] for side in (ours, theirs))
+        unlike = _unlike(one, other)
+        if unlike and not common:
+            raise UnpairedError(f"seed {seed} of {condition.task} {unlike}; --common leaves such episodes out")
+        won = Pair(one.episode.result.success, other.episode.result.success)
+        pairs.setdefault(condition, []).append(None if unlike else won)
+    rows = [_alike(condition, found) for condition, found in {**pairs, **_over_all_tasks(pairs)}.items()]
+    if not any(rows):
+        raise UnpairedError(f"A and B were not asked and told the same in any of {len(shared)} episodes in common")
+    return [row for row in rows if row is not None]
 
 
-def compared(condition: Condition, pairs: Sequence[Pair]) -> Comparison:
+def _unlike(a: EpisodeRecord, b: EpisodeRecord) -> str | None:
+    """What is not the same of two episodes of a seed beside how it is worded, in words; None where all is."""
+    one, other = a.episode.result, b.episode.result
+    if not _same(one.goal, other.goal, one.goal_means, other.goal_means):
+        return f"is another episode in each: {one.goal!r} in A, {other.goal!r} in B"
+    shuffled = a.condition.instructions == b.condition.instructions == "shuffled"
+    told = one.instruction, other.instruction, one.instruction_means, other.instruction_means
+    if shuffled and not _same(*told):
+        return f"is told another thing in each: {one.instruction!r} in A, {other.instruction!r} in B"
+    return None
+
+
+def _same(a: str, b: str, a_means: str | None, b_means: str | None) -> bool:
+    """Whether two sentences ask the same, in whatever words; of records that lack what they mean, in the same words."""
+    return a == b if a_means is None or b_means is None else a_means == b_means
+
+
+def _alike(condition: Condition, pairs: Sequence[Pair | None]) -> Comparison | None:
+    """That of the pairs there are; nothing where all are left out."""
+    alike = [pair for pair in pairs if pair is not None]
+    return compared(condition, alike, len(pairs) - len(alike)) if alike else None
+
+
+def compared(condition: Condition, pairs: Sequence[Pair], left_out: int = 0) -> Comparison:
     """Those of one condition; ``ValueError`` where there are none."""
     won_a, won_b = ([pair[i] for pair in pairs] for i in (0, 1))
     return Comparison(
@@ -102,11 +131,12 @@ def compared(condition: Condition, pairs: Sequence[Pair]) -> Comparison:
         a=wilson(sum(won_a), len(pairs)),
         b=wilson(sum(won_b), len(pairs)),
         difference=paired_difference(won_a, won_b),
+        left_out=left_out,
     )
 
 
-def _over_all_tasks(pairs: Mapping[Condition, Sequence[Pair]]) -> dict[Condition, list[Pair]]:
-    pooled: dict[Condition, list[Pair]] = {}
+def _over_all_tasks(pairs: Mapping[Condition, Sequence[Pair | None]]) -> dict[Condition, list[Pair | None]]:
+    pooled: dict[Condition, list[Pair | None]] = {}
     tasks: dict[Condition, int] = {}
     for condition, found in pairs.items():
         whole = replace(condition, task=ALL)

@@ -109,9 +109,10 @@ class EvaluationResult:
 
 
 class _Told(NamedTuple):
-    """What an episode's policy reads, and whether that means the episode's own goal."""
+    """What an episode's policy reads, what that means, and whether that is the episode's own goal."""
 
     instruction: str
+    means: str
     same_goal: bool
 
 
@@ -213,8 +214,8 @@ class _Wave:
         self._env, self._seeds, self._camera, self._pictures = env, seeds, camera, pictures
         self._observation = _begin(env, seeds)
         self._execution = Execution(policy, env.num_envs)
-        self._goals = list(self._observation[TASK_KEY])
-        self._told = told or [_Told(goal, True) for goal in self._goals]
+        self._goals, self._means = list(self._observation[TASK_KEY]), list(env.goals)
+        self._told = told or [_Told(*own, True) for own in zip(self._goals, self._means, strict=True)]
         self._texts = [each.instruction for each in self._told] + self._goals[len(self._told) :]
         self._reward = torch.zeros(env.num_envs, device=env.device)
         self._steps = torch.zeros(env.num_envs, dtype=torch.long, device=env.device)
@@ -288,6 +289,8 @@ class _Wave:
             reward=float(self._reward[world]),
             stages_done=int(stages.sum()),
             stages=len(stages),
+            instruction_means=self._told[world].means,
+            goal_means=self._means[world],
         )
 
     def _frame(self, world: int) -> UInt8[np.ndarray, "h w 3"]:
@@ -328,14 +331,14 @@ def _told(env: VectorEnv, seeds: list[int], instructions: Instructions) -> dict[
     if instructions == "given":
         return {}
     if instructions == "none":
-        return {seed: _Told("", False) for seed in seeds}
+        return {seed: _Told("", "", False) for seed in seeds}
     texts: list[str] = []
     goals: list[str] = []
     for wave in _waves(seeds, env.num_envs):
         texts += _begin(env, wave)[TASK_KEY][: len(wave)]
         goals += env.goals[: len(wave)]
     others = zip(seeds, [*texts[1:], texts[0]], [*goals[1:], goals[0]], goals, strict=True)
-    return {seed: _Told(text, theirs == own) for seed, text, theirs, own in others}
+    return {seed: _Told(text, theirs, theirs == own) for seed, text, theirs, own in others}
 
 
 def _denied(instructions: Instructions, pictures: bool) -> tuple[Without, ...]:

@@ -35,8 +35,11 @@ class PairedDifference(Interval):
 
     @property
     def decided(self) -> bool:
-        """Whether the interval says which is better: one that holds 0 does not."""
-        return self.lo > 0 or self.hi < 0
+        """Whether it can be said which is better: the interval does not hold 0, and the exact test's p is below 5 %.
+
+        Where few seeds differ, the interval may leave 0 out and the test decide nothing.
+        """
+        return (self.lo > 0 or self.hi < 0) and self.p_value < 0.05
 
 
 def wilson(successes: int, trials: int) -> Interval:

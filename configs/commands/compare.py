@@ -27,6 +27,7 @@ Across = Literal[
     "robot",
     "profile",
     "suite_profile",
+    "suite_steps",
     "palette",
 ]
 PLANNED = 0.1
@@ -45,7 +46,8 @@ class Config:
     """In what the two are meant to differ beside the policy, such as without, for an ablation; all else must be the
     same."""
     common: bool = False
-    """Compare the episodes that both have, and leave the others out, rather than refuse."""
+    """Compare the episodes that both have, and in which both were asked and told the same, and leave the others out,
+    rather than refuse."""
     format: Literal["table", "markdown", "json"] = "table"
     """How to print the comparison."""
     report: Path | None = None
@@ -102,6 +104,12 @@ def needed(comparison: "Comparison") -> str:
     )
 
 
+def left_out(comparison: "Comparison") -> str:
+    """How many pairs do not count, and why."""
+    pairs = comparison.left_out + comparison.episodes
+    return f"{comparison.left_out} of {pairs} pairs left out, in which the two were not asked or not told the same."
+
+
 def _print(config: Config, runs: "Sequence[EvaluatedRun]", found: "Sequence[Comparison]") -> None:
     from configs.report.markdown import markdown
     from policies.comparison import TIE, label
@@ -115,6 +123,8 @@ def _print(config: Config, runs: "Sequence[EvaluatedRun]", found: "Sequence[Comp
         print(markdown(lines_of(found)))
     else:
         _print_table(lines_of(found))
+    for each in (each for each in found if each.left_out):
+        print(f"\n{label(each.condition)}: {left_out(each)}")
     if (whole := found[-1]).verdict == TIE:
         print(f"\n{label(whole.condition)}: {needed(whole)}")
     if len(found) > 2:
@@ -152,6 +162,7 @@ def _report(path: Path, runs: "Sequence[EvaluatedRun]", found: "Sequence[Compari
     lines = lines_of(found)
     bars = [bar(each, *side) for each in found for side in (("A", each.a), ("B", each.b))]
     note = "A's success minus B's in points, over paired episodes; the p value is that of McNemar's exact test."
+    note = " ".join([note, *(f"{label(each.condition)}: {left_out(each)}" for each in found if each.left_out)])
     write_report(
         path,
         "Comparison of two evaluations",

@@ -1,5 +1,7 @@
 """Comparison of two evaluations: pairs are pairs, ties are ties, and what does not pair is refused."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -8,7 +10,7 @@ from policies.conditions import Condition
 from policies.episode_log import EpisodeRecord, EpisodeResult, FinishedEpisode
 
 
-def records(won, first_seed=0, goal="the red dot", **condition):
+def records(won, first_seed=0, goal="the red dot", means=None, **condition):
     condition = Condition(**{"task": "reach", **condition})
     return [
         EpisodeRecord(
@@ -25,6 +27,8 @@ def records(won, first_seed=0, goal="the red dot", **condition):
                     reward=0.0,
                     stages_done=0,
                     stages=1,
+                    instruction_means=means,
+                    goal_means=means,
                 ),
                 wall_s=1.0,
             ),
@@ -72,6 +76,45 @@ def test_runs_that_do_not_pair_are_refused_by_what_differs():
         compare(usual, records([1] * 5, instructions="shuffled"), common=True)
     with pytest.raises(UnpairedError, match="seed 0 of reach is another episode in each: 'the red dot' in A, 'the b"):
         compare(usual, records([1] * 5, goal="the blue dot"))
+
+
+def told(found, *instructions):
+    """The same episodes, in which the policy was told something else."""
+    results = [
+        replace(record.episode.result, instruction=text, instruction_means=text)
+        for record, text in zip(found, instructions, strict=True)
+    ]
+    return [
+        replace(record, episode=replace(record.episode, result=result))
+        for record, result in zip(found, results, strict=True)
+    ]
+
+
+def test_what_is_asked_counts_and_not_how_it_is_worded():
+    plain, polite = (
+        records([1] * 5, goal=goal, means="the red dot") for goal in ("the red dot", "please, the red dot")
+    )
+    assert compare(plain, polite)[0].episodes == 5
+    old = records([1] * 5)
+    assert compare(plain, old)[0].episodes == 5
+    with pytest.raises(UnpairedError, match="seed 0 of reach is another episode in each: 'please, the red dot' in A"):
+        compare(polite, old)
+
+
+def test_pairs_that_were_not_told_the_same_are_left_out_and_counted():
+    shuffled = {"means": "red", "instructions": "shuffled"}
+    long = told(records([1] * 4, **shuffled), "red", "blue", "red", "blue")
+    short = told(records([0] * 3, **shuffled), "red", "blue", "blue")
+    (found,) = compare(long, short, common=True)
+    assert (found.episodes, found.left_out, found.to_dict()["left_out"]) == (2, 1, 1) and found.a.value == 1
+    other = told(records([1] * 3, task="pick", **shuffled), "red", "red", "red")
+    pooled = compare([*long, *other], [*short, *other], common=True)[-1]
+    assert (pooled.condition.task, pooled.episodes, pooled.left_out) == (ALL, 5, 1)
+    with pytest.raises(UnpairedError, match="seed 2 of reach is told another thing in each: 'red' in A, 'blue' in B"):
+        compare(long[:3], short)
+    with pytest.raises(UnpairedError, match="not asked and told the same in any of 1 episodes"):
+        compare(long[2:3], short, common=True)
+    assert compare(long[:3], records([0] * 3, means="red"), across=["instructions"])[0].episodes == 3
 
 
 def test_an_ablation_is_compared_across_what_is_left_out():

@@ -106,6 +106,32 @@ def test_shuffled_instructions_do_not_depend_on_the_number_of_worlds(num_envs):
     assert shuffled == run(9, range(9), instructions="shuffled").episodes
 
 
+class Polite(PointMassEnv):
+    """Asks in other words."""
+
+    @property
+    def goals(self):
+        return super()._instructions()
+
+    def _instructions(self):
+        return [f"please, {text}" for text in super()._instructions()]
+
+
+def test_what_is_meant_is_kept_whatever_the_words():
+    kept = []
+    for made in (PointMassEnv, Polite):
+        env = made(4, size_px=32)
+        for kind in ("given", "shuffled"):
+            result = evaluate(env, Reader(env.embodiment), range(6), instructions=kind, show_progress=False)
+            kept.append([(each.instruction_means, each.goal_means) for each in result.episodes])
+            assert all("please" in each.goal for each in result.episodes) == (made is Polite)
+    goals = [goal for _, goal in kept[0]]
+    assert kept[0] == kept[2] == [(goal, goal) for goal in goals]
+    assert kept[1] == kept[3] == list(zip([*goals[1:], goals[0]], goals, strict=True))
+    unread = evaluate(env, Guesser(env.embodiment), range(2), instructions="none", show_progress=False)
+    assert [(each.instruction_means, each.goal_means) for each in unread.episodes] == [("", goal) for goal in goals[:2]]
+
+
 def test_a_policy_that_obeys_comes_to_the_share_of_equal_goals():
     shuffled = run(8, range(40), instructions="shuffled")
     assert shuffled.success.value == shuffled.same_goal_share == shuffled.to_dict()["same_goal_share"]

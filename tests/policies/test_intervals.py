@@ -41,6 +41,17 @@ def test_paired_p_value_is_the_exact_binomial_tail():
     assert result.lo < result.value < result.hi
 
 
+def test_what_the_exact_test_leaves_open_is_not_decided():
+    def of_fifty(only_a, only_b):
+        rest = [True] * 11 + [False] * (39 - only_a - only_b)
+        won_a = [True] * only_a + [False] * only_b + rest
+        return paired_difference(won_a, [False] * only_a + [True] * only_b + rest)
+
+    unclear, clear = of_fifty(10, 3), of_fifty(11, 2)
+    assert unclear.lo > 0 and unclear.p_value == pytest.approx(0.0923, abs=5e-5) and not unclear.decided
+    assert clear.lo > 0 and clear.p_value < 0.05 and clear.decided and of_fifty(2, 11).decided
+
+
 def test_paired_interval_covers_the_truth_in_95_of_100():
     rng = np.random.default_rng(0)
     # joint probabilities of (both, only a, only b, neither): the true difference is 0.15
