@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from configs.environments import make_env, seen_as
+from configs.environments import acts_in, make_env, seen_as
 from configs.machine import check_int8
 from configs.worker_suites import seen_by_protocol
 from configs.worlds import EnvConfig, Split
@@ -149,6 +149,13 @@ class Actor:
                 check_robot(policy.embodiment, env)
             finally:
                 env.close()
+
+    def heeds(self, perturbation: str, task: str) -> bool:
+        """Whether PRESET:AXIS can change anything for what acts in the task, as it sees it; ``ValueError`` for a task
+        that cannot be perturbed.
+        """
+        calibrated = self._policy is None or self._policy.calibrated
+        return acts_in(perturbation, task, depth=self._env.depth, calibration=calibrated)
 
     @property
     def looks(self) -> bool:

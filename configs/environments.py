@@ -233,8 +233,9 @@ def one_torch_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def acts_in(perturbation: str, task: str) -> bool:
-    """Whether PRESET:AXIS can change anything in the task: there may be no receiver to be painted, for one.
+def acts_in(perturbation: str, task: str, *, depth: bool = True, calibration: bool = True) -> bool:
+    """Whether PRESET:AXIS can change anything in the task: there may be no receiver to be painted, for one, or nobody
+    who sees ``depth``, or is told where cameras stand (``calibration``).
 
     ``ValueError`` for a task of another project's simulator, whose scenes nothing here can change.
     """
@@ -245,7 +246,8 @@ def acts_in(perturbation: str, task: str) -> bool:
     if is_foreign(task):
         raise ValueError(f"perturbations change our own scenes; {task} is another project's: leave {perturbation} out")
 
-    return not Perturber(find_perturbation(perturbation), find_task(task).props).idle
+    perturber = Perturber(find_perturbation(perturbation), find_task(task).props)
+    return not perturber.idle(depth=depth, calibration=calibration)
 
 
 def seen_as(embodiment: EmbodimentSpec, config: EnvConfig) -> EnvConfig:

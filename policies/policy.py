@@ -53,6 +53,8 @@ class Policy(ABC, Generic[State]):
     """Whether :meth:`plan_on` heeds what is under way, so that it is worth telling."""
     paced: bool = False
     """Whether it tells time by its plans, so that each must be carried out for exactly ``replan_interval`` steps."""
+    calibrated: bool = True
+    """Whether it may heed where cameras are said to stand; False where it surely does not."""
     privileged: bool = False
     """Whether it sees what the simulator knows and no robot does."""
     rows_at_once: int | None = None

@@ -99,6 +99,8 @@ class StateNetwork(nn.Module):
 class StatePolicy(ChunkPolicy):
     """Acts with the mean of ``network``, on the observation's ``keys`` side by side."""
 
+    calibrated = False
+
     def __init__(
         self, network: StateNetwork, keys: Sequence[str], embodiment: EmbodimentSpec, replan_interval: int | None = None
     ) -> None:

@@ -66,7 +66,7 @@ class VLAPolicy(ChunkPolicy):
         self.normalization = normalization
         self.device = next(vla.parameters()).device
         self.base = base
-        self.continues = self.vla.head.goes_on
+        self.continues, self.calibrated = self.vla.head.goes_on, vla.config.needs_cameras
         self.answers = answer and self.vla.head.tells
         self.rows_at_once = max(blocks)
         self._blocks = tuple(blocks)

@@ -276,7 +276,7 @@ def evaluate_tasks(
     kinds = kinds_of(config)
     results = []
     for task in config.tasks:
-        if perturbation is not None and not acts_in(perturbation, task):
+        if perturbation is not None and not actor.heeds(perturbation, task):
             continue
         worlds, filmed = min(config.num_envs, len(seeds)), config.videos > 0
         env, policy = actor.enter(task, worlds, config.split, perturbation, filmed)

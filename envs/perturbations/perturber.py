@@ -61,10 +61,14 @@ class Perturber:
         self._knocks = Knocks(given.pushes, given, props) if given.pushes and movable else None
         self._lens = next((effect for effect in self._effects if isinstance(effect, Lens)), None)
 
-    @property
-    def idle(self) -> bool:
-        """Does nothing differ, as when receivers change in a task without any?"""
-        return not (self._effects or self._posture or self._running or self.perturbation.language)
+    def idle(self, *, depth: bool = True, calibration: bool = True) -> bool:
+        """Does nothing differ, as when receivers change in a task without any? Or for who sees no ``depth``, or is not
+        told where cameras stand (``calibration``), when nothing else does.
+        """
+        unseen = {self._ranger} if not depth else set()
+        unseen |= {self._surveyor} if not calibration else set()
+        running = [part for part in self._running if part not in unseen]
+        return not (self._effects or self._posture or running or self.perturbation.language)
 
     @property
     def senses(self) -> bool:

@@ -237,7 +237,9 @@ def _lock(path: Path, folder: Path | None = None) -> IO[bytes]:
     with naming(place):
         file = place.open("a+b", buffering=0)
     try:
-        lock_file(file, "record into a folder on a disk of this machine, or have locks switched on for the network disk")
+        lock_file(
+            file, "record into a folder on a disk of this machine, or have locks switched on for the network disk"
+        )
     except BlockingIOError as error:
         file.seek(0)
         holder = file.read().decode(errors="replace").strip() or "unknown"

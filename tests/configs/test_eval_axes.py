@@ -3,9 +3,12 @@
 import json
 
 import pytest
+from untaught import save_untaught
 
+from configs.acting import Actor
 from configs.cli import main
 from configs.report.results import pooled_bar
+from configs.worlds import EnvConfig
 from policies.evaluation import EpisodeResult, EvaluationResult
 
 
@@ -67,6 +70,13 @@ def test_an_axis_is_evaluated_where_it_acts_and_compared_with_the_usual_worlds(t
 def test_an_axis_that_changes_nothing_says_so(tmp_path, capsys):
     assert evaluate(tmp_path, "--tasks", "reach", "--perturb", "colosseum-14:receiver_colour")[0] == 0
     assert "changes nothing in these tasks" in capsys.readouterr().out
+
+
+def test_depth_is_not_disturbed_for_who_does_not_see_it(tmp_path):
+    axes = ("rgbd:depth/3", "rgbd:calibration/3", "libero-plus-7:robot_start/3")
+    network, expert = Actor(save_untaught(tmp_path), EnvConfig()), Actor("expert", EnvConfig(depth=True))
+    assert [network.heeds(axis, "reach") for axis in axes] == [False, False, True]
+    assert [expert.heeds(axis, "reach") for axis in axes] == [True, True, True]
 
 
 def test_unknown_presets_and_axes_are_refused_before_any_work(tmp_path, capsys):

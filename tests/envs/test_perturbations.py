@@ -80,7 +80,7 @@ def test_impossible_ranges_are_refused():
 def test_without_a_perturbation_nothing_differs(base):
     env, observation = start(Perturbation())
     assert torch.equal(observation[FRONT], base[1][FRONT]) and torch.equal(env.world.qpos, base[0].world.qpos)
-    assert Perturber(Perturbation(), env.task.props).idle
+    assert Perturber(Perturbation(), env.task.props).idle()
     env.close()
 
 
@@ -208,8 +208,8 @@ def _strangeness(sentence, other):
 def test_receivers_of_a_task_without_any_cannot_change():
     props = make_task("pick").props
     for axis in ("receiver_colour", "receiver_texture", "receiver_size"):
-        assert Perturber(COLOSSEUM[axis], props).idle
-    assert not Perturber(COLOSSEUM["object_size"], props).idle
+        assert Perturber(COLOSSEUM[axis], props).idle()
+    assert not Perturber(COLOSSEUM["object_size"], props).idle()
 
 
 @pytest.mark.parametrize("task", ["pick", pytest.param("place", marks=pytest.mark.slow)])

@@ -166,7 +166,7 @@ def test_pushes_are_as_frequent_and_fast_as_they_say_and_spare_what_is_held():
 def test_nothing_to_carry_means_nothing_to_push():
     assert Perturber(
         Perturbation(pushes=Pushes(probability=(1, 1), speed_m_s=(0.1, 0.1))), make_task("button").props
-    ).idle
+    ).idle()
 
 
 @pytest.mark.parametrize("axis", ["gains", "latency", "action_noise", "pushes"])

@@ -120,4 +120,4 @@ def test_a_resized_world_moves_like_a_model_compiled_so():
 @pytest.mark.parametrize("task", ["pushT", "peg"])
 def test_things_that_must_fit_keep_their_size(task):
     props = make_task(task).props
-    assert Perturber(replace(COLOSSEUM["object_size"], receiver_size=Size(factor=(0.8, 1.2))), props).idle
+    assert Perturber(replace(COLOSSEUM["object_size"], receiver_size=Size(factor=(0.8, 1.2))), props).idle()
