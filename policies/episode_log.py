@@ -5,13 +5,13 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import IO, TYPE_CHECKING, Any, Self
 
 import numpy as np
 from jaxtyping import UInt8
 
 from policies.conditions import Condition
-from vla.durable import naming, write_text_atomically
+from vla.durable import fsync_path, lock_file, naming
 from vla.strict_json import strict_json
 
 if TYPE_CHECKING:
@@ -125,16 +125,20 @@ class EpisodeRecord:
 class EpisodeLog:
     """Appends one record per episode to a file, each on the disk before the next, and knows what is there already.
 
-    A last line that was cut short is dropped when the file is opened. Use it as a context.
+    A last line that was cut short is dropped when the file is opened. Use it as a context. ``ValueError`` where another
+    process has the file open so, or a line is no record; ``OSError`` with the remedy on a disk that cannot lock files.
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        self.records = read_episodes(path) if path.exists() else []
+        self.path, self._file = path, _opened_alone(path)
+        self.records: list[EpisodeRecord] = []
         """All records, the oldest first."""
-        lines = [_line(record) for record in self.records]
-        write_text_atomically(path, "".join(lines))
-        self._file = path.open("a", encoding="utf-8")
+        try:
+            self.records += read_episodes(path)
+            self._drop_torn_line()
+        except BaseException:
+            self._file.close()
+            raise
 
     def __enter__(self) -> Self:
         return self
@@ -150,9 +154,33 @@ class EpisodeLog:
             os.fsync(self._file.fileno())
         self.records.append(record)
 
+    def _drop_torn_line(self) -> None:
+        written = self.path.read_bytes()
+        whole = written.rfind(b"\n") + 1
+        if whole < len(written):
+            with naming(self.path):
+                self._file.truncate(whole)
+                os.fsync(self._file.fileno())
+
     def of(self, condition: Condition) -> dict[int, FinishedEpisode]:
         """The episodes under ``condition`` that have ended, by seed."""
         return {each.episode.result.seed: each.episode for each in self.records if each.condition == condition}
+
+
+def _opened_alone(path: Path) -> IO[str]:
+    """The file, locked, to append to."""
+    with naming(path):
+        file = path.open("a", encoding="utf-8")
+        fsync_path(path.parent)
+    try:
+        lock_file(file, "keep runs on a disk of this machine, or have locks switched on for the network disk")
+    except BlockingIOError as error:
+        file.close()
+        raise ValueError(f"{path} is being written by another process: wait until that has ended") from error
+    except OSError:
+        file.close()
+        raise
+    return file
 
 
 def read_episodes(path: Path) -> list[EpisodeRecord]:

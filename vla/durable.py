@@ -1,11 +1,14 @@
 """Writes that are whole or absent, whatever kills the process or the machine in between; no torch, no numpy."""
 
 import errno
+import fcntl
 import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO, Any
+from weakref import WeakSet
 
 _REMEDIES = {
     errno.ENOSPC: "make room and run it again",
@@ -95,3 +98,29 @@ def write_atomically(path: Path, data: bytes) -> None:
 def write_text_atomically(path: Path, text: str) -> None:
     """Write ``text`` to ``path`` as UTF-8, whole or not at all."""
     write_atomically(path, text.encode("utf-8"))
+
+
+def lock_file(file: IO[Any], remedy: str) -> None:
+    """Let no other process lock an open file until it is closed or this process ends; none forked from it keeps it.
+
+    ``BlockingIOError`` where another one has; ``OSError`` with ``remedy`` where the disk cannot lock files.
+    """
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise
+    except OSError as error:
+        raise OSError(error.errno, f"the disk cannot lock files: {error.strerror} ({remedy})", file.name) from error
+    _locked.add(file)
+
+
+_locked: WeakSet[IO[Any]] = WeakSet()
+
+
+def _forget_locked() -> None:
+    """A forked child closes its copies, or a lock would outlive the process that took it."""
+    for file in list(_locked):
+        file.close()
+
+
+os.register_at_fork(after_in_child=_forget_locked)

@@ -1,14 +1,12 @@
 """Recording: appends whole episodes to a demonstration store, or nothing."""
 
 import errno
-import fcntl
 import os
 import tempfile
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
-from weakref import WeakSet
 
 import numpy as np
 import zarr
@@ -32,7 +30,7 @@ from policies.data.layout import (
     record_path,
     stored_bytes,
 )
-from vla.durable import fsync_path, naming, write_text_atomically
+from vla.durable import fsync_path, lock_file, naming, write_text_atomically
 from vla.strict_json import strict_json
 
 LOCK_FILE = "writer.lock"
@@ -238,8 +236,9 @@ def _lock(path: Path, folder: Path | None = None) -> IO[bytes]:
     place = (folder or path) / LOCK_FILE
     with naming(place):
         file = place.open("a+b", buffering=0)
+    remedy = "record into a folder on a disk of this machine, or have locks switched on for the network disk"
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock_file(file, remedy)
     except BlockingIOError as error:
         file.seek(0)
         holder = file.read().decode(errors="replace").strip() or "unknown"
@@ -248,26 +247,12 @@ def _lock(path: Path, folder: Path | None = None) -> IO[bytes]:
         raise DatasetError(f"{busy}: wait until it has ended, or record into another folder") from error
     except OSError as error:
         file.close()
-        remedy = "record into a folder on a disk of this machine, or have locks switched on for the network disk"
-        text = f"the disk cannot lock files: {error.strerror} ({remedy})"
-        raise OSError(error.errno, text, str(path / LOCK_FILE)) from error
-    _locks.add(file)
+        error.filename = str(path / LOCK_FILE)
+        raise
     with suppress(OSError):  # a full disk: then nobody learns who holds it
         file.truncate(0)
         file.write(str(os.getpid()).encode())
     return file
-
-
-_locks: WeakSet[IO[bytes]] = WeakSet()
-
-
-def _forget_locks() -> None:
-    """A forked child closes its copies, or a lock would outlive the process that took it."""
-    for lock in list(_locks):
-        lock.close()
-
-
-os.register_at_fork(after_in_child=_forget_locks)
 
 
 def _remove_leftovers(path: Path, header: StoreHeader) -> None:

@@ -11,6 +11,8 @@ import pytest
 from untaught import save_untaught
 
 from configs.cli import main
+from policies.conditions import Condition
+from policies.episode_log import EpisodeLog, EpisodeRecord, EpisodeResult, FinishedEpisode
 from policies.serving.config import ServeConfig
 from policies.serving.server import PolicyServer, running
 from policies.vla_policy import VLAPolicy
@@ -131,9 +133,47 @@ def test_what_would_mix_two_evaluations_is_refused(tmp_path, capsys):
     assert "of another evaluation, begin anew: simulator_sha256 was other and is" in capsys.readouterr().err
     assert lines_of(whole) == before
     (whole / "provenance.json").write_text(json.dumps(known), encoding="utf-8")
+    with EpisodeLog(whole / "episodes.jsonl"):
+        assert main(["eval", "--resume", str(whole)]) == 2
+    assert "episodes.jsonl is being written by another process" in capsys.readouterr().err
     (whole / "episodes.jsonl").write_text('{"task": "reach"}\n' + before[0], encoding="utf-8")
     assert main(["eval", "--resume", str(whole)]) == 2
     assert "line 1: expected the record of an episode, got KeyError" in capsys.readouterr().err
+
+
+def an_episode(seed):
+    result = EpisodeResult(
+        task="reach",
+        seed=seed,
+        instruction="go",
+        goal="go",
+        same_goal=True,
+        success=True,
+        steps=1,
+        reward=0.0,
+        stages_done=1,
+        stages=1,
+    )
+    return EpisodeRecord(condition=Condition(task="reach"), episode=FinishedEpisode(result=result, wall_s=1.0))
+
+
+def test_two_processes_do_not_write_one_file_and_only_a_torn_line_is_dropped(tmp_path):
+    path = tmp_path / "episodes.jsonl"
+    with EpisodeLog(path) as log:
+        log.append(an_episode(0))
+        with pytest.raises(ValueError, match="is being written by another process: wait until that has ended"):
+            EpisodeLog(path)
+        log.append(an_episode(1))
+    written, place = path.read_bytes(), path.stat().st_ino
+    path.write_bytes(written + b'{"task": "rea')
+    with EpisodeLog(path) as log:
+        assert path.read_bytes() == written and log.records == [an_episode(0), an_episode(1)]
+        log.append(an_episode(2))
+    assert len(path.read_bytes().splitlines()) == 3 and path.stat().st_ino == place
+    path.write_text('{"task": "rea\n', encoding="utf-8")
+    for _ in range(2):
+        with pytest.raises(ValueError, match="line 1: expected the record of an episode"):
+            EpisodeLog(path)
 
 
 @pytest.mark.slow
