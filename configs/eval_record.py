@@ -68,7 +68,7 @@ class EvaluatedRun:
     def read(cls, path: Path) -> Self:
         """``FileNotFoundError`` where the folder is no run of ``vla eval``, ``ValueError`` where it has no episodes."""
         made_by = read_provenance(path)
-        records = read_episodes(path / EPISODES_FILE)
+        records = read_episodes(file) if (file := path / EPISODES_FILE).is_file() else []
         if not records:
             raise ValueError(f"{path} has no finished episode yet: go on with vla eval --resume {path}")
         return cls(path=path, provenance=made_by, records=records)

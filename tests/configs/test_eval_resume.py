@@ -12,6 +12,7 @@ import pytest
 from untaught import save_untaught
 
 from configs.cli import main
+from configs.eval_record import EvaluatedRun
 from policies.conditions import Condition
 from policies.episode_log import EpisodeLog, EpisodeRecord, EpisodeResult, FinishedEpisode
 from policies.serving.config import ServeConfig
@@ -175,6 +176,14 @@ def test_two_processes_do_not_write_one_file_and_only_a_torn_line_is_dropped(tmp
     for _ in range(2):
         with pytest.raises(ValueError, match="line 1: expected the record of an episode"):
             EpisodeLog(path)
+
+
+def test_a_run_that_was_killed_before_its_first_episode_says_how_to_go_on(tmp_path):
+    (tmp_path / "provenance.json").write_text("{}", encoding="utf-8")
+    for _ in range(2):
+        with pytest.raises(ValueError, match="has no finished episode yet: go on with vla eval --resume"):
+            EvaluatedRun.read(tmp_path)
+        (tmp_path / "episodes.jsonl").touch()
 
 
 @pytest.mark.slow
