@@ -49,6 +49,20 @@ def joint_number(message: Mapping[str, Any], joint: str, field: str) -> float:
     return float(value)
 
 
+def by_joint(message: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """A JointState as one for each joint; none for a message of another type."""
+    names = message.get("name")
+    if not isinstance(names, list):
+        return {}
+    fields = {field: values for field in JOINT_FIELDS if isinstance(values := message.get(field), list)}
+    parts = {field: [values[i : i + 1] for i in range(len(names))] for field, values in fields.items()}
+    return {
+        name: {"name": [name], **{field: values[i] for field, values in parts.items()}}
+        for i, name in enumerate(names)
+        if isinstance(name, str)
+    }
+
+
 def multi_array_number(message: Mapping[str, Any], place: int) -> float:
     """One number of a Float64MultiArray or Float32MultiArray."""
     data = message.get("data")

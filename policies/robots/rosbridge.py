@@ -29,6 +29,9 @@ MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 SETTINGS = {"url", "command_topic", "command_type"}
 FURTHER_SETTINGS = {"stale_s", "connect_timeout_s", "resend_on_stop"}
 
+Place = str | tuple[str, str]
+"""A topic, or a joint of those that are published on it."""
+
 
 class RosbridgeRobot:
     """What a robot file of kind ``rosbridge`` describes.
@@ -53,7 +56,7 @@ class RosbridgeRobot:
         self._relative = np.array([dim.relative for dim in self.embodiment.action])
         self._topics = _topics(description)
         self._check_command()
-        self._latest: dict[str, tuple[Mapping[str, Any], float]] = {}
+        self._latest: dict[Place, tuple[Mapping[str, Any], float]] = {}
         self._pictures: dict[str, tuple[float, np.ndarray]] = {}
         self._heard = threading.Condition()
         self._trouble: str | None = None
@@ -141,7 +144,7 @@ class RosbridgeRobot:
     def _await_first_messages(self) -> None:
         deadline_s = time.monotonic() + self._timeout_s
         with self._heard:
-            while missing := [topic for topic in self._topics if topic not in self._latest]:
+            while missing := [_called(each) for each in self._awaited if each not in self._latest]:
                 left_s = deadline_s - time.monotonic()
                 if self._trouble is not None or left_s <= 0:
                     trouble = f" ({self._trouble})" if self._trouble else ""
@@ -149,19 +152,23 @@ class RosbridgeRobot:
                 self._heard.wait(left_s)
 
     def _number(self, place: int, entry: Mapping[str, Any]) -> float:
-        message, _ = self._message(entry["topic"])
+        message, _ = self._message(_place(entry))
         if "joint" in entry:
             return ros_messages.joint_number(message, entry["joint"], entry.get("field", "position"))
         return ros_messages.multi_array_number(message, int(entry.get("field", place)))
 
-    def _message(self, topic: str) -> tuple[Mapping[str, Any], float]:
-        """The latest message of ``topic`` and when it came; :class:`RobotError` for none, or an old one."""
+    @property
+    def _awaited(self) -> list[Place]:
+        return list(dict.fromkeys([*self._topics, *map(_place, self._description.entries["state"])]))
+
+    def _message(self, place: Place) -> tuple[Mapping[str, Any], float]:
+        """The latest message of ``place`` and when it came; :class:`RobotError` for none, or an old one."""
         if self._trouble is not None:
             raise RobotError(self._trouble)
-        message, came_s = self._latest[topic]
+        message, came_s = self._latest[place]
         age_s = time.monotonic() - came_s
         if age_s > self._stale_s:
-            raise RobotError(f"nothing new on {topic} for {age_s:.2f} s (stale_s is {self._stale_s:g})")
+            raise RobotError(f"nothing new on {_called(place)} for {age_s:.2f} s (stale_s is {self._stale_s:g})")
         return message, came_s
 
     def _send(self, message: Mapping[str, Any]) -> None:
@@ -193,11 +200,23 @@ class RosbridgeRobot:
         except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise RobotError(f"rosbridge sent what is no message: {error}") from error
         if operation == "publish" and message.get("topic") in self._topics and isinstance(message.get("msg"), dict):
+            topic, now_s = message["topic"], time.monotonic()
             with self._heard:
-                self._latest[message["topic"]] = message["msg"], time.monotonic()
+                self._latest[topic] = message["msg"], now_s
+                for joint, part in ros_messages.by_joint(message["msg"]).items():
+                    self._latest[topic, joint] = part, now_s
                 self._heard.notify_all()
         elif operation == "status" and message.get("level") == "error":
             raise RobotError(f"rosbridge: {str(message.get('msg'))[:300]}")
+
+
+def _place(entry: Mapping[str, Any]) -> Place:
+    """Where what an entry of the description names is heard: several may publish some joints each on one topic."""
+    return (entry["topic"], entry["joint"]) if "joint" in entry else entry["topic"]
+
+
+def _called(place: Place) -> str:
+    return place if isinstance(place, str) else f"{place[0]} of joint {place[1]!r}"
 
 
 def _topics(description: RobotDescription) -> dict[str, str]:

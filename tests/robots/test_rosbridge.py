@@ -1,6 +1,7 @@
 """A robot behind rosbridge, which here is a real socket with the real messages."""
 
 import base64
+import json
 import time
 import tomllib
 
@@ -122,6 +123,22 @@ def test_it_senses_and_obeys_in_our_units(robot, bridge):
     assert len([op for op in operations if op == ("subscribe", "/joint_states")]) == 1
 
 
+def test_joints_of_one_topic_may_come_from_several(robot, bridge):
+    """A gripper and an arm each say their own, in turn."""
+    bridge.mute = True
+    time.sleep(0.2)
+
+    def say(joint, position):
+        message = {"op": "publish", "topic": "/joint_states", "msg": {"name": [joint], "position": [position]}}
+        robot._hear(json.dumps(message))
+
+    say("pan", 0.5)
+    say("lift", 0.3)
+    np.testing.assert_allclose(robot.observe()[STATE_KEY], [0.5, np.degrees(0.3)], rtol=1e-6)
+    say("pan", 0.4)
+    np.testing.assert_allclose(robot.observe()[STATE_KEY], [0.4, np.degrees(0.3)], rtol=1e-6)
+
+
 def test_stopping_repeats_where_it_was_told_to_be(robot, bridge):
     robot.stop()
     robot.act(np.float32([0.5, 30.0]))
@@ -135,7 +152,7 @@ def test_stopping_repeats_where_it_was_told_to_be(robot, bridge):
 
 def test_a_silent_topic_is_an_error(robot, bridge):
     bridge.mute = True
-    with pytest.raises(RobotError, match=r"nothing new on /(joint_states|camera\S*) for 1"):
+    with pytest.raises(RobotError, match=r"nothing new on /(joint_states of joint 'pan'|camera\S*) for 1"):
         while True:
             robot.observe()
 
