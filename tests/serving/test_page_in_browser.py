@@ -78,16 +78,19 @@ class Desk:
         return serving
 
     def robot(self):
-        """The line of a robot that connects."""
-        client = self.scope.enter_context(PolicyClient(self.config))
+        """The line of a robot that connects, until ``leaves`` of it closes."""
+        leaves = self.scope.enter_context(contextlib.ExitStack())
+        client = leaves.enter_context(PolicyClient(self.config))
         line = RobotLine(self.config, client.metadata[LINE_KEY], EMBODIMENT.action_dim)
-        self.scope.callback(line.close)
+        leaves.callback(line.close)
+        line.leaves = leaves
         return line
 
     def open(self, token=TOKEN):
         """Open the page, with the token in its address."""
         self.browser.open("about:blank")
         self.browser.open(f"http://127.0.0.1:{self.server.port}/page#token={token}")
+        self.browser.until("performance.getEntriesByName('first-contentful-paint').length")  # keys are lost before
 
     def until_mode(self, mode):
         self.browser.until(f"document.body.dataset.mode === '{mode}'")
@@ -200,3 +203,22 @@ def test_a_page_that_is_hidden_says_so_at_once_and_steers_nothing(desk, browser)
     leaving = "(() => { const n = said.length; dispatchEvent(new Event('pagehide')); return said.slice(n); })()"
     ((_, last),) = browser.evaluate(leaving)
     assert (last["type"], last["visible"]) == ("alive", False)
+
+
+def test_a_robot_that_left_held_is_released_while_it_is_away(desk, browser):
+    line = desk.robot()
+    desk.until_mode("policy")
+    browser.tap("Escape")
+    desk.until_mode("held")
+    line.leaves.close()
+    desk.until_mode("none")
+    assert desk.text("#holds li").startswith("A robot from 127.0.0.1 left while it was held")
+    line = desk.robot()
+    browser.until("document.querySelector('#mode-why').textContent.startsWith('It came held')")
+    line.leaves.close()
+    desk.until_mode("none")
+    browser.click("#holds button")
+    browser.until("!document.querySelector('#holds li')")
+    line = desk.robot()
+    desk.until_mode("policy")
+    until(lambda: line.orders.mode == "policy")

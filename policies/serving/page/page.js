@@ -156,6 +156,7 @@ function show() {
   const mode = robot?.mode ?? "none";
   document.body.dataset.mode = mode;
   showTabs();
+  showHolds();
   showTable();
   byId("mode-name").textContent = mode === "human" && robot.pilot === page ? "You steer" : NAMES[mode];
   byId("mode-why").textContent = robot ? why(robot) : "Robots appear here when they ask for actions.";
@@ -173,6 +174,7 @@ function show() {
 }
 
 function why(robot) {
+  if (robot.mode === "held" && robot.came_held) return "It came held, as one from its address had left: it goes on when it is released.";
   if (!robot.line) return "It has no line to this page: it can be stopped and told, not steered.";
   const report = robot.report;
   if (report.why) return report.why;
@@ -199,6 +201,20 @@ function showTabs() {
     }));
   }
   for (const tab of nav.children) tab.setAttribute("aria-pressed", String(tab.dataset.robot === state.looks_at));
+}
+
+function showHolds() {
+  const list = byId("holds");
+  if (list.dataset.addresses === state.holds.join()) return;
+  list.dataset.addresses = state.holds.join();
+  list.replaceChildren(...state.holds.map((address) => {
+    const row = document.createElement("li");
+    const free = document.createElement("button");
+    free.textContent = "Release";
+    free.onclick = () => say({ type: "free", address });
+    row.append(`A robot from ${address} left while it was held, and comes back held.`, free);
+    return row;
+  }));
 }
 
 function showTable() {
