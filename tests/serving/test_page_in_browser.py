@@ -90,14 +90,13 @@ class Desk:
         """Open the page, with the token in its address."""
         self.browser.open("about:blank")
         self.browser.open(f"http://127.0.0.1:{self.server.port}/page#token={token}")
-        self.browser.until("performance.getEntriesByName('first-contentful-paint').length")  # keys are lost before
 
     def until_mode(self, mode):
         self.browser.until(f"document.body.dataset.mode === '{mode}'")
 
     def take(self):
         """Take the robot over."""
-        self.browser.until("!document.querySelector('#take').disabled")
+        self.browser.until("document.body.dataset.mode !== 'none' && !document.querySelector('#take').disabled")
         self.browser.tap("KeyT")
         self.until_mode("human")
 
@@ -222,3 +221,26 @@ def test_a_robot_that_left_held_is_released_while_it_is_away(desk, browser):
     line = desk.robot()
     desk.until_mode("policy")
     until(lambda: line.orders.mode == "policy")
+
+
+def test_a_gripper_on_its_way_goes_on_while_the_robot_is_told_something(desk, browser):
+    line = desk.robot()
+    desk.take()
+    browser.press("Space")
+    until(lambda: line.orders.axes == (0.0, 0.0, 1.0))
+    browser.click("#instruction")
+    browser.type("and on")
+    browser.click("#instruction-form button")
+    until(lambda: line.orders.instruction == "and on")
+    browser.press("Space", repeat=True)  # as it is still held
+    browser.evaluate("void document.querySelector('#success').onclick()")
+    until(lambda: line.orders.episode == "success")
+    said = "said.filter(([, message]) => message.type === 'steer').map(([, message]) => message.axes[2])"
+    before = browser.evaluate(f"{said}.length")
+    browser.until(f"{said}.length > {before + 3}")
+    assert browser.evaluate(f"new Set({said}.slice({said}.indexOf(1))).size") == 1
+    browser.release("Space")
+    browser.tap("Space")
+    until(lambda: line.orders.axes == (0.0, 0.0, -1.0))
+    browser.evaluate("dispatchEvent(new Event('blur'))")
+    until(lambda: line.orders.axes == (0.0, 0.0, 0.0))

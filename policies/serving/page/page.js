@@ -8,6 +8,7 @@ const STEER_EVERY_MS = 50;
 const AGAIN_AFTER_MS = 1000;
 const AGAIN_AT_MOST_MS = 10000;
 const CONFIRMED_WITHIN_MS = 300;
+const GRIPPER_GOES_ON = ["instruct", "episode"];
 const NAMES = { policy: "The policy acts", human: "A person steers", held: "Held", none: "No robot connected" };
 const byId = (id) => document.getElementById(id);
 const decoder = new TextDecoder();
@@ -260,7 +261,8 @@ function mine() {
 }
 
 function act(type, more = {}) {
-  hands?.letGo();
+  if (GRIPPER_GOES_ON.includes(type)) hands?.keysUp();
+  else hands?.letGo();
   say({ type, ...more });
   document.activeElement?.blur();
 }
@@ -335,7 +337,7 @@ addEventListener("keydown", (event) => {
   if (typing() || event.ctrlKey || event.altKey || event.metaKey || !hands) return;
   if (event.code === "KeyT" && !event.repeat && !byId("take").disabled) return act("take");
   if (event.code === "KeyG" && !event.repeat && !byId("release").disabled) return release();
-  if (mine() && hands.press(event.code)) event.preventDefault();
+  if (mine() && hands.press(event.code, event.repeat)) event.preventDefault();
 });
 addEventListener("keyup", (event) => hands?.release(event.code));
 addEventListener("blur", () => hands?.letGo());
