@@ -78,8 +78,8 @@ class Browser:
             time.sleep(0.05)
         return value
 
-    def press(self, code):
-        self._key("keyDown", code)
+    def press(self, code, repeat=False):
+        self._key("keyDown", code, autoRepeat=repeat)
 
     def release(self, code):
         self._key("keyUp", code)
@@ -103,9 +103,9 @@ class Browser:
         shot = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=True)
         file.write_bytes(base64.b64decode(shot["data"]))
 
-    def _key(self, kind, code):
+    def _key(self, kind, code, **more):
         key = KEY_TEXTS.get(code, code.removeprefix("Key").lower())
-        self.call("Input.dispatchKeyEvent", type=kind, code=code, key=key)
+        self.call("Input.dispatchKeyEvent", type=kind, code=code, key=key, **more)
 
     def _debugging_port(self):
         lines = iter(self.process.stderr.readline, "")

@@ -33,7 +33,7 @@ class RobotOnBoard:
     """One connected robot: what it asked and was answered, what it reports over its line, and what it is to do.
 
     ``pictures`` uint8 ``(h, w, 3)`` by camera, ``chunk`` ``(h, a)`` its latest answer. ``pilot`` is the page that
-    steers it.
+    steers it. ``came_held``: it was held when it came, as another from its address had left.
     """
 
     name: str
@@ -43,6 +43,7 @@ class RobotOnBoard:
     has_line: bool = False
     mode: Mode = "policy"
     pilot: str | None = None
+    came_held: bool = False
     axes: tuple[float, ...] = ()
     steered_s: float = -np.inf
     override: str | None = None
@@ -87,6 +88,11 @@ class RobotOnBoard:
         self.mode, self.pilot, self.axes = "held", None, ()
         self.changed.set()
 
+    def release(self) -> None:
+        """Its policy moves it again."""
+        self.mode, self.pilot, self.axes, self.came_held = "policy", None, (), False
+        self.changed.set()
+
     def facts(self) -> dict[str, Any]:
         """What a page shows of it, JSON-ready."""
         latency = percentiles(self.latencies_ms)
@@ -97,6 +103,7 @@ class RobotOnBoard:
             "line": self.has_line,
             "mode": self.mode,
             "pilot": self.pilot,
+            "came_held": self.came_held,
             "instruction": self.instruction if self.override is None else self.override,
             "requests": self.requests,
             "refused": self.refused,
@@ -113,6 +120,8 @@ class Board:
     def __init__(self, embodiment: EmbodimentSpec) -> None:
         self.embodiment = embodiment
         self.robots: dict[str, RobotOnBoard] = {}
+        self.holds: dict[str, str | None] = {}
+        """The addresses of robots that left while they were not their policies', with what they had been told to do."""
         self.pages: dict[str, float] = {}
         """When each page last said that it is visible, by its name; −inf if it is not."""
 
@@ -122,15 +131,27 @@ class Board:
         return any(time.monotonic() - heard_s < ATTENDED_S for heard_s in self.pages.values())
 
     def join(self, address: str) -> RobotOnBoard:
-        """A robot has connected."""
+        """A robot has connected; held, and told the same, if it may be one that left so."""
         robot = RobotOnBoard(secrets.token_hex(16), address, self.embodiment.action_dim)
+        if address in self.holds:
+            robot.hold()
+            robot.came_held, robot.override = True, self.holds[address]
         self.robots[robot.name] = robot
         return robot
 
     def leave(self, robot: RobotOnBoard) -> None:
-        """A robot has gone."""
+        """A robot has gone. To go is not to be released."""
         self.robots.pop(robot.name, None)
+        if robot.mode != "policy":
+            self.holds[robot.address] = robot.override
         robot.changed.set()
+
+    def free(self, address: str) -> None:
+        """Robots from there come held no more, and those that did, and that nobody steers, are released."""
+        self.holds.pop(address, None)
+        for robot in self.robots.values():
+            if robot.address == address and robot.came_held and robot.pilot is None:
+                robot.release()
 
     def page_joins(self) -> str:
         """A page has connected; its name."""

@@ -26,12 +26,15 @@ def operate(board: Board, page: str, text: str | bytes) -> str | None:
     if kind == "alive":
         board.page_lives(page, message.get("visible") is True)
         return None
+    if kind == "free":
+        board.free(str(message.get("address")))
+        return None
     robot = board.robots.get(str(message.get("robot")))
     if kind == "look":
         return robot.name if robot else None
     act = _ACTS.get(str(kind))
     if act is None:
-        raise PageError(f"unknown type {kind!r:.40}; expected alive, look, {', '.join(_ACTS)}")
+        raise PageError(f"unknown type {kind!r:.40}; expected alive, free, look, {', '.join(_ACTS)}")
     if robot is not None:
         act(board, robot, page, message)
         robot.changed.set()
@@ -56,9 +59,11 @@ def _stop(board: Board, robot: RobotOnBoard, page: str, message: Mapping[str, An
 
 
 def _release(board: Board, robot: RobotOnBoard, page: str, message: Mapping[str, Any]) -> None:
-    """Give a robot that is held, or steered by this page, to its policy."""
+    """Give a robot that is held, or steered by this page, to its policy; if it came held, others need not."""
     if robot.pilot in (None, page):
-        robot.mode, robot.pilot, robot.axes = "policy", None, ()
+        if robot.came_held:
+            board.holds.pop(robot.address, None)
+        robot.release()
 
 
 def _take(board: Board, robot: RobotOnBoard, page: str, message: Mapping[str, Any]) -> None:

@@ -200,7 +200,8 @@ class Pages:
             if looks_at[0] not in robots:
                 looks_at[0] = next(iter(robots), "")
             facts = {name: robot.facts() for name, robot in robots.items()}
-            now = {"type": "state", "looks_at": looks_at[0], "pages": len(self.board.pages), "robots": facts}
+            about = {"pages": len(self.board.pages), "holds": list(self.board.holds)}
+            now = {"type": "state", "looks_at": looks_at[0], **about, "robots": facts}
             await connection.send(strict_json(now, ensure_ascii=False))
             robot = robots.get(looks_at[0])
             if robot is not None and (robot.name, robot.pictures_number) != seen:

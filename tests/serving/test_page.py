@@ -12,9 +12,11 @@ from serving_fakes import EMBODIMENT, LinearPolicy, observation
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
+from policies.serving.board import Board
 from policies.serving.client import ClientConfig, PolicyClient, ServerRefusalError
 from policies.serving.config import ServeConfig
 from policies.serving.line import LINE_KEY, RobotLine
+from policies.serving.operating import operate
 from policies.serving.orders import Orders, OrdersError
 from policies.serving.pages import PAGE_MESSAGE_BYTES
 from policies.serving.server import PolicyServer, running
@@ -207,6 +209,58 @@ def test_a_robot_without_a_line_is_watched_told_and_stopped(paged, rng):
         say(page, type="release", robot=name)
         heard(page, lambda robots: robots[0]["mode"] == "policy")
         np.testing.assert_array_equal(client.infer(seen)["actions"], mine)
+
+
+def test_a_robot_that_was_stopped_comes_back_held_until_it_is_released(paged, rng):
+    server, config = paged
+    board = server.pages.board
+    with opened(server) as page:
+        with PolicyClient(config) as client:
+            say(page, type="instruct", robot=client.metadata[LINE_KEY], text="go home")
+            say(page, type="stop", robot=client.metadata[LINE_KEY])
+            until(lambda: [robot.mode for robot in board.robots.values()] == ["held"])
+        for _ in range(2):  # as a loop that connects anew after each error
+            until(lambda: not board.robots and board.holds == {"127.0.0.1": "go home"})
+            with PolicyClient(config) as client:
+                with pytest.raises(ServerRefusalError, match="held"):
+                    client.infer(observation(rng))
+                (robot,) = heard(page, bool)
+                assert (robot["mode"], robot["came_held"], robot["instruction"]) == ("held", True, "go home")
+        with PolicyClient(config) as client:
+            say(page, type="release", robot=client.metadata[LINE_KEY])
+            (robot,) = heard(page, lambda robots: robots and robots[0]["mode"] == "policy")
+            assert not robot["came_held"] and not board.holds
+            client.infer(observation(rng))
+        until(lambda: not board.robots)
+        with PolicyClient(config) as client:
+            client.infer(observation(rng))
+            (robot,) = board.robots.values()
+            assert robot.override is None
+
+
+def test_a_release_of_another_robot_releases_none_that_has_left():
+    board = Board(EMBODIMENT)
+    gone, here = board.join("a"), board.join("a")
+    gone.hold()
+    here.hold()
+    board.leave(gone)
+    operate(board, "page", json.dumps({"type": "release", "robot": here.name}))
+    back, elsewhere = board.join("a"), board.join("b")
+    assert (here.mode, back.mode, elsewhere.mode) == ("policy", "held", "policy")
+
+
+def test_an_address_is_released_and_those_that_a_person_steers_are_left_to_him():
+    board = Board(EMBODIMENT)
+    gone = board.join("a")
+    gone.mode = "human"
+    board.leave(gone)
+    steered, back = board.join("a"), board.join("a")
+    stopped = board.join("b")
+    stopped.hold()
+    steered.mode, steered.pilot = "human", "page"
+    operate(board, "page", json.dumps({"type": "free", "address": "a"}))
+    assert (steered.mode, back.mode, stopped.mode) == ("human", "policy", "held")
+    assert board.join("a").mode == "policy"
 
 
 def test_pictures_come_as_they_are(paged, rng):

@@ -78,10 +78,12 @@ class Desk:
         return serving
 
     def robot(self):
-        """The line of a robot that connects."""
-        client = self.scope.enter_context(PolicyClient(self.config))
+        """The line of a robot that connects, until ``leaves`` of it closes."""
+        leaves = self.scope.enter_context(contextlib.ExitStack())
+        client = leaves.enter_context(PolicyClient(self.config))
         line = RobotLine(self.config, client.metadata[LINE_KEY], EMBODIMENT.action_dim)
-        self.scope.callback(line.close)
+        leaves.callback(line.close)
+        line.leaves = leaves
         return line
 
     def open(self, token=TOKEN):
@@ -94,7 +96,7 @@ class Desk:
 
     def take(self):
         """Take the robot over."""
-        self.browser.until("!document.querySelector('#take').disabled")
+        self.browser.until("document.body.dataset.mode !== 'none' && !document.querySelector('#take').disabled")
         self.browser.tap("KeyT")
         self.until_mode("human")
 
@@ -200,3 +202,45 @@ def test_a_page_that_is_hidden_says_so_at_once_and_steers_nothing(desk, browser)
     leaving = "(() => { const n = said.length; dispatchEvent(new Event('pagehide')); return said.slice(n); })()"
     ((_, last),) = browser.evaluate(leaving)
     assert (last["type"], last["visible"]) == ("alive", False)
+
+
+def test_a_robot_that_left_held_is_released_while_it_is_away(desk, browser):
+    line = desk.robot()
+    desk.until_mode("policy")
+    browser.tap("Escape")
+    desk.until_mode("held")
+    line.leaves.close()
+    desk.until_mode("none")
+    assert desk.text("#holds li").startswith("A robot from 127.0.0.1 left while it was held")
+    line = desk.robot()
+    browser.until("document.querySelector('#mode-why').textContent.startsWith('It came held')")
+    line.leaves.close()
+    desk.until_mode("none")
+    browser.click("#holds button")
+    browser.until("!document.querySelector('#holds li')")
+    line = desk.robot()
+    desk.until_mode("policy")
+    until(lambda: line.orders.mode == "policy")
+
+
+def test_a_gripper_on_its_way_goes_on_while_the_robot_is_told_something(desk, browser):
+    line = desk.robot()
+    desk.take()
+    browser.press("Space")
+    until(lambda: line.orders.axes == (0.0, 0.0, 1.0))
+    browser.click("#instruction")
+    browser.type("and on")
+    browser.click("#instruction-form button")
+    until(lambda: line.orders.instruction == "and on")
+    browser.press("Space", repeat=True)  # as it is still held
+    browser.evaluate("void document.querySelector('#success').onclick()")
+    until(lambda: line.orders.episode == "success")
+    said = "said.filter(([, message]) => message.type === 'steer').map(([, message]) => message.axes[2])"
+    before = browser.evaluate(f"{said}.length")
+    browser.until(f"{said}.length > {before + 3}")
+    assert browser.evaluate(f"new Set({said}.slice({said}.indexOf(1))).size") == 1
+    browser.release("Space")
+    browser.tap("Space")
+    until(lambda: line.orders.axes == (0.0, 0.0, -1.0))
+    browser.evaluate("dispatchEvent(new Event('blur'))")
+    until(lambda: line.orders.axes == (0.0, 0.0, 0.0))

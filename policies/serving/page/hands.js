@@ -25,10 +25,10 @@ export class Hands {
     return rows;
   }
 
-  // Whether the key is one of ours
-  press(code) {
+  // Whether the key is one of ours; again: it is only held
+  press(code, again = false) {
     if (code === GRIPPER_KEY && this.gripper >= 0) {
-      if (!this.down.has(code)) this.closed = !(this.closed ?? this.held);
+      if (!again && !this.down.has(code)) this.closed = !(this.closed ?? this.held);
       this.down.add(code);
       return true;
     }
@@ -48,8 +48,13 @@ export class Hands {
     this.held = action[this.gripper] > (low + high) / 2;
   }
 
-  letGo() {
+  // The gripper goes on to where it was sent
+  keysUp() {
     this.down.clear();
+  }
+
+  letGo() {
+    this.keysUp();
     this.closed = null;  // whatever moves it meanwhile
   }
 

@@ -8,6 +8,7 @@ const STEER_EVERY_MS = 50;
 const AGAIN_AFTER_MS = 1000;
 const AGAIN_AT_MOST_MS = 10000;
 const CONFIRMED_WITHIN_MS = 300;
+const GRIPPER_GOES_ON = ["instruct", "episode"];
 const NAMES = { policy: "The policy acts", human: "A person steers", held: "Held", none: "No robot connected" };
 const byId = (id) => document.getElementById(id);
 const decoder = new TextDecoder();
@@ -156,6 +157,7 @@ function show() {
   const mode = robot?.mode ?? "none";
   document.body.dataset.mode = mode;
   showTabs();
+  showHolds();
   showTable();
   byId("mode-name").textContent = mode === "human" && robot.pilot === page ? "You steer" : NAMES[mode];
   byId("mode-why").textContent = robot ? why(robot) : "Robots appear here when they ask for actions.";
@@ -173,6 +175,7 @@ function show() {
 }
 
 function why(robot) {
+  if (robot.mode === "held" && robot.came_held) return "It came held, as one from its address had left: it goes on when it is released.";
   if (!robot.line) return "It has no line to this page: it can be stopped and told, not steered.";
   const report = robot.report;
   if (report.why) return report.why;
@@ -199,6 +202,20 @@ function showTabs() {
     }));
   }
   for (const tab of nav.children) tab.setAttribute("aria-pressed", String(tab.dataset.robot === state.looks_at));
+}
+
+function showHolds() {
+  const list = byId("holds");
+  if (list.dataset.addresses === state.holds.join()) return;
+  list.dataset.addresses = state.holds.join();
+  list.replaceChildren(...state.holds.map((address) => {
+    const row = document.createElement("li");
+    const free = document.createElement("button");
+    free.textContent = "Release";
+    free.onclick = () => say({ type: "free", address });
+    row.append(`A robot from ${address} left while it was held, and comes back held.`, free);
+    return row;
+  }));
 }
 
 function showTable() {
@@ -244,7 +261,8 @@ function mine() {
 }
 
 function act(type, more = {}) {
-  hands?.letGo();
+  if (GRIPPER_GOES_ON.includes(type)) hands?.keysUp();
+  else hands?.letGo();
   say({ type, ...more });
   document.activeElement?.blur();
 }
@@ -319,7 +337,7 @@ addEventListener("keydown", (event) => {
   if (typing() || event.ctrlKey || event.altKey || event.metaKey || !hands) return;
   if (event.code === "KeyT" && !event.repeat && !byId("take").disabled) return act("take");
   if (event.code === "KeyG" && !event.repeat && !byId("release").disabled) return release();
-  if (mine() && hands.press(event.code)) event.preventDefault();
+  if (mine() && hands.press(event.code, event.repeat)) event.preventDefault();
 });
 addEventListener("keyup", (event) => hands?.release(event.code));
 addEventListener("blur", () => hands?.letGo());
