@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from configs.environments import episode_seeds, expand_tasks, make_env, seen_as
 from configs.training import Config, EvaluateConfig
 from configs.worlds import EnvConfig
-from envs.specs import EmbodimentSpec
+from envs.simulators.libero import is_libero
+from envs.specs import EmbodimentSpec, Stream
 
 if TYPE_CHECKING:
     from configs.environments import AnyEnv
@@ -15,7 +16,8 @@ if TYPE_CHECKING:
 
 SELECTION_SEEDS = 1_000_000_000
 """The first seed, of the stream evaluate, of the episodes that a policy is tried out on while it learns. In the end it
-is measured on seeds from 0 on: nobody chooses a checkpoint by the episodes that it is judged by."""
+is measured on seeds from 0 on: nobody chooses a checkpoint by the episodes that it is judged by. In LIBERO, where seeds
+far apart may begin in one state, they are of another stream."""
 
 
 class SimulationEvaluator:
@@ -40,6 +42,7 @@ class SimulationEvaluator:
     def about(self) -> str:
         """Tasks, episodes, phrasings, and what else the outcomes depend on."""
         words = [", ".join(self._tasks), f"{len(self._seeds)} episodes each", f"{self._config.split} phrasings"]
+        words += ["LIBERO's scenes drawn anew"] if any(map(is_libero, self._tasks)) else []
         return "; ".join(words + ([self._env.perturbation] if self._env.perturbation else []))
 
     def check(self) -> None:
@@ -73,12 +76,19 @@ class SimulationEvaluator:
         return make_env(
             task,
             num_envs,
-            stream="evaluate",
+            stream=_stream_of(task),
             split=self._config.split,
             config=self._env,
             render=self._sees,
             privileged=not self._sees,
         )
+
+
+def _stream_of(task: str) -> Stream:
+    """Of which stream the seeds are: LIBERO has but 50 states for *evaluate*, whatever the seeds, by all of which it is
+    judged; in other streams each seed draws a scene of its own.
+    """
+    return "learn" if is_libero(task) else "evaluate"
 
 
 def evaluator_of(config: Config) -> SimulationEvaluator | None:

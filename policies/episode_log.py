@@ -109,8 +109,13 @@ class EpisodeRecord:
         """``KeyError`` or ``TypeError`` where ``line`` is no such record."""
         same = ("seed", "instruction", "goal", "same_goal", "success", "steps", "reward", "stages")
         task = line.get("drawn_task", line["task"])
-        means: dict[str, Any] = {name: line.get(name) for name in ("instruction_means", "goal_means")}
-        result = EpisodeResult(**{name: line[name] for name in same}, **means, task=task, stages_done=line["stage"])
+        result = EpisodeResult(
+            **{name: line[name] for name in same},
+            task=task,
+            stages_done=line["stage"],
+            instruction_means=line.get("instruction_means"),
+            goal_means=line.get("goal_means"),
+        )
         condition = Condition(
             task=line["task"],
             perturbation=line["perturbation"],

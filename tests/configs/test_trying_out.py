@@ -3,13 +3,15 @@
 import pytest
 import torch
 
+from configs import evaluating
 from configs.cli import main
 from configs.environments import episode_seeds, make_env, seen_as
-from configs.evaluating import SELECTION_SEEDS, evaluator_of
+from configs.evaluating import SELECTION_SEEDS, SimulationEvaluator, evaluator_of
 from configs.run_directory import load_config
 from configs.serialization import from_json
 from configs.training import Config, EvaluateConfig
 from configs.worlds import EnvConfig
+from envs.simulators.libero import libero_embodiment
 from envs.specs import image_key
 from policies.data.dataset import DemonstrationDataset
 from policies.policy import ChunkPolicy
@@ -73,6 +75,30 @@ def test_its_episodes_are_none_that_an_evaluation_begins_with(dataset):
     finally:
         env.close()
     assert torch.equal(policy.seen[0], chosen) and not torch.equal(chosen, judged)
+
+
+class Shut:
+    """A world of LIBERO's robot that is only made and closed."""
+
+    embodiment = libero_embodiment()
+
+    def close(self):
+        pass
+
+
+def test_no_checkpoint_is_chosen_by_the_states_that_libero_judges_by(monkeypatch):
+    streams = {}
+
+    def make(task, num_envs, *, stream, **settings):
+        streams[task] = stream
+        return Shut()
+
+    monkeypatch.setattr(evaluating, "make_env", make)
+    evaluator = SimulationEvaluator(EvaluateConfig(every=1), Shut.embodiment, ["libero-goal/7", "reach"])
+    evaluator.check()
+    assert streams == {"libero-goal/7": "learn", "reach": "evaluate"}
+    assert evaluator.about.endswith("train phrasings; LIBERO's scenes drawn anew")
+    assert "LIBERO" not in SimulationEvaluator(EvaluateConfig(every=1), Shut.embodiment, ["reach"]).about
 
 
 @pytest.mark.parametrize(
