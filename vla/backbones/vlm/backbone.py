@@ -33,6 +33,9 @@ from vla.backbones.vlm.pretrained import Parts, save_parts
 from vla.features import Features, Prefix, mean_picture
 from vla.observation import Observation, about_rows
 
+SOME_WORDS = 1024
+"""Enough to know how large the embeddings of a vocabulary are."""
+
 
 class VLM(Backbone):
     """The network of a checkpoint with query tokens, zero at first (arXiv 2509.09372), and one token of the state.
@@ -108,6 +111,12 @@ class VLM(Backbone):
     def words(self) -> Float[Tensor, "c d"]:
         embeddings = self.model.get_input_embeddings()
         return embeddings(torch.arange(embeddings.num_embeddings, device=self.queries.device)).float()
+
+    @torch.no_grad()
+    def token_scale(self) -> float:
+        embeddings = self.model.get_input_embeddings()
+        some = torch.linspace(0, embeddings.num_embeddings - 1, SOME_WORDS, device=self.queries.device).long()
+        return max(float(embeddings(some).float().std()), 1e-6)
 
     def forward(self, observation: Observation) -> Features:
         """Prefix and queries in one pass, without a cache: what :meth:`encode` and :meth:`decode` give in two."""
