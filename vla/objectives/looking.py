@@ -26,13 +26,14 @@ NEAR_PX = 3.0
 
 @dataclass(frozen=True, kw_only=True)
 class LookErrors:
-    """How far off each answer is: metres in the world and, per view, pixels of the picture; ``seen`` says where the
-    latter count, and the former count where the referent is seen in any view.
+    """How far off each answer is: metres in the world, which count where the referent is ``seen`` in any view, and per
+    view pixels of the picture, which count where its middle is ``inside`` of it too.
     """
 
     world_m: Float[Tensor, " n"]
     picture_px: Float[Tensor, "n v"]
     seen: Bool[Tensor, "n v"]
+    inside: Bool[Tensor, "n v"]
 
 
 class Looking(Objective):
@@ -103,7 +104,8 @@ class Looking(Objective):
         return LookErrors(
             world_m=(point_m - target.point_m).norm(dim=-1),
             picture_px=((position - target.pixel) * half_px).norm(dim=-1),
-            seen=target.seen & (target.pixel.abs().amax(dim=-1) <= 1),
+            seen=target.seen,
+            inside=_inside(target),
         )
 
 
@@ -114,8 +116,11 @@ def _in_pictures(sight: Sight, keypoint: int, target: GroundingTarget) -> dict[s
     position, log_heatmap = sight.position[:, :, keypoint], sight.log_heatmap[:, :, keypoint]
     along_axes = (position - target.pixel).abs().mean(dim=-1)
     surprise = -(shares(target.cover, log_heatmap) * log_heatmap).sum(dim=(-2, -1))
-    inside = target.seen & (target.pixel.abs().amax(dim=-1) <= 1)
-    return {"pixel": Term.over(along_axes, inside), "heatmap": Term.over(surprise, target.seen)}
+    return {"pixel": Term.over(along_axes, _inside(target)), "heatmap": Term.over(surprise, target.seen)}
+
+
+def _inside(target: GroundingTarget) -> Bool[Tensor, "n v"]:
+    return target.seen & (target.pixel.abs().amax(dim=-1) <= 1)
 
 
 def _rows(sight: Sight, index: Int[Tensor, " m"]) -> Sight:
@@ -138,5 +143,5 @@ def near(errors: LookErrors) -> dict[str, Term]:
     return {
         "world_cm": Term.over(100 * errors.world_m, visible),
         "within_3cm": Term.over((errors.world_m <= NEAR_M).float(), visible),
-        "within_3px": Term.over((errors.picture_px <= NEAR_PX).float(), errors.seen),
+        "within_3px": Term.over((errors.picture_px <= NEAR_PX).float(), errors.inside),
     }
