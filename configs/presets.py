@@ -95,8 +95,10 @@ def nano_chat() -> Config:
 
 
 def nano_heatmap() -> Config:
-    """BridgeVLA small: heatmaps of where to go next, in three pictures of a cloud of what depth cameras see."""
-    stage = Stage(warmup_steps=30, rates={"backbone.image_encoder": 0.3})
+    """BridgeVLA small: heatmaps of where to go next, in three pictures of a cloud of what depth cameras see. It learns
+    from where motions begin, for it looks at the end of one.
+    """
+    stage = Stage(frames="motion_starts", warmup_steps=30, rates={"backbone.image_encoder": 0.3})
     train = replace(LAPTOP, steps=600, stages=(stage,), batch_size=16)
     head = HeatmapConfig(turn_rad=0.3)
     return Config(name="nano-heatmap", backbone=NanoConfig(), head=head, horizon=1, train=train)
