@@ -27,7 +27,7 @@ from vla.objectives.embedding import (
     Predictor,
     info_nce,
 )
-from vla.objectives.surprise import HISTORY, Surprise, SurpriseConfig
+from vla.objectives.surprise import HISTORY, Surprise, SurpriseConfig, improbability
 from vla.saving import load_vla, save_vla
 
 HEADS = {
@@ -181,7 +181,7 @@ def test_actions_count_by_how_badly_they_are_predicted_blindfold(strength):
     guess = objective.blind(history.flatten(1)).view(2, HORIZON, ACTION_DIM)
     error = np.abs((guess - target.actions).detach().numpy())
     valid = target.valid.numpy()
-    improbable = 1 - np.exp(-error / error[valid].mean())
+    improbable = 1 - np.exp(-error / ((error[valid] ** 2).mean() / (2 * error[valid].mean())))
     expected = 1 - strength + strength * improbable / improbable[valid].mean()
     np.testing.assert_allclose(learned.weight.numpy()[valid], expected[valid], rtol=1e-5)
     assert learned.weight.numpy()[valid].mean() == pytest.approx(1.0, rel=1e-5)
@@ -193,6 +193,17 @@ def test_actions_count_by_how_badly_they_are_predicted_blindfold(strength):
     gaps = np.abs((vla.head.act(seen) - target.actions).detach().numpy())[valid]
     assert float(loss) == pytest.approx((expected[valid] * gaps).mean() + 0.5 * error[valid].mean(), rel=1e-4)
     assert float(numbers["l1"]) == pytest.approx(gaps.mean(), rel=1e-5)
+
+
+def test_numbers_that_are_always_known_change_no_surprise_of_others():
+    valid = torch.ones(64, 3, dtype=torch.bool)
+    errors = torch.distributions.Exponential(5.0).sample((64, 3, 2))
+    alone = improbability(errors, valid)
+    beside = improbability(torch.cat([errors, torch.zeros(64, 3, 3)], dim=-1), valid)
+    torch.testing.assert_close(beside[..., :2] / beside[..., :2].mean(), alone / alone.mean())
+    assert not beside[..., 2:].any()
+    expected = 1 - (-errors / errors.mean()).exp()
+    torch.testing.assert_close(alone / alone.mean(), expected / expected.mean(), rtol=0.15, atol=0.05)
 
 
 def test_the_blind_network_learns_from_its_own_loss_alone():

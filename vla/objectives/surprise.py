@@ -41,13 +41,15 @@ class SurpriseConfig:
 class Surprise(FurtherObjective):
     """A blind network learns the chunk by L1, and its errors weigh what the head learns.
 
-    With e the error of the blind network on one number of one action, and s the mean of e over the batch (a piece of
-    it, where it is cut), its chance of being right by guess is p = exp(−e / s), a Laplace density against its peak, and
-    the number counts by
+    With e the error of the blind network on one number of one action, and s its scale, mean(e²) / 2 mean(e) over the
+    batch (a piece of it, where it is cut), its chance of being right by guess is p = exp(−e / s), a Laplace density
+    against its peak, and the number counts by
 
         w = (1 − strength) + strength · (1 − p) / mean(1 − p),
 
-    so that weights have the mean 1 over the valid actions of a batch. The blind network gets no gradient from the head.
+    so that weights have the mean 1 over the valid actions of a batch. Of errors that are spread as a Laplace density
+    is, s is the mean; numbers that are always known, such as rotations that are never made, change nothing about it,
+    where they would make a mean smaller. The blind network gets no gradient from the head.
     """
 
     NEEDS: ClassVar[tuple[str, ...]] = (HISTORY,)
@@ -72,9 +74,11 @@ class Surprise(FurtherObjective):
 
 
 def improbability(error: Float[Tensor, "b h a"], valid: Bool[Tensor, "b h"]) -> Float[Tensor, "b h a"]:
-    """1 − exp(−e / mean e) of each error, scaled to a mean of 1 over the valid actions; 0 for those that are not."""
+    """1 − exp(−e / s) of each error, s = mean e² / 2 mean e, scaled to a mean of 1 over the valid actions; 0 for those
+    that are not.
+    """
     error = error.masked_fill(~valid[..., None], 0.0)
     least = torch.finfo(error.dtype).tiny
-    typical = over_valid(error.mean(dim=-1), valid).clamp(min=least)
+    typical = (error.square().sum() / (2 * error.sum()).clamp(min=least)).clamp(min=least)
     improbable = 1 - (-error / typical).exp()
     return improbable / over_valid(improbable.mean(dim=-1), valid).clamp(min=least)
