@@ -152,7 +152,7 @@ def test_stopping_repeats_where_it_was_told_to_be(robot, bridge):
 
 def test_a_silent_topic_is_an_error(robot, bridge):
     bridge.mute = True
-    with pytest.raises(RobotError, match=r"nothing new on /(joint_states of joint 'pan'|camera\S*) for 1"):
+    with pytest.raises(RobotError, match=r"nothing new on /(joint_states of joint '(pan|lift)'|camera\S*) for 1"):
         while True:
             robot.observe()
 
