@@ -135,13 +135,12 @@ class Actor:
         """``ValueError`` for a task that it cannot act in, before it acts in any other: one of another robot's, or for
         the expert one without a demonstrator. Of each project whose tasks there are, a world is made and closed again.
         """
-        from envs.simulators import find_simulated, is_foreign, is_simulated
+        from envs.simulators import has_expert, is_foreign
         from policies.evaluation import check_robot
 
-        if self.source == EXPERT:
-            for task in tasks:
-                if is_simulated(task) and not find_simulated(task)[1].expert:
-                    raise ValueError(f"{task} has no scripted expert: leave it out")
+        for task in tasks if self.source == EXPERT else ():
+            if not has_expert(task):
+                raise ValueError(f"{task} has no scripted expert: leave it out")
         first = {task.partition("/")[0] if is_foreign(task) else "": task for task in reversed(tasks)}
         for task in first.values() if self._policy is not None and len(first) > 1 else ():
             env, policy = self.enter(task, 1, "train", filmed=False)

@@ -173,7 +173,8 @@ class RLLearner(RewardedLearner):
     def take_back(self, tensors: Mapping[str, Tensor]) -> None:
         if self.reference is not None:
             for name, value in self._remembered(self.reference).items():
-                value.copy_(tensors[f"{REFERENCE}{name}"])
+                if (kept := tensors.get(f"{REFERENCE}{name}")) is not None:  # runs of before kept no statistics
+                    value.copy_(kept)
         rows = {name: x[self.part.rows] for name, x in tensors.items() if not name.startswith(REFERENCE)}
         self.episodes.restore(rows)
         self.collector.remember({n.removeprefix(REWARDS): x for n, x in rows.items() if n.startswith(REWARDS)})

@@ -130,7 +130,8 @@ RANKS: Mapping[str, Callable[[Body], float]] = {
     "farthest": lambda body: -body.point_m[0],
 }
 """By name what the first of several has the least of."""
-CROW = {"nearest": 1, "farthest": -1}
+AS_THE_CROW_FLIES = {"nearest": 1, "farthest": -1}
+"""Ranks that speak of how far things are, and whether the first of them has the least or the most of it."""
 
 
 def ranked(name: str, bodies: Sequence[Body], place: int = 0) -> int | None:
@@ -139,9 +140,9 @@ def ranked(name: str, bodies: Sequence[Body], place: int = 0) -> int | None:
     Near and far are along x and as the crow flies, from the robot in the origin: both must say the same.
     """
     found = _in_place([RANKS[name](body) for body in bodies], place)
-    if name not in CROW:
+    if name not in AS_THE_CROW_FLIES:
         return found
-    away_m = [CROW[name] * math.hypot(*body.point_m[:2]) for body in bodies]
+    away_m = [AS_THE_CROW_FLIES[name] * math.hypot(*body.point_m[:2]) for body in bodies]
     return found if found == _in_place(away_m, place, 0.0) else None
 
 

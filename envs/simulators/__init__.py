@@ -6,7 +6,7 @@ from envs.choices import chosen
 from envs.simulators.base import SimulatedTask, SimulatorSuite
 from envs.simulators.fetch_tasks import FETCH
 from envs.simulators.libero import LIBERO_SUITES, is_libero, libero_task_names
-from envs.simulators.maniskill import is_maniskill, maniskill_task_names
+from envs.simulators.maniskill import find_maniskill_task, is_maniskill, maniskill_task_names
 from envs.simulators.maniskill_task import NAME as MANISKILL
 from envs.simulators.metaworld_tasks import METAWORLD_MT10, METAWORLD_MT50
 from envs.simulators.robosuite_tasks import ROBOSUITE
@@ -38,6 +38,13 @@ def find_simulated(name: str) -> tuple[SimulatorSuite, SimulatedTask]:
     """The suite and task of SUITE/TASK; ``ValueError`` lists the tasks there are."""
     suite = chosen("suite", name.partition("/")[0], SIMULATORS)
     return suite, chosen("task", name, {task.name: task for task in suite.tasks})
+
+
+def has_expert(name: str) -> bool:
+    """Whether there is a demonstrator of a task, as its description says; of every task of ours there is."""
+    if is_simulated(name):
+        return find_simulated(name)[1].expert
+    return find_maniskill_task(name).expert if is_maniskill(name) else not is_libero(name)
 
 
 def foreign_names(names: Sequence[str]) -> tuple[str, ...]:

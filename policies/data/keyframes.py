@@ -79,6 +79,7 @@ class Goals:
 GRIP_STEPS = 6
 """How long fingers move at most."""
 NEAR_M = 0.025
+"""Who is told to go to a place, and stands as near to it, is there."""
 
 
 def goals(
@@ -93,7 +94,9 @@ def goals(
     marks = np.unique(np.concatenate([gripper, strokes(actions, tool_m, following)]))
     last = end_frames - 1
     still = np.array([_still(tool_m, mark, marks, last) if mark in gripper else mark for mark in marks.tolist()])
-    done = np.array([at if mark in gripper else _near(tool_m, mark) for mark, at in zip(marks, still, strict=True)])
+    before = np.append(0, still[:-1] + 1)
+    ends = zip(before.tolist(), marks.tolist(), still.tolist(), strict=True)
+    done = np.array([at if mark in gripper else start + _near(tool_m[start : mark + 1]) for start, mark, at in ends])
     frames = np.arange(len(actions))
     episode = np.searchsorted(end_frames, frames, side="right")
     index = np.minimum(np.searchsorted(done, frames, side="right"), np.searchsorted(marks, last)[episode])
@@ -114,10 +117,10 @@ def _still(
     return mark + int(speeds.argmin()) if len(speeds) else mark
 
 
-def _near(tool_m: Float[np.ndarray, "n 3"], mark: int) -> int:
-    """The frame from which on the tool is as near to where it stands at ``mark`` as is near enough."""
-    away = np.flatnonzero(np.linalg.norm(tool_m[: mark + 1] - tool_m[mark], axis=1) > NEAR_M)
-    return int(away[-1]) + 1 if len(away) else mark
+def _near(way_m: Float[np.ndarray, "t 3"]) -> int:
+    """The place on a way from which on it is as near to its end as is near enough."""
+    away = np.flatnonzero(np.linalg.norm(way_m - way_m[-1], axis=1) > NEAR_M)
+    return int(away[-1]) + 1 if len(away) else 0
 
 
 LEVEL_M = 0.02

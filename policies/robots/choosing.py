@@ -144,18 +144,13 @@ class Chooser:
         except ProtocolError as error:
             self.refused += _NOT_FINITE in str(error)
             return self._fail(str(error))
-        if command.held:
-            return self._late()
+        if command.held:  # who is late each time, until the watchdog gives up, has not answered yet
+            return Choice(actor="held", why="the policy's answer is late")
         self._failing_s = None
         return Choice(actor="policy", action=command.action)
 
-    def _late(self) -> Choice:
-        """Hold while an answer is awaited; who answers late each time has failed no less than who does not answer."""
-        return self._fail("the policy's answer is late", drop=False)
-
-    def _fail(self, why: str, drop: bool = True) -> Choice:
-        if drop:
-            self.drop()
+    def _fail(self, why: str) -> Choice:
+        self.drop()
         now_s = self._clock()
         self._failing_s = now_s if self._failing_s is None else self._failing_s
         if now_s - self._failing_s >= self._timing.stop_after_s:

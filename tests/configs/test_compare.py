@@ -8,6 +8,7 @@ from typing import get_args
 from urllib.parse import unquote
 
 import pytest
+from episodes import one_episode
 
 from configs.cli import main
 from configs.commands.compare import Across
@@ -16,7 +17,7 @@ from configs.machine import versions
 from configs.worlds import EnvConfig
 from policies.comparison import PARTS, UnpairedError
 from policies.conditions import Condition
-from policies.episode_log import EpisodeRecord, EpisodeResult, FinishedEpisode
+from policies.episode_log import EpisodeRecord, FinishedEpisode
 
 SMALL = ["--tasks", "reach", "button", "--episodes", "4", "--num-envs", "4", "--env.threads", "1"]
 SMALL += ["--env.image-size-px", "16", "--videos", "1"]
@@ -87,19 +88,7 @@ def test_other_worlds_and_other_episodes_are_refused(expert, tmp_path, capsys):
 
 def run_on(task, **made_by):
     """A run of one episode, made by what is named."""
-    result = EpisodeResult(
-        task=task,
-        seed=0,
-        instruction="go",
-        goal="go",
-        same_goal=True,
-        success=True,
-        steps=1,
-        reward=0.0,
-        stages_done=1,
-        stages=1,
-    )
-    episode = FinishedEpisode(result=result, wall_s=1.0)
+    episode = FinishedEpisode(result=one_episode(task), wall_s=1.0)
     records = [EpisodeRecord(condition=Condition(task=task), episode=episode)]
     return EvaluatedRun(path=Path("run"), provenance=made_by, records=records)
 

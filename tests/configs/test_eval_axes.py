@@ -3,13 +3,14 @@
 import json
 
 import pytest
+from episodes import one_episode
 from untaught import save_untaught
 
 from configs.acting import Actor
 from configs.cli import main
 from configs.report.results import pooled_bar
 from configs.worlds import EnvConfig
-from policies.evaluation import EpisodeResult, EvaluationResult
+from policies.evaluation import EvaluationResult
 
 
 def evaluate(tmp_path, *options):
@@ -26,21 +27,7 @@ def entries_of(outputs):
 
 def judged(kind, won, perturbation):
     """A result of four episodes which are all won or lost."""
-    episodes = tuple(
-        EpisodeResult(
-            task="reach",
-            seed=seed,
-            instruction="a",
-            goal="a",
-            same_goal=True,
-            success=won,
-            steps=1,
-            reward=0.0,
-            stages_done=0,
-            stages=1,
-        )
-        for seed in range(4)
-    )
+    episodes = tuple(one_episode(seed=seed, success=won, stages_done=0) for seed in range(4))
     return EvaluationResult(
         task="reach",
         stream="evaluate",

@@ -9,12 +9,13 @@ import sys
 import time
 
 import pytest
+from episodes import one_episode
 from untaught import save_untaught
 
 from configs.cli import main
 from configs.eval_record import EvaluatedRun
 from policies.conditions import Condition
-from policies.episode_log import EpisodeLog, EpisodeRecord, EpisodeResult, FinishedEpisode
+from policies.episode_log import EpisodeLog, EpisodeRecord, FinishedEpisode
 from policies.serving.config import ServeConfig
 from policies.serving.server import PolicyServer, running
 from policies.vla_policy import VLAPolicy
@@ -144,19 +145,8 @@ def test_what_would_mix_two_evaluations_is_refused(tmp_path, capsys):
 
 
 def an_episode(seed):
-    result = EpisodeResult(
-        task="reach",
-        seed=seed,
-        instruction="go",
-        goal="go",
-        same_goal=True,
-        success=True,
-        steps=1,
-        reward=0.0,
-        stages_done=1,
-        stages=1,
-    )
-    return EpisodeRecord(condition=Condition(task="reach"), episode=FinishedEpisode(result=result, wall_s=1.0))
+    episode = FinishedEpisode(result=one_episode(seed=seed), wall_s=1.0)
+    return EpisodeRecord(condition=Condition(task="reach"), episode=episode)
 
 
 def test_two_processes_do_not_write_one_file_and_only_a_torn_line_is_dropped(tmp_path):

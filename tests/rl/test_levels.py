@@ -44,19 +44,28 @@ def test_sums_are_of_numbers_actions_and_the_chunk(given_of, parts):
     assert sorted(number.log_prob[0].tolist()) == sorted(log_prob[0].flatten().tolist())
 
 
+EXECUTED = torch.tensor([0, 1, 3])
+
+
+def evaluated(given_of, level, **which):
+    """A distribution, its parameter with the gradient of log-probabilities, a latent of it, and what is said of it."""
+    torch.manual_seed(0)
+    distribution, parameter = given_of()
+    latent = distribution.sample().latent
+    found = evaluate(distribution, latent, level, EXECUTED, **which)
+    found.log_prob.square().sum().backward()
+    return distribution, parameter, latent, found
+
+
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("given_of", [gaussian, flow])
 def test_actions_that_were_not_executed_have_no_influence(given_of, level):
-    torch.manual_seed(0)
-    distribution, parameter = given_of()
-    latent, executed = distribution.sample().latent, torch.tensor([0, 1, 3])
-    found = evaluate(distribution, latent, level, executed)
-    found.log_prob.square().sum().backward()
+    distribution, parameter, latent, found = evaluated(given_of, level)
     reached = parameter.grad.abs().sum(dim=-1) > 0
-    assert reached.equal(torch.arange(H) < executed[:, None])
-    unexecuted = (torch.arange(H) >= executed[:, None])[..., None]
+    assert reached.equal(torch.arange(H) < EXECUTED[:, None])
+    unexecuted = (torch.arange(H) >= EXECUTED[:, None])[..., None]
     other = latent + 10 * (unexecuted if latent.ndim == 3 else unexecuted[:, None])
-    again = evaluate(distribution, other, level, executed)
+    again = evaluate(distribution, other, level, EXECUTED)
     assert again.log_prob.equal(found.log_prob) and again.mask.equal(found.mask)
     assert not found.log_prob[~found.mask].any() and not found.mask[0].any()
 
@@ -86,18 +95,14 @@ def test_tokens_of_the_chunk_as_a_whole_have_its_level_alone():
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("given_of", [gaussian, flow])
 def test_numbers_that_do_not_move_have_no_influence(given_of, level):
-    torch.manual_seed(0)
-    distribution, parameter = given_of()
-    latent, executed = distribution.sample().latent, torch.tensor([0, 1, 3])
     moving = torch.tensor([True, False])
-    found = evaluate(distribution, latent, level, executed, moving)
-    found.log_prob.square().sum().backward()
-    assert (parameter.grad != 0).equal((torch.arange(H) < executed[:, None])[..., None] & moving)
+    distribution, parameter, latent, found = evaluated(given_of, level, moving=moving)
+    assert (parameter.grad != 0).equal((torch.arange(H) < EXECUTED[:, None])[..., None] & moving)
     other = torch.where(moving, latent, latent + 10)
-    again = evaluate(distribution, other, level, executed, moving)
+    again = evaluate(distribution, other, level, EXECUTED, moving)
     assert again.log_prob.equal(found.log_prob) and again.entropy.equal(found.entropy)
     log_prob, _ = distribution.evaluate(latent)
-    alone = at_level(log_prob[..., :1], level, executed, distribution.action_axis)[0]
+    alone = at_level(log_prob[..., :1], level, EXECUTED, distribution.action_axis)[0]
     assert found.log_prob.sum(dim=1).allclose(alone.sum(dim=1))
-    whole = evaluate(distribution, latent, level, executed)
+    whole = evaluate(distribution, latent, level, EXECUTED)
     assert int(found.mask.sum()) == int(whole.mask.sum()) // (2 if level == "number" else 1)
