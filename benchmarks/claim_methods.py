@@ -12,7 +12,7 @@ from configs.presets import look_then_move, nano_bridge, nano_heatmap, nano_mlp,
 from configs.pretraining import Config as Pretraining
 from configs.pretraining import nano
 from configs.rl import Config as Improving
-from configs.rl import nano_filtered, nano_grpo, nano_ppo, nano_vldac, robofume
+from configs.rl import nano_filtered, nano_grpo, nano_ppo, nano_ppo_dense, nano_vldac, robofume
 from configs.training import Config as Training
 from envs.suites import SUITES, task_names
 from policies.imitation.lifelong.config import LifelongConfig
@@ -182,12 +182,14 @@ HEADS = {
     "bridge, queries only": bridge(conditions="queries"),
 }
 
-RL_ITERATIONS = 300
+DECISIONS = 102_400
+"""That a policy makes as it learns from reward; where iterations are whole episodes, as many as its worlds could."""
 
 
 def _improved(preset: Improving) -> Method:
-    """The first method's policy after reinforcement learning; every method acts in as many worlds for as long."""
-    config = replace(preset, tasks=USUAL_TASKS, rl=replace(preset.rl, iterations=RL_ITERATIONS))
+    """The first method's policy after reinforcement learning, in two processes; every method acts for as long."""
+    iterations = DECISIONS // (preset.rl.num_envs * preset.rl.decisions)
+    config = replace(preset, tasks=USUAL_TASKS, rl=replace(preset.rl, iterations=iterations, processes=2))
     return Method(policy=FROM_SHIPPED.policy, improving=config)
 
 
@@ -195,6 +197,7 @@ USUAL_TASKS = ("reach", "pick", "place")
 IMPROVEMENTS = {
     "imitation alone": FROM_SHIPPED,
     "PPO": _improved(nano_ppo()),
+    "PPO, dense reward": _improved(nano_ppo_dense()),
     "GRPO": _improved(nano_grpo()),
     "VL-DAC": _improved(nano_vldac()),
     "imitation of own successes": _improved(nano_filtered()),
