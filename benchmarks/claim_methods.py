@@ -83,6 +83,7 @@ class Method:
 
     With ``improving`` the policy is not trained for itself: it is that of the row's first method, improved by reward.
     With a ``teacher`` it also learns from the policy of the row's first method, or from a sentence encoder.
+    ``longer``: for how many times the budget's steps it is trained.
     """
 
     policy: Training
@@ -90,6 +91,7 @@ class Method:
     recording: Recording | None = None
     improving: Improving | None = None
     teacher: Teacher | None = None
+    longer: int = 1
 
     @property
     def follows(self) -> bool:
@@ -201,6 +203,7 @@ IMPROVEMENTS = {
     "GRPO": _improved(nano_grpo()),
     "VL-DAC": _improved(nano_vldac()),
     "imitation of own successes": _improved(nano_filtered()),
+    "imitation for ten times as long": replace(FROM_SHIPPED, longer=10),
 }
 THREE_TASKS = Recording(name="reach-pick-place", tasks=USUAL_TASKS)
 RANDOMISED_TOO = Recording(

@@ -295,11 +295,12 @@ _ROWS = (
         methods=IMPROVEMENTS,
         budgets=[(100, 350)],
         about="*Imitation alone* has learned from 100 demonstrations per task for 350 steps. The others go on from "
-        "it, paid 1 for success and nothing else, in 64 worlds of the three tasks together and phrasings of the "
-        "demonstrations: PPO with advantages of every decision (GAE); GRPO with eight episodes from each start (arXiv "
-        "2402.03300); VL-DAC's losses of numbers and values of decisions (arXiv 2508.04280); and imitation of one's "
-        "own episodes that succeeded, which any of them should beat. 300 iterations each: of 16 decisions in every "
-        "world, or of a whole episode for those without a critic.",
+        "it in 64 worlds of the three tasks together and phrasings of the demonstrations, until they have made 102,400 "
+        "decisions: PPO with advantages of every decision (GAE), paid 1 for success and nothing else; the same, also "
+        "paid for the way as the task's potential has it, and learning twice as often (*dense reward*); GRPO with "
+        "eight episodes from each start (arXiv 2402.03300); VL-DAC's losses of numbers and values of decisions (arXiv "
+        "2508.04280); and imitation of one's own episodes that succeeded, which any of them should beat. *Imitation "
+        "for ten times as long* has the same demonstrations, and 3,500 steps.",
         reading="So far only the policies that all others start from: three training seeds, which differ by 16 points.",
     ),
     Row(

@@ -134,8 +134,8 @@ def train_policy(row: Row, key: Key, work: Work) -> float:
     """Seconds spent in this process; goes on with what an earlier one left."""
     method, run_dir = row.methods[key.method], work.run(key)
     data, policy = work.data(row.recording_of(key.method), key.demonstrations), method.policy
-    teachers = _teachers(row, key, work)
-    config = replace(policy, data=data, train=replace(policy.train, steps=key.steps, seed=key.seed, teachers=teachers))
+    teachers, steps = _teachers(row, key, work), key.steps * method.longer
+    config = replace(policy, data=data, train=replace(policy.train, steps=steps, seed=key.seed, teachers=teachers))
     if method.base is not None:
         config = replace(config, init_backbone=work.base_run(method.base))
     resume = (run_dir / CONFIG_FILE).is_file()
