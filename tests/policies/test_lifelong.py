@@ -118,6 +118,14 @@ def test_a_step_draws_from_its_own_task_and_as_much_from_those_before_as_replay_
     assert set(epoch) == set(demonstrations.frames_of(TASKS[0]))
 
 
+@pytest.mark.parametrize(("replay", "batch", "own"), [(0.95, 8, 1), (0.01, 8, 7), (0.5, 1, 1), (0.0, 8, 8)])
+def test_shares_that_round_to_nothing_or_all_leave_a_frame_of_either(there, replay, batch, own):
+    demonstrations = learner(there, sequence()).demonstrations
+    drawn = TaskFrames(demonstrations, TASKS, replay=replay).draw(0, 3, batch, task=1)
+    assert len(drawn) == batch
+    assert np.isin(drawn, demonstrations.frames_of(TASKS[1])).sum() == own
+
+
 @pytest.mark.parametrize(
     ("method", "save_every", "stop", "resumed_from"),
     [

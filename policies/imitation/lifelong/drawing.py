@@ -29,12 +29,13 @@ class TaskFrames:
     ) -> Int[np.ndarray, " b"]:
         """The frames of 0-based ``step`` of the task of this number: a pure function of the arguments and the data.
 
-        After those of the task itself come those of the tasks before, as many as their share is, rounded; every frame
-        of theirs is as likely as any other.
+        After those of the task itself come those of the tasks before, as many as their share is, rounded, though at
+        least one of either where there is place for both; every frame of theirs is as likely as any other.
         """
         own = self._frames[frames]
         before = np.concatenate(own[:task]) if task else own[0][:0]
-        replayed = round(self._replay * batch_size) if len(before) else 0
+        wanted = max(round(self._replay * batch_size), 1) if self._replay and len(before) else 0
+        replayed = min(wanted, batch_size - 1)
         new = own[task][batch_indices(seed + task, step, batch_size - replayed, len(own[task]))]
         if not replayed:
             return new
