@@ -301,7 +301,11 @@ _ROWS = (
         "eight episodes from each start (arXiv 2402.03300); VL-DAC's losses of numbers and values of decisions (arXiv "
         "2508.04280); and imitation of one's own episodes that succeeded, which any of them should beat. *Imitation "
         "for ten times as long* has the same demonstrations, and 3,500 steps.",
-        reading="So far only the policies that all others start from: three training seeds, which differ by 16 points.",
+        reading="The policies that all others start from differ by 16 points between training seeds. PPO with a dense "
+        "reward took the first of them from 32 to 82 % of 150 episodes in phrasings of which it had learned none, in "
+        "28 minutes on two cores of an AMD EPYC without AVX-512; the other training seeds, and the other methods, have "
+        "not been measured yet. By decisions it was hardly faster than PPO paid for success alone, whose run with the "
+        "same seed, of before, stood at 87 % after 195,000 decisions.",
     ),
     Row(
         name="robofume",

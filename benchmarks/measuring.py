@@ -21,6 +21,7 @@ from configs.environments import episode_seeds, one_torch_thread
 from configs.pretraining import Config as Pretraining
 from configs.run_directory import CONFIG_FILE, save_config, write_json
 from configs.serialization import to_json
+from configs.training import Config as Training
 from configs.worlds import EnvConfig
 from policies.evaluation import EvaluationResult
 from policies.imitation.further import ALIGN, TeachersConfig, objectives_in
@@ -132,15 +133,19 @@ def measure(row: Row, key: Key, work: Work) -> Cell:
 
 def train_policy(row: Row, key: Key, work: Work) -> float:
     """Seconds spent in this process; goes on with what an earlier one left."""
-    method, run_dir = row.methods[key.method], work.run(key)
-    data, policy = work.data(row.recording_of(key.method), key.demonstrations), method.policy
-    teachers, steps = _teachers(row, key, work), key.steps * method.longer
-    config = replace(policy, data=data, train=replace(policy.train, steps=steps, seed=key.seed, teachers=teachers))
-    if method.base is not None:
-        config = replace(config, init_backbone=work.base_run(method.base))
+    run_dir, config = work.run(key), training_of(row, key, work)
     resume = (run_dir / CONFIG_FILE).is_file()
     save_config(config, run_dir / CONFIG_FILE)
     return train.train_in(config, train.network_config(config), run_dir, resume=resume).wall_s
+
+
+def training_of(row: Row, key: Key, work: Work) -> Training:
+    """The method's training at the budget and with the seed of the cell."""
+    method = row.methods[key.method]
+    data, policy = work.data(row.recording_of(key.method), key.demonstrations), method.policy
+    steps, teachers = key.steps * method.longer, _teachers(row, key, work)
+    config = replace(policy, data=data, train=replace(policy.train, steps=steps, seed=key.seed, teachers=teachers))
+    return config if method.base is None else replace(config, init_backbone=work.base_run(method.base))
 
 
 def _improve(

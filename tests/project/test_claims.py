@@ -95,7 +95,21 @@ def test_what_is_improved_is_the_first_method_of_the_row(rows):
 
     start, *others = rows["rl"].grid([0])
     assert rows["rl"].start_of(start) is None
-    assert starts_of(rows, [start, *others]) == [start] and len(others) == 4
+    assert starts_of(rows, [start, *others]) == [start]
+    alone = [key.method for key in others if rows["rl"].start_of(key) is None]
+    assert alone == ["imitation for ten times as long"] and len(others) == 6
+
+
+def test_a_longer_training_is_the_first_method_with_more_steps(rows, tmp_path):
+    from measuring import Work, training_of
+
+    row = rows["rl"]
+    first, *others = row.grid([3])
+    longer = next(key for key in others if key.method.startswith("imitation for"))
+    work = Work(folder=tmp_path, scenes=tmp_path)
+    usual, more = (training_of(row, key, work) for key in (first, longer))
+    assert (usual.train.steps, more.train.steps, more.train.seed) == (350, 3500, 3)
+    assert replace(more, train=replace(more.train, steps=350)) == usual
 
 
 def test_every_method_is_a_whole_training_that_a_process_can_be_handed(rows):
