@@ -259,6 +259,7 @@ def test_settings_that_make_no_sense_are_refused(fields, message):
         LifelongConfig(**{"tasks": TASKS, **fields})
 
 
+@pytest.mark.slow
 def test_what_words_choose_counts_in_all_processes(there):
     """Of two processes one learns from what is replayed alone."""
     steps, lifelong = range(STEPS // 3, 2 * STEPS // 3), sequence("l2m", replay=0.5)

@@ -48,6 +48,7 @@ def test_an_interrupted_run_ends_as_an_undisturbed_one(tmp_path, whole, step):
     assert result(tmp_path) == result(whole)
 
 
+@pytest.mark.slow
 def test_scenes_from_another_process_train_to_the_same_weights(tmp_path, whole):
     with SceneProcess(DiscSource) as scenes:
         run(tmp_path, scenes=scenes)

@@ -205,6 +205,7 @@ def test_several_stores_train_as_one(tmp_path, store):
         assert torch.equal(getattr(a, name), getattr(b, name))
 
 
+@pytest.mark.slow
 def test_a_trained_policy_reaches_dots_and_an_untrained_one_does_not(tmp_path):
     store = record(tmp_path / "store", range(120), num_envs=20)
     network = replace(tiny_network(), backbone=replace(tiny_network().backbone, channels=16, keypoints=4))

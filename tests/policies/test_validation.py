@@ -126,6 +126,7 @@ def test_windows_are_fixed_and_spread_over_the_episodes(store):
     assert learner.examine(4) == {} != learner.examine(20), "when due, and at the end"
 
 
+@pytest.mark.slow
 def test_a_run_that_validates_learns_the_same_and_resumes_to_the_same_numbers(store, tmp_path):
     run(tmp_path / "often", store, validate_every=2)
     run(tmp_path / "seldom", store, validate_every=20)
